@@ -1,0 +1,31 @@
+import { asTillsyncError, messageOf, TillsyncError } from '../../errors.ts'
+
+/** Another transaction was in the way; the same one works when it is tried again. */
+const CONFLICTS = ['40001', '40P01']
+/** Somebody holds the lock that NOWAIT or a timeout would not wait for. */
+const LOCKED = ['55P03']
+/** Shutdown, crash, too many connections, no connection: class 08, 53, 57. */
+const AWAY = /^(08|53|57P)/
+
+export function isConflict(thrown: unknown): boolean {
+  return CONFLICTS.includes(sqlState(thrown))
+}
+
+/** A failure of PostgreSQL by its SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html). */
+export function classify(thrown: unknown, doing: string): TillsyncError {
+  if (thrown instanceof TillsyncError) return thrown
+  const state = sqlState(thrown)
+  if (LOCKED.includes(state)) return new TillsyncError('ERR_BUSY', `${doing}: another transaction holds the lock`, { retryable: true, cause: thrown })
+  if (state === '') return asTillsyncError(thrown, 'ERR_DATABASE', doing)
+  const retryable = isConflict(thrown) || AWAY.test(state)
+  return new TillsyncError('ERR_DATABASE', `${doing}: ${messageOf(thrown)}`, { retryable, context: { sqlState: state }, cause: thrown })
+}
+
+/** Data that a statement could not take: a value of the wrong type, a constraint of the host's (classes 21, 22, 23). */
+export function isRefused(thrown: unknown): boolean {
+  return /^2[123]/.test(sqlState(thrown))
+}
+
+function sqlState(thrown: unknown): string {
+  return thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' && /^[0-9A-Z]{5}$/.test(thrown.code) ? thrown.code : ''
+}

@@ -1,0 +1,45 @@
+import type { OwnColumnType, OwnTable } from '../../ports.ts'
+
+export const TYPES: Readonly<Record<OwnColumnType, string>> = {
+  integer: 'bigint',
+  boolean: 'boolean',
+  text: 'text',
+  json: 'jsonb',
+  time: 'timestamptz',
+  date: 'date',
+  decimal: 'numeric(18, 6)',
+  bytes: 'bytea',
+}
+
+export function quote(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`
+}
+
+/** The statements that make one of the library's own tables; texts that are compared are compared byte by byte. */
+export function createTable(table: OwnTable, qualify: (name: string) => string): readonly string[] {
+  const columns = Object.entries(table.columns).map(([name, type]) => {
+    const collate = type === 'text' && table.primaryKey.includes(name) ? ' COLLATE "C"' : ''
+    const generated = name === table.generated ? ' GENERATED ALWAYS AS IDENTITY' : ''
+    return `${quote(name)} ${TYPES[type]}${collate}${generated}${table.nullable?.includes(name) ? '' : ' NOT NULL'}`
+  })
+  return [
+    `CREATE TABLE ${qualify(table.name)} (${[...columns, `PRIMARY KEY (${table.primaryKey.map(quote).join(', ')})`].join(', ')})`,
+    ...(table.uniques ?? []).map((unique) => `CREATE UNIQUE INDEX ON ${qualify(table.name)} (${unique.map(quote).join(', ')})`),
+  ]
+}
+
+/** One statement for any number of rows: each column is an array. */
+export function insertSql(table: OwnTable, qualified: string, replaceBy: readonly string[] | undefined): string {
+  const columns = Object.entries(table.columns).filter(([name]) => name !== table.generated)
+  const names = columns.map(([name]) => quote(name)).join(', ')
+  const arrays = columns.map(([, type], n) => `$${n + 1}::${TYPES[type]}[]`).join(', ')
+  const values = `INSERT INTO ${qualified} (${names}) SELECT * FROM unnest(${arrays})`
+  if (replaceBy === undefined) return values
+  const others = columns.filter(([name]) => !replaceBy.includes(name)).map(([name]) => `${quote(name)} = excluded.${quote(name)}`)
+  return `${values} ON CONFLICT (${replaceBy.map(quote).join(', ')}) DO UPDATE SET ${others.join(', ')}`
+}
+
+export function eraseSql(table: OwnTable, qualified: string, by: readonly string[]): string {
+  const arrays = by.map((name, n) => `$${n + 1}::${TYPES[table.columns[name] as OwnColumnType]}[]`).join(', ')
+  return `DELETE FROM ${qualified} WHERE (${by.map(quote).join(', ')}) IN (SELECT * FROM unnest(${arrays}))`
+}

@@ -1,0 +1,286 @@
+import { watch as watchFile } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Database as Connection, Statement as Prepared } from 'better-sqlite3'
+import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
+import { TillsyncError } from '../../errors.ts'
+import type { AnyTables } from '../../model.ts'
+import type { CapturingDatabase, HostTable, OwnTable, Step, Work } from '../../ports.ts'
+import { SqliteCapture } from './capture.ts'
+import { classify, isBusy, isRaised } from './errors.ts'
+import { describe } from './introspect.ts'
+import { createTable, dropTable, hasTable, insertSql } from './tables.ts'
+import { quote } from './triggers.ts'
+import { encodeValue } from './values.ts'
+
+export interface SqliteOptions {
+  /**
+   * The host's own connection to the same file, where it lives in this process: the library never writes while
+   * `host.inTransaction`, so that a host that reads first and writes later never meets SQLITE_BUSY_SNAPSHOT.
+   */
+  readonly host?: Connection
+}
+
+/**
+ * A register's SQLite database.
+ *
+ * With a function, the library opens a connection of its own (with whatever key, native binding or functions the
+ * host's database needs) and closes it on `stop()`. The database must be in WAL mode. With a connection, the library
+ * shares it and works only while the host has no transaction open; the host closes it.
+ *
+ * Its transactions are synchronous and short. While another connection writes, the library waits by timers, never
+ * inside SQLite.
+ *
+ * @throws ERR_OPTION where `connection` is neither
+ */
+export function sqlite(connection: (() => Connection) | Connection, options: SqliteOptions = {}): CapturingDatabase {
+  if (typeof connection === 'function') return new SqliteDatabase(connection, options.host, false)
+  if (typeof connection === 'object' && connection !== null && typeof connection.prepare === 'function') {
+    return new SqliteDatabase(() => connection, connection, true)
+  }
+  throw new TillsyncError('ERR_OPTION', `Expected the first argument of sqlite() to be a function or a better-sqlite3 connection, got ${typeof connection}`, {
+    hint: 'sqlite(() => new Database(file))',
+  })
+}
+
+/** How long a transaction waits for its turn before it gives up for now. */
+const PATIENCE_MS = 10_000
+/** Rechecks behind the file watcher, which may miss a commit. */
+const POLL_MS = 1_000
+const MAX_PREPARED = 500
+
+class SqliteDatabase implements CapturingDatabase {
+  readonly dialect = 'sqlite'
+  readonly capture = new SqliteCapture()
+  readonly build = new Kysely<AnyTables>({
+    dialect: {
+      createAdapter: () => new SqliteAdapter(),
+      createDriver: () => new DummyDriver(),
+      createIntrospector: (db) => new SqliteIntrospector(db),
+      createQueryCompiler: () => new SqliteQueryCompiler(),
+    },
+  })
+  readonly createTable = createTable
+  readonly hasTable = hasTable
+  readonly dropTable = dropTable
+  private readonly connect: () => Connection
+  private readonly host: Connection | undefined
+  private readonly shared: boolean
+  private connection: Connection | undefined
+  private prepared = new Map<string, Prepared>()
+
+  constructor(connect: () => Connection, host: Connection | undefined, shared: boolean) {
+    this.connect = connect
+    this.host = host
+    this.shared = shared
+  }
+
+  async open(): Promise<void> {
+    if (this.connection !== undefined) return
+    const connection = this.connect()
+    try {
+      if (!this.shared) this.furnish(connection)
+      if (connection.readonly) {
+        throw new TillsyncError('ERR_CONNECTION', 'The connection is read-only', { hint: 'Open it without `readonly`.' })
+      }
+    } catch (error) {
+      if (!this.shared) connection.close()
+      throw classify(error, 'Opening the database')
+    }
+    this.connection = connection
+  }
+
+  /** Sets what concerns our own connection only; the file is the host's and stays as it is. */
+  private furnish(connection: Connection): void {
+    const mode = connection.pragma('journal_mode', { simple: true })
+    if (mode !== 'wal') {
+      throw new TillsyncError('ERR_NOT_WAL', `The database is in journal mode '${String(mode)}', where reading blocks the cashier's commits`, {
+        hint: "Run PRAGMA journal_mode = WAL once, while nothing else is connected; or share the host's connection: sqlite(db).",
+        context: { journalMode: mode },
+      })
+    }
+    connection.pragma('busy_timeout = 0')
+    connection.pragma('synchronous = FULL')
+    connection.pragma('foreign_keys = ON')
+  }
+
+  async close(): Promise<void> {
+    const connection = this.connection
+    this.connection = undefined
+    this.prepared.clear()
+    if (connection !== undefined && !this.shared) connection.close()
+  }
+
+  read<T>(work: () => Work<T>, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<T> {
+    return this.transact('BEGIN', work, options.signal)
+  }
+
+  write<T>(work: () => Work<T>, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<T> {
+    return this.transact('BEGIN IMMEDIATE', work, options.signal)
+  }
+
+  private async transact<T>(begin: string, work: () => Work<T>, signal: AbortSignal | undefined): Promise<T> {
+    const patience = Date.now() + PATIENCE_MS
+    for (let attempt = 0; ; attempt++) {
+      const done = this.attempt(begin, work)
+      if (done !== undefined) return done.value
+      if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The wait for the database was aborted', { cause: signal.reason })
+      if (Date.now() > patience) {
+        throw new TillsyncError('ERR_BUSY', `The database was busy for ${PATIENCE_MS} ms`, {
+          retryable: true,
+          hint: 'Another connection holds a transaction open for long.',
+        })
+      }
+      await sleep(1 + Math.random() * Math.min(20, 2 ** attempt))
+    }
+  }
+
+  /** One try, synchronously; undefined when it is not our turn. */
+  private attempt<T>(begin: string, work: () => Work<T>): { readonly value: T } | undefined {
+    const connection = this.open_()
+    if (this.host?.inTransaction) return undefined
+    try {
+      connection.exec(begin)
+    } catch (error) {
+      if (isBusy(error)) return undefined
+      throw classify(error, begin)
+    }
+    try {
+      const value = this.drive(connection, work)
+      connection.exec('COMMIT')
+      return { value }
+    } catch (error) {
+      if (connection.inTransaction) connection.exec('ROLLBACK')
+      if (isBusy(error)) return undefined
+      throw classify(error, 'A transaction failed')
+    }
+  }
+
+  private open_(): Connection {
+    if (this.connection !== undefined) return this.connection
+    throw new TillsyncError('ERR_STOPPED', 'The database is not open', { hint: 'Call install() or start() first; after stop() only those.' })
+  }
+
+  private drive<T>(connection: Connection, work: () => Work<T>): T {
+    const steps = work()
+    let next = steps.next()
+    while (!next.done) {
+      let answer: unknown
+      try {
+        answer = this.step(connection, next.value)
+      } catch (error) {
+        next = steps.throw(error)
+        continue
+      }
+      next = steps.next(answer)
+    }
+    return next.value
+  }
+
+  private step(connection: Connection, step: Step): unknown {
+    switch (step.kind) {
+      case 'query': {
+        const statement = this.prepare(connection, step.sql, 'objects')
+        return statement.reader ? statement.all(step.parameters) : (statement.run(step.parameters), [])
+      }
+      case 'lookup':
+        return this.lookup(connection, step)
+      case 'insert': {
+        const statement = this.prepare(connection, insertSql(step.table, step.replaceBy), 'objects')
+        for (const row of step.rows) statement.run(row)
+        return undefined
+      }
+      case 'erase': {
+        const statement = this.prepare(connection, `DELETE FROM ${quote(step.table.name)} WHERE ${step.by.map((name) => `${quote(name)} = ?`).join(' AND ')}`, 'objects')
+        for (const key of step.keys) statement.run(key)
+        return undefined
+      }
+      case 'call':
+        throw new TillsyncError('ERR_OPTION', "The host's own handlers cannot run inside a transaction of an SQLite database", {
+          hint: "At an SQLite register subscribe with mirror(), and listen to the event 'applied'.",
+        })
+    }
+  }
+
+  private lookup(connection: Connection, step: Step & { kind: 'lookup' }): unknown[][][] {
+    const statement = this.prepare(connection, step.sql, 'tuples')
+    const { keys, parameters } = step
+    try {
+      return keys.map((key) => statement.all(parameters.length === 0 ? key : [...key, ...parameters]) as unknown[][])
+    } catch (error) {
+      if (!isRaised(error)) throw error
+      throw new TillsyncError('ERR_FILTER', `Reading raised an error: ${(error as Error).message}`, { cause: error })
+    }
+  }
+
+  private prepare(connection: Connection, sql: string, rows: 'objects' | 'tuples'): Prepared {
+    const name = `${rows}:${sql}`
+    let statement = this.prepared.get(name)
+    if (statement === undefined) {
+      if (this.prepared.size >= MAX_PREPARED) this.prepared.clear()
+      statement = connection.prepare(sql)
+      if (rows === 'tuples') statement.raw(true).safeIntegers(true)
+      else if (statement.reader) statement.raw(false).safeIntegers(false)
+      this.prepared.set(name, statement)
+    }
+    return statement
+  }
+
+  describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>> {
+    return describe(names)
+  }
+
+  qualify(table: string): string {
+    return quote(table)
+  }
+
+  /** The key comes first in a WHERE, so that its values come before the statement's other parameters. */
+  keyed(_table: HostTable | OwnTable, columns: readonly string[]): string {
+    return columns.map((name) => `${quote(name)} = ?`).join(' AND ')
+  }
+
+  encoderOf(): (value: unknown) => string {
+    return encodeValue
+  }
+
+  /**
+   * Every commit grows or rewinds the -wal file. The watcher only says "look": `PRAGMA data_version` says whether another
+   * connection committed, and a slow poll stands behind a watcher that misses something.
+   */
+  watch(listener: () => void): () => void {
+    const connection = this.open_()
+    if (this.shared) {
+      const timer = setInterval(listener, 25)
+      return () => clearInterval(timer)
+    }
+    let version: unknown
+    let looking: NodeJS.Timeout | undefined
+    const look = (): void => {
+      looking = undefined
+      if (!connection.open) return
+      const now = connection.pragma('data_version', { simple: true })
+      if (now === version) return
+      version = now
+      listener()
+    }
+    const watcher = watchFileOrNothing(`${connection.name}-wal`, () => {
+      looking ??= setTimeout(look, 1)
+    })
+    const poll = setInterval(look, POLL_MS)
+    look()
+    return () => {
+      watcher?.close()
+      clearInterval(poll)
+      clearTimeout(looking)
+    }
+  }
+}
+
+/** Without a watcher (a file system that has none) the poll alone notices commits. */
+function watchFileOrNothing(file: string, listener: () => void): { close(): void } | undefined {
+  try {
+    return watchFile(file, { persistent: false }, listener).on('error', () => undefined)
+  } catch {
+    return undefined
+  }
+}
+

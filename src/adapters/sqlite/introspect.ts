@@ -1,0 +1,67 @@
+import type { HostTable, HostUnique, Work } from '../../ports.ts'
+import { query } from '../../ports.ts'
+
+interface ColumnInfo {
+  readonly name: string
+  readonly type: string
+  readonly notnull: number
+  readonly pk: number
+  readonly hidden: number
+}
+
+/** The tables of these names, by SQLite's own catalogue (https://www.sqlite.org/pragma.html). Views and virtual tables are not there. */
+export function* describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>> {
+  const tables = new Map<string, HostTable>()
+  for (const name of new Set(names)) {
+    const [table] = yield* query<{ name: string }>({
+      sql: `SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name = ?`,
+      parameters: [name],
+    })
+    if (table !== undefined) tables.set(name, yield* describeTable(name))
+  }
+  return tables
+}
+
+function* describeTable(name: string): Work<HostTable> {
+  const columns = yield* query<ColumnInfo>({ sql: 'SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?) WHERE hidden <> 1', parameters: [name] })
+  const key = columns.filter((column) => column.pk > 0).sort((a, b) => a.pk - b.pk)
+  return {
+    name,
+    columns: columns.map(({ name, type, notnull, hidden }) => ({ name, type, nullable: notnull === 0, generated: hidden > 0 })),
+    key: key.map((column) => column.name),
+    uniques: yield* describeUniques(name),
+  }
+}
+
+/** Unique indexes beside the primary key. One over an expression is left out: no column lookup can stand for it. */
+function* describeUniques(table: string): Work<HostUnique[]> {
+  const indexes = yield* query<{ name: string; origin: string; partial: number; sql: string | null }>({
+    sql: `SELECT list.name, list.origin, list.partial, made.sql FROM pragma_index_list(?) AS list
+          LEFT JOIN sqlite_schema AS made ON made.type = 'index' AND made.name = list.name WHERE list."unique" = 1 AND list.origin <> 'pk'`,
+    parameters: [table],
+  })
+  const uniques: HostUnique[] = []
+  for (const index of indexes) {
+    const columns = yield* query<{ name: string | null; collation: string }>({
+      sql: 'SELECT name, coll AS collation FROM pragma_index_xinfo(?) WHERE key = 1 ORDER BY seqno',
+      parameters: [index.name],
+    })
+    if (columns.some((column) => column.name === null)) continue
+    const where = index.partial === 1 ? conditionOf(index.sql ?? '') : undefined
+    uniques.push({ columns: columns as { name: string; collation: string }[], ...(where !== undefined && { where }) })
+  }
+  return uniques
+}
+
+/** The condition of a partial index: what stands behind the parenthesis that closes its columns. */
+function conditionOf(sql: string): string {
+  let depth = 0
+  for (let at = sql.indexOf('('); at < sql.length; at++) {
+    const char = sql[at] as string
+    if (char === "'" || char === '"' || char === '`') at = sql.indexOf(char, at + 1)
+    else if (char === '[') at = sql.indexOf(']', at)
+    else if (char === '(') depth++
+    else if (char === ')' && --depth === 0) return sql.slice(at + 1).replace(/^[\s\S]*?\bwhere\b/i, '').trim()
+  }
+  return ''
+}

@@ -1,0 +1,44 @@
+import type { OwnColumnType, OwnTable, Work } from '../../ports.ts'
+import { query } from '../../ports.ts'
+import { quote } from './triggers.ts'
+
+const TYPES: Readonly<Record<OwnColumnType, string>> = {
+  integer: 'INTEGER',
+  boolean: 'INTEGER',
+  text: 'TEXT',
+  json: 'TEXT',
+  time: 'TEXT',
+  date: 'TEXT',
+  decimal: 'TEXT',
+  bytes: 'BLOB',
+}
+
+/** The statements that make one of the library's own tables. Composite keys cluster the table, so that a row is one lookup. */
+export function createTable(table: OwnTable): readonly string[] {
+  const single = table.primaryKey.length === 1 && table.columns[table.primaryKey[0] as string] === 'integer'
+  const columns = Object.entries(table.columns).map(([name, type]) => {
+    const constraint = single && name === table.primaryKey[0] ? ' PRIMARY KEY' : table.nullable?.includes(name) ? '' : ' NOT NULL'
+    return `${quote(name)} ${TYPES[type]}${constraint}`
+  })
+  const key = single ? [] : [`PRIMARY KEY (${table.primaryKey.map(quote).join(', ')})`]
+  return [
+    `CREATE TABLE ${quote(table.name)} (${[...columns, ...key].join(', ')})${single ? '' : ' WITHOUT ROWID'}`,
+    ...(table.uniques ?? []).map((unique) => `CREATE UNIQUE INDEX ${quote(`${table.name}_${unique.join('_')}`)} ON ${quote(table.name)} (${unique.map(quote).join(', ')})`),
+  ]
+}
+
+export function* hasTable(name: string): Work<boolean> {
+  return (yield* query({ sql: `SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?`, parameters: [name] })).length > 0
+}
+
+export function* dropTable(name: string): Work<void> {
+  yield* query({ sql: `DROP TABLE IF EXISTS ${quote(name)}`, parameters: [] })
+}
+
+export function insertSql(table: OwnTable, replaceBy: readonly string[] | undefined): string {
+  const columns = Object.keys(table.columns).filter((name) => name !== table.generated)
+  const values = `INSERT INTO ${quote(table.name)} (${columns.map(quote).join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`
+  if (replaceBy === undefined) return values
+  const others = columns.filter((name) => !replaceBy.includes(name)).map((name) => `${quote(name)} = excluded.${quote(name)}`)
+  return `${values} ON CONFLICT (${replaceBy.map(quote).join(', ')}) DO UPDATE SET ${others.join(', ')}`
+}

@@ -1,0 +1,90 @@
+import type { HostTable, OwnTable, TouchKind } from '../../ports.ts'
+
+/** A source with the number that its touches carry. */
+export interface NumberedSource {
+  readonly source: number
+  readonly columns: readonly string[]
+  /** Whether the columns are the table's own key: a delete is noted as such. */
+  readonly root: boolean
+}
+
+export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported']
+
+/** What the numbers in sync_touches mean. A number is never used again. */
+export const SOURCES = {
+  name: 'sync_sources',
+  columns: { source: 'integer', table_name: 'text', refers: 'text' },
+  primaryKey: ['source'],
+} as const satisfies OwnTable
+
+export function quote(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`
+}
+
+/**
+ * sync_touches has no constraint but its row number: the host's own OR IGNORE or OR REPLACE overrides conflict clauses
+ * inside its triggers. Its key columns have no type, so that they keep the storage class of what they are given.
+ */
+export function touchesTable(width: number): string {
+  return `CREATE TABLE sync_touches (touch INTEGER PRIMARY KEY, source INTEGER, kind INTEGER, ${keyColumns(width).join(', ')})`
+}
+
+export function keyColumns(width: number): string[] {
+  return Array.from({ length: width }, (_, n) => `k${n + 1}`)
+}
+
+/** The triggers of a table, name → SQL. They name only the table itself and of it only key, referring and unique columns. */
+export function triggersFor(table: HostTable, sources: readonly NumberedSource[]): ReadonlyMap<string, string> {
+  const triggers = new Map<string, string>()
+  const add = (event: string, timing: string, statements: readonly string[], when = ''): void => {
+    if (statements.length === 0) return
+    const name = `sync_${table.name}_${event}`
+    triggers.set(name, `CREATE TRIGGER ${quote(name)} ${timing} ON ${quote(table.name)}${when} BEGIN\n${statements.map((s) => `  ${s};\n`).join('')}END`)
+  }
+  const touch = (row: 'NEW' | 'OLD', gone: boolean) => sources.map((source) => touchRow(source, row, gone))
+  add('insert', 'AFTER INSERT', touch('NEW', false))
+  add('update', 'AFTER UPDATE', touch('NEW', false))
+  add('delete', 'AFTER DELETE', touch('OLD', true))
+  const noted = [...new Set(sources.flatMap((source) => source.columns))]
+  add('move', 'AFTER UPDATE', touch('OLD', true), ` WHEN ${changed(noted)}`)
+  const uniques = inTheWay(table, sources)
+  add('replace', 'BEFORE INSERT', uniques.flatMap((unique) => sources.map((source) => touchInTheWay(table, source, unique))))
+  const columns = [...new Set(uniques.flatMap((unique) => unique.columns.map((column) => column.name)))]
+  add('displace', 'BEFORE UPDATE', uniques.flatMap((unique) => sources.map((source) => touchInTheWay(table, source, unique))), ` WHEN ${changed(columns)}`)
+  return triggers
+}
+
+function touchRow(source: NumberedSource, row: 'NEW' | 'OLD', gone: boolean): string {
+  const kind = KINDS.indexOf(gone && source.root ? 'deleted' : 'changed')
+  return `${intoTouches(source)} VALUES (${[source.source, kind, ...source.columns.map((name) => `${row}.${quote(name)}`)].join(', ')})`
+}
+
+function intoTouches(source: NumberedSource): string {
+  return `INSERT INTO sync_touches (${['source', 'kind', ...keyColumns(source.columns.length)].join(', ')})`
+}
+
+function changed(columns: readonly string[]): string {
+  return columns.map((name) => `OLD.${quote(name)} IS NOT NEW.${quote(name)} COLLATE BINARY`).join(' OR ')
+}
+
+interface Unique {
+  readonly columns: readonly { readonly name: string; readonly collation?: string }[]
+  readonly where?: string
+}
+
+/**
+ * By which columns a REPLACE can remove another row, for which SQLite fires no delete trigger while recursive_triggers is
+ * off (https://www.sqlite.org/lang_conflict.html): every unique index; and the primary key, unless the row in the way is
+ * touched under that very key anyway.
+ */
+function inTheWay(table: HostTable, sources: readonly NumberedSource[]): Unique[] {
+  const key: Unique = { columns: table.key.map((name) => ({ name })) }
+  return sources.every((source) => source.root) ? [...table.uniques] : [key, ...table.uniques]
+}
+
+function touchInTheWay(table: HostTable, source: NumberedSource, unique: Unique): string {
+  const conditions = unique.columns.map(({ name, collation }) => `${quote(name)} = NEW.${quote(name)}${collation ? ` COLLATE ${quote(collation)}` : ''}`)
+  if (unique.where) conditions.push(`(${unique.where})`)
+  const kind = KINDS.indexOf(source.root ? 'deleted' : 'changed')
+  return `${intoTouches(source)} SELECT ${[source.source, kind, ...source.columns.map(quote)].join(', ')} FROM ${quote(table.name)} WHERE ${conditions.join(' AND ')}`
+}

@@ -1,0 +1,17 @@
+import { TillsyncError } from '../../errors.ts'
+import { encodeBlob, encodeReal, encodeText } from '../../record.ts'
+
+/**
+ * A value as JSON text, by the storage class that SQLite gave it (https://www.sqlite.org/datatype3.html): the declared
+ * type of the column says little. Integers are read as bigint, so a number here is always a REAL.
+ */
+export function encodeValue(value: unknown): string {
+  if (typeof value === 'bigint') return String(value)
+  if (typeof value === 'string') return encodeText(value)
+  if (value === null) return 'null'
+  if (typeof value === 'number') return encodeReal(value)
+  if (value instanceof Uint8Array) return encodeBlob(value)
+  throw new TillsyncError('ERR_VALUE', `A value of type ${typeof value} came from SQLite`, {
+    hint: 'Open the connection with better-sqlite3 as it is, without custom value conversion.',
+  })
+}

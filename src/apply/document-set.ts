@@ -1,0 +1,117 @@
+import { TillsyncError } from '../errors.ts'
+import type { Batch, Entry, PartShape, RegisterName, Value } from '../model.ts'
+import { decodeRecord } from '../record.ts'
+
+/** A document as it is applied: its latest version, whole. */
+export interface AppliedDocument {
+  readonly table: string
+  readonly recordId: string
+  readonly removed: boolean
+  /** Its entries, the root record's first; a removal has this one only. */
+  readonly entries: readonly Entry[]
+  /** The tables of its parts. */
+  readonly shape: readonly PartShape[]
+  /** Which life of its key it is. */
+  incarnation: number
+  /** Whether central has never had this document in this life. */
+  isNew: boolean
+  /** The same as the host's handlers get it: columns of the root record, and `parts` by table. */
+  readonly value: Record<string, unknown> & { parts: Record<string, Record<string, Value>[]> }
+}
+
+/** Where documents come from. */
+export interface Origin extends RegisterName {
+  readonly registerId: number
+  readonly epoch: string
+  readonly epochNo: number
+}
+
+class EntryDocument implements AppliedDocument {
+  incarnation = 0
+  isNew = true
+  readonly entries: readonly Entry[]
+  readonly shape: readonly PartShape[]
+  private parsed: AppliedDocument['value'] | undefined
+
+  constructor(entries: readonly Entry[], shape: readonly PartShape[]) {
+    this.entries = entries
+    this.shape = shape
+  }
+
+  private get root(): Entry {
+    return this.entries[0] as Entry
+  }
+
+  get table(): string {
+    return this.root.table
+  }
+
+  get recordId(): string {
+    return this.root.recordId
+  }
+
+  get removed(): boolean {
+    return this.root.operation === 'remove'
+  }
+
+  get value(): AppliedDocument['value'] {
+    this.parsed ??= this.parse()
+    return this.parsed
+  }
+
+  private parse(): AppliedDocument['value'] {
+    const parts: Record<string, Record<string, Value>[]> = {}
+    for (const table of tablesOf(this.shape)) parts[table] = []
+    for (const entry of this.entries.slice(1)) {
+      const rows = parts[entry.table] ?? []
+      parts[entry.table] = rows
+      rows.push(decodeRecord(entry.record as string))
+    }
+    return { ...decodeRecord(this.root.record as string), parts }
+  }
+}
+
+export function tablesOf(shape: readonly PartShape[]): string[] {
+  return shape.flatMap((part) => [part.table, ...tablesOf(part.parts)])
+}
+
+/** The documents of a batch, in its order. */
+export function documentsOf(batch: Batch): readonly AppliedDocument[] {
+  const documents: AppliedDocument[] = []
+  let from = 0
+  for (let at = 1; at <= batch.entries.length; at++) {
+    const entry = batch.entries[at]
+    if (entry !== undefined && entry.document === batch.entries[from]?.document) continue
+    const entries = batch.entries.slice(from, at)
+    const root = entries[0] as Entry
+    if (root.operation === 'remove' && entries.length > 1) throw notWhole(root)
+    documents.push(new EntryDocument(entries, batch.shapes[root.table] ?? []))
+    from = at
+  }
+  return documents
+}
+
+function notWhole(root: Entry): TillsyncError {
+  return new TillsyncError('ERR_MESSAGE', 'A removal stands alone in its document', { context: { table: root.table, entryNo: root.entryNo } })
+}
+
+/**
+ * The documents in sets, to be applied one after another. In a set each document stands once: a later version takes the
+ * place of an earlier one, but for a key that is removed and used again, which begins another set.
+ */
+export function setsOf(documents: readonly AppliedDocument[]): readonly (readonly AppliedDocument[])[] {
+  const sets: AppliedDocument[][] = []
+  let current = new Map<string, AppliedDocument>()
+  for (const document of documents) {
+    const name = `${document.table}\n${document.recordId}`
+    const earlier = current.get(name)
+    if (earlier !== undefined && earlier.removed !== document.removed) {
+      sets.push([...current.values()])
+      current = new Map()
+    }
+    current.delete(name)
+    current.set(name, document)
+  }
+  if (current.size > 0) sets.push([...current.values()])
+  return sets
+}

@@ -1,0 +1,32 @@
+import type { AnyTables, Document, TableName } from '../model.ts'
+import type { ApplyingDatabase, OwnTable, Work } from '../ports.ts'
+import type { AppliedDocument, Origin } from './document-set.ts'
+import type { StockLevels } from './stock-levels.ts'
+
+/** What a handler of the library gets beside the documents. */
+export interface ApplyContext {
+  readonly database: ApplyingDatabase
+  readonly origin: Origin
+  /** When the batch is applied: ISO 8601, UTC. */
+  readonly at: string
+  /** Changes of stock, written once at the end of the batch. */
+  readonly levels: StockLevels
+}
+
+/** What a subscriber does with the documents of a root table. Made by `mirror()`, `stockMovements()`. */
+export interface Handler<Sent = AnyTables, T extends keyof Sent = keyof Sent> {
+  readonly name: string
+  /** Tables of the library's own that it needs. */
+  readonly tables: readonly OwnTable[]
+  /** Only in types: the documents that it takes. */
+  readonly takes?: (document: Document<Sent, T>) => void
+  /** Looks at what it needs of the host's tables. @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY */
+  check(database: ApplyingDatabase, table: string): Work<void>
+  /** Applies a set of documents of one table, each in it once, inside the batch's transaction. */
+  apply(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
+}
+
+/** Handlers by root table: one, or several that run in order. */
+export type SubscribeRules<Sent> = {
+  readonly [T in TableName<Sent>]?: Handler<Sent, T> | readonly Handler<Sent, T>[]
+}

@@ -1,0 +1,139 @@
+import { TillsyncError } from '../errors.ts'
+import type { AnyTables, PartShape } from '../model.ts'
+import type { ApplyingDatabase, HostTable, MirrorRows, Work } from '../ports.ts'
+import type { AppliedDocument } from './document-set.ts'
+import type { ApplyContext, Handler } from './handler.ts'
+
+export interface MirrorOptions {
+  /** Key columns of the target that are filled with the sender's location and register, so that registers that number alike stay apart. */
+  readonly origin?: readonly ['location', 'register']
+}
+
+/**
+ * Keeps tables of the same names equal to the documents' latest versions: the root's and its parts', lines that are gone
+ * included. The removal of a whole document is ignored: a till that purges old receipts does not take them from head
+ * office. Values become the target's column types; a column that the till does not send is left alone.
+ */
+export function mirror<Sent = AnyTables, T extends keyof Sent = keyof Sent>(options: MirrorOptions = {}): Handler<Sent, T> {
+  checkOptions(options)
+  const targets = new Map<string, HostTable>()
+  return {
+    name: 'mirror',
+    tables: [],
+    *check(database, table) {
+      targets.clear()
+      yield* findTargets(database, [table], targets)
+    },
+    *apply(documents, context) {
+      const present = documents.filter((document) => !document.removed)
+      yield* new Mirror(options, targets, context).apply(present)
+    },
+  }
+}
+
+function checkOptions(options: MirrorOptions): void {
+  const other = Object.keys(options).find((name) => name !== 'origin')
+  if (other !== undefined) throw new TillsyncError('ERR_OPTION', `\`mirror.${other}\` is not an option`, { hint: 'Known here: origin.' })
+  const { origin } = options
+  if (origin === undefined || (Array.isArray(origin) && origin.length === 2 && origin[0] === 'location' && origin[1] === 'register')) return
+  throw new TillsyncError('ERR_OPTION', "Expected `mirror.origin` to be ['location', 'register']", { hint: 'These two columns belong to the primary key of each mirrored table.' })
+}
+
+function* findTargets(database: ApplyingDatabase, names: readonly string[], targets: Map<string, HostTable>): Work<void> {
+  const found = yield* database.describe(names)
+  for (const name of names) {
+    const table = found.get(name)
+    if (table === undefined) {
+      throw new TillsyncError('ERR_UNKNOWN_TABLE', `mirror() has no table \`${name}\` to write to`, { hint: 'Create it at central, with a primary key.', context: { table: name } })
+    }
+    if (table.key.length === 0) {
+      throw new TillsyncError('ERR_NO_KEY', `mirror() can't tell the records of \`${name}\` apart: it has no primary key`, { context: { table: name } })
+    }
+    targets.set(name, table)
+  }
+}
+
+/** One set of documents on its way into the tables. */
+class Mirror {
+  private readonly constants: Readonly<Record<string, string>>
+  private readonly targets: Map<string, HostTable>
+  private readonly context: ApplyContext
+
+  constructor(options: MirrorOptions, targets: Map<string, HostTable>, context: ApplyContext) {
+    const { location, register } = context.origin
+    this.constants = options.origin ? { location, register } : {}
+    this.targets = targets
+    this.context = context
+  }
+
+  *apply(documents: readonly AppliedDocument[]): Work<void> {
+    const [first] = documents
+    if (first === undefined) return
+    const records = new Map<string, string[]>()
+    for (const { table, record } of documents.flatMap((document) => document.entries)) {
+      const all = records.get(table) ?? []
+      all.push(record as string)
+      records.set(table, all)
+    }
+    const known = documents.filter((document) => !document.isNew)
+    yield* this.removeGone(first.table, known.map(({ entries }) => entries[0]?.record as string), first.shape, records)
+    yield* this.upsertAll(first.table, first.shape, records)
+  }
+
+  /** Parts that a former version had and this one has not, those furthest down first. */
+  private *removeGone(above: string, parents: readonly string[], shape: readonly PartShape[], records: ReadonlyMap<string, readonly string[]>): Work<void> {
+    if (parents.length === 0) return
+    for (const part of shape) {
+      const table = yield* this.target(part.table)
+      const parent = yield* this.target(above)
+      const gone = yield* this.context.database.mirroring.strays(table, part.columns, this.rows(parent, Object.values(part.columns), parents), records.get(part.table) ?? [])
+      yield* this.removeGone(part.table, [...(records.get(part.table) ?? []), ...gone], part.parts, records)
+      yield* this.context.database.mirroring.remove(this.rows(table, table.key.filter((name) => !(name in this.constants)), gone))
+    }
+  }
+
+  private *upsertAll(name: string, shape: readonly PartShape[], records: ReadonlyMap<string, readonly string[]>): Work<void> {
+    const own = records.get(name) ?? []
+    for (const [columns, alike] of Map.groupBy(own, columnsOf)) {
+      const table = yield* this.target(name)
+      const names = JSON.parse(columns) as string[]
+      yield* this.context.database.mirroring.upsert(this.rows(table, this.writable(table, names), alike))
+    }
+    for (const part of shape) yield* this.upsertAll(part.table, part.parts, records)
+  }
+
+  private rows(table: HostTable, columns: readonly string[], records: readonly string[]): MirrorRows {
+    return { table, columns, records, constants: this.constants }
+  }
+
+  private *target(name: string): Work<HostTable> {
+    if (!this.targets.has(name)) yield* findTargets(this.context.database, [name], this.targets)
+    return this.targets.get(name) as HostTable
+  }
+
+  /** The record's columns, but for those that the target computes itself or takes from the origin. */
+  private writable(table: HostTable, names: readonly string[]): readonly string[] {
+    const present = [...names, ...Object.keys(this.constants)]
+    for (const name of present) {
+      if (table.columns.some((column) => column.name === name)) continue
+      throw new TillsyncError('ERR_MIRROR', `\`${table.name}\` has no column \`${name}\`, which the register sends`, {
+        hint: 'Add the column at central, or leave it out at the register with `except`.',
+        context: { table: table.name, column: name },
+      })
+    }
+    const missing = table.key.find((name) => !present.includes(name))
+    if (missing !== undefined) {
+      throw new TillsyncError('ERR_MIRROR', `The register does not send \`${missing}\`, a key column of \`${table.name}\``, {
+        hint: "Publish it, or let mirror fill it: mirror({ origin: ['location', 'register'] }).",
+        context: { table: table.name, column: missing },
+      })
+    }
+    return names.filter((name) => !(name in this.constants) && !table.columns.find((column) => column.name === name)?.generated)
+  }
+}
+
+/** The names of a record's columns, as JSON: records with equal ones are written together. */
+function columnsOf(record: string): string {
+  return JSON.stringify(Object.keys(JSON.parse(record) as object))
+}
+

@@ -1,0 +1,29 @@
+import { sum } from '../decimal.ts'
+import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import { STOCK_LEVELS } from './tables.ts'
+
+/**
+ * Changes of stock collected over a batch and written last, once, in key order: two batches that touch the same articles
+ * wait for each other there, shortly, and can't deadlock.
+ */
+export class StockLevels {
+  private readonly changes = new Map<string, { readonly item: string; readonly location: string; quantities: string[] }>()
+
+  add(item: string, location: string, quantity: string): void {
+    const name = JSON.stringify([item, location])
+    const change = this.changes.get(name) ?? { item, location, quantities: [] }
+    change.quantities.push(quantity)
+    this.changes.set(name, change)
+  }
+
+  *write(database: ApplyingDatabase): Work<void> {
+    const changes = [...this.changes.values()].map(({ item, location, quantities }) => ({ item, location, quantity: sum(quantities) })).filter((change) => change.quantity !== '0')
+    if (changes.length === 0) return
+    yield* query({
+      sql: `INSERT INTO ${database.qualify(STOCK_LEVELS.name)} AS l (item_no, location, quantity)
+            SELECT * FROM unnest($1::text[], $2::text[], $3::numeric[]) AS c(item_no, location, quantity) ORDER BY c.item_no COLLATE "C", c.location COLLATE "C"
+            ON CONFLICT (item_no, location) DO UPDATE SET quantity = l.quantity + excluded.quantity`,
+      parameters: [changes.map((c) => c.item), changes.map((c) => c.location), changes.map((c) => c.quantity)],
+    })
+  }
+}

@@ -1,0 +1,224 @@
+import { type Decimal, difference, sum } from '../decimal.ts'
+import { asTillsyncError, TillsyncError } from '../errors.ts'
+import type { AnyTables, Document } from '../model.ts'
+import { insert, query, type Work } from '../ports.ts'
+import type { AppliedDocument } from './document-set.ts'
+import type { ApplyContext, Handler } from './handler.ts'
+import { POSTINGS, STOCK_LEVELS, STOCK_MOVEMENTS } from './tables.ts'
+
+/** A movement that a document should have caused. What is not a quantity or an amount is its dimension. */
+export interface Movement {
+  readonly item: string
+  readonly location: string
+  /** Signed: what leaves the location is negative. Exact to six places. */
+  readonly quantity: Decimal
+  /** Default 0. Exact to six places. */
+  readonly amount?: Decimal
+  /** ISO 8601, `2026-11-21`; of a text with a time the date counts. */
+  readonly businessDate?: string | null
+  readonly document?: string | null
+  readonly customer?: string | null
+  /** Further dimensions, by which movements are kept apart. */
+  readonly [dimension: string]: string | number | bigint | boolean | null | undefined
+}
+
+/** A difference to be posted. Dimensions as in `Movement`, quantity and amount as decimal text. */
+interface Posting {
+  readonly dimension: Dimension
+  readonly quantity: string
+  readonly amount: string
+}
+
+type Dimension = Readonly<Record<string, string | number | boolean | null>>
+
+interface Sums {
+  readonly dimension: Dimension
+  readonly quantity: string
+  readonly amount: string
+}
+
+const LEDGER = STOCK_MOVEMENTS.name
+const COLUMNS = ['item', 'location', 'businessDate', 'document', 'customer']
+const NOTHING = { quantity: '0', amount: '0' }
+
+/**
+ * Posts stock movements by difference: what the latest version of a document should have caused, less what was posted
+ * for it, per dimension. A duplicate, a re-export or a replay posts nothing, a correction the correction. Posted rows are
+ * never changed. The removal of a whole document (a till that purges) posts nothing.
+ *
+ * @param movements a pure function of the document; it may be called again for the same one
+ */
+export function stockMovements<Sent = AnyTables, T extends keyof Sent = keyof Sent>(
+  movements: (document: Document<Sent, T>) => readonly Movement[],
+): Handler<Sent, T> {
+  if (typeof movements !== 'function') {
+    throw new TillsyncError('ERR_OPTION', `Expected the first argument of stockMovements() to be a function, got ${typeof movements}`, {
+      hint: 'stockMovements((receipt) => receipt.parts.receipt_lines.map((line) => ({ item: line.item_no, … })))',
+    })
+  }
+  return {
+    name: 'stockMovements',
+    tables: [POSTINGS, STOCK_MOVEMENTS, STOCK_LEVELS],
+    *check() {},
+    *apply(documents, context) {
+      const present = documents.filter((document) => !document.removed)
+      const wanted = present.map((document) => wantedOf(document, movements as (document: unknown) => readonly Movement[]))
+      const posted = yield* postedOf(present, context)
+      const post = new Poster(context)
+      for (const [n, document] of present.entries()) post.add(document, wanted[n] as Wanted, posted.get(nameOf(document)))
+      yield* post.write()
+    },
+  }
+}
+
+type Wanted = ReadonlyMap<string, Sums>
+
+function wantedOf(document: AppliedDocument, movements: (document: unknown) => readonly Movement[]): Wanted {
+  try {
+    return sumUp(movements(document.value))
+  } catch (error) {
+    throw about(document, asTillsyncError(error, 'ERR_HANDLER', 'The function of stockMovements() threw'))
+  }
+}
+
+/** Says which document it was; its record id is a name, not a value of the row. */
+function about(document: AppliedDocument, error: TillsyncError): TillsyncError {
+  const code = error.code === 'ERR_VALUE' ? 'ERR_MOVEMENT' : error.code
+  const context = { ...error.context, table: document.table, recordId: document.recordId }
+  return new TillsyncError(code, error.message, { hint: error.hint, context, cause: error.cause ?? error })
+}
+
+function sumUp(movements: unknown): Wanted {
+  if (!Array.isArray(movements)) throw notAMovement(`a list of movements was expected, got ${typeof movements}`)
+  const groups = new Map<string, { dimension: Dimension; quantities: Decimal[]; amounts: Decimal[] }>()
+  for (const movement of movements as Movement[]) {
+    const dimension = dimensionOf(movement)
+    const name = JSON.stringify(dimension)
+    const group = groups.get(name) ?? { dimension, quantities: [], amounts: [] }
+    group.quantities.push(movement.quantity)
+    group.amounts.push(movement.amount ?? '0')
+    groups.set(name, group)
+  }
+  const sums = [...groups].map(([name, { dimension, quantities, amounts }]) => [name, { dimension, quantity: sum(quantities), amount: sum(amounts) }] as const)
+  return new Map(sums.filter(([, { quantity, amount }]) => quantity !== '0' || amount !== '0'))
+}
+
+/** In a fixed order, so that equal dimensions are equal as JSON. */
+function dimensionOf(movement: Movement): Dimension {
+  if (typeof movement !== 'object' || movement === null) throw notAMovement(`an object was expected, got ${typeof movement}`)
+  const dimension: Record<string, string | number | boolean | null> = {
+    item: nameIn(movement, 'item'),
+    location: nameIn(movement, 'location'),
+    businessDate: dateOf(movement.businessDate),
+    document: textOrNull(movement.document, 'document'),
+    customer: textOrNull(movement.customer, 'customer'),
+  }
+  const others = Object.keys(movement).filter((name) => !COLUMNS.includes(name) && name !== 'quantity' && name !== 'amount')
+  for (const name of others.sort()) {
+    const value = movement[name]
+    if (value === undefined) continue
+    if (typeof value === 'object' && value !== null) throw notAMovement(`the dimension '${name}' is ${typeof value}`)
+    dimension[name] = typeof value === 'bigint' ? value.toString() : (value as string | number | boolean | null)
+  }
+  return dimension
+}
+
+function nameIn(movement: Movement, field: 'item' | 'location'): string {
+  const value: unknown = movement[field]
+  if (typeof value === 'string' && value !== '') return value
+  if (typeof value === 'number' || typeof value === 'bigint') return String(value)
+  throw notAMovement(`\`${field}\` is ${value === '' ? 'empty' : value === null ? 'null' : typeof value}`)
+}
+
+function textOrNull(value: unknown, field: string): string | null {
+  if (value === null || value === undefined) return null
+  if (typeof value === 'string') return value
+  if (typeof value === 'number' || typeof value === 'bigint') return String(value)
+  throw notAMovement(`\`${field}\` is ${typeof value}`)
+}
+
+function dateOf(value: unknown): string | null {
+  if (value === null || value === undefined) return null
+  const date = typeof value === 'string' ? /^(\d{4}-\d{2}-\d{2})(?:[T ].*)?$/.exec(value)?.[1] : undefined
+  if (date !== undefined && new Date(`${date}T00:00:00Z`).toISOString().startsWith(date)) return date
+  throw notAMovement('`businessDate` is no ISO 8601 date')
+}
+
+function notAMovement(why: string): TillsyncError {
+  return new TillsyncError('ERR_MOVEMENT', `The function of stockMovements() returned no movement: ${why}`, {
+    hint: "A movement is { item, location, quantity, amount?, businessDate?, document?, customer?, … }, e.g. { item: '4006381333931', location: 'BA01', quantity: '-1' }.",
+  })
+}
+
+function nameOf(document: { readonly table: string; readonly recordId: string; readonly incarnation: number }): string {
+  return `${document.table}\n${document.recordId}\n${document.incarnation}`
+}
+
+interface Posted {
+  readonly revision: number
+  readonly sums: Wanted
+}
+
+/** What was posted for these documents in this life of theirs. */
+function* postedOf(documents: readonly AppliedDocument[], { database, origin }: ApplyContext): Work<ReadonlyMap<string, Posted>> {
+  const known = documents.filter((document) => !document.isNew)
+  if (known.length === 0) return new Map()
+  const rows = yield* query<{ table_name: string; record_id: string; incarnation: number; revision: number; postings: string }>({
+    sql: `SELECT p.table_name, p.record_id, p.incarnation, p.revision, p.postings FROM ${database.qualify(POSTINGS.name)} p
+          JOIN unnest($2::text[], $3::text[], $4::bigint[]) AS d(table_name, record_id, incarnation) USING (table_name, record_id, incarnation)
+          WHERE p.register_id = $1 AND p.ledger = $5 ORDER BY p.revision`,
+    parameters: [origin.registerId, known.map((d) => d.table), known.map((d) => d.recordId), known.map((d) => d.incarnation), LEDGER],
+  })
+  const groups = Map.groupBy(rows, (row) => nameOf({ table: row.table_name, recordId: row.record_id, incarnation: row.incarnation }))
+  return new Map([...groups].map(([name, revisions]) => [name, { revision: revisions.at(-1)?.revision ?? 0, sums: total(revisions.flatMap((row) => JSON.parse(row.postings) as Posting[])) }]))
+}
+
+function total(postings: readonly Posting[]): Wanted {
+  const groups = Map.groupBy(postings, (posting) => JSON.stringify(posting.dimension))
+  return new Map([...groups].map(([name, all]) => [name, { dimension: (all[0] as Posting).dimension, quantity: sum(all.map((p) => p.quantity)), amount: sum(all.map((p) => p.amount)) }]))
+}
+
+/** Collects differences and writes them: what was posted, for the next difference, and the ledger itself. */
+class Poster {
+  private readonly context: ApplyContext
+  private readonly postings: unknown[][] = []
+  private readonly movements: unknown[][] = []
+
+  constructor(context: ApplyContext) {
+    this.context = context
+  }
+
+  add(document: AppliedDocument, wanted: Wanted, posted: Posted | undefined): void {
+    const postings = differences(wanted, posted?.sums ?? new Map())
+    if (postings.length === 0) return
+    const { origin, at, levels } = this.context
+    const revision = (posted?.revision ?? 0) + 1
+    const entryNo = document.entries[0]?.entryNo
+    this.postings.push([origin.registerId, document.table, document.recordId, document.incarnation, LEDGER, revision, origin.epochNo, entryNo, at, JSON.stringify(postings)])
+    for (const { dimension, quantity, amount } of postings) {
+      const { item, location, businessDate, document: documentNo, customer, ...others } = dimension
+      const further = Object.keys(others).length === 0 ? null : JSON.stringify(others)
+      const source = [origin.registerId, document.table, document.recordId, document.incarnation, revision, origin.epochNo, entryNo, at]
+      this.movements.push([item, location, businessDate, documentNo, customer, further, quantity, amount, ...source])
+      levels.add(item as string, location as string, quantity)
+    }
+  }
+
+  *write(): Work<void> {
+    yield* insert(POSTINGS, this.postings)
+    yield* insert(STOCK_MOVEMENTS, this.movements)
+  }
+}
+
+/** Wanted less posted, per dimension. */
+export function differences(wanted: Wanted, posted: Wanted): readonly Posting[] {
+  const postings: Posting[] = []
+  for (const name of new Set([...posted.keys(), ...wanted.keys()])) {
+    const now = wanted.get(name) ?? NOTHING
+    const before = posted.get(name) ?? NOTHING
+    const { dimension } = (wanted.get(name) ?? posted.get(name)) as Sums
+    const posting = { dimension, quantity: difference(now.quantity, before.quantity), amount: difference(now.amount, before.amount) }
+    if (posting.quantity !== '0' || posting.amount !== '0') postings.push(posting)
+  }
+  return postings
+}

@@ -1,0 +1,129 @@
+import { hash } from 'node:crypto'
+import { asTillsyncError, TillsyncError } from '../errors.ts'
+import { type Key, lookup, type Touch, type Work } from '../ports.ts'
+import type { CapturePlan, RootPlan, TablePlan } from './plan.ts'
+
+/** A document as it stands: its records, header first. */
+export interface ReadDocument {
+  readonly records: readonly ReadRecord[]
+  /** Over all records; equal hashes are equal documents. */
+  readonly hash: Buffer
+  /** Over the identity columns; null where the rules name none. */
+  readonly identity: Buffer | null
+}
+
+export interface ReadRecord {
+  readonly table: string
+  readonly recordId: string
+  readonly record: string
+}
+
+/** A document that touches lead to. */
+export interface TouchedDocument {
+  readonly root: RootPlan
+  readonly recordId: string
+  readonly key: Key
+  exported: boolean
+}
+
+/** What a key looks like as a record id. */
+export function recordIdText(plan: TablePlan, key: Key): string {
+  return `[${plan.keyAt.map((at, n) => plan.encode[at]?.(key[n]) ?? 'null').join(',')}]`
+}
+
+/** The documents that touches lead to, in the order of their first touch. Touches of tables that the rules no longer name lead nowhere. */
+export function* documentsTouched(plan: CapturePlan, touches: readonly Touch[]): Work<ReadonlyMap<string, TouchedDocument>> {
+  const found = new Map<string, TouchedDocument>()
+  for (const touch of touches) yield* follow(plan, touch, found)
+  return found
+}
+
+function* follow(plan: CapturePlan, touch: Touch, found: Map<string, TouchedDocument>): Work<void> {
+  const resolver = plan.resolver(touch.table, touch.refers)
+  if (resolver === undefined) return
+  if (resolver.kind === 'root') return add(found, resolver.root, touch)
+  if (touch.key.includes(null)) return
+  const [rows = []] = yield* lookup(resolver.find, [touch.key])
+  for (const key of rows) {
+    if (resolver.kind === 'search') add(found, resolver.root, { ...touch, key })
+    else yield* follow(plan, { ...touch, ...resolver.to, key }, found)
+  }
+}
+
+function add(found: Map<string, TouchedDocument>, root: RootPlan, touch: Touch): void {
+  const recordId = recordIdText(root, touch.key)
+  const name = `${root.table}\n${recordId}`
+  const known = found.get(name)
+  if (known === undefined) found.set(name, { root, recordId, key: touch.key, exported: touch.kind === 'exported' })
+  else if (touch.kind === 'exported') known.exported = true
+}
+
+/** What became of a document when it was read; `undefined`: it is gone, or outside the filter. */
+export type Reading = ReadDocument | undefined | TillsyncError
+
+/**
+ * Reads documents of one root. One that can't be read or encoded comes back as its error and harms no other.
+ */
+export function* readDocuments(root: RootPlan, documents: readonly TouchedDocument[]): Work<readonly Reading[]> {
+  try {
+    return yield* readTogether(root, documents)
+  } catch (error) {
+    const failure = asTillsyncError(error, 'ERR_DATABASE', `Reading \`${root.table}\` failed`)
+    if (failure.code !== 'ERR_FILTER' && failure.code !== 'ERR_VALUE') throw failure
+    if (documents.length === 1) return [failure]
+    const readings: Reading[] = []
+    for (const document of documents) readings.push(...(yield* readDocuments(root, [document])))
+    return readings
+  }
+}
+
+function* readTogether(root: RootPlan, documents: readonly TouchedDocument[]): Work<readonly Reading[]> {
+  const found = yield* lookup(root.read, documents.map((document) => document.key))
+  // The database compares keys by its own collations; a document is the one whose key is equal to the bit.
+  const headers = documents.map((document, n) => found[n]?.find((tuple) => recordIdOf(root, tuple) === document.recordId))
+  const records: (ReadRecord[] | undefined)[] = headers.map((tuple) => tuple && [toRecord(root, tuple)])
+  yield* addParts(root, headers.flatMap((tuple, document) => (tuple ? [{ document, tuple }] : [])), records)
+  return records.map((all, n) => all && finish(root, all, headers[n] as Key))
+}
+
+interface Owned {
+  readonly document: number
+  readonly tuple: Key
+}
+
+function* addParts(above: TablePlan, owners: readonly Owned[], records: (ReadRecord[] | undefined)[]): Work<void> {
+  for (const part of above.parts) {
+    const found = yield* lookup(part.read, owners.map(({ tuple }) => part.parentAt.map((at) => tuple[at])))
+    const owned: Owned[] = []
+    for (const [n, tuples] of found.entries()) {
+      const { document } = owners[n] as Owned
+      for (const tuple of tuples) {
+        records[document]?.push(toRecord(part, tuple))
+        owned.push({ document, tuple })
+      }
+    }
+    yield* addParts(part, owned, records)
+  }
+}
+
+function recordIdOf(plan: TablePlan, tuple: Key): string {
+  return recordIdText(plan, plan.keyAt.map((at) => tuple[at]))
+}
+
+function toRecord(plan: TablePlan, tuple: Key): ReadRecord {
+  const { encode, prefixes } = plan
+  let record = ''
+  for (const [at, encodeOne] of encode.entries()) record += prefixes[at] + encodeOne(tuple[at])
+  return { table: plan.table, recordId: recordIdOf(plan, tuple), record: `${record}}` }
+}
+
+function finish(root: RootPlan, records: readonly ReadRecord[], header: Key): ReadDocument {
+  let text = ''
+  for (const { table, recordId, record } of records) text += `${JSON.stringify(table)}${recordId}${record}\n`
+  return { records, hash: hash('sha256', text, 'buffer'), identity: identityHash(root, header) }
+}
+
+function identityHash(root: RootPlan, header: Key): Buffer | null {
+  if (root.identityAt.length === 0) return null
+  return hash('sha256', root.identityAt.map((at) => root.encode[at]?.(header[at])).join(','), 'buffer')
+}

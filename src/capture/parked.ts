@@ -1,0 +1,24 @@
+import type { Value } from '../model.ts'
+import { type Database, query, type Work } from '../ports.ts'
+import { decodeRecordId } from '../record.ts'
+import { PARKED } from './tables.ts'
+
+/** A document that can't be read or filtered, until it can. */
+export interface ParkedDocument {
+  readonly table: string
+  readonly recordId: readonly Value[]
+  readonly code: string
+  readonly message: string
+  /** ISO 8601, UTC. */
+  readonly parkedAt: string
+}
+
+const MOST = 100
+
+/** The parked documents, oldest first; at most 100. */
+export function* listParked(database: Database): Work<readonly ParkedDocument[]> {
+  const rows = yield* query<{ table_name: string; record_id: string; code: string; message: string; parked_at: string }>(
+    database.build.selectFrom(PARKED.name).selectAll().orderBy('parked_at').limit(MOST).compile(),
+  )
+  return rows.map((row) => ({ table: row.table_name, recordId: decodeRecordId(row.record_id), code: row.code, message: row.message, parkedAt: row.parked_at }))
+}

@@ -1,0 +1,256 @@
+import { sql } from 'kysely'
+import { TillsyncError } from '../errors.ts'
+import type { AnyTables, Filter } from '../model.ts'
+import type { CapturingDatabase, HostColumn, HostTable, Statement, TouchSource, Work } from '../ports.ts'
+import { type PartSpec, type ReferenceSpec, type RootSpec, tablesOf } from './rules.ts'
+
+/** How the records of one table are found, read and encoded. */
+export interface TablePlan {
+  readonly table: string
+  readonly key: readonly string[]
+  /** Published columns, in the table's order: the first columns of every tuple that `read` answers. */
+  readonly columns: readonly HostColumn[]
+  /** How the values of `columns` are written. */
+  readonly encode: readonly ((value: unknown) => string)[]
+  /** `{"id":`, `,"receipt_no":` … what stands before each value in the record's JSON. */
+  readonly prefixes: readonly string[]
+  /** Where the key stands in a tuple. */
+  readonly keyAt: readonly number[]
+  /** Roots: by key and inside the filter. Parts: by the columns that refer to the parent, in key order. */
+  readonly read: Statement
+  readonly parts: readonly PartPlan[]
+}
+
+export interface PartPlan extends TablePlan {
+  readonly parent: ReferenceSpec
+  /** Where the parent's tuple holds the values that this part refers to. */
+  readonly parentAt: readonly number[]
+}
+
+export interface RootPlan extends TablePlan {
+  readonly spec: RootSpec
+  readonly identityAt: readonly number[]
+}
+
+/** From touched columns to what they mean: a document's key, or a step up to the parent. */
+export type Resolver =
+  | { readonly kind: 'root'; readonly root: RootPlan }
+  | { readonly kind: 'search'; readonly root: RootPlan; readonly find: Statement }
+  | { readonly kind: 'climb'; readonly find: Statement; readonly to: { readonly table: string; readonly refers: readonly string[] } }
+
+export interface CapturePlan {
+  readonly roots: ReadonlyMap<string, RootPlan>
+  readonly tables: ReadonlyMap<string, HostTable>
+  readonly sources: readonly TouchSource[]
+  resolver(table: string, refers: readonly string[]): Resolver | undefined
+}
+
+/**
+ * The rules against the tables as they stand.
+ *
+ * @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE, ERR_FILTER
+ */
+export function* planCapture(database: CapturingDatabase, specs: readonly RootSpec[]): Work<CapturePlan> {
+  const tables = yield* database.describe(specs.flatMap(tablesOf))
+  const roots = new Map(specs.map((spec) => [spec.table, planRoot(database, spec, tables)]))
+  const sources: TouchSource[] = []
+  const resolvers = new Map<string, Resolver>()
+  for (const root of roots.values()) {
+    sources.push({ on: root.table, columns: root.key, table: root.table, refers: root.key })
+    resolvers.set(resolverName(root.table, root.key), { kind: 'root', root })
+    addParts(database, tables, root, root, sources, resolvers)
+  }
+  return { roots, tables, sources, resolver: (table, refers) => resolvers.get(resolverName(table, refers)) }
+}
+
+function resolverName(table: string, refers: readonly string[]): string {
+  return JSON.stringify([table, ...refers])
+}
+
+function addParts(
+  database: CapturingDatabase,
+  tables: ReadonlyMap<string, HostTable>,
+  root: RootPlan,
+  above: TablePlan,
+  sources: TouchSource[],
+  resolvers: Map<string, Resolver>,
+): void {
+  for (const part of above.parts) {
+    const { own, others } = part.parent
+    sources.push({ on: part.table, columns: own, table: above.table, refers: others })
+    const name = resolverName(above.table, others)
+    if (!resolvers.has(name)) {
+      const table = tables.get(above.table) as HostTable
+      resolvers.set(
+        name,
+        isPart(above)
+          ? { kind: 'climb', find: findBy(database, table, others, above.parent.own), to: { table: above.parent.table, refers: above.parent.others } }
+          : { kind: 'search', root, find: findBy(database, table, others, root.key) },
+      )
+    }
+    addParts(database, tables, root, part, sources, resolvers)
+  }
+}
+
+function isPart(plan: TablePlan): plan is PartPlan {
+  return 'parent' in plan
+}
+
+function planRoot(database: CapturingDatabase, spec: RootSpec, tables: ReadonlyMap<string, HostTable>): RootPlan {
+  const plan = planTable(database, spec, tables, undefined)
+  const identityAt = spec.identity.map((name) => columnAt(plan, name, `publish.${spec.table}.identity`))
+  for (const related of spec.relatedTo) {
+    requireColumns(tables.get(spec.table) as HostTable, related.own, `publish.${spec.table}.relatedTo`)
+    requireColumns(requireTable(tables, related.table), related.others, `publish.${spec.table}.relatedTo`)
+  }
+  return { ...plan, spec, identityAt }
+}
+
+function columnAt(plan: TablePlan, name: string, option: string): number {
+  const at = plan.columns.findIndex((column) => column.name === name)
+  if (at !== -1) return at
+  throw new TillsyncError('ERR_UNKNOWN_COLUMN', `\`${option}\` names \`${name}\`, which is not a published column of \`${plan.table}\``, {
+    hint: `Published: ${plan.columns.map((column) => column.name).join(', ')}.`,
+    context: { table: plan.table, column: name },
+  })
+}
+
+function planTable(
+  database: CapturingDatabase,
+  spec: RootSpec | PartSpec,
+  tables: ReadonlyMap<string, HostTable>,
+  parent: { readonly reference: ReferenceSpec } | undefined,
+): TablePlan {
+  const table = requireTable(tables, spec.table)
+  if (table.key.length === 0) {
+    throw new TillsyncError('ERR_NO_KEY', `\`${table.name}\` has no primary key, so its records can't be told apart`, {
+      hint: 'Give it a primary key, or leave it out of the rules.',
+      context: { table: table.name },
+    })
+  }
+  const columns = publishedColumns(table, spec)
+  const referred = [...new Set(spec.parts.flatMap((part) => part.parent.others))]
+  for (const part of spec.parts) checkReference(table, part, tables)
+  const extra = referred.filter((name) => !columns.some((column) => column.name === name))
+  const selected = [...columns.map((column) => column.name), ...extra]
+  const where = 'where' in spec ? spec.where : undefined
+  return {
+    table: table.name,
+    key: table.key,
+    columns,
+    encode: columns.map((column) => database.encoderOf(column)),
+    prefixes: columns.map((column, at) => `${at === 0 ? '{' : ','}${JSON.stringify(column.name)}:`),
+    keyAt: table.key.map((name) => selected.indexOf(name)),
+    read: parent ? readParts(database, table, selected, parent.reference.own) : readRoots(database, table, selected, where, tablesOf(spec)),
+    parts: spec.parts.map((part) => ({
+      ...planTable(database, part, tables, { reference: part.parent }),
+      parent: part.parent,
+      parentAt: part.parent.others.map((name) => selected.indexOf(name)),
+    })),
+  }
+}
+
+function requireTable(tables: ReadonlyMap<string, HostTable>, name: string): HostTable {
+  const table = tables.get(name)
+  if (table !== undefined) return table
+  throw new TillsyncError('ERR_UNKNOWN_TABLE', `The rules name \`${name}\`, which is not a table of the database`, {
+    hint: 'Names are compared to the letter; views and virtual tables can not be published. Create the table before install().',
+    context: { table: name },
+  })
+}
+
+function requireColumns(table: HostTable, names: readonly string[], option: string): void {
+  for (const name of names) {
+    if (table.columns.some((column) => column.name === name)) continue
+    throw new TillsyncError('ERR_UNKNOWN_COLUMN', `\`${option}\` names \`${name}\`, which \`${table.name}\` does not have`, {
+      hint: `Its columns: ${table.columns.map((column) => column.name).join(', ')}.`,
+      context: { table: table.name, column: name },
+    })
+  }
+}
+
+function publishedColumns(table: HostTable, spec: RootSpec | PartSpec): HostColumn[] {
+  const only = 'only' in spec.columns ? spec.columns.only : undefined
+  const except = 'except' in spec.columns ? spec.columns.except : []
+  requireColumns(table, only ?? except, `publish.${table.name}.${only ? 'only' : 'except'}`)
+  const keyLeftOut = table.key.find((name) => except.includes(name))
+  if (keyLeftOut !== undefined) {
+    throw new TillsyncError('ERR_RULE', `\`publish.${table.name}.except\` leaves out \`${keyLeftOut}\`, a column of the key`, {
+      hint: 'Key columns are always published.',
+      context: { table: table.name, column: keyLeftOut },
+    })
+  }
+  return table.columns.filter(({ name }) => table.key.includes(name) || (only ? only.includes(name) : !except.includes(name)))
+}
+
+function checkReference(parent: HostTable, part: PartSpec, tables: ReadonlyMap<string, HostTable>): void {
+  requireColumns(requireTable(tables, part.table), part.parent.own, `publish.${part.table}.partOf`)
+  requireColumns(parent, part.parent.others, `publish.${part.table}.partOf`)
+  const uniques = [parent.key, ...parent.uniques.filter((unique) => unique.where === undefined).map((unique) => unique.columns.map((column) => column.name))]
+  if (uniques.some((unique) => sameNames(unique, part.parent.others))) return
+  throw new TillsyncError('ERR_RULE', `\`publish.${part.table}.partOf\` refers to columns of \`${parent.name}\` that are not unique: ${part.parent.others.join(', ')}`, {
+    hint: 'A part belongs to exactly one record: refer to the primary key, or to columns with a unique index.',
+    context: { table: part.table, partOf: parent.name },
+  })
+}
+
+function sameNames(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((name) => b.includes(name))
+}
+
+function findBy(database: CapturingDatabase, table: HostTable, by: readonly string[], select: readonly string[]): Statement {
+  return database.build
+    .selectFrom(table.name)
+    .select([...select])
+    .where(sql.raw<boolean>(database.keyed(table, by)))
+    .compile()
+}
+
+function readParts(database: CapturingDatabase, table: HostTable, selected: readonly string[], by: readonly string[]): Statement {
+  let select = database.build
+    .selectFrom(table.name)
+    .select([...selected])
+    .where(sql.raw<boolean>(database.keyed(table, by)))
+  for (const name of table.key) select = select.orderBy(name)
+  return select.compile()
+}
+
+function readRoots(database: CapturingDatabase, table: HostTable, selected: readonly string[], where: Filter<AnyTables, string> | undefined, own: readonly string[]): Statement {
+  const all = database.build
+    .selectFrom(table.name)
+    .select([...selected])
+    .where(sql.raw<boolean>(database.keyed(table, table.key)))
+  return where ? compileFilter(table.name, own, () => all.where(where)) : all.compile()
+}
+
+/** @throws ERR_FILTER where the filter throws or reads another table than `own` */
+export function compileFilter(table: string, own: readonly string[], build: () => { compile(): Statement; toOperationNode(): unknown }): Statement {
+  let statement: Statement
+  let named: ReadonlySet<string>
+  try {
+    const built = build()
+    named = tablesNamed(built.toOperationNode())
+    statement = built.compile()
+  } catch (error) {
+    throw new TillsyncError('ERR_FILTER', `The filter of \`${table}\` throws: ${error instanceof Error ? error.message : String(error)}`, {
+      hint: "A filter returns a Kysely expression: `where: (eb) => eb('status', '=', 'posted')`.",
+      context: { table },
+      cause: error,
+    })
+  }
+  const other = [...named].find((name) => !own.includes(name))
+  if (other === undefined) return statement
+  throw new TillsyncError('ERR_FILTER', `The filter of \`${table}\` reads \`${other}\`, whose changes would not be noticed`, {
+    hint: `A filter may read the root and its parts: ${own.join(', ')}.`,
+    context: { table, reads: other },
+  })
+}
+
+function tablesNamed(node: unknown, found = new Set<string>()): ReadonlySet<string> {
+  if (typeof node !== 'object' || node === null) return found
+  if ('kind' in node && node.kind === 'TableNode') {
+    found.add((node as unknown as { table: { identifier: { name: string } } }).table.identifier.name)
+  }
+  for (const child of Object.values(node)) tablesNamed(child, found)
+  return found
+}

@@ -1,0 +1,106 @@
+import { setImmediate } from 'node:timers/promises'
+import { TillsyncError } from '../errors.ts'
+import type { AnyTables, Which } from '../model.ts'
+import type { Clock, CapturingDatabase, Key } from '../ports.ts'
+import { type Slice, sealSlice } from './collector.ts'
+import { exportTasks, touchExport } from './export.ts'
+import { type CapturePlan, planCapture } from './plan.ts'
+import type { RootSpec } from './rules.ts'
+
+export interface Sealed {
+  readonly documents: number
+  readonly entries: number
+}
+
+/** A transaction aims at this length: longer ones would be felt by the cashier's own writes and by the host's event loop. */
+const AIM_MS = 3
+const LIMITS = { least: 1, first: 64, most: 4_096 }
+
+/**
+ * Runs the collector: slice after slice, each a short transaction, as long as anything is touched. Calls that come while
+ * it runs wait for the same end.
+ */
+export class Sealer {
+  private readonly database: CapturingDatabase
+  private readonly specs: readonly RootSpec[]
+  private readonly clock: Clock
+  private readonly onSealed: (slice: Slice) => void
+  private plan: CapturePlan | undefined
+  private limit = LIMITS.first
+  private running: Promise<Sealed> | undefined
+  private exported = { documents: 0, entries: 0 }
+
+  constructor(database: CapturingDatabase, specs: readonly RootSpec[], clock: Clock, onSealed: (slice: Slice) => void) {
+    this.database = database
+    this.specs = specs
+    this.clock = clock
+    this.onSealed = onSealed
+  }
+
+  /** Reads the tables anew before the next slice. */
+  forgetPlan(): void {
+    this.plan = undefined
+  }
+
+  async planned(): Promise<CapturePlan> {
+    this.plan ??= await this.database.read(() => planCapture(this.database, this.specs))
+    return this.plan
+  }
+
+  /** Seals all that is touched when it is called. */
+  async seal(signal?: AbortSignal): Promise<Sealed> {
+    // What a run that is under way has not seen needs another one after it.
+    if (this.running !== undefined) await this.running.catch(() => undefined)
+    this.running ??= this.run(signal).finally(() => {
+      this.running = undefined
+    })
+    return this.running
+  }
+
+  private async run(signal: AbortSignal | undefined): Promise<Sealed> {
+    const plan = await this.planned()
+    const sealed = { documents: 0, entries: 0 }
+    while (await this.database.read(() => this.database.capture.touched())) {
+      if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'Sealing was aborted', { cause: signal.reason })
+      const slice = await this.slice(plan, signal)
+      sealed.documents += slice.documents
+      sealed.entries += slice.entries
+      await setImmediate()
+    }
+    return sealed
+  }
+
+  private async slice(plan: CapturePlan, signal: AbortSignal | undefined): Promise<Slice> {
+    const limit = this.limit
+    let began = 0
+    let lasted = 0
+    const slice = await this.database.write(
+      function* (this: Sealer) {
+        began = performance.now()
+        const slice = yield* sealSlice(this.database, plan, limit, this.clock.now)
+        lasted = performance.now() - began
+        return slice
+      }.bind(this),
+      { signal },
+    )
+    if (slice.touches === limit && lasted < AIM_MS / 2) this.limit = Math.min(LIMITS.most, limit * 2)
+    else if (lasted > AIM_MS) this.limit = Math.max(LIMITS.least, Math.ceil((limit * AIM_MS) / lasted))
+    this.exported.documents += slice.exported.documents
+    this.exported.entries += slice.exported.entries
+    if (slice.entries > 0) this.onSealed(slice)
+    return slice
+  }
+
+  /** Seals documents anew, changed or not. Those outside the filter of the rules are left out. */
+  async export(table: string, which: Which<AnyTables, string>, related: boolean): Promise<Sealed> {
+    const before = { ...this.exported }
+    for (const task of exportTasks(await this.planned(), table, which, related)) {
+      let after: Key | undefined
+      do {
+        after = await this.database.write(() => touchExport(this.database, task, after))
+        await this.seal()
+      } while (after !== undefined)
+    }
+    return { documents: this.exported.documents - before.documents, entries: this.exported.entries - before.entries }
+  }
+}

@@ -1,0 +1,33 @@
+import type { OwnTable } from '../ports.ts'
+
+/** What each stream has sealed: numbered, chained, immutable. */
+export const ENTRIES = {
+  name: 'sync_entries',
+  columns: {
+    entry_no: 'integer',
+    table_name: 'text',
+    operation: 'text',
+    record_id: 'text',
+    record: 'text',
+    document: 'text',
+    sealed_at: 'text',
+    digest: 'bytes',
+  },
+  primaryKey: ['entry_no'],
+  nullable: ['record'],
+} as const satisfies OwnTable
+
+/** The documents that the audience has been given, with the hash of what it was given. */
+export const MEMBERS = {
+  name: 'sync_members',
+  columns: { table_name: 'text', record_id: 'text', hash: 'bytes', identity: 'bytes' },
+  primaryKey: ['table_name', 'record_id'],
+  nullable: ['identity'],
+} as const satisfies OwnTable
+
+/** Documents that could not be read or filtered, until they can. */
+export const PARKED = {
+  name: 'sync_parked',
+  columns: { table_name: 'text', record_id: 'text', code: 'text', message: 'text', parked_at: 'text' },
+  primaryKey: ['table_name', 'record_id'],
+} as const satisfies OwnTable

@@ -1,0 +1,173 @@
+import PQueue from 'p-queue'
+import { applyBatch, type HandlersByTable, standingOf } from './apply/batch.ts'
+import type { Handler, SubscribeRules } from './apply/handler.ts'
+import { ARCHIVE, DOCUMENTS, REGISTERS } from './apply/tables.ts'
+import { systemClock } from './clock.ts'
+import { TillsyncError } from './errors.ts'
+import { type CentralEvents, Events } from './events.ts'
+import { checkMigrated, create, type Migrations, migrate } from './migrate.ts'
+import type { AnyTables, Batch, RegisterName } from './model.ts'
+import { type CentralOptions, readCentralOptions } from './options.ts'
+import type { Applied, ApplyingDatabase, Clock, OwnTable, Subscriber } from './ports.ts'
+import { RegisterBook, type Registers } from './registers.ts'
+import { answer } from './transport/answer.ts'
+import { type HttpServer, serve } from './transport/http-server.ts'
+
+/** Head office's replica: takes what the registers send and does with it what the host subscribed. */
+export interface Central {
+  /**
+   * Creates the library's tables, in one transaction; safe to run at every start.
+   *
+   * @throws ERR_UNKNOWN_TABLE, ERR_NO_KEY, ERR_SCHEMA_NEWER: the database is as it was
+   */
+  install(): Promise<void>
+  /** Removes the library's own tables, the archive and the registers with them. The ledger and the mirrored tables stay. */
+  uninstall(): Promise<void>
+  /** Opens it and checks that it is installed; `fetch` does so by itself at the first request. Idempotent. */
+  start(): Promise<void>
+  /** Refuses what comes from now on, and waits for what is being applied. The host ends its pool. Idempotent. */
+  stop(): Promise<void>
+  readonly registers: Registers
+  /**
+   * Answers an exchange of a register: mounts in any framework that speaks fetch, in node:http and Express by
+   * `toNodeHandler(central.fetch)`. Never rejects; what it refuses it answers with a status and a code.
+   */
+  readonly fetch: (request: Request) => Promise<Response>
+  /** Returns a function that ends it. */
+  on<K extends keyof CentralEvents>(event: K, listener: (event: CentralEvents[K]) => void): () => void
+}
+
+const MIGRATIONS: readonly Migrations[] = [{ component: 'apply', steps: [{ create: [REGISTERS, ARCHIVE, DOCUMENTS] }] }]
+const OWN_TABLES = [REGISTERS, ARCHIVE, DOCUMENTS].map((table) => table.name)
+const LEDGERS = ['stock_movements', 'stock_levels']
+
+/**
+ * Head office with its handlers. Nothing happens before `install()` and the first request.
+ *
+ * @throws ERR_OPTION
+ */
+export function createCentral<_DB = AnyTables, Sent = AnyTables>(options: CentralOptions<SubscribeRules<Sent>>): Central {
+  return new CentralReplica(options as CentralOptions<SubscribeRules<AnyTables>>, systemClock)
+}
+
+class CentralReplica implements Central, Subscriber {
+  readonly registers: RegisterBook
+  readonly fetch = (request: Request): Promise<Response> => serve(this.server, request)
+  private readonly database: ApplyingDatabase
+  private readonly handlers: HandlersByTable
+  private readonly events = new Events<CentralEvents>()
+  private readonly lanes: PQueue
+  private readonly clock: Clock
+  private readonly server: HttpServer
+  private readiness: Promise<void> | undefined
+  private stopped = false
+
+  constructor(options: CentralOptions<SubscribeRules<AnyTables>>, clock: Clock) {
+    const { lanes, maxMessageBytes } = readCentralOptions(options as unknown as CentralOptions<Readonly<Record<string, unknown>>>)
+    this.database = options.database
+    this.handlers = readHandlers(options.subscribe as Readonly<Record<string, unknown>>)
+    this.clock = clock
+    this.lanes = new PQueue({ concurrency: lanes })
+    this.registers = new RegisterBook(this.database, clock, () => this.ready())
+    const onRefused = (register: RegisterName | undefined, error: TillsyncError) => this.events.emit('refused', { register, error })
+    this.server = {
+      maxMessageBytes,
+      onRefused,
+      identify: async (token) => {
+        await this.ready()
+        return this.registers.identify(token)
+      },
+      answer: (register, message) => answer({ subscriber: this, maxMessageBytes, onRefused }, register, message),
+    }
+  }
+
+  async install(): Promise<void> {
+    const { database, handlers } = this
+    await database.open()
+    await database.write(function* () {
+      yield* migrate(database, MIGRATIONS)
+      for (const [table, all] of handlers) for (const handler of all) yield* handler.check(database, table)
+      for (const table of tablesOf(handlers)) if (!(yield* database.hasTable(table.name))) yield* create(database, table)
+    })
+    this.stopped = false
+    this.readiness = undefined
+  }
+
+  async uninstall(): Promise<void> {
+    await this.stop()
+    const { database, handlers } = this
+    await database.open()
+    await database.write(function* () {
+      const own = [...tablesOf(handlers)].map((table) => table.name).filter((name) => !LEDGERS.includes(name))
+      for (const name of [...own, ...OWN_TABLES, 'sync_state']) yield* database.dropTable(name)
+    })
+    await database.close()
+  }
+
+  async start(): Promise<void> {
+    this.stopped = false
+    await this.ready()
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true
+    await this.lanes.onIdle()
+    this.readiness = undefined
+    await this.database.close()
+  }
+
+  private async ready(): Promise<void> {
+    if (this.stopped) throw new TillsyncError('ERR_STOPPED', 'Central is stopped', { retryable: true })
+    this.readiness ??= this.openInstalled()
+    try {
+      await this.readiness
+    } catch (error) {
+      this.readiness = undefined
+      throw error
+    }
+  }
+
+  private async openInstalled(): Promise<void> {
+    await this.database.open()
+    await this.database.read(() => checkMigrated(this.database, MIGRATIONS))
+  }
+
+  async standing(from: RegisterName) {
+    return this.database.read(() => standingOf(this.database, from))
+  }
+
+  async apply(from: RegisterName, batch: Batch): Promise<Applied> {
+    return this.lanes.add(async () => {
+      const applied = await this.database.write(() => applyBatch(this.database, this.handlers, from, batch, this.clock.now()))
+      if (applied.outcome === 'applied') {
+        this.events.emit('applied', { register: from, documents: applied.documents, entries: batch.entries.length, through: batch.through.entryNo })
+      }
+      return applied
+    }) as Promise<Applied>
+  }
+
+  on<K extends keyof CentralEvents>(event: K, listener: (event: CentralEvents[K]) => void): () => void {
+    return this.events.on(event, listener)
+  }
+}
+
+function readHandlers(subscribe: Readonly<Record<string, unknown>>): HandlersByTable {
+  const handlers = new Map<string, readonly Handler[]>()
+  for (const [table, given] of Object.entries(subscribe)) {
+    if (given === undefined) continue
+    const all = (Array.isArray(given) ? given : [given]) as Handler[]
+    for (const handler of all) {
+      if (typeof handler === 'object' && handler !== null && typeof handler.apply === 'function' && typeof handler.check === 'function') continue
+      throw new TillsyncError('ERR_OPTION', `Expected \`subscribe.${table}\` to be a handler or a list of handlers, got ${typeof handler}`, {
+        hint: 'Handlers are made by mirror() and stockMovements().',
+        context: { table },
+      })
+    }
+    handlers.set(table, all)
+  }
+  return handlers
+}
+
+function tablesOf(handlers: HandlersByTable): ReadonlySet<OwnTable> {
+  return new Set([...handlers.values()].flat().flatMap((handler) => handler.tables))
+}

@@ -1,0 +1,118 @@
+import PQueue from 'p-queue'
+import { asTillsyncError, type TillsyncError } from './errors.ts'
+import type { Events, RegisterEvents } from './events.ts'
+import type { Transfer } from './options.ts'
+import type { Clock } from './ports.ts'
+import { backoffMs } from './transport/backoff.ts'
+import type { Exchanged } from './transport/exchange.ts'
+
+/** What was moved, in entries. */
+export interface RunResult {
+  /** Entries that central acknowledged. */
+  readonly sent: number
+}
+
+export interface CourierOptions {
+  readonly clock: Clock
+  readonly transfer: Transfer
+  readonly events: Events<RegisterEvents>
+  pending(): Promise<boolean>
+  exchange(signal: AbortSignal): Promise<Exchanged>
+}
+
+/**
+ * Starts the exchanges of a register that pushes: at once when something is sealed, otherwise every `everyMs`; after a
+ * failure with growing pauses. One exchange at a time, whoever asks for it.
+ */
+export class Courier {
+  /** What the last background run failed with; undefined when it went well. */
+  failure: TillsyncError | undefined
+  private readonly options: CourierOptions
+  private readonly queue = new PQueue({ concurrency: 1 })
+  private stopping = new AbortController()
+  private running: Promise<void> | undefined
+  private waking = new AbortController()
+  private failures = 0
+
+  constructor(options: CourierOptions) {
+    this.options = options
+  }
+
+  start(): void {
+    if (this.running !== undefined) return
+    this.stopping = new AbortController()
+    this.running = this.run(this.stopping.signal)
+  }
+
+  async stop(): Promise<void> {
+    this.stopping.abort()
+    await this.running
+    await this.queue.onIdle()
+    this.stopping = new AbortController()
+    this.running = undefined
+  }
+
+  /** Something is there to be sent. After a failure it waits for its turn all the same. */
+  wake(): void {
+    if (this.failures === 0) this.waking.abort()
+  }
+
+  /** Runs until nothing is pending; a failure ends it and is thrown. */
+  async synchronize(signal: AbortSignal | undefined): Promise<RunResult> {
+    const ended = AbortSignal.any([this.stopping.signal, ...(signal ? [signal] : [])])
+    let sent = 0
+    do sent += (await this.exchangeOnce(ended)).sent
+    while (await this.options.pending())
+    return { sent }
+  }
+
+  private async run(stop: AbortSignal): Promise<void> {
+    const { clock, transfer } = this.options
+    while (!stop.aborted) {
+      this.waking = new AbortController()
+      let pauseMs = transfer.everyMs
+      try {
+        const { sent } = await this.exchangeOnce(stop)
+        if (sent > 0 && (await this.options.pending())) pauseMs = 0
+      } catch (thrown) {
+        if (stop.aborted) return
+        pauseMs = this.pauseAfter(asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed'))
+      }
+      if (pauseMs > 0) await clock.sleep(pauseMs, AbortSignal.any([stop, this.waking.signal])).catch(() => undefined)
+    }
+  }
+
+  private pauseAfter(error: TillsyncError): number {
+    const { clock, transfer } = this.options
+    const wait = backoffMs(this.failures, transfer.backoff, clock.random)
+    return Math.max(wait, Number(error.context.retryAfterMs ?? 0))
+  }
+
+  private exchangeOnce(signal: AbortSignal): Promise<Exchanged> {
+    return this.queue.add(async () => {
+      const { events } = this.options
+      try {
+        const exchanged = await this.options.exchange(signal)
+        if (this.failure?.code === 'ERR_LINK') events.emit('online', {})
+        this.failures = 0
+        this.failure = undefined
+        events.emit('exchanged', { sent: exchanged.sent })
+        return exchanged
+      } catch (thrown) {
+        const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
+        if (error.code !== 'ERR_ABORTED') this.remember(error)
+        throw error
+      }
+    }) as Promise<Exchanged>
+  }
+
+  /** No network is normal: it is said when it goes, not at every try. */
+  private remember(error: TillsyncError): void {
+    const { events } = this.options
+    const before = this.failure?.code
+    this.failures++
+    this.failure = error
+    if (error.code !== 'ERR_LINK') events.emit('failed', { error })
+    else if (before !== 'ERR_LINK') events.emit('offline', { error })
+  }
+}

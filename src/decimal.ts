@@ -1,0 +1,52 @@
+import Big from 'big.js'
+import { TillsyncError } from './errors.ts'
+
+/** A decimal as handlers bring it: text such as '-12.50', a whole number as bigint, or a double of the till (a REAL column). */
+export type Decimal = string | bigint | number
+
+/** Digits kept behind the point: numeric(18, 6). */
+export const SCALE = 6
+const LIMIT = new Big(10).pow(12)
+const HALF_EVEN = 2
+
+/**
+ * The exact sum of decimals, each rounded half to even to six places (which only a double can need), as text without
+ * trailing zeros.
+ *
+ * @throws ERR_VALUE where one is no decimal, or the sum does not fit numeric(18, 6)
+ */
+export function sum(values: readonly Decimal[]): string {
+  return format(values.reduce<Big>((total, value) => total.plus(parse(value)), new Big(0)))
+}
+
+/** `a − b`, as `sum` gives it. */
+export function difference(a: Decimal, b: Decimal): string {
+  return format(parse(a).minus(parse(b)))
+}
+
+/**
+ * The value with the other sign: what leaves the shop when it is sold.
+ *
+ * @throws ERR_VALUE where it is no decimal
+ */
+export function negate(value: Decimal): string {
+  return format(parse(value).neg())
+}
+
+function parse(value: Decimal): Big {
+  if (typeof value === 'string' || typeof value === 'bigint' || (typeof value === 'number' && Number.isFinite(value))) {
+    try {
+      return new Big(typeof value === 'bigint' ? value.toString() : value).round(SCALE, HALF_EVEN)
+    } catch {
+      // not a decimal: refused below
+    }
+  }
+  throw new TillsyncError('ERR_VALUE', `Expected a decimal, got ${value === null ? 'null' : typeof value === 'string' ? 'other text' : typeof value}`, {
+    hint: "Decimals are text such as '-12.50', bigint, or finite numbers.",
+  })
+}
+
+function format(value: Big): string {
+  if (value.abs().lt(LIMIT)) return value.eq(0) ? '0' : value.toFixed()
+  throw new TillsyncError('ERR_VALUE', 'A decimal has more than twelve digits before the point', { hint: 'Quantities and amounts are kept as numeric(18, 6).' })
+}

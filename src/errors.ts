@@ -1,0 +1,99 @@
+/**
+ * Every way in which tillsync refuses or fails, by code. Codes are part of the public face (semver); texts are not.
+ */
+export type TillsyncErrorCode =
+  /** An option is missing or out of bounds. */
+  | 'ERR_OPTION'
+  /** The rules name a table that the database does not have. */
+  | 'ERR_UNKNOWN_TABLE'
+  /** The rules name a column that its table does not have. */
+  | 'ERR_UNKNOWN_COLUMN'
+  /** A table has no primary key, so its records can't be told apart. */
+  | 'ERR_NO_KEY'
+  /** The rules contradict themselves: a part without its root, a circle, a key column left out. */
+  | 'ERR_RULE'
+  /** A filter throws, does not compile, or reads a table that the rules do not name. */
+  | 'ERR_FILTER'
+  /** The SQLite database is not in WAL mode. */
+  | 'ERR_NOT_WAL'
+  /** The host's connection cannot be used as it was given. */
+  | 'ERR_CONNECTION'
+  /** `install()` has not run on this database, or its tables are gone. */
+  | 'ERR_NOT_INSTALLED'
+  /** The library's tables were made by a later version. */
+  | 'ERR_SCHEMA_NEWER'
+  /** Somebody else holds the lock that is needed; the same call works later. */
+  | 'ERR_BUSY'
+  /** The database refused or failed. */
+  | 'ERR_DATABASE'
+  /** A value that the codec can't represent. */
+  | 'ERR_VALUE'
+  /** The wait was ended by its AbortSignal, or by `stop()`. */
+  | 'ERR_ABORTED'
+  /** The replica was stopped. */
+  | 'ERR_STOPPED'
+  /** The link did not carry the message, or not its answer. */
+  | 'ERR_LINK'
+  /** No credential, an unknown or a revoked one. */
+  | 'ERR_CREDENTIAL'
+  /** A message speaks for another register than its credential's. */
+  | 'ERR_FOREIGN_REGISTER'
+  /** A message that is not one: truncated, of foreign format, of wrong types, inconsistent. */
+  | 'ERR_MESSAGE'
+  /** A message, a batch or a record over the agreed size. */
+  | 'ERR_TOO_LARGE'
+  /** A message of a protocol version that this side does not speak. */
+  | 'ERR_VERSION'
+  /** A batch that does not follow the subscriber's standing. */
+  | 'ERR_NOT_NEXT'
+  /** The entries of a batch do not have the digest that the batch states. */
+  | 'ERR_DIGEST'
+  /** The publisher's history and the subscriber's standing part: one of them was restored or exchanged. */
+  | 'ERR_FORKED'
+  /** A handler threw. */
+  | 'ERR_HANDLER'
+  /** A handler returned a movement that can't be posted. */
+  | 'ERR_MOVEMENT'
+  /** A record does not fit the table that mirrors it. */
+  | 'ERR_MIRROR'
+  /** The register is known already, or unknown. */
+  | 'ERR_REGISTER'
+  /** A listener of the host threw. */
+  | 'ERR_LISTENER'
+
+export interface TillsyncErrorDetails {
+  /** What to do about it, in a sentence. */
+  readonly hint?: string | undefined
+  /** Whether the same call may succeed later without any change. */
+  readonly retryable?: boolean | undefined
+  /** Names and numbers that belong to it; never values of the host's rows. */
+  readonly context?: Readonly<Record<string, unknown>> | undefined
+  readonly cause?: unknown
+}
+
+/** The one error class of the library. Decide by `code` and `retryable`, never by the text. */
+export class TillsyncError extends Error {
+  override readonly name = 'TillsyncError'
+  readonly code: TillsyncErrorCode
+  readonly retryable: boolean
+  readonly hint: string | undefined
+  readonly context: Readonly<Record<string, unknown>>
+
+  constructor(code: TillsyncErrorCode, message: string, details: TillsyncErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    this.code = code
+    this.retryable = details.retryable ?? false
+    this.hint = details.hint
+    this.context = details.context ?? {}
+  }
+}
+
+/** What was thrown, as a TillsyncError: itself, or wrapped under `code`. */
+export function asTillsyncError(thrown: unknown, code: TillsyncErrorCode, message: string): TillsyncError {
+  if (thrown instanceof TillsyncError) return thrown
+  return new TillsyncError(code, `${message}: ${messageOf(thrown)}`, { cause: thrown })
+}
+
+export function messageOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown)
+}

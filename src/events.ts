@@ -1,0 +1,52 @@
+import { asTillsyncError, type TillsyncError } from './errors.ts'
+import type { RegisterName } from './model.ts'
+
+/** What a register tells its host. */
+export interface RegisterEvents {
+  /** Documents were sealed. */
+  sealed: { readonly documents: number; readonly entries: number; readonly through: number }
+  /** An exchange with central went well. */
+  exchanged: { readonly sent: number }
+  /** The line is gone; said once, until `online`. */
+  offline: { readonly error: TillsyncError }
+  /** The line is back. */
+  online: Record<string, never>
+  /** Something that goes on in the background failed; it is tried again. Also in `status().lastError`. */
+  failed: { readonly error: TillsyncError }
+}
+
+/** What central tells its host. */
+export interface CentralEvents {
+  /** A batch was applied and committed. */
+  applied: { readonly register: RegisterName; readonly documents: number; readonly entries: number; readonly through: number }
+  /** A message was refused, or a batch could not be applied; the register keeps its entries. */
+  refused: { readonly register: RegisterName | undefined; readonly error: TillsyncError }
+  /** Something in the background failed. */
+  failed: { readonly error: TillsyncError }
+}
+
+type Listener<E> = (event: E) => void
+
+/** Listeners by event. A listener that throws harms nobody: what it threw is reported as `failed`. */
+export class Events<Map extends { failed: { readonly error: TillsyncError } }> {
+  private readonly listeners = new globalThis.Map<keyof Map, Set<Listener<never>>>()
+
+  /** Returns a function that ends it. */
+  on<K extends keyof Map>(event: K, listener: Listener<Map[K]>): () => void {
+    const listeners = this.listeners.get(event) ?? new Set()
+    this.listeners.set(event, listeners.add(listener as Listener<never>))
+    return () => void listeners.delete(listener as Listener<never>)
+  }
+
+  emit<K extends keyof Map>(event: K, detail: Map[K]): void {
+    for (const listener of this.listeners.get(event) ?? []) {
+      try {
+        ;(listener as Listener<Map[K]>)(detail)
+      } catch (thrown) {
+        const error = asTillsyncError(thrown, 'ERR_LISTENER', `A listener of '${String(event)}' threw`)
+        if (event === 'failed') process.emitWarning(error)
+        else this.emit('failed', { error } as Map['failed'])
+      }
+    }
+  }
+}

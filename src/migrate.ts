@@ -1,0 +1,76 @@
+import { TillsyncError } from './errors.ts'
+import { type Database, insert, type OwnTable, query, type Work } from './ports.ts'
+
+/** Small facts that a database keeps about itself. */
+export const STATE = {
+  name: 'sync_state',
+  columns: { key: 'text', value: 'text' },
+  primaryKey: ['key'],
+} as const satisfies OwnTable
+
+/** One numbered step of the library's own tables. A step that was released is never changed; a later one follows it. */
+export interface Migration {
+  readonly create: readonly OwnTable[]
+}
+
+/** Numbered steps of one part of the library, the first is version 1. */
+export interface Migrations {
+  readonly component: string
+  readonly steps: readonly Migration[]
+}
+
+/**
+ * Brings the library's own tables to this version, inside the caller's transaction.
+ *
+ * @throws ERR_SCHEMA_NEWER where a later version of the library made them
+ */
+export function* migrate(database: Database, all: readonly Migrations[]): Work<void> {
+  if (!(yield* database.hasTable(STATE.name))) yield* create(database, STATE)
+  for (const { component, steps } of all) {
+    const version = Number((yield* readState(database, versionKey(component))) ?? 0)
+    if (version > steps.length) throw newer(component, version, steps.length)
+    for (const step of steps.slice(version)) for (const table of step.create) yield* create(database, table)
+    if (version < steps.length) yield* writeState(database, versionKey(component), String(steps.length))
+  }
+}
+
+/**
+ * @throws ERR_NOT_INSTALLED where a table is missing or older than this version of the library
+ * @throws ERR_SCHEMA_NEWER where a later version made them
+ */
+export function* checkMigrated(database: Database, all: readonly Migrations[]): Work<void> {
+  const installed = yield* database.hasTable(STATE.name)
+  for (const { component, steps } of all) {
+    const version = installed ? Number((yield* readState(database, versionKey(component))) ?? 0) : 0
+    if (version > steps.length) throw newer(component, version, steps.length)
+    if (version === steps.length) continue
+    throw new TillsyncError('ERR_NOT_INSTALLED', `The library's tables are ${version === 0 ? 'missing' : 'of an older version'}`, {
+      hint: 'Call install() once before start(); it is safe at every start.',
+      context: { component, version, wanted: steps.length },
+    })
+  }
+}
+
+export function* readState(database: Database, key: string): Work<string | undefined> {
+  const [row] = yield* query<{ value: string }>(database.build.selectFrom(STATE.name).select('value').where('key', '=', key).compile())
+  return row?.value
+}
+
+export function* writeState(database: Database, key: string, value: string): Work<void> {
+  yield* insert(STATE, [[key, value]], STATE.primaryKey)
+}
+
+export function* create(database: Database, table: OwnTable): Work<void> {
+  for (const sql of database.createTable(table)) yield* query({ sql, parameters: [] })
+}
+
+function versionKey(component: string): string {
+  return `version.${component}`
+}
+
+function newer(component: string, version: number, known: number): TillsyncError {
+  return new TillsyncError('ERR_SCHEMA_NEWER', `The library's tables are of version ${version}, this library knows up to ${known}`, {
+    hint: 'Another process runs a later version of tillsync; update this one.',
+    context: { component, version, known },
+  })
+}

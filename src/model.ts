@@ -1,0 +1,127 @@
+import type { Expression, ExpressionBuilder, SqlBool } from 'kysely'
+
+/** Who a register is: the shop or warehouse where it stands, and its name there. */
+export interface RegisterName {
+  readonly location: string
+  readonly register: string
+}
+
+/** A record id as it is stored and shipped: the JSON array of the record's key values, in key order. */
+export type RecordIdText = string
+
+export type Operation = 'upsert' | 'remove'
+
+/** The root record that a document is known by. */
+export interface DocumentName {
+  readonly table: string
+  readonly recordId: RecordIdText
+}
+
+/** One record of a sealed document. Immutable. */
+export interface Entry {
+  /** 1, 2, 3 … in its stream, without a gap. */
+  readonly entryNo: number
+  readonly table: string
+  readonly operation: Operation
+  readonly recordId: RecordIdText
+  /** The record as JSON text, exactly as sealed; null where `operation` is 'remove'. */
+  readonly record: string | null
+  readonly document: DocumentName
+  /** When it was sealed, by the publisher's clock: ISO 8601, UTC, milliseconds. */
+  readonly sealedAt: string
+}
+
+/** A point in a stream: everything up to `entryNo`, whose digest covers all entries before it. */
+export interface Point {
+  readonly entryNo: number
+  /** SHA-256, 64 hexadecimal digits; 64 zeros before the first entry. */
+  readonly digest: string
+}
+
+/** How far a subscriber has come in a stream. */
+export interface Standing extends Point {
+  readonly epoch: string
+}
+
+/** The entries after one point of a stream through the next; whole documents only. */
+export interface Batch {
+  readonly epoch: string
+  readonly after: Point
+  readonly through: Point
+  readonly entries: readonly Entry[]
+  /** The parts of each root table in it, as the publisher's rules have them. */
+  readonly shapes: Readonly<Record<string, readonly PartShape[]>>
+}
+
+/** A table of parts: which of its columns hold which columns of the table above. */
+export interface PartShape {
+  readonly table: string
+  readonly columns: Readonly<Record<string, string>>
+  readonly parts: readonly PartShape[]
+}
+
+export const START: Point = { entryNo: 0, digest: '0'.repeat(64) }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Rules, as the host writes them
+
+// biome-ignore lint/suspicious/noExplicitAny: a host without types has tables of any name with columns of any name
+export type AnyTables = any
+
+export type TableName<DB> = keyof DB & string
+export type ColumnName<DB, T extends keyof DB> = keyof DB[T] & string
+
+/** A filter over a root table and its parts: a Kysely expression, evaluated on committed state. */
+export type Filter<DB, T extends keyof DB> = (eb: ExpressionBuilder<DB, T>) => Expression<SqlBool>
+
+/** Columns of this table and the columns of the other table that they refer to. */
+export type Reference<DB, T extends keyof DB> = {
+  readonly [P in TableName<DB>]?: { readonly [C in ColumnName<DB, T>]?: ColumnName<DB, P> }
+}
+
+export interface ColumnChoice<DB, T extends keyof DB> {
+  /** Only these columns are published (key columns always are). Not together with `except`. */
+  readonly only?: readonly ColumnName<DB, T>[]
+  /** All columns but these are published. Key columns can't be left out. */
+  readonly except?: readonly ColumnName<DB, T>[]
+}
+
+/** What is published of a root table. Each record of it, with its parts, is a document. */
+export interface RootRule<DB, T extends keyof DB> extends ColumnChoice<DB, T> {
+  /** Only documents for which this holds are published; one that ceases to hold is sealed as removed. Default: all. */
+  readonly where?: Filter<DB, T>
+  /**
+   * Columns that never change while a document lives. They tell "changed" from "key used again" where a delete and an
+   * insert under the same key fall between two sealings: other values are another document.
+   */
+  readonly identity?: readonly ColumnName<DB, T>[]
+  /** Documents that this one belongs to; `export(…, { related: true })` of those exports this one too. */
+  readonly relatedTo?: Reference<DB, T>
+  readonly partOf?: never
+}
+
+/** What is published of a part: a table whose records belong to a document of another table. */
+export interface PartRule<DB, T extends keyof DB> extends ColumnChoice<DB, T> {
+  /** The table above, and which columns of this one hold which unique columns of that one. */
+  readonly partOf: Reference<DB, T>
+  readonly where?: never
+  readonly identity?: never
+  readonly relatedTo?: never
+}
+
+export type PublishRules<DB> = { readonly [T in TableName<DB>]?: RootRule<DB, T> | PartRule<DB, T> }
+
+/** Which documents: by values of columns, a list of such, or a filter. */
+export type Which<DB, T extends keyof DB> = Partial<DB[T]> | readonly Partial<DB[T]>[] | Filter<DB, T>
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Documents, as handlers get them
+
+/** A value of a record as handlers get it. 64-bit integers are numbers up to 2^53 and bigint beyond; blobs are Buffers. */
+export type Value = string | number | bigint | boolean | null | Uint8Array
+
+/** A record of a table as handlers get it. A column that the sender's table lacks is absent (`undefined`), not null. */
+export type Row<DB, T extends keyof DB> = DB[T]
+
+/** A record of a root table with its parts, by table; a part without records is an empty array. */
+export type Document<DB, T extends keyof DB> = Row<DB, T> & { readonly parts: { readonly [P in keyof DB]: readonly Row<DB, P>[] } }

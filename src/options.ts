@@ -1,0 +1,135 @@
+import { TillsyncError } from './errors.ts'
+import type { PublishRules } from './model.ts'
+import type { ApplyingDatabase, CapturingDatabase, Link } from './ports.ts'
+
+/** Pushed by the register: it starts every exchange. */
+export interface PushTransfer {
+  readonly type: 'push'
+  /** What carries the messages, e.g. `httpLink({ url, token })`. */
+  readonly link: Link
+  /** The longest pause between two exchanges, in milliseconds; what is sealed goes out at once. Default 5,000; from 10 up. */
+  readonly everyMs?: number
+  /** How many entries a run moves at most; a larger document goes whole. Default 500; from 1 up. */
+  readonly recordsPerRun?: number
+  /** About how many bytes of records a batch holds at most; a larger document goes whole. Default 1,048,576; from 1,024 up. */
+  readonly bytesPerRun?: number
+  /** Bounds of the wait after a failure, in milliseconds. Default 500 and 60,000. */
+  readonly backoff?: { readonly minMs?: number; readonly maxMs?: number }
+}
+
+export interface RegisterOptions<DB> {
+  /** The shop or warehouse, by code. */
+  readonly location: string
+  /** The register's name there. */
+  readonly register: string
+  /** `sqlite(…)` from 'tillsync/sqlite'. */
+  readonly database: CapturingDatabase
+  /** What central gets: tables by name. */
+  readonly publish: PublishRules<DB>
+  /** How it gets there. Without it the register only captures. */
+  readonly transfer?: PushTransfer
+}
+
+export interface CentralOptions<Handlers> {
+  /** `postgres(pool)` from 'tillsync/postgres'. */
+  readonly database: ApplyingDatabase
+  /** What is done with documents, by root table; a table that is not named is archived only. */
+  readonly subscribe: Handlers
+  /** The largest message that is read, in bytes, packed and unpacked. Default 67,108,864; from 65,536 up. */
+  readonly maxMessageBytes?: number
+  /** How many registers are applied at the same time; each takes a connection of the pool. Default 4; from 1 up. */
+  readonly lanes?: number
+}
+
+/** The one place that has a default. */
+const DEFAULTS = {
+  everyMs: 5_000,
+  recordsPerRun: 500,
+  bytesPerRun: 1_048_576,
+  backoffMinMs: 500,
+  backoffMaxMs: 60_000,
+  maxMessageBytes: 67_108_864,
+  lanes: 4,
+} as const
+
+export interface Transfer {
+  readonly link: Link
+  readonly everyMs: number
+  readonly recordsPerRun: number
+  readonly bytesPerRun: number
+  readonly backoff: { readonly minMs: number; readonly maxMs: number }
+  readonly maxMessageBytes: number
+}
+
+/** @throws ERR_OPTION */
+export function readTransfer(transfer: PushTransfer | undefined): Transfer | undefined {
+  if (transfer === undefined) return undefined
+  if (typeof transfer !== 'object' || transfer === null) throw bad('transfer', "an object such as { type: 'push', link }", transfer)
+  if (transfer.type !== 'push') throw bad('transfer.type', "'push'", transfer.type)
+  if (typeof transfer.link?.exchange !== 'function') throw bad('transfer.link', 'a link such as httpLink({ url, token })', transfer.link)
+  known('transfer', transfer, ['type', 'link', 'everyMs', 'recordsPerRun', 'bytesPerRun', 'backoff'])
+  const minMs = whole('transfer.backoff.minMs', transfer.backoff?.minMs ?? DEFAULTS.backoffMinMs, 1)
+  return {
+    link: transfer.link,
+    everyMs: whole('transfer.everyMs', transfer.everyMs ?? DEFAULTS.everyMs, 10),
+    recordsPerRun: whole('transfer.recordsPerRun', transfer.recordsPerRun ?? DEFAULTS.recordsPerRun, 1),
+    bytesPerRun: whole('transfer.bytesPerRun', transfer.bytesPerRun ?? DEFAULTS.bytesPerRun, 1_024),
+    backoff: { minMs, maxMs: whole('transfer.backoff.maxMs', transfer.backoff?.maxMs ?? DEFAULTS.backoffMaxMs, minMs) },
+    maxMessageBytes: DEFAULTS.maxMessageBytes,
+  }
+}
+
+/** @throws ERR_OPTION */
+export function checkRegisterOptions(options: RegisterOptions<never>): void {
+  if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
+  known('options', options, ['location', 'register', 'database', 'publish', 'transfer'])
+  checkName('location', options.location)
+  checkName('register', options.register)
+  checkDatabase(options.database, "sqlite(…) from 'tillsync/sqlite'")
+  if (!('capture' in options.database)) throw bad('database', "sqlite(…) from 'tillsync/sqlite'", 'postgres')
+  if (typeof options.publish !== 'object' || options.publish === null) throw bad('publish', 'an object of tables, such as { receipts: {} }', options.publish)
+  if (Object.keys(options.publish).length === 0) throw bad('publish', 'at least one table, such as { receipts: {} }', '{}')
+}
+
+/** @throws ERR_OPTION */
+export function readCentralOptions(options: CentralOptions<Readonly<Record<string, unknown>>>): { maxMessageBytes: number; lanes: number } {
+  if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
+  known('options', options, ['database', 'subscribe', 'maxMessageBytes', 'lanes'])
+  checkDatabase(options.database, "postgres(pool) from 'tillsync/postgres'")
+  if (!('mirroring' in options.database)) throw bad('database', "postgres(pool) from 'tillsync/postgres'", 'sqlite')
+  if (typeof options.subscribe !== 'object' || options.subscribe === null) throw bad('subscribe', 'an object of handlers by table', options.subscribe)
+  return {
+    maxMessageBytes: whole('maxMessageBytes', options.maxMessageBytes ?? DEFAULTS.maxMessageBytes, 65_536),
+    lanes: whole('lanes', options.lanes ?? DEFAULTS.lanes, 1),
+  }
+}
+
+/** @throws ERR_OPTION */
+export function checkName(option: string, name: unknown): void {
+  if (typeof name !== 'string' || name === '' || name.length > 200) throw bad(option, 'a string of 1 to 200 characters', name)
+}
+
+/** @throws ERR_OPTION */
+export function whole(option: string, value: unknown, from: number): number {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= from) return value
+  throw bad(option, `a whole number from ${from} up`, value)
+}
+
+/** @throws ERR_OPTION where there is an option that nobody reads */
+export function known(option: string, given: object, names: readonly string[]): void {
+  const other = Object.keys(given).find((name) => !names.includes(name))
+  if (other === undefined) return
+  throw new TillsyncError('ERR_OPTION', `\`${option}.${other}\` is not an option`, { hint: `Known here: ${names.join(', ')}.`, context: { option: other } })
+}
+
+function checkDatabase(database: unknown, expected: string): void {
+  if (typeof database !== 'object' || database === null || !('dialect' in database)) throw bad('database', expected, database)
+}
+
+function bad(option: string, expected: string, got: unknown): TillsyncError {
+  const shown = typeof got === 'string' ? `'${got}'` : typeof got === 'number' ? `${got}` : got === null ? 'null' : ''
+  return new TillsyncError('ERR_OPTION', `Expected \`${option}\` to be ${expected}, got ${shown === '' ? typeof got : `${shown} (${typeof got})`}`, {
+    hint: 'See docs/configuration.md.',
+    context: { option },
+  })
+}

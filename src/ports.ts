@@ -1,0 +1,232 @@
+import type { Kysely } from 'kysely'
+import type { AnyTables, Batch, Point, RegisterName, Standing } from './model.ts'
+
+/** A key of a record: its values in key order, exactly as the database gave them. */
+export type Key = readonly unknown[]
+
+/**
+ * One thing that a piece of work asks of its database.
+ *
+ * - `query`: a statement; answered with its rows as objects.
+ * - `lookup`: a statement made by `keyed()` for each of the keys; answered, key by key, with the rows as tuples of exact values.
+ * - `insert`: rows for one of the library's own tables, in one go; with `replaceBy`, a row with equal key columns is overwritten.
+ * - `erase`: deletes the rows of one of the library's own tables whose `by` columns equal one of the keys.
+ * - `call`: the host's own asynchronous code inside the transaction (not on SQLite, whose transactions are synchronous).
+ */
+export type Step =
+  | { readonly kind: 'query'; readonly sql: string; readonly parameters: readonly unknown[] }
+  | { readonly kind: 'lookup'; readonly sql: string; readonly keys: readonly Key[]; readonly parameters: readonly unknown[] }
+  | { readonly kind: 'insert'; readonly table: OwnTable; readonly rows: readonly (readonly unknown[])[]; readonly replaceBy?: readonly string[] }
+  | { readonly kind: 'erase'; readonly table: OwnTable; readonly by: readonly string[]; readonly keys: readonly Key[] }
+  | { readonly kind: 'call'; readonly call: (trx: Kysely<AnyTables>) => Promise<unknown> }
+
+/** A compiled statement, as Kysely's `compile()` gives it. */
+export interface Statement {
+  readonly sql: string
+  readonly parameters: readonly unknown[]
+}
+
+/**
+ * A piece of work inside one transaction, written once for both kinds of database: a generator that yields steps and is
+ * resumed with their answers. SQLite drives it synchronously, so that nothing of the host can come in between;
+ * PostgreSQL awaits each step.
+ */
+export type Work<T> = Generator<Step, T, unknown>
+
+export type OwnColumnType = 'integer' | 'text' | 'bytes' | 'time' | 'decimal' | 'json' | 'boolean' | 'date'
+
+/** One of the library's own tables. */
+export interface OwnTable {
+  readonly name: string
+  /** In order; `insert` steps bring their rows in this order (without `generated`). */
+  readonly columns: Readonly<Record<string, OwnColumnType>>
+  readonly primaryKey: readonly string[]
+  /** Columns that may be NULL. */
+  readonly nullable?: readonly string[]
+  /** An integer column that the database numbers itself; never part of an `insert`. */
+  readonly generated?: string
+  /** Columns that are unique beside the primary key. */
+  readonly uniques?: readonly (readonly string[])[]
+}
+
+/** A table of the host as it stands in the database. */
+export interface HostTable {
+  readonly name: string
+  readonly columns: readonly HostColumn[]
+  /** Columns of the primary key, in key order; empty when there is none. */
+  readonly key: readonly string[]
+  /** Unique constraints and indexes beside the primary key. */
+  readonly uniques: readonly HostUnique[]
+}
+
+export interface HostColumn {
+  readonly name: string
+  /** As declared, for messages and for casts. */
+  readonly type: string
+  readonly nullable: boolean
+  /** The database computes it; it can be read, not written. */
+  readonly generated: boolean
+}
+
+export interface HostUnique {
+  readonly columns: readonly { readonly name: string; readonly collation: string }[]
+  /** The condition of a partial index, as SQL text. */
+  readonly where?: string
+}
+
+/** What a trigger is to note: a record of `table`, or of another table by columns that refer to it. */
+export interface TouchSource {
+  /** The table whose changes are noted. */
+  readonly on: string
+  /** Columns of `on` that are noted. */
+  readonly columns: readonly string[]
+  /** The table that they name a record of (`on` itself for roots). */
+  readonly table: string
+  /** The columns of `table` that they hold. */
+  readonly refers: readonly string[]
+}
+
+/** How a touch came about. */
+export type TouchKind = 'changed' | 'deleted' | 'exported'
+
+export interface Touch {
+  readonly table: string
+  readonly refers: readonly string[]
+  readonly key: Key
+  readonly kind: TouchKind
+}
+
+/** What a database must do so that its changes can be captured. */
+export interface Capture {
+  /** Creates, mends and drops the library's triggers so that exactly `sources` are noted; changes nothing where nothing differs. */
+  install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<void>
+  /** Drops every trigger and touch table of the library. */
+  uninstall(): Work<void>
+  /** Whether anything is touched. */
+  touched(): Work<boolean>
+  /** How many touches wait. */
+  countTouches(): Work<number>
+  /** Takes up to `limit` touches, oldest first: they are gone when the transaction commits. */
+  takeTouches(limit: number): Work<readonly Touch[]>
+  /** Notes `keys` of a root table as touched. */
+  touch(table: string, key: readonly string[], keys: readonly Key[], kind: TouchKind): Work<void>
+}
+
+/** Records of a table that is kept equal to another side's, to be written in one go. */
+export interface MirrorRows {
+  readonly table: HostTable
+  /** Columns that every record has; all of them columns of `table`. */
+  readonly columns: readonly string[]
+  /** The records as JSON texts, as sealed. No two of them have the same key. */
+  readonly records: readonly string[]
+  /** Columns that are the same for all, beside those of the records. */
+  readonly constants: Readonly<Record<string, unknown>>
+}
+
+/** What a database must do so that `mirror` can keep its tables. */
+export interface Mirroring {
+  /** Inserts, or updates by the table's key. The values become the target's column types. */
+  upsert(rows: MirrorRows): Work<void>
+  /** Deletes by the columns of the records, which are a key, and the constants. */
+  remove(rows: MirrorRows): Work<void>
+  /** The rows of `table` whose `columns` equal those that `parents` hold (own column → parent's column) and whose key is none of `kept`'s: as JSON texts. */
+  strays(table: HostTable, columns: Readonly<Record<string, string>>, parents: MirrorRows, kept: readonly string[]): Work<readonly string[]>
+}
+
+/** A database with its dialect. Made by `sqlite()` or `postgres()`; the host never calls it. */
+export interface Database {
+  readonly dialect: 'sqlite' | 'postgres'
+  /** Builds statements; never runs any. */
+  readonly build: Kysely<AnyTables>
+  /** Opens and checks what the library needs. Idempotent. */
+  open(): Promise<void>
+  close(): Promise<void>
+  /** One snapshot. Waits and retries where the database is busy, until `signal`. */
+  read<T>(work: () => Work<T>, options?: { readonly signal?: AbortSignal | undefined }): Promise<T>
+  /** One transaction, all or nothing. `work` may run again after a conflict, so it must have no effect of its own. */
+  write<T>(work: () => Work<T>, options?: { readonly signal?: AbortSignal | undefined }): Promise<T>
+  /** The host's tables of these names; a name that is no table is absent. */
+  describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>>
+  /** A name of one of the library's own tables or the host's, quoted and qualified for SQL text. */
+  qualify(table: string): string
+  createTable(table: OwnTable): readonly string[]
+  hasTable(name: string): Work<boolean>
+  /** Drops one of the library's own tables, if it is there. */
+  dropTable(name: string): Work<void>
+}
+
+/** A database whose changes can be captured. */
+export interface CapturingDatabase extends Database {
+  readonly capture: Capture
+  /** `columns = the key of a lookup`, as SQL text for the start of a WHERE; see the step `lookup`. */
+  keyed(table: HostTable | OwnTable, columns: readonly string[]): string
+  /** How the values of a column are written as JSON text, exactly. What it returns throws ERR_VALUE where it can't. */
+  encoderOf(column: HostColumn): (value: unknown) => string
+  /** Calls `listener` soon after anybody's commit; false alarms are allowed, lasting silence is not. Returns the end of it. */
+  watch(listener: () => void): () => void
+}
+
+/** A database that batches can be applied to. */
+export interface ApplyingDatabase extends Database {
+  readonly mirroring: Mirroring
+}
+
+/** Carries a message to the other side and its answer back. Throws ERR_LINK (retryable) where it can't. */
+export interface Link {
+  exchange(message: Uint8Array, options: { readonly signal: AbortSignal }): Promise<Uint8Array>
+}
+
+/** A stream as the exchange sees it from the publisher's side. */
+export interface Publisher {
+  /** Epoch and last entry of the stream. */
+  head(): Promise<Standing>
+  /** The digest at an entry of the stream; undefined where there is no such entry (any more). */
+  digestAt(entryNo: number): Promise<string | undefined>
+  /** The next whole documents after a point that is in the stream; undefined when there are none. */
+  read(after: Point, limits: { readonly records: number; readonly bytes: number }): Promise<Batch | undefined>
+}
+
+/** What became of a batch at the subscriber. */
+export type Applied =
+  | { readonly outcome: 'applied' | 'already'; readonly standing: Standing }
+  | { readonly outcome: 'not next' | 'other epoch'; readonly standing: Standing | undefined }
+
+export interface Subscriber {
+  standing(from: RegisterName): Promise<Standing | undefined>
+  apply(from: RegisterName, batch: Batch): Promise<Applied>
+}
+
+/** Time and chance, so that tests can pass their own. */
+export interface Clock {
+  /** Milliseconds since 1970, UTC. */
+  now(): number
+  /** Rejects with ERR_ABORTED when `signal` aborts. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>
+  /** From 0 up to, not including, 1. */
+  random(): number
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The steps, as functions to be called with `yield*`
+
+export function* query<R>(statement: Statement): Work<readonly R[]> {
+  return (yield { kind: 'query', sql: statement.sql, parameters: statement.parameters }) as readonly R[]
+}
+
+/** For each key the rows that it finds, as tuples. */
+export function* lookup(statement: Statement, keys: readonly Key[]): Work<readonly (readonly Key[])[]> {
+  if (keys.length === 0) return []
+  return (yield { kind: 'lookup', sql: statement.sql, keys, parameters: statement.parameters }) as readonly (readonly Key[])[]
+}
+
+export function* insert(table: OwnTable, rows: readonly (readonly unknown[])[], replaceBy?: readonly string[]): Work<void> {
+  if (rows.length > 0) yield { kind: 'insert', table, rows, ...(replaceBy && { replaceBy }) }
+}
+
+export function* erase(table: OwnTable, by: readonly string[], keys: readonly Key[]): Work<void> {
+  if (keys.length > 0) yield { kind: 'erase', table, by, keys }
+}
+
+export function* call<T>(run: (trx: Kysely<AnyTables>) => Promise<T>): Work<T> {
+  return (yield { kind: 'call', call: run }) as T
+}

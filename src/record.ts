@@ -1,0 +1,80 @@
+import { TillsyncError } from './errors.ts'
+import type { Value } from './model.ts'
+
+/**
+ * How the values of a record are written as JSON text, by publishers, and read again, by subscribers.
+ *
+ * Integers are integer literals of any length, doubles always show a point or an exponent, text is a JSON string. What
+ * JSON can't say is an object with one member: `{"$blob": base64}`, `{"$real": "Infinity" | "-Infinity" | "NaN" | "-0.0"}`.
+ * No SQL value is a JSON object otherwise (a json column travels as its text), so a tag can't be mistaken.
+ */
+
+export function encodeText(value: string): string {
+  return JSON.stringify(value)
+}
+
+export function encodeBlob(value: Uint8Array): string {
+  return `{"$blob":"${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64')}"}`
+}
+
+/** The shortest decimal that reads back as the same double. */
+export function encodeReal(value: number): string {
+  if (!Number.isFinite(value) || Object.is(value, -0)) return `{"$real":"${Object.is(value, -0) ? '-0.0' : value}"}`
+  const text = String(value)
+  return /[.e]/.test(text) ? text : `${text}.0`
+}
+
+const LONG_INTEGER = /[-:[,]\d{16,}/
+const REALS: Readonly<Record<string, number>> = { Infinity: Infinity, '-Infinity': -Infinity, NaN: NaN, '-0.0': -0 }
+
+/**
+ * The record of an entry as handlers get it. Integers beyond 2^53 are bigint, blobs are Buffers.
+ *
+ * @throws ERR_VALUE where the text is no record
+ */
+export function decodeRecord(text: string): Record<string, Value> {
+  const record = parse(text)
+  if (typeof record !== 'object' || record === null || Array.isArray(record)) throw notARecord()
+  return record as Record<string, Value>
+}
+
+/** The values of a record id. */
+export function decodeRecordId(text: string): Value[] {
+  const id = parse(text)
+  if (!Array.isArray(id)) throw notARecord()
+  return id as Value[]
+}
+
+/** Whether a value needs more than JSON.parse: a tag, or an integer that a double can't hold. */
+function isPlain(text: string): boolean {
+  return text.indexOf('{', 1) === -1 && !LONG_INTEGER.test(text)
+}
+
+function parse(text: string): unknown {
+  try {
+    return isPlain(text) ? JSON.parse(text) : JSON.parse(text, revive as (key: string, value: unknown) => unknown)
+  } catch (error) {
+    throw error instanceof TillsyncError ? error : notARecord(error)
+  }
+}
+
+function revive(this: unknown, key: string, value: unknown, context?: { source?: string }): unknown {
+  if (typeof value === 'number') {
+    const source = context?.source
+    return source !== undefined && !Number.isSafeInteger(value) && /^-?\d+$/.test(source) ? BigInt(source) : value
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || key === '') return value
+  const tags = Object.entries(value)
+  const [tag, content] = tags[0] ?? []
+  if (tags.length === 1 && tag === '$blob' && typeof content === 'string') return Buffer.from(content, 'base64')
+  const real = tags.length === 1 && tag === '$real' ? REALS[String(content)] : undefined
+  if (real !== undefined) return real
+  throw notARecord()
+}
+
+function notARecord(cause?: unknown): TillsyncError {
+  return new TillsyncError('ERR_VALUE', 'The text is not a record as tillsync writes it', {
+    hint: 'Entries are written by the library only; was a row of sync_entries or sync_archive changed by hand?',
+    cause,
+  })
+}

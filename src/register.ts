@@ -1,0 +1,284 @@
+import { randomBytes } from 'node:crypto'
+import { digestAt, listEntries, type ListedEntry, oldestAfter } from './capture/log.ts'
+import { lastEntry } from './capture/collector.ts'
+import { listParked, type ParkedDocument } from './capture/parked.ts'
+import { planCapture } from './capture/plan.ts'
+import { readRules } from './capture/rules.ts'
+import { type Sealed, Sealer } from './capture/sealer.ts'
+import { readBatch } from './capture/stream.ts'
+import { ENTRIES, MEMBERS, PARKED } from './capture/tables.ts'
+import { systemClock } from './clock.ts'
+import { asTillsyncError, TillsyncError } from './errors.ts'
+import { Events, type RegisterEvents } from './events.ts'
+import { checkMigrated, type Migrations, migrate, readState, writeState } from './migrate.ts'
+import type { AnyTables, RegisterName, Standing, TableName, Which } from './model.ts'
+import { checkRegisterOptions, known, type RegisterOptions, readTransfer, whole } from './options.ts'
+import type { CapturingDatabase, Clock } from './ports.ts'
+import { exchange } from './transport/exchange.ts'
+import { readPeer, writePeer } from './transport/peers.ts'
+import { PEERS } from './transport/tables.ts'
+import { Courier, type RunResult } from './courier.ts'
+
+/** What a `synchronize()` moved. */
+export type Synchronized = RunResult
+
+export interface RegisterStatus {
+  /** Touches that are not sealed yet. A job that purges old documents waits until this is 0. */
+  readonly unsealed: number
+  /** Entries that central has not acknowledged yet. */
+  readonly pending: number
+  /** When the oldest of them was sealed; ISO 8601, UTC. */
+  readonly oldestPending: string | undefined
+  /** The last entry of our stream. */
+  readonly head: Standing
+  /** How far central has come in it, as it last said. */
+  readonly standing: Standing | undefined
+  /** When central last answered; ISO 8601, UTC. */
+  readonly lastContact: string | undefined
+  /** What last failed in the background; undefined as soon as the same goes well again. */
+  readonly lastError: TillsyncError | undefined
+  /** Documents that can't be read or filtered. They alone wait; a new touch tries them again. */
+  readonly parked: readonly ParkedDocument[]
+}
+
+/** A till's replica: captures what its tables say and brings it to central. */
+export interface Register<DB = AnyTables> {
+  /**
+   * Creates or mends the library's tables and triggers, in one transaction; safe to run at every start.
+   *
+   * @throws ERR_NOT_WAL, ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE, ERR_FILTER, ERR_SCHEMA_NEWER: the database is as it was
+   */
+  install(): Promise<void>
+  /** Removes every trigger and table of the library; what was not sent is gone. The host's tables are untouched. */
+  uninstall(): Promise<void>
+  /** Seals after each commit and sends what is sealed, in the background. Idempotent. */
+  start(): Promise<void>
+  /** Ends the background work and closes the library's connection. Waits for the transaction under way. Idempotent. */
+  stop(): Promise<void>
+  /** Seals all that was touched and committed before the call. Happens by itself soon after each commit once started. */
+  seal(): Promise<Sealed>
+  /**
+   * Now: seals, and exchanges with central until it has everything.
+   *
+   * @throws ERR_LINK (retryable) without a network, ERR_CREDENTIAL, ERR_FORKED, and what central refuses with
+   */
+  synchronize(options?: { readonly signal?: AbortSignal }): Promise<Synchronized>
+  /**
+   * Seals documents anew although unchanged; with `related`, those that are declared `relatedTo` them too. Central
+   * replaces its copies and posts only differences.
+   *
+   * @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_OPTION, ERR_FILTER
+   */
+  export<T extends TableName<DB>>(table: T, which: Which<DB, T>, options?: { readonly related?: boolean }): Promise<Sealed>
+  /** Sealed entries in order, for people. `after` is an entry number; `limit` is at most 1,000. */
+  entries(which?: { readonly table?: TableName<DB>; readonly after?: number; readonly limit?: number }): Promise<readonly ListedEntry[]>
+  status(): Promise<RegisterStatus>
+  /** Returns a function that ends it. */
+  on<K extends keyof RegisterEvents>(event: K, listener: (event: RegisterEvents[K]) => void): () => void
+}
+
+const MIGRATIONS: readonly Migrations[] = [
+  { component: 'capture', steps: [{ create: [ENTRIES, MEMBERS, PARKED] }] },
+  { component: 'transport', steps: [{ create: [PEERS] }] },
+]
+const OWN_TABLES = [ENTRIES, MEMBERS, PARKED, PEERS].map((table) => table.name)
+const CENTRAL = 'central'
+
+/**
+ * A register with its rules. Nothing happens before `install()` and `start()`.
+ *
+ * @throws ERR_OPTION, ERR_RULE
+ */
+export function createRegister<DB = AnyTables>(options: RegisterOptions<DB>): Register<DB> {
+  return new RegisterReplica(options as RegisterOptions<AnyTables>, systemClock) as unknown as Register<DB>
+}
+
+class RegisterReplica implements Register {
+  private readonly name: RegisterName
+  private readonly database: CapturingDatabase
+  private readonly events = new Events<RegisterEvents>()
+  private readonly sealer: Sealer
+  private readonly courier: Courier | undefined
+  private readonly specs: ReturnType<typeof readRules>
+  private readonly clock: Clock
+  private epoch: string | undefined
+  private failure: TillsyncError | undefined
+  private unwatch: (() => void) | undefined
+  private sealing: Promise<void> | undefined
+  private sealAgain = false
+
+  constructor(options: RegisterOptions<AnyTables>, clock: Clock) {
+    checkRegisterOptions(options as RegisterOptions<never>)
+    this.name = { location: options.location, register: options.register }
+    this.database = options.database
+    this.clock = clock
+    this.specs = readRules(options.publish)
+    this.sealer = new Sealer(this.database, this.specs, clock, (slice) => {
+      this.events.emit('sealed', { documents: slice.documents, entries: slice.entries, through: slice.through })
+      this.courier?.wake()
+    })
+    const transfer = readTransfer(options.transfer)
+    if (transfer === undefined) return
+    const { database, name } = this
+    const limits = { records: transfer.recordsPerRun, bytes: transfer.bytesPerRun }
+    this.courier = new Courier({
+      clock,
+      transfer,
+      events: this.events,
+      pending: async () => (await this.standings()).pending > 0,
+      exchange: (signal) =>
+        exchange(
+          {
+            from: name,
+            link: transfer.link,
+            maxMessageBytes: transfer.maxMessageBytes,
+            now: clock.now,
+            epoch: () => this.knownEpoch(),
+            digestAt: (entryNo) => database.read(() => digestAt(database, entryNo)),
+            read: async (after) => {
+              const [epoch, plan] = [await this.knownEpoch(), await this.sealer.planned()]
+              return database.read(() => readBatch(database, plan, epoch, after, limits))
+            },
+            peer: () => database.read(() => readPeer(database, CENTRAL)),
+            savePeer: (peer) => database.write(() => writePeer(database, CENTRAL, peer)),
+          },
+          signal,
+        ),
+    })
+  }
+
+  async install(): Promise<void> {
+    const { database, specs } = this
+    await database.open()
+    await database.write(function* () {
+      const plan = yield* planCapture(database, specs)
+      yield* migrate(database, MIGRATIONS)
+      if ((yield* readState(database, 'epoch')) === undefined) yield* writeState(database, 'epoch', randomBytes(12).toString('base64url'))
+      yield* database.capture.install(plan.sources, plan.tables)
+    })
+    this.sealer.forgetPlan()
+  }
+
+  async uninstall(): Promise<void> {
+    await this.stop()
+    const { database } = this
+    await database.open()
+    await database.write(function* () {
+      yield* database.capture.uninstall()
+      for (const table of [...OWN_TABLES, 'sync_state']) yield* database.dropTable(table)
+    })
+    this.epoch = undefined
+    await database.close()
+  }
+
+  async start(): Promise<void> {
+    if (this.unwatch !== undefined) return
+    await this.ready()
+    await this.sealer.planned()
+    this.unwatch = this.database.watch(() => this.sealSoon())
+    this.sealSoon()
+    this.courier?.start()
+  }
+
+  async stop(): Promise<void> {
+    this.unwatch?.()
+    this.unwatch = undefined
+    await this.courier?.stop()
+    await this.sealing
+    await this.database.close()
+  }
+
+  /** Open, and installed by this version or an earlier one that needs no change. */
+  private async ready(): Promise<void> {
+    await this.database.open()
+    if (this.epoch === undefined) await this.database.read(() => checkMigrated(this.database, MIGRATIONS))
+  }
+
+  private async knownEpoch(): Promise<string> {
+    this.epoch ??= await this.database.read(() => readState(this.database, 'epoch'))
+    if (this.epoch !== undefined) return this.epoch
+    throw new TillsyncError('ERR_NOT_INSTALLED', "The library's tables hold no epoch", { hint: 'Call install().' })
+  }
+
+  private sealSoon(): void {
+    this.sealAgain = true
+    this.sealing ??= this.sealAll().finally(() => {
+      this.sealing = undefined
+    })
+  }
+
+  private async sealAll(): Promise<void> {
+    while (this.sealAgain && this.unwatch !== undefined) {
+      this.sealAgain = false
+      try {
+        await this.sealer.seal()
+        if (this.failure !== undefined) this.failure = undefined
+      } catch (thrown) {
+        this.failure = asTillsyncError(thrown, 'ERR_DATABASE', 'Sealing failed')
+        this.events.emit('failed', { error: this.failure })
+      }
+    }
+  }
+
+  async seal(): Promise<Sealed> {
+    await this.ready()
+    return this.sealer.seal()
+  }
+
+  async synchronize({ signal }: { readonly signal?: AbortSignal } = {}): Promise<Synchronized> {
+    if (this.courier === undefined) throw new TillsyncError('ERR_OPTION', 'There is no `transfer` to synchronize by', { hint: "transfer: { type: 'push', link: httpLink({ url, token }) }" })
+    await this.seal()
+    return this.courier.synchronize(signal)
+  }
+
+  async export(table: string, which: Which<AnyTables, string>, options: { readonly related?: boolean } = {}): Promise<Sealed> {
+    known('options', options, ['related'])
+    await this.ready()
+    return this.sealer.export(table, which, options.related ?? false)
+  }
+
+  async entries(which: { readonly table?: string; readonly after?: number; readonly limit?: number } = {}): Promise<readonly ListedEntry[]> {
+    known('which', which, ['table', 'after', 'limit'])
+    const after = whole('after', which.after ?? 0, 0)
+    const limit = Math.min(1_000, whole('limit', which.limit ?? 50, 1))
+    await this.ready()
+    return this.database.read(() => listEntries(this.database, { table: which.table, after, limit }))
+  }
+
+  private async standings() {
+    const { database } = this
+    const epoch = await this.knownEpoch()
+    return database.read(function* () {
+      const head = yield* lastEntry(database)
+      const peer = yield* readPeer(database, CENTRAL)
+      const acknowledged = peer?.standing.entryNo ?? 0
+      return {
+        head: { epoch, ...head },
+        peer,
+        pending: head.entryNo - acknowledged,
+        oldestPending: yield* oldestAfter(database, acknowledged),
+        unsealed: yield* database.capture.countTouches(),
+        parked: yield* listParked(database),
+      }
+    })
+  }
+
+  async status(): Promise<RegisterStatus> {
+    await this.ready()
+    const { head, peer, pending, oldestPending, unsealed, parked } = await this.standings()
+    return {
+      unsealed,
+      pending,
+      oldestPending,
+      head,
+      standing: peer?.standing,
+      lastContact: peer?.contactAt,
+      lastError: this.failure ?? this.courier?.failure,
+      parked,
+    }
+  }
+
+  on<K extends keyof RegisterEvents>(event: K, listener: (event: RegisterEvents[K]) => void): () => void {
+    return this.events.on(event, listener)
+  }
+}

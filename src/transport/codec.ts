@@ -1,0 +1,72 @@
+import { promisify } from 'node:util'
+import { constants, gunzip, gzip } from 'node:zlib'
+import { Packr } from 'msgpackr'
+import { TillsyncError } from '../errors.ts'
+import { fromWire, type Message, toWire } from './message.ts'
+
+const compress = promisify(gzip)
+const decompress = promisify(gunzip)
+
+/** The first byte of a frame: what follows it. */
+const FORMAT = { plain: 1, gzip: 2 } as const
+/** Below this, compressing costs more than it saves. */
+const COMPRESS_FROM_BYTES = 512
+
+// Plain maps and strings only: no records, no extension types, nothing that the other side could make this side build.
+const packr = new Packr({ useRecords: false, variableMapSize: true, moreTypes: false, int64AsType: 'number', mapsAsObjects: true })
+
+/** A message as bytes: a format byte, then msgpack, compressed where that pays. */
+export async function encodeMessage(message: Message): Promise<Uint8Array> {
+  const packed = packr.pack(toWire(message))
+  if (packed.length < COMPRESS_FROM_BYTES) return frame(FORMAT.plain, packed)
+  return frame(FORMAT.gzip, await compress(packed, { level: constants.Z_BEST_SPEED }))
+}
+
+function frame(format: number, body: Uint8Array): Uint8Array {
+  const bytes = Buffer.allocUnsafe(body.length + 1)
+  bytes[0] = format
+  bytes.set(body, 1)
+  return bytes
+}
+
+/**
+ * A message from bytes. `maxBytes` bounds what is unpacked, so that a small body can't grow into a large one.
+ *
+ * @throws ERR_MESSAGE, ERR_TOO_LARGE, ERR_VERSION
+ */
+export async function decodeMessage(bytes: Uint8Array, maxBytes: number): Promise<Message> {
+  return fromWire(unpack(await unframe(bytes, maxBytes)))
+}
+
+async function unframe(bytes: Uint8Array, maxBytes: number): Promise<Uint8Array> {
+  const body = bytes.subarray(1)
+  if (bytes[0] === FORMAT.plain) {
+    if (body.length > maxBytes) throw tooLarge(maxBytes)
+    return body
+  }
+  if (bytes[0] !== FORMAT.gzip) throw foreign()
+  try {
+    return await decompress(body, { maxOutputLength: maxBytes })
+  } catch (error) {
+    throw (error as { code?: string }).code === 'ERR_BUFFER_TOO_LARGE' ? tooLarge(maxBytes) : foreign(error)
+  }
+}
+
+function unpack(packed: Uint8Array): unknown {
+  try {
+    return packr.unpack(packed)
+  } catch (error) {
+    throw foreign(error)
+  }
+}
+
+function foreign(cause?: unknown): TillsyncError {
+  return new TillsyncError('ERR_MESSAGE', 'The bytes are not a tillsync message, or not a whole one', { cause })
+}
+
+function tooLarge(maxBytes: number): TillsyncError {
+  return new TillsyncError('ERR_TOO_LARGE', `The message is over ${maxBytes} bytes`, {
+    hint: 'Lower `recordsPerRun` or `bytesPerRun` at the register, or raise `maxMessageBytes` at central.',
+    context: { maxBytes },
+  })
+}

@@ -1,0 +1,118 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { Readable } from 'node:stream'
+import { messageOf, TillsyncError, type TillsyncErrorCode } from '../errors.ts'
+import type { Link } from '../ports.ts'
+import { decodeMessage } from './codec.ts'
+
+export const CONTENT_TYPE = 'application/vnd.tillsync'
+
+export interface HttpLinkOptions {
+  /** Where central's `fetch` is mounted, e.g. `https://hq.example.com/sync`. */
+  readonly url: string | URL
+  /** The register's token, from central's `registers.add()`. */
+  readonly token: string
+  /** The host's own `fetch`, e.g. with a proxy or a client certificate. Default: Node's. */
+  readonly fetch?: typeof globalThis.fetch
+  /** How long an exchange may take, in milliseconds. Default 60,000; at least 1. */
+  readonly timeoutMs?: number
+}
+
+const TIMEOUT_MS = 60_000
+/** An error's body is a small message; anything longer is not ours. */
+const MAX_ERROR_BYTES = 65_536
+
+/**
+ * Carries exchanges by HTTP POST.
+ *
+ * @throws ERR_OPTION where `url` or `token` is missing or malformed
+ */
+export function httpLink(options: HttpLinkOptions): Link {
+  const url = readUrl(options?.url)
+  const { token, timeoutMs = TIMEOUT_MS, fetch = globalThis.fetch } = options
+  if (typeof token !== 'string' || token === '') throw badOption('token', 'a non-empty string', token)
+  if (typeof timeoutMs !== 'number' || !(timeoutMs >= 1)) throw badOption('timeoutMs', 'a number from 1 up', timeoutMs)
+  return {
+    async exchange(message, { signal }) {
+      const timeout = AbortSignal.timeout(timeoutMs)
+      try {
+        const response = await fetch(url, {
+          method: 'POST',
+          headers: { authorization: `Bearer ${token}`, 'content-type': CONTENT_TYPE },
+          body: message as Uint8Array<ArrayBuffer>,
+          redirect: 'error',
+          signal: AbortSignal.any([signal, timeout]),
+        })
+        const body = new Uint8Array(await response.arrayBuffer())
+        if (response.ok) return body
+        throw await refusal(response, body)
+      } catch (error) {
+        if (error instanceof TillsyncError) throw error
+        if (signal.aborted) throw new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: error })
+        throw new TillsyncError('ERR_LINK', timeout.aborted ? `No answer within ${timeoutMs} ms` : `Central was not reached: ${reason(error)}`, {
+          retryable: true,
+          cause: error,
+        })
+      }
+    },
+  }
+}
+
+function readUrl(url: unknown): URL {
+  if (url instanceof URL) return url
+  if (typeof url === 'string' && URL.canParse(url)) return new URL(url)
+  throw badOption('url', 'an absolute URL', url)
+}
+
+function badOption(option: string, expected: string, got: unknown): TillsyncError {
+  return new TillsyncError('ERR_OPTION', `Expected httpLink's \`${option}\` to be ${expected}, got ${got === '' ? "''" : typeof got}`, {
+    hint: "httpLink({ url: 'https://hq.example.com/sync', token })",
+  })
+}
+
+/** Node's fetch says "fetch failed" and hides the reason one level below. */
+function reason(error: unknown): string {
+  return error instanceof Error && error.cause instanceof Error ? messageOf(error.cause) : messageOf(error)
+}
+
+async function refusal(response: Response, body: Uint8Array): Promise<TillsyncError> {
+  const retryAfter = Number(response.headers.get('retry-after'))
+  const context = { status: response.status, ...(retryAfter > 0 && { retryAfterMs: retryAfter * 1_000 }) }
+  if (response.headers.get('content-type') === CONTENT_TYPE && body.length <= MAX_ERROR_BYTES) {
+    const { error } = await decodeMessage(body, MAX_ERROR_BYTES)
+    if (error) return new TillsyncError(error.code as TillsyncErrorCode, `Central: ${error.message}`, { retryable: error.retryable, context })
+  }
+  return new TillsyncError('ERR_LINK', `The answer is not central's: HTTP status ${response.status}`, {
+    retryable: true,
+    hint: 'Is `url` where central.fetch is mounted, and does a proxy stand in between?',
+    context,
+  })
+}
+
+/**
+ * A handler for node:http (and Express) from `central.fetch`. Mount it before any middleware that reads the body: one
+ * that was read already is answered with ERR_MESSAGE.
+ */
+export function toNodeHandler(fetch: (request: Request) => Promise<Response>): (request: IncomingMessage, response: ServerResponse) => void {
+  return (incoming, outgoing) => {
+    const answered = fetch(toRequest(incoming)).then((response) => send(response, outgoing))
+    answered.catch(() => outgoing.destroy())
+  }
+}
+
+function toRequest(incoming: IncomingMessage): Request {
+  const headers = new Headers()
+  for (const [name, value] of Object.entries(incoming.headersDistinct)) for (const one of value ?? []) headers.append(name, one)
+  const method = incoming.method ?? 'GET'
+  const hasBody = method !== 'GET' && method !== 'HEAD'
+  return new Request(new URL(incoming.url ?? '/', 'http://central'), {
+    method,
+    headers,
+    ...(hasBody && { body: Readable.toWeb(incoming) as ReadableStream, duplex: 'half' }),
+  })
+}
+
+async function send(response: Response, outgoing: ServerResponse): Promise<void> {
+  const body = new Uint8Array(await response.arrayBuffer())
+  outgoing.writeHead(response.status, { ...Object.fromEntries(response.headers), 'content-length': body.length })
+  outgoing.end(body)
+}

@@ -1,0 +1,233 @@
+import { TillsyncError } from '../errors.ts'
+import type { Batch, Entry, PartShape, RegisterName, Standing } from '../model.ts'
+
+/** The version of the protocol that this library speaks. */
+export const PROTOCOL_VERSION = 1
+
+/** What one side says to the other in an exchange. */
+export interface Message {
+  readonly from: RegisterName | 'central'
+  /** Counts this side's messages. */
+  readonly number: number
+  /** Random, so that two messages of one number (a restored copy's) can be told apart. */
+  readonly nonce: string
+  /** The number of the other side's message that this one answers; 0 where it answers none. */
+  readonly answers: number
+  /** How far this side is in the other's stream; undefined before the first batch. */
+  readonly standing: Standing | undefined
+  readonly batch?: Batch | undefined
+  readonly error?: MessageError | undefined
+}
+
+export interface MessageError {
+  readonly code: string
+  readonly message: string
+  readonly retryable: boolean
+}
+
+const MAX_NAME = 200
+const DIGEST = /^[0-9a-f]{64}$/
+
+/**
+ * A message as it goes over the wire: entries column by column, a record's JSON as it was sealed. All names are short
+ * because an idle exchange consists of little else.
+ */
+export function toWire(message: Message): unknown {
+  const { from, number, nonce, answers, standing, batch, error } = message
+  return {
+    v: PROTOCOL_VERSION,
+    from,
+    number,
+    nonce,
+    answers,
+    ...(standing && { standing: [standing.epoch, standing.entryNo, standing.digest] }),
+    ...(batch && { batch: batchToWire(batch) }),
+    ...(error && { error }),
+  }
+}
+
+function batchToWire(batch: Batch): unknown {
+  const tables: string[] = []
+  const numbers = new Map<string, number>()
+  const documents: number[] = []
+  const sealed: [string, number][] = []
+  const columns = { table: [] as number[], remove: [] as number[], recordId: [] as string[], record: [] as (string | null)[] }
+  for (const [n, entry] of batch.entries.entries()) {
+    let table = numbers.get(entry.table)
+    if (table === undefined) {
+      table = tables.push(entry.table) - 1
+      numbers.set(entry.table, table)
+    }
+    columns.table.push(table)
+    columns.recordId.push(entry.recordId)
+    columns.record.push(entry.record)
+    if (entry.operation === 'remove') columns.remove.push(n)
+    if (entry.table === entry.document.table && entry.recordId === entry.document.recordId) documents.push(1)
+    else documents[documents.length - 1] = (documents.at(-1) ?? 0) + 1
+    const time = sealed.at(-1)
+    if (time !== undefined && time[0] === entry.sealedAt) time[1]++
+    else sealed.push([entry.sealedAt, 1])
+  }
+  const { epoch, after, through, shapes } = batch
+  return { epoch, after: [after.entryNo, after.digest], through: [through.entryNo, through.digest], shapes, tables, documents, sealed, ...columns }
+}
+
+/**
+ * A message from the wire. Every field is checked; what the checks cost is bounded by the size of the message.
+ *
+ * @throws ERR_VERSION, ERR_MESSAGE
+ */
+export function fromWire(wire: unknown): Message {
+  const fields = object(wire, 'message')
+  if (fields.v !== PROTOCOL_VERSION) {
+    throw new TillsyncError('ERR_VERSION', `The message is of protocol version ${typeof fields.v === 'number' ? fields.v : 'unknown'}, this side speaks ${PROTOCOL_VERSION}`, {
+      hint: 'Update the older side.',
+    })
+  }
+  return {
+    from: fields.from === 'central' ? 'central' : registerName(fields.from),
+    number: count(fields.number, 'number'),
+    nonce: text(fields.nonce, 'nonce', 64),
+    answers: count(fields.answers, 'answers'),
+    standing: fields.standing === undefined ? undefined : standing(fields.standing),
+    ...(fields.batch !== undefined && { batch: batchFromWire(fields.batch) }),
+    ...(fields.error !== undefined && { error: messageError(fields.error) }),
+  }
+}
+
+function batchFromWire(wire: unknown): Batch {
+  const fields = object(wire, 'batch')
+  const [afterNo, afterDigest] = tuple(fields.after, 'after', 2)
+  const [throughNo, throughDigest] = tuple(fields.through, 'through', 2)
+  const after = { entryNo: count(afterNo, 'after'), digest: digest(afterDigest, 'after') }
+  const through = { entryNo: count(throughNo, 'through'), digest: digest(throughDigest, 'through') }
+  const size = through.entryNo - after.entryNo
+  const tables = list(fields.tables, 'tables').map((name) => text(name, 'tables', MAX_NAME))
+  const table = column(fields.table, 'table', size)
+  const recordId = column(fields.recordId, 'recordId', size)
+  const record = column(fields.record, 'record', size)
+  const removed = new Set(list(fields.remove, 'remove'))
+  const sealed = runs(list(fields.sealed, 'sealed').map((run) => tuple(run, 'sealed', 2)), size)
+  const starts = startsOf(list(fields.documents, 'documents'), size)
+  const entries: Entry[] = []
+  let document = { table: '', recordId: '' }
+  for (let n = 0; n < size; n++) {
+    const name = tables[table[n] as number]
+    if (name === undefined) throw malformed('table')
+    const id = text(recordId[n], 'recordId', Number.POSITIVE_INFINITY)
+    const remove = removed.has(n)
+    if (starts.has(n)) document = { table: name, recordId: id }
+    else if (remove) throw malformed('remove')
+    entries.push({
+      entryNo: after.entryNo + n + 1,
+      table: name,
+      operation: remove ? 'remove' : 'upsert',
+      recordId: id,
+      record: remove ? nothing(record[n]) : text(record[n], 'record', Number.POSITIVE_INFINITY),
+      document,
+      sealedAt: sealed[n] as string,
+    })
+  }
+  return { epoch: text(fields.epoch, 'epoch', 64), after, through, entries, shapes: shapes(fields.shapes) }
+}
+
+function startsOf(lengths: readonly unknown[], size: number): ReadonlySet<number> {
+  const starts = new Set<number>()
+  let at = 0
+  for (const length of lengths) {
+    starts.add(at)
+    at += count(length, 'documents')
+    if (length === 0 || at > size) throw malformed('documents')
+  }
+  if (at !== size) throw malformed('documents')
+  return starts
+}
+
+function runs(list: readonly (readonly unknown[])[], size: number): readonly string[] {
+  const values: string[] = []
+  for (const [value, length] of list) {
+    const time = text(value, 'sealed', 32)
+    const end = values.length + count(length, 'sealed')
+    if (end > size) throw malformed('sealed')
+    while (values.length < end) values.push(time)
+  }
+  if (values.length !== size) throw malformed('sealed')
+  return values
+}
+
+const MAX_DEPTH = 8
+
+function shapes(wire: unknown): Batch['shapes'] {
+  const fields = object(wire, 'shapes')
+  return Object.fromEntries(Object.entries(fields).map(([table, parts]) => [text(table, 'shapes', MAX_NAME), partShapes(parts, 1)]))
+}
+
+function partShapes(wire: unknown, depth: number): readonly PartShape[] {
+  if (depth > MAX_DEPTH) throw malformed('shapes')
+  return list(wire, 'shapes').map((part) => {
+    const fields = object(part, 'shapes')
+    const columns = Object.entries(object(fields.columns, 'shapes')).map(([own, above]) => [text(own, 'shapes', MAX_NAME), text(above, 'shapes', MAX_NAME)])
+    return { table: text(fields.table, 'shapes', MAX_NAME), columns: Object.fromEntries(columns), parts: partShapes(fields.parts, depth + 1) }
+  })
+}
+
+function registerName(wire: unknown): RegisterName {
+  const fields = object(wire, 'from')
+  return { location: text(fields.location, 'from', MAX_NAME), register: text(fields.register, 'from', MAX_NAME) }
+}
+
+function standing(wire: unknown): Standing {
+  const [epoch, entryNo, at] = tuple(wire, 'standing', 3)
+  return { epoch: text(epoch, 'standing', 64), entryNo: count(entryNo, 'standing'), digest: digest(at, 'standing') }
+}
+
+function messageError(wire: unknown): MessageError {
+  const fields = object(wire, 'error')
+  return { code: text(fields.code, 'error', 64), message: text(fields.message, 'error', 2_000), retryable: fields.retryable === true }
+}
+
+function object(value: unknown, field: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) throw malformed(field)
+  return value as Record<string, unknown>
+}
+
+function list(value: unknown, field: string): readonly unknown[] {
+  if (!Array.isArray(value)) throw malformed(field)
+  return value
+}
+
+function tuple(value: unknown, field: string, length: number): readonly unknown[] {
+  const items = list(value, field)
+  if (items.length !== length) throw malformed(field)
+  return items
+}
+
+function column(value: unknown, field: string, size: number): readonly unknown[] {
+  const items = list(value, field)
+  if (size <= 0 || items.length !== size) throw malformed(field)
+  return items
+}
+
+function text(value: unknown, field: string, max: number): string {
+  if (typeof value !== 'string' || value.length === 0 || value.length > max) throw malformed(field)
+  return value
+}
+
+function nothing(value: unknown): null {
+  if (value !== null) throw malformed('record')
+  return null
+}
+
+function count(value: unknown, field: string): number {
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw malformed(field)
+  return value
+}
+
+function digest(value: unknown, field: string): string {
+  if (typeof value !== 'string' || !DIGEST.test(value)) throw malformed(field)
+  return value
+}
+
+function malformed(field: string): TillsyncError {
+  return new TillsyncError('ERR_MESSAGE', `The message's \`${field}\` is not as the protocol has it`, { context: { field } })
+}
