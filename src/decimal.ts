@@ -41,12 +41,18 @@ function parse(value: Decimal): Big {
       // not a decimal: refused below
     }
   }
-  throw new TillsyncError('ERR_VALUE', `Expected a decimal, got ${value === null ? 'null' : typeof value === 'string' ? 'other text' : typeof value}`, {
-    hint: "Decimals are text such as '-12.50', bigint, or finite numbers.",
-  })
+  throw new TillsyncError(
+    'ERR_VALUE',
+    `Expected a decimal, got ${value === null ? 'null' : typeof value === 'string' ? 'other text' : typeof value}`,
+    {
+      hint: "Decimals are text such as '-12.50', bigint, or finite numbers.",
+    },
+  )
 }
 
 function format(value: Big): string {
   if (value.abs().lt(LIMIT)) return value.eq(0) ? '0' : value.toFixed()
-  throw new TillsyncError('ERR_VALUE', 'A decimal has more than twelve digits before the point', { hint: 'Quantities and amounts are kept as numeric(18, 6).' })
+  throw new TillsyncError('ERR_VALUE', 'A decimal has more than twelve digits before the point', {
+    hint: 'Quantities and amounts are kept as numeric(18, 6).',
+  })
 }

@@ -1,6 +1,6 @@
+export type { Handler, SubscribeRules } from './apply/handler.ts'
 export { type MirrorOptions, mirror } from './apply/mirror.ts'
 export { type Movement, stockMovements } from './apply/stock-movements.ts'
-export type { Handler, SubscribeRules } from './apply/handler.ts'
 export type { ListedEntry } from './capture/log.ts'
 export type { ParkedDocument } from './capture/parked.ts'
 export type { Sealed } from './capture/sealer.ts'
@@ -8,8 +8,24 @@ export { type Central, createCentral } from './central.ts'
 export { type Decimal, negate } from './decimal.ts'
 export { TillsyncError, type TillsyncErrorCode, type TillsyncErrorDetails } from './errors.ts'
 export type { CentralEvents, RegisterEvents } from './events.ts'
-export type { Document, Filter, PartRule, PublishRules, RegisterName, RootRule, Row, Standing, Value, Which } from './model.ts'
+export type {
+  AnyTables,
+  Document,
+  Entry,
+  Filter,
+  Operation,
+  PartRule,
+  PartShape,
+  PublishRules,
+  RegisterName,
+  RootRule,
+  Row,
+  Standing,
+  TableName,
+  Value,
+  Which,
+} from './model.ts'
 export type { CentralOptions, PushTransfer, RegisterOptions } from './options.ts'
-export type { ApplyingDatabase, CapturingDatabase, Link } from './ports.ts'
+export type { ApplyingDatabase, CapturingDatabase, Database, Link, OwnTable, Work } from './ports.ts'
 export { createRegister, type Register, type RegisterStatus, type Synchronized } from './register.ts'
 export type { ListedRegister, Registers } from './registers.ts'

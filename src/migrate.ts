@@ -30,7 +30,7 @@ export function* migrate(database: Database, all: readonly Migrations[]): Work<v
     const version = Number((yield* readState(database, versionKey(component))) ?? 0)
     if (version > steps.length) throw newer(component, version, steps.length)
     for (const step of steps.slice(version)) for (const table of step.create) yield* create(database, table)
-    if (version < steps.length) yield* writeState(database, versionKey(component), String(steps.length))
+    if (version < steps.length) yield* writeState(versionKey(component), String(steps.length))
   }
 }
 
@@ -56,7 +56,7 @@ export function* readState(database: Database, key: string): Work<string | undef
   return row?.value
 }
 
-export function* writeState(database: Database, key: string, value: string): Work<void> {
+export function* writeState(key: string, value: string): Work<void> {
   yield* insert(STATE, [[key, value]], STATE.primaryKey)
 }
 

@@ -87,7 +87,8 @@ export function checkRegisterOptions(options: RegisterOptions<never>): void {
   checkName('register', options.register)
   checkDatabase(options.database, "sqlite(…) from 'tillsync/sqlite'")
   if (!('capture' in options.database)) throw bad('database', "sqlite(…) from 'tillsync/sqlite'", 'postgres')
-  if (typeof options.publish !== 'object' || options.publish === null) throw bad('publish', 'an object of tables, such as { receipts: {} }', options.publish)
+  if (typeof options.publish !== 'object' || options.publish === null)
+    throw bad('publish', 'an object of tables, such as { receipts: {} }', options.publish)
   if (Object.keys(options.publish).length === 0) throw bad('publish', 'at least one table, such as { receipts: {} }', '{}')
 }
 
@@ -119,7 +120,10 @@ export function whole(option: string, value: unknown, from: number): number {
 export function known(option: string, given: object, names: readonly string[]): void {
   const other = Object.keys(given).find((name) => !names.includes(name))
   if (other === undefined) return
-  throw new TillsyncError('ERR_OPTION', `\`${option}.${other}\` is not an option`, { hint: `Known here: ${names.join(', ')}.`, context: { option: other } })
+  throw new TillsyncError('ERR_OPTION', `\`${option}.${other}\` is not an option`, {
+    hint: `Known here: ${names.join(', ')}.`,
+    context: { option: other },
+  })
 }
 
 function checkDatabase(database: unknown, expected: string): void {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { digestAt, listEntries, type ListedEntry, oldestAfter } from './capture/log.ts'
 import { lastEntry } from './capture/collector.ts'
+import { digestAt, type ListedEntry, listEntries, oldestAfter } from './capture/log.ts'
 import { listParked, type ParkedDocument } from './capture/parked.ts'
 import { planCapture } from './capture/plan.ts'
 import { readRules } from './capture/rules.ts'
@@ -8,6 +8,7 @@ import { type Sealed, Sealer } from './capture/sealer.ts'
 import { readBatch } from './capture/stream.ts'
 import { ENTRIES, MEMBERS, PARKED } from './capture/tables.ts'
 import { systemClock } from './clock.ts'
+import { Courier, type RunResult } from './courier.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import { Events, type RegisterEvents } from './events.ts'
 import { checkMigrated, type Migrations, migrate, readState, writeState } from './migrate.ts'
@@ -17,7 +18,6 @@ import type { CapturingDatabase, Clock } from './ports.ts'
 import { exchange } from './transport/exchange.ts'
 import { readPeer, writePeer } from './transport/peers.ts'
 import { PEERS } from './transport/tables.ts'
-import { Courier, type RunResult } from './courier.ts'
 
 /** What a `synchronize()` moved. */
 export type Synchronized = RunResult
@@ -100,7 +100,6 @@ class RegisterReplica implements Register {
   private readonly sealer: Sealer
   private readonly courier: Courier | undefined
   private readonly specs: ReturnType<typeof readRules>
-  private readonly clock: Clock
   private epoch: string | undefined
   private failure: TillsyncError | undefined
   private unwatch: (() => void) | undefined
@@ -111,7 +110,6 @@ class RegisterReplica implements Register {
     checkRegisterOptions(options as RegisterOptions<never>)
     this.name = { location: options.location, register: options.register }
     this.database = options.database
-    this.clock = clock
     this.specs = readRules(options.publish)
     this.sealer = new Sealer(this.database, this.specs, clock, (slice) => {
       this.events.emit('sealed', { documents: slice.documents, entries: slice.entries, through: slice.through })
@@ -140,7 +138,7 @@ class RegisterReplica implements Register {
               return database.read(() => readBatch(database, plan, epoch, after, limits))
             },
             peer: () => database.read(() => readPeer(database, CENTRAL)),
-            savePeer: (peer) => database.write(() => writePeer(database, CENTRAL, peer)),
+            savePeer: (peer) => database.write(() => writePeer(CENTRAL, peer)),
           },
           signal,
         ),
@@ -153,7 +151,7 @@ class RegisterReplica implements Register {
     await database.write(function* () {
       const plan = yield* planCapture(database, specs)
       yield* migrate(database, MIGRATIONS)
-      if ((yield* readState(database, 'epoch')) === undefined) yield* writeState(database, 'epoch', randomBytes(12).toString('base64url'))
+      if ((yield* readState(database, 'epoch')) === undefined) yield* writeState('epoch', randomBytes(12).toString('base64url'))
       yield* database.capture.install(plan.sources, plan.tables)
     })
     this.sealer.forgetPlan()
@@ -226,7 +224,10 @@ class RegisterReplica implements Register {
   }
 
   async synchronize({ signal }: { readonly signal?: AbortSignal } = {}): Promise<Synchronized> {
-    if (this.courier === undefined) throw new TillsyncError('ERR_OPTION', 'There is no `transfer` to synchronize by', { hint: "transfer: { type: 'push', link: httpLink({ url, token }) }" })
+    if (this.courier === undefined)
+      throw new TillsyncError('ERR_OPTION', 'There is no `transfer` to synchronize by', {
+        hint: "transfer: { type: 'push', link: httpLink({ url, token }) }",
+      })
     await this.seal()
     return this.courier.synchronize(signal)
   }

@@ -27,7 +27,13 @@ export function* standingOf(database: ApplyingDatabase, name: RegisterName): Wor
  *
  * @throws ERR_BUSY (retryable) where another process applies a batch of this register, ERR_DIGEST, ERR_HANDLER, ERR_MOVEMENT, ERR_MIRROR
  */
-export function* applyBatch(database: ApplyingDatabase, handlers: HandlersByTable, name: RegisterName, batch: Batch, now: number): Work<Applied & { readonly documents: number }> {
+export function* applyBatch(
+  database: ApplyingDatabase,
+  handlers: HandlersByTable,
+  name: RegisterName,
+  batch: Batch,
+  now: number,
+): Work<Applied & { readonly documents: number }> {
   const register = yield* readRegister(database, name, 'FOR UPDATE NOWAIT')
   const standing = toStanding(register)
   const outcome = admit(standing, batch)
@@ -88,7 +94,17 @@ function* archive(batch: Batch, origin: Origin, at: string): Work<void> {
   const { registerId, epochNo } = origin
   yield* insert(
     ARCHIVE,
-    batch.entries.map((entry) => [registerId, epochNo, entry.entryNo, entry.table, entry.operation, entry.recordId, entry.record, entry.sealedAt, at]),
+    batch.entries.map((entry) => [
+      registerId,
+      epochNo,
+      entry.entryNo,
+      entry.table,
+      entry.operation,
+      entry.recordId,
+      entry.record,
+      entry.sealedAt,
+      at,
+    ]),
   )
 }
 

@@ -36,7 +36,9 @@ function checkOptions(options: MirrorOptions): void {
   if (other !== undefined) throw new TillsyncError('ERR_OPTION', `\`mirror.${other}\` is not an option`, { hint: 'Known here: origin.' })
   const { origin } = options
   if (origin === undefined || (Array.isArray(origin) && origin.length === 2 && origin[0] === 'location' && origin[1] === 'register')) return
-  throw new TillsyncError('ERR_OPTION', "Expected `mirror.origin` to be ['location', 'register']", { hint: 'These two columns belong to the primary key of each mirrored table.' })
+  throw new TillsyncError('ERR_OPTION', "Expected `mirror.origin` to be ['location', 'register']", {
+    hint: 'These two columns belong to the primary key of each mirrored table.',
+  })
 }
 
 function* findTargets(database: ApplyingDatabase, names: readonly string[], targets: Map<string, HostTable>): Work<void> {
@@ -44,10 +46,15 @@ function* findTargets(database: ApplyingDatabase, names: readonly string[], targ
   for (const name of names) {
     const table = found.get(name)
     if (table === undefined) {
-      throw new TillsyncError('ERR_UNKNOWN_TABLE', `mirror() has no table \`${name}\` to write to`, { hint: 'Create it at central, with a primary key.', context: { table: name } })
+      throw new TillsyncError('ERR_UNKNOWN_TABLE', `mirror() has no table \`${name}\` to write to`, {
+        hint: 'Create it at central, with a primary key.',
+        context: { table: name },
+      })
     }
     if (table.key.length === 0) {
-      throw new TillsyncError('ERR_NO_KEY', `mirror() can't tell the records of \`${name}\` apart: it has no primary key`, { context: { table: name } })
+      throw new TillsyncError('ERR_NO_KEY', `mirror() can't tell the records of \`${name}\` apart: it has no primary key`, {
+        context: { table: name },
+      })
     }
     targets.set(name, table)
   }
@@ -76,19 +83,40 @@ class Mirror {
       records.set(table, all)
     }
     const known = documents.filter((document) => !document.isNew)
-    yield* this.removeGone(first.table, known.map(({ entries }) => entries[0]?.record as string), first.shape, records)
+    yield* this.removeGone(
+      first.table,
+      known.map(({ entries }) => entries[0]?.record as string),
+      first.shape,
+      records,
+    )
     yield* this.upsertAll(first.table, first.shape, records)
   }
 
   /** Parts that a former version had and this one has not, those furthest down first. */
-  private *removeGone(above: string, parents: readonly string[], shape: readonly PartShape[], records: ReadonlyMap<string, readonly string[]>): Work<void> {
+  private *removeGone(
+    above: string,
+    parents: readonly string[],
+    shape: readonly PartShape[],
+    records: ReadonlyMap<string, readonly string[]>,
+  ): Work<void> {
     if (parents.length === 0) return
     for (const part of shape) {
       const table = yield* this.target(part.table)
       const parent = yield* this.target(above)
-      const gone = yield* this.context.database.mirroring.strays(table, part.columns, this.rows(parent, Object.values(part.columns), parents), records.get(part.table) ?? [])
+      const gone = yield* this.context.database.mirroring.strays(
+        table,
+        part.columns,
+        this.rows(parent, Object.values(part.columns), parents),
+        records.get(part.table) ?? [],
+      )
       yield* this.removeGone(part.table, [...(records.get(part.table) ?? []), ...gone], part.parts, records)
-      yield* this.context.database.mirroring.remove(this.rows(table, table.key.filter((name) => !(name in this.constants)), gone))
+      yield* this.context.database.mirroring.remove(
+        this.rows(
+          table,
+          table.key.filter((name) => !(name in this.constants)),
+          gone,
+        ),
+      )
     }
   }
 
@@ -136,4 +164,3 @@ class Mirror {
 function columnsOf(record: string): string {
   return JSON.stringify(Object.keys(JSON.parse(record) as object))
 }
-

@@ -17,7 +17,9 @@ export class StockLevels {
   }
 
   *write(database: ApplyingDatabase): Work<void> {
-    const changes = [...this.changes.values()].map(({ item, location, quantities }) => ({ item, location, quantity: sum(quantities) })).filter((change) => change.quantity !== '0')
+    const changes = [...this.changes.values()]
+      .map(({ item, location, quantities }) => ({ item, location, quantity: sum(quantities) }))
+      .filter((change) => change.quantity !== '0')
     if (changes.length === 0) return
     yield* query({
       sql: `INSERT INTO ${database.qualify(STOCK_LEVELS.name)} AS l (item_no, location, quantity)

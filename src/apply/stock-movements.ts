@@ -99,7 +99,9 @@ function sumUp(movements: unknown): Wanted {
     group.amounts.push(movement.amount ?? '0')
     groups.set(name, group)
   }
-  const sums = [...groups].map(([name, { dimension, quantities, amounts }]) => [name, { dimension, quantity: sum(quantities), amount: sum(amounts) }] as const)
+  const sums = [...groups].map(
+    ([name, { dimension, quantities, amounts }]) => [name, { dimension, quantity: sum(quantities), amount: sum(amounts) }] as const,
+  )
   return new Map(sums.filter(([, { quantity, amount }]) => quantity !== '0' || amount !== '0'))
 }
 
@@ -170,12 +172,22 @@ function* postedOf(documents: readonly AppliedDocument[], { database, origin }: 
     parameters: [origin.registerId, known.map((d) => d.table), known.map((d) => d.recordId), known.map((d) => d.incarnation), LEDGER],
   })
   const groups = Map.groupBy(rows, (row) => nameOf({ table: row.table_name, recordId: row.record_id, incarnation: row.incarnation }))
-  return new Map([...groups].map(([name, revisions]) => [name, { revision: revisions.at(-1)?.revision ?? 0, sums: total(revisions.flatMap((row) => JSON.parse(row.postings) as Posting[])) }]))
+  return new Map(
+    [...groups].map(([name, revisions]) => [
+      name,
+      { revision: revisions.at(-1)?.revision ?? 0, sums: total(revisions.flatMap((row) => JSON.parse(row.postings) as Posting[])) },
+    ]),
+  )
 }
 
 function total(postings: readonly Posting[]): Wanted {
   const groups = Map.groupBy(postings, (posting) => JSON.stringify(posting.dimension))
-  return new Map([...groups].map(([name, all]) => [name, { dimension: (all[0] as Posting).dimension, quantity: sum(all.map((p) => p.quantity)), amount: sum(all.map((p) => p.amount)) }]))
+  return new Map(
+    [...groups].map(([name, all]) => [
+      name,
+      { dimension: (all[0] as Posting).dimension, quantity: sum(all.map((p) => p.quantity)), amount: sum(all.map((p) => p.amount)) },
+    ]),
+  )
 }
 
 /** Collects differences and writes them: what was posted, for the next difference, and the ledger itself. */
@@ -194,7 +206,18 @@ class Poster {
     const { origin, at, levels } = this.context
     const revision = (posted?.revision ?? 0) + 1
     const entryNo = document.entries[0]?.entryNo
-    this.postings.push([origin.registerId, document.table, document.recordId, document.incarnation, LEDGER, revision, origin.epochNo, entryNo, at, JSON.stringify(postings)])
+    this.postings.push([
+      origin.registerId,
+      document.table,
+      document.recordId,
+      document.incarnation,
+      LEDGER,
+      revision,
+      origin.epochNo,
+      entryNo,
+      at,
+      JSON.stringify(postings),
+    ])
     for (const { dimension, quantity, amount } of postings) {
       const { item, location, businessDate, document: documentNo, customer, ...others } = dimension
       const further = Object.keys(others).length === 0 ? null : JSON.stringify(others)

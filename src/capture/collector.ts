@@ -121,7 +121,11 @@ function statementsOf(database: CapturingDatabase): { readonly members: Statemen
   if (known === undefined) {
     const { build } = database
     known = {
-      members: build.selectFrom(MEMBERS.name).select(['hash', 'identity']).where(sql.raw<boolean>(database.keyed(MEMBERS, MEMBERS.primaryKey))).compile(),
+      members: build
+        .selectFrom(MEMBERS.name)
+        .select(['hash', 'identity'])
+        .where(sql.raw<boolean>(database.keyed(MEMBERS, MEMBERS.primaryKey)))
+        .compile(),
       last: build.selectFrom(ENTRIES.name).select(['entry_no', 'digest']).orderBy('entry_no', 'desc').limit(1).compile(),
     }
     statements.set(database, known)
@@ -130,7 +134,10 @@ function statementsOf(database: CapturingDatabase): { readonly members: Statemen
 }
 
 function* membersOf(database: CapturingDatabase, touched: readonly TouchedDocument[]): Work<readonly (Member | undefined)[]> {
-  const found = yield* lookup(statementsOf(database).members, touched.map(({ root, recordId }) => [root.table, recordId]))
+  const found = yield* lookup(
+    statementsOf(database).members,
+    touched.map(({ root, recordId }) => [root.table, recordId]),
+  )
   return found.map(([tuple]) => tuple && { hash: tuple[0] as Uint8Array, identity: tuple[1] as Uint8Array | null })
 }
 
@@ -147,6 +154,15 @@ function* park(
   at: string,
 ): Work<void> {
   const [any] = yield* query(database.build.selectFrom(PARKED.name).select('table_name').limit(1).compile())
-  if (any !== undefined) yield* erase(PARKED, PARKED.primaryKey, touched.map(({ root, recordId }) => [root.table, recordId]))
-  yield* insert(PARKED, parked.map(({ document, error }) => [document.root.table, document.recordId, error.code, error.message, at]), PARKED.primaryKey)
+  if (any !== undefined)
+    yield* erase(
+      PARKED,
+      PARKED.primaryKey,
+      touched.map(({ root, recordId }) => [root.table, recordId]),
+    )
+  yield* insert(
+    PARKED,
+    parked.map(({ document, error }) => [document.root.table, document.recordId, error.code, error.message, at]),
+    PARKED.primaryKey,
+  )
 }

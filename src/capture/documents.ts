@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { asTillsyncError, TillsyncError } from '../errors.ts'
+import { asTillsyncError, type TillsyncError } from '../errors.ts'
 import { type Key, lookup, type Touch, type Work } from '../ports.ts'
 import type { CapturePlan, RootPlan, TablePlan } from './plan.ts'
 
@@ -78,11 +78,18 @@ export function* readDocuments(root: RootPlan, documents: readonly TouchedDocume
 }
 
 function* readTogether(root: RootPlan, documents: readonly TouchedDocument[]): Work<readonly Reading[]> {
-  const found = yield* lookup(root.read, documents.map((document) => document.key))
+  const found = yield* lookup(
+    root.read,
+    documents.map((document) => document.key),
+  )
   // The database compares keys by its own collations; a document is the one whose key is equal to the bit.
   const headers = documents.map((document, n) => found[n]?.find((tuple) => recordIdOf(root, tuple) === document.recordId))
   const records: (ReadRecord[] | undefined)[] = headers.map((tuple) => tuple && [toRecord(root, tuple)])
-  yield* addParts(root, headers.flatMap((tuple, document) => (tuple ? [{ document, tuple }] : [])), records)
+  yield* addParts(
+    root,
+    headers.flatMap((tuple, document) => (tuple ? [{ document, tuple }] : [])),
+    records,
+  )
   return records.map((all, n) => all && finish(root, all, headers[n] as Key))
 }
 
@@ -93,7 +100,10 @@ interface Owned {
 
 function* addParts(above: TablePlan, owners: readonly Owned[], records: (ReadRecord[] | undefined)[]): Work<void> {
   for (const part of above.parts) {
-    const found = yield* lookup(part.read, owners.map(({ tuple }) => part.parentAt.map((at) => tuple[at])))
+    const found = yield* lookup(
+      part.read,
+      owners.map(({ tuple }) => part.parentAt.map((at) => tuple[at])),
+    )
     const owned: Owned[] = []
     for (const [n, tuples] of found.entries()) {
       const { document } = owners[n] as Owned
@@ -107,7 +117,10 @@ function* addParts(above: TablePlan, owners: readonly Owned[], records: (ReadRec
 }
 
 function recordIdOf(plan: TablePlan, tuple: Key): string {
-  return recordIdText(plan, plan.keyAt.map((at) => tuple[at]))
+  return recordIdText(
+    plan,
+    plan.keyAt.map((at) => tuple[at]),
+  )
 }
 
 function toRecord(plan: TablePlan, tuple: Key): ReadRecord {

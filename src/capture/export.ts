@@ -46,7 +46,9 @@ function checkWhich(root: RootPlan, which: Which<AnyTables, string>): void {
     const unknown = names.find((name) => !root.columns.some((column) => column.name === name))
     throw new TillsyncError(
       unknown === undefined ? 'ERR_OPTION' : 'ERR_UNKNOWN_COLUMN',
-      unknown === undefined ? `\`which\` selects \`${root.table}\` by nothing` : `\`which\` names \`${unknown}\`, which is not a published column of \`${root.table}\``,
+      unknown === undefined
+        ? `\`which\` selects \`${root.table}\` by nothing`
+        : `\`which\` names \`${unknown}\`, which is not a published column of \`${root.table}\``,
       { hint: "Say which: { receipt_no: 'R-4711' }, a list of such, or a filter.", context: { table: root.table } },
     )
   }
@@ -76,7 +78,8 @@ export function* touchExport(database: CapturingDatabase, task: ExportTask, afte
       .selectFrom(table)
       .select(key.map((name) => `${table}.${name}`))
       .where((eb) => condition(eb, table, which))
-    if (after !== undefined) select = select.where(sql<boolean>`(${sql.join(key.map((name) => sql.ref(`${table}.${name}`)))}) > (${sql.join([...after])})`)
+    if (after !== undefined)
+      select = select.where(sql<boolean>`(${sql.join(key.map((name) => sql.ref(`${table}.${name}`)))}) > (${sql.join([...after])})`)
     for (const name of key) select = select.orderBy(`${table}.${name}`)
     return select.limit(SLICE)
   })

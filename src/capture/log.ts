@@ -21,7 +21,9 @@ const PAGE = 250
 /** The digest at an entry; undefined where there is none. */
 export function* digestAt(database: Database, entryNo: number): Work<string | undefined> {
   if (entryNo === START.entryNo) return START.digest
-  const [row] = yield* query<{ digest: Uint8Array }>(database.build.selectFrom(ENTRIES.name).select('digest').where('entry_no', '=', entryNo).compile())
+  const [row] = yield* query<{ digest: Uint8Array }>(
+    database.build.selectFrom(ENTRIES.name).select('digest').where('entry_no', '=', entryNo).compile(),
+  )
   return row && Buffer.from(row.digest).toString('hex')
 }
 

@@ -20,5 +20,11 @@ export function* listParked(database: Database): Work<readonly ParkedDocument[]>
   const rows = yield* query<{ table_name: string; record_id: string; code: string; message: string; parked_at: string }>(
     database.build.selectFrom(PARKED.name).selectAll().orderBy('parked_at').limit(MOST).compile(),
   )
-  return rows.map((row) => ({ table: row.table_name, recordId: decodeRecordId(row.record_id), code: row.code, message: row.message, parkedAt: row.parked_at }))
+  return rows.map((row) => ({
+    table: row.table_name,
+    recordId: decodeRecordId(row.record_id),
+    code: row.code,
+    message: row.message,
+    parkedAt: row.parked_at,
+  }))
 }

@@ -186,12 +186,19 @@ function publishedColumns(table: HostTable, spec: RootSpec | PartSpec): HostColu
 function checkReference(parent: HostTable, part: PartSpec, tables: ReadonlyMap<string, HostTable>): void {
   requireColumns(requireTable(tables, part.table), part.parent.own, `publish.${part.table}.partOf`)
   requireColumns(parent, part.parent.others, `publish.${part.table}.partOf`)
-  const uniques = [parent.key, ...parent.uniques.filter((unique) => unique.where === undefined).map((unique) => unique.columns.map((column) => column.name))]
+  const uniques = [
+    parent.key,
+    ...parent.uniques.filter((unique) => unique.where === undefined).map((unique) => unique.columns.map((column) => column.name)),
+  ]
   if (uniques.some((unique) => sameNames(unique, part.parent.others))) return
-  throw new TillsyncError('ERR_RULE', `\`publish.${part.table}.partOf\` refers to columns of \`${parent.name}\` that are not unique: ${part.parent.others.join(', ')}`, {
-    hint: 'A part belongs to exactly one record: refer to the primary key, or to columns with a unique index.',
-    context: { table: part.table, partOf: parent.name },
-  })
+  throw new TillsyncError(
+    'ERR_RULE',
+    `\`publish.${part.table}.partOf\` refers to columns of \`${parent.name}\` that are not unique: ${part.parent.others.join(', ')}`,
+    {
+      hint: 'A part belongs to exactly one record: refer to the primary key, or to columns with a unique index.',
+      context: { table: part.table, partOf: parent.name },
+    },
+  )
 }
 
 function sameNames(a: readonly string[], b: readonly string[]): boolean {
@@ -215,7 +222,13 @@ function readParts(database: CapturingDatabase, table: HostTable, selected: read
   return select.compile()
 }
 
-function readRoots(database: CapturingDatabase, table: HostTable, selected: readonly string[], where: Filter<AnyTables, string> | undefined, own: readonly string[]): Statement {
+function readRoots(
+  database: CapturingDatabase,
+  table: HostTable,
+  selected: readonly string[],
+  where: Filter<AnyTables, string> | undefined,
+  own: readonly string[],
+): Statement {
   const all = database.build
     .selectFrom(table.name)
     .select([...selected])

@@ -131,7 +131,8 @@ function readReference(table: string, option: string, reference: unknown, count:
   if (typeof reference !== 'object' || reference === null) throw badOption(`publish.${table}.${option}`, expected, reference)
   const specs = Object.entries(reference).map(([other, columns]) => {
     const pairs = typeof columns === 'object' && columns !== null ? Object.entries(columns) : []
-    if (pairs.length === 0 || pairs.some(([, name]) => typeof name !== 'string')) throw badOption(`publish.${table}.${option}.${other}`, expected, columns)
+    if (pairs.length === 0 || pairs.some(([, name]) => typeof name !== 'string'))
+      throw badOption(`publish.${table}.${option}.${other}`, expected, columns)
     return { table: other, own: pairs.map(([own]) => own), others: pairs.map(([, name]) => name as string) }
   })
   if (specs.length === 0 || (count === 'one' && specs.length !== 1)) throw badOption(`publish.${table}.${option}`, expected, reference)

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, Which } from '../model.ts'
-import type { Clock, CapturingDatabase, Key } from '../ports.ts'
+import type { CapturingDatabase, Clock, Key } from '../ports.ts'
 import { type Slice, sealSlice } from './collector.ts'
 import { exportTasks, touchExport } from './export.ts'
 import { type CapturePlan, planCapture } from './plan.ts'

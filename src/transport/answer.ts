@@ -37,7 +37,11 @@ export async function answer(answerer: Answerer, register: RegisterName, bytes: 
   })
 }
 
-async function receive(answerer: Answerer, register: RegisterName, message: Message): Promise<{ standing: Standing | undefined; error?: TillsyncError }> {
+async function receive(
+  answerer: Answerer,
+  register: RegisterName,
+  message: Message,
+): Promise<{ standing: Standing | undefined; error?: TillsyncError }> {
   const { subscriber } = answerer
   if (message.batch === undefined) return { standing: await subscriber.standing(register) }
   try {

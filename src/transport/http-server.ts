@@ -84,7 +84,11 @@ async function refuse(error: TillsyncError): Promise<Response> {
     answers: 0,
     standing: undefined,
     // What failed inside is central's business; the register learns the code.
-    error: { code: error.code, message: status === 500 ? 'The exchange failed at central' : error.message.slice(0, 2_000), retryable: error.retryable || status >= 500 },
+    error: {
+      code: error.code,
+      message: status === 500 ? 'The exchange failed at central' : error.message.slice(0, 2_000),
+      retryable: error.retryable || status >= 500,
+    },
   })
   const response = respond(status, message)
   if (status === 503) response.headers.set('retry-after', String(RETRY_AFTER_SECONDS))

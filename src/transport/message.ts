@@ -80,9 +80,13 @@ function batchToWire(batch: Batch): unknown {
 export function fromWire(wire: unknown): Message {
   const fields = object(wire, 'message')
   if (fields.v !== PROTOCOL_VERSION) {
-    throw new TillsyncError('ERR_VERSION', `The message is of protocol version ${typeof fields.v === 'number' ? fields.v : 'unknown'}, this side speaks ${PROTOCOL_VERSION}`, {
-      hint: 'Update the older side.',
-    })
+    throw new TillsyncError(
+      'ERR_VERSION',
+      `The message is of protocol version ${typeof fields.v === 'number' ? fields.v : 'unknown'}, this side speaks ${PROTOCOL_VERSION}`,
+      {
+        hint: 'Update the older side.',
+      },
+    )
   }
   return {
     from: fields.from === 'central' ? 'central' : registerName(fields.from),
@@ -107,7 +111,10 @@ function batchFromWire(wire: unknown): Batch {
   const recordId = column(fields.recordId, 'recordId', size)
   const record = column(fields.record, 'record', size)
   const removed = new Set(list(fields.remove, 'remove'))
-  const sealed = runs(list(fields.sealed, 'sealed').map((run) => tuple(run, 'sealed', 2)), size)
+  const sealed = runs(
+    list(fields.sealed, 'sealed').map((run) => tuple(run, 'sealed', 2)),
+    size,
+  )
   const starts = startsOf(list(fields.documents, 'documents'), size)
   const entries: Entry[] = []
   let document = { table: '', recordId: '' }
@@ -166,7 +173,10 @@ function partShapes(wire: unknown, depth: number): readonly PartShape[] {
   if (depth > MAX_DEPTH) throw malformed('shapes')
   return list(wire, 'shapes').map((part) => {
     const fields = object(part, 'shapes')
-    const columns = Object.entries(object(fields.columns, 'shapes')).map(([own, above]) => [text(own, 'shapes', MAX_NAME), text(above, 'shapes', MAX_NAME)])
+    const columns = Object.entries(object(fields.columns, 'shapes')).map(([own, above]) => [
+      text(own, 'shapes', MAX_NAME),
+      text(above, 'shapes', MAX_NAME),
+    ])
     return { table: text(fields.table, 'shapes', MAX_NAME), columns: Object.fromEntries(columns), parts: partShapes(fields.parts, depth + 1) }
   })
 }

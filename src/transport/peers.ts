@@ -18,7 +18,7 @@ export function* readPeer(database: Database, peer: string): Work<Peer | undefin
   return row && { number: row.number, standing: { epoch: row.epoch, entryNo: row.entry_no, digest: row.digest }, contactAt: row.contact_at }
 }
 
-export function* writePeer(database: Database, name: string, peer: Peer): Work<void> {
+export function* writePeer(name: string, peer: Peer): Work<void> {
   const { number, standing, contactAt } = peer
   yield* insert(PEERS, [[name, number, standing.epoch, standing.entryNo, standing.digest, contactAt]], PEERS.primaryKey)
 }

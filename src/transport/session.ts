@@ -18,4 +18,3 @@ export function judge(epoch: string, theirs: Standing | undefined, digestThere: 
   if (theirs.epoch !== epoch || digestThere !== theirs.digest) return { kind: 'forked' }
   return { kind: 'follow', after: { entryNo: theirs.entryNo, digest: theirs.digest } }
 }
-

@@ -1,5 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type CompiledQuery, type DatabaseConnection, type Driver, DummyDriver, Kysely, PostgresAdapter, PostgresIntrospector, PostgresQueryCompiler, type QueryResult } from 'kysely'
+import {
+  type CompiledQuery,
+  type DatabaseConnection,
+  type Driver,
+  DummyDriver,
+  Kysely,
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+  type QueryResult,
+} from 'kysely'
 import type { Pool, PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
@@ -90,7 +100,8 @@ class PostgresDatabase implements ApplyingDatabase {
   }
 
   private async transact<T>(isolation: string, work: () => Work<T>, signal: AbortSignal | undefined): Promise<T> {
-    if (!this.isOpen) throw new TillsyncError('ERR_STOPPED', 'The database is not open', { hint: 'Call install() or start() first; after stop() only those.' })
+    if (!this.isOpen)
+      throw new TillsyncError('ERR_STOPPED', 'The database is not open', { hint: 'Call install() or start() first; after stop() only those.' })
     for (let attempt = 1; ; attempt++) {
       try {
         return await this.attempt(isolation, work)
@@ -167,7 +178,6 @@ class PostgresDatabase implements ApplyingDatabase {
     return `${quote(this.schema)}.${quote(table)}`
   }
 
-
   createTable(table: OwnTable): readonly string[] {
     return createTable(table, (name) => this.qualify(name))
   }
@@ -179,7 +189,6 @@ class PostgresDatabase implements ApplyingDatabase {
   *dropTable(name: string): Work<void> {
     yield* query({ sql: `DROP TABLE IF EXISTS ${this.qualify(name)}`, parameters: [] })
   }
-
 }
 
 /** Rows turned into one array a column, as `unnest` takes them. */

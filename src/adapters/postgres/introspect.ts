@@ -41,7 +41,9 @@ export function* describe(schema: string, names: readonly string[]): Work<Readon
       name,
       columns: own.map(({ name, type, nullable, generated }) => ({ name, type, nullable, generated })),
       key: indexes.find((index) => index.primary)?.columns ?? [],
-      uniques: indexes.filter((index) => !index.primary).map((index) => ({ columns: index.columns.map((column) => ({ name: column, collation: '' })) })),
+      uniques: indexes
+        .filter((index) => !index.primary)
+        .map((index) => ({ columns: index.columns.map((column) => ({ name: column, collation: '' })) })),
     })
   }
   return tables

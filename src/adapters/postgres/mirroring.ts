@@ -1,4 +1,4 @@
-import { type HostColumn, type Mirroring, type MirrorRows, query, type HostTable, type Work } from '../../ports.ts'
+import { type HostColumn, type HostTable, type Mirroring, type MirrorRows, query, type Work } from '../../ports.ts'
 import { quote } from './tables.ts'
 
 /**
@@ -17,7 +17,7 @@ export class PostgresMirroring implements Mirroring {
     if (rows.records.length === 0) return
     const fixed = Object.keys(constants)
     const names = [...columns, ...fixed]
-    const values = [...columns.map((name) => valueOf(columnOf(table, name))), ...fixed.map((name, n) => `$${n + 2}::${columnOf(table, name).type}`)]
+    const values = [...columns.map((name) => jsonAs(columnOf(table, name))), ...fixed.map((name, n) => `$${n + 2}::${columnOf(table, name).type}`)]
     const others = names.filter((name) => !table.key.includes(name)).map((name) => `${quote(name)} = excluded.${quote(name)}`)
     yield* query({
       sql: `INSERT INTO ${this.qualify(table.name)} (${names.map(quote).join(', ')}) SELECT ${values.join(', ')} FROM ${recordset('x', 1, columns)}
@@ -29,7 +29,7 @@ export class PostgresMirroring implements Mirroring {
   *remove(rows: MirrorRows): Work<void> {
     const { table, columns, constants } = rows
     if (rows.records.length === 0) return
-    const same = columns.map((name) => `t.${quote(name)} = ${valueOf(columnOf(table, name))}`)
+    const same = columns.map((name) => `t.${quote(name)} = ${jsonAs(columnOf(table, name))}`)
     const fixed = Object.keys(constants).map((name, n) => `t.${quote(name)} = $${n + 2}::${columnOf(table, name).type}`)
     yield* query({
       sql: `DELETE FROM ${this.qualify(table.name)} t USING ${recordset('x', 1, columns)} WHERE ${[...same, ...fixed].join(' AND ')}`,
@@ -41,9 +41,9 @@ export class PostgresMirroring implements Mirroring {
     if (parents.records.length === 0) return []
     const fixed = Object.keys(parents.constants)
     const key = table.key.filter((name) => !fixed.includes(name))
-    const belongs = Object.entries(columns).map(([own, above]) => `t.${quote(own)} = ${valueOf(columnOf(parents.table, above))}`)
+    const belongs = Object.entries(columns).map(([own, above]) => `t.${quote(own)} = ${jsonAs(columnOf(parents.table, above))}`)
     const constants = fixed.map((name, n) => `t.${quote(name)} = $${n + 3}::${columnOf(table, name).type}`)
-    const same = key.map((name) => `t.${quote(name)} = ${valueOf(columnOf(table, name), 'k')}`)
+    const same = key.map((name) => `t.${quote(name)} = ${jsonAs(columnOf(table, name), 'k')}`)
     const rows = yield* query<{ record: string }>({
       sql: `SELECT row_to_json(t)::text AS record FROM ${this.qualify(table.name)} t JOIN ${recordset('x', 1, Object.values(columns))} ON ${belongs.join(' AND ')}
             WHERE ${[...constants, `NOT EXISTS (SELECT FROM ${recordset('k', 2, key)} WHERE ${same.join(' AND ')})`].join(' AND ')}`,
@@ -66,11 +66,12 @@ function recordset(alias: string, parameter: number, columns: readonly string[])
 }
 
 /** A JSON value as the column's type. Tags are what the codec writes for values that JSON does not have; see record.ts. */
-function valueOf({ name, type }: HostColumn, alias = 'x'): string {
+function jsonAs({ name, type }: HostColumn, alias = 'x'): string {
   const value = `${alias}.${quote(name)}`
   const text = `(${value} #>> '{}')`
   if (type === 'bytea') return `CASE json_typeof(${value}) WHEN 'object' THEN decode(${value} ->> '$blob', 'base64') ELSE ${text}::bytea END`
-  if (type === 'double precision' || type === 'real') return `CASE json_typeof(${value}) WHEN 'object' THEN ${value} ->> '$real' ELSE ${text} END::${type}`
+  if (type === 'double precision' || type === 'real')
+    return `CASE json_typeof(${value}) WHEN 'object' THEN ${value} ->> '$real' ELSE ${text} END::${type}`
   // A whole number that the till keeps in a REAL column is written with a point.
   if (['smallint', 'integer', 'bigint'].includes(type)) return `regexp_replace(${text}, '\\.0+$', '')::${type}`
   return `${text}::${type}`

@@ -37,9 +37,13 @@ export function sqlite(connection: (() => Connection) | Connection, options: Sql
   if (typeof connection === 'object' && connection !== null && typeof connection.prepare === 'function') {
     return new SqliteDatabase(() => connection, connection, true)
   }
-  throw new TillsyncError('ERR_OPTION', `Expected the first argument of sqlite() to be a function or a better-sqlite3 connection, got ${typeof connection}`, {
-    hint: 'sqlite(() => new Database(file))',
-  })
+  throw new TillsyncError(
+    'ERR_OPTION',
+    `Expected the first argument of sqlite() to be a function or a better-sqlite3 connection, got ${typeof connection}`,
+    {
+      hint: 'sqlite(() => new Database(file))',
+    },
+  )
 }
 
 /** How long a transaction waits for its turn before it gives up for now. */
@@ -180,7 +184,9 @@ class SqliteDatabase implements CapturingDatabase {
     switch (step.kind) {
       case 'query': {
         const statement = this.prepare(connection, step.sql, 'objects')
-        return statement.reader ? statement.all(step.parameters) : (statement.run(step.parameters), [])
+        if (statement.reader) return statement.all(step.parameters)
+        statement.run(step.parameters)
+        return []
       }
       case 'lookup':
         return this.lookup(connection, step)
@@ -190,7 +196,11 @@ class SqliteDatabase implements CapturingDatabase {
         return undefined
       }
       case 'erase': {
-        const statement = this.prepare(connection, `DELETE FROM ${quote(step.table.name)} WHERE ${step.by.map((name) => `${quote(name)} = ?`).join(' AND ')}`, 'objects')
+        const statement = this.prepare(
+          connection,
+          `DELETE FROM ${quote(step.table.name)} WHERE ${step.by.map((name) => `${quote(name)} = ?`).join(' AND ')}`,
+          'objects',
+        )
         for (const key of step.keys) statement.run(key)
         return undefined
       }
@@ -283,4 +293,3 @@ function watchFileOrNothing(file: string, listener: () => void): { close(): void
     return undefined
   }
 }
-

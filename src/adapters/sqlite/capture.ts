@@ -16,7 +16,11 @@ export class SqliteCapture implements Capture {
     const numbers = yield* this.numberSources(sources)
     const wanted = new Map<string, string>()
     for (const [name, group] of Map.groupBy(sources, (source) => source.on)) {
-      const numbered: NumberedSource[] = group.map((source) => ({ source: numbers.get(source) as number, columns: source.columns, root: source.on === source.table }))
+      const numbered: NumberedSource[] = group.map((source) => ({
+        source: numbers.get(source) as number,
+        columns: source.columns,
+        root: source.on === source.table,
+      }))
       for (const [trigger, sql] of triggersFor(tables.get(name) as HostTable, numbered)) wanted.set(trigger, sql)
     }
     const present = new Map((yield* this.triggers()).map(({ name, sql }) => [name, sql]))
@@ -68,7 +72,11 @@ export class SqliteCapture implements Capture {
   }
 
   private *meaningOf(source: number): Work<{ readonly table: string; readonly refers: readonly string[] }> {
-    for (const row of (yield* run(`SELECT source, table_name, refers FROM ${SOURCES.name}`)) as readonly { source: number; table_name: string; refers: string }[]) {
+    for (const row of (yield* run(`SELECT source, table_name, refers FROM ${SOURCES.name}`)) as readonly {
+      source: number
+      table_name: string
+      refers: string
+    }[]) {
       this.known.set(row.source, { table: row.table_name, refers: JSON.parse(row.refers) as string[] })
     }
     const meaning = this.known.get(source)
@@ -80,7 +88,11 @@ export class SqliteCapture implements Capture {
   }
 
   private *numberSources(sources: readonly TouchSource[]): Work<ReadonlyMap<TouchSource, number>> {
-    const rows = (yield* run(`SELECT source, table_name, refers FROM ${SOURCES.name}`)) as readonly { source: number; table_name: string; refers: string }[]
+    const rows = (yield* run(`SELECT source, table_name, refers FROM ${SOURCES.name}`)) as readonly {
+      source: number
+      table_name: string
+      refers: string
+    }[]
     const numbers = new Map(rows.map((row) => [`${row.table_name}\n${row.refers}`, row.source]))
     let next = Math.max(0, ...numbers.values()) + 1
     const result = new Map<TouchSource, number>()
@@ -99,7 +111,9 @@ export class SqliteCapture implements Capture {
   }
 
   private *triggers(): Work<readonly { name: string; sql: string }[]> {
-    return (yield* run(`SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'sync\\_%' ESCAPE '\\' AND sql LIKE '%INSERT INTO sync_touches%'`)) as readonly {
+    return (yield* run(
+      `SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'sync\\_%' ESCAPE '\\' AND sql LIKE '%INSERT INTO sync_touches%'`,
+    )) as readonly {
       name: string
       sql: string
     }[]

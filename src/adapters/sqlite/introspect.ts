@@ -23,7 +23,10 @@ export function* describe(names: readonly string[]): Work<ReadonlyMap<string, Ho
 }
 
 function* describeTable(name: string): Work<HostTable> {
-  const columns = yield* query<ColumnInfo>({ sql: 'SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?) WHERE hidden <> 1', parameters: [name] })
+  const columns = yield* query<ColumnInfo>({
+    sql: 'SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?) WHERE hidden <> 1',
+    parameters: [name],
+  })
   const key = columns.filter((column) => column.pk > 0).sort((a, b) => a.pk - b.pk)
   return {
     name,
@@ -61,7 +64,11 @@ function conditionOf(sql: string): string {
     if (char === "'" || char === '"' || char === '`') at = sql.indexOf(char, at + 1)
     else if (char === '[') at = sql.indexOf(']', at)
     else if (char === '(') depth++
-    else if (char === ')' && --depth === 0) return sql.slice(at + 1).replace(/^[\s\S]*?\bwhere\b/i, '').trim()
+    else if (char === ')' && --depth === 0)
+      return sql
+        .slice(at + 1)
+        .replace(/^[\s\S]*?\bwhere\b/i, '')
+        .trim()
   }
   return ''
 }

@@ -23,7 +23,9 @@ export function createTable(table: OwnTable): readonly string[] {
   const key = single ? [] : [`PRIMARY KEY (${table.primaryKey.map(quote).join(', ')})`]
   return [
     `CREATE TABLE ${quote(table.name)} (${[...columns, ...key].join(', ')})${single ? '' : ' WITHOUT ROWID'}`,
-    ...(table.uniques ?? []).map((unique) => `CREATE UNIQUE INDEX ${quote(`${table.name}_${unique.join('_')}`)} ON ${quote(table.name)} (${unique.map(quote).join(', ')})`),
+    ...(table.uniques ?? []).map(
+      (unique) => `CREATE UNIQUE INDEX ${quote(`${table.name}_${unique.join('_')}`)} ON ${quote(table.name)} (${unique.map(quote).join(', ')})`,
+    ),
   ]
 }
 

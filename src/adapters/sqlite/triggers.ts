@@ -39,7 +39,10 @@ export function triggersFor(table: HostTable, sources: readonly NumberedSource[]
   const add = (event: string, timing: string, statements: readonly string[], when = ''): void => {
     if (statements.length === 0) return
     const name = `sync_${table.name}_${event}`
-    triggers.set(name, `CREATE TRIGGER ${quote(name)} ${timing} ON ${quote(table.name)}${when} BEGIN\n${statements.map((s) => `  ${s};\n`).join('')}END`)
+    triggers.set(
+      name,
+      `CREATE TRIGGER ${quote(name)} ${timing} ON ${quote(table.name)}${when} BEGIN\n${statements.map((s) => `  ${s};\n`).join('')}END`,
+    )
   }
   const touch = (row: 'NEW' | 'OLD', gone: boolean) => sources.map((source) => touchRow(source, row, gone))
   add('insert', 'AFTER INSERT', touch('NEW', false))
@@ -48,9 +51,18 @@ export function triggersFor(table: HostTable, sources: readonly NumberedSource[]
   const noted = [...new Set(sources.flatMap((source) => source.columns))]
   add('move', 'AFTER UPDATE', touch('OLD', true), ` WHEN ${changed(noted)}`)
   const uniques = inTheWay(table, sources)
-  add('replace', 'BEFORE INSERT', uniques.flatMap((unique) => sources.map((source) => touchInTheWay(table, source, unique))))
+  add(
+    'replace',
+    'BEFORE INSERT',
+    uniques.flatMap((unique) => sources.map((source) => touchInTheWay(table, source, unique))),
+  )
   const columns = [...new Set(uniques.flatMap((unique) => unique.columns.map((column) => column.name)))]
-  add('displace', 'BEFORE UPDATE', uniques.flatMap((unique) => sources.map((source) => touchInTheWay(table, source, unique))), ` WHEN ${changed(columns)}`)
+  add(
+    'displace',
+    'BEFORE UPDATE',
+    uniques.flatMap((unique) => sources.map((source) => touchInTheWay(table, source, unique))),
+    ` WHEN ${changed(columns)}`,
+  )
   return triggers
 }
 
@@ -83,7 +95,9 @@ function inTheWay(table: HostTable, sources: readonly NumberedSource[]): Unique[
 }
 
 function touchInTheWay(table: HostTable, source: NumberedSource, unique: Unique): string {
-  const conditions = unique.columns.map(({ name, collation }) => `${quote(name)} = NEW.${quote(name)}${collation ? ` COLLATE ${quote(collation)}` : ''}`)
+  const conditions = unique.columns.map(
+    ({ name, collation }) => `${quote(name)} = NEW.${quote(name)}${collation ? ` COLLATE ${quote(collation)}` : ''}`,
+  )
   if (unique.where) conditions.push(`(${unique.where})`)
   const kind = KINDS.indexOf(source.root ? 'deleted' : 'changed')
   return `${intoTouches(source)} SELECT ${[source.source, kind, ...source.columns.map(quote)].join(', ')} FROM ${quote(table.name)} WHERE ${conditions.join(' AND ')}`

@@ -1,0 +1,138 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { basename, dirname, join, relative, resolve } from 'node:path'
+import t from 'tap'
+import ts from 'typescript'
+
+/** Which file imports what; `types` says whether only types are taken, which leave no trace at run time. */
+interface Import {
+  readonly from: string
+  readonly to: string
+  readonly types: boolean
+}
+
+const SRC = resolve(import.meta.dirname, '../../src')
+const FOLDERS = ['capture', 'transport', 'apply', 'adapters/sqlite', 'adapters/postgres']
+/** Everything meets here, and only here. */
+const COMPOSITION = ['register.ts', 'central.ts', 'replica.ts', 'registers.ts', 'courier.ts', 'index.ts']
+/** Which file or folder may use which package at run time. */
+const PACKAGES: Readonly<Record<string, readonly string[]>> = {
+  capture: ['kysely'],
+  apply: ['kysely', 'p-queue'],
+  'transport/codec.ts': ['msgpackr'],
+  'adapters/sqlite': ['kysely'],
+  'adapters/postgres': ['kysely'],
+  'register.ts': ['p-queue'],
+  'central.ts': ['p-queue'],
+  'courier.ts': ['p-queue'],
+  'decimal.ts': ['big.js'],
+}
+
+function folderOf(file: string): string {
+  return FOLDERS.find((folder) => file.startsWith(`${folder}/`)) ?? ''
+}
+
+/** Why an import is against the design's table; undefined where it is not. */
+export function violation({ from, to, types }: Import): string | undefined {
+  if (!to.endsWith('.ts')) {
+    if (to.startsWith('node:') || types) return undefined
+    const allowed = PACKAGES[from] ?? PACKAGES[folderOf(from)] ?? []
+    return allowed.includes(to) ? undefined : `${from} may not use ${to}`
+  }
+  const [own, other] = [folderOf(from), folderOf(to)]
+  if (own === '') {
+    if (COMPOSITION.includes(from)) return other.startsWith('adapters') ? `${from} may not know an adapter: ${to}` : undefined
+    if (other !== '') return `${from} is a root file and may not import ${to}`
+    return COMPOSITION.includes(to) && !types ? `${from} may not import upward: ${to}` : undefined
+  }
+  if (other === '') return COMPOSITION.includes(to) ? `${from} may not import upward: ${to}` : undefined
+  return own === other ? undefined : `${from} and ${to} are in sibling folders`
+}
+
+/** A circle of imports that exist at run time; undefined where there is none. */
+export function circle(imports: readonly Import[]): readonly string[] | undefined {
+  const edges = Map.groupBy(
+    imports.filter((one) => one.to.endsWith('.ts') && !one.types),
+    (one) => one.from,
+  )
+  const done = new Set<string>()
+  const visit = (file: string, path: readonly string[]): readonly string[] | undefined => {
+    if (path.includes(file)) return [...path, file]
+    if (done.has(file)) return undefined
+    for (const { to } of edges.get(file) ?? []) {
+      const found = visit(to, [...path, file])
+      if (found) return found
+    }
+    done.add(file)
+    return undefined
+  }
+  for (const file of edges.keys()) {
+    const found = visit(file, [])
+    if (found) return found
+  }
+  return undefined
+}
+
+function importsOf(file: string): Import[] {
+  const source = ts.createSourceFile(file, readFileSync(join(SRC, file), 'utf8'), ts.ScriptTarget.Latest)
+  return source.statements.flatMap((statement) => {
+    if (!ts.isImportDeclaration(statement) && !ts.isExportDeclaration(statement)) return []
+    if (!statement.moduleSpecifier || !ts.isStringLiteral(statement.moduleSpecifier)) return []
+    const named = statement.moduleSpecifier.text
+    const to = named.startsWith('.') ? relative(SRC, resolve(SRC, dirname(file), named)) : named
+    return [{ from: file, to, types: onlyTypes(statement) }]
+  })
+}
+
+function onlyTypes(statement: ts.ImportDeclaration | ts.ExportDeclaration): boolean {
+  if (ts.isExportDeclaration(statement)) return statement.isTypeOnly
+  const clause = statement.importClause
+  if (!clause || clause.isTypeOnly) return clause !== undefined
+  const names = clause.namedBindings
+  return !clause.name && names !== undefined && ts.isNamedImports(names) && names.elements.every((element) => element.isTypeOnly)
+}
+
+const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
+const imports = files.flatMap(importsOf)
+
+t.test('every import is one that the design allows', async (t) => {
+  t.ok(files.length > 20, 'the sources were found')
+  t.same(imports.map(violation).filter(Boolean), [])
+})
+
+t.test('no imports go round in a circle', async (t) => {
+  t.equal(circle(imports), undefined)
+})
+
+t.test('files are named in kebab-case', async (t) => {
+  t.same(
+    files.filter((file) => !/^[a-z0-9]+(-[a-z0-9]+)*\.ts$/.test(basename(file))),
+    [],
+  )
+})
+
+t.test('index.ts holds no logic', async (t) => {
+  const source = ts.createSourceFile('index.ts', readFileSync(join(SRC, 'index.ts'), 'utf8'), ts.ScriptTarget.Latest)
+  t.ok(source.statements.every(ts.isExportDeclaration))
+})
+
+t.test('these rules can be broken', async (t) => {
+  const broken: Import[] = [
+    { from: 'capture/a.ts', to: 'apply/b.ts', types: false },
+    { from: 'transport/a.ts', to: 'capture/b.ts', types: true },
+    { from: 'apply/a.ts', to: 'adapters/postgres/b.ts', types: false },
+    { from: 'adapters/sqlite/a.ts', to: 'adapters/postgres/b.ts', types: false },
+    { from: 'model.ts', to: 'capture/a.ts', types: true },
+    { from: 'model.ts', to: 'register.ts', types: false },
+    { from: 'central.ts', to: 'adapters/postgres/adapter.ts', types: false },
+    { from: 'capture/a.ts', to: 'central.ts', types: false },
+    { from: 'transport/http.ts', to: 'msgpackr', types: false },
+    { from: 'model.ts', to: 'kysely', types: false },
+  ]
+  for (const one of broken) t.ok(violation(one), `${one.from} → ${one.to}`)
+  t.ok(
+    circle([
+      { from: 'a.ts', to: 'b.ts', types: false },
+      { from: 'b.ts', to: 'a.ts', types: false },
+    ]),
+  )
+})

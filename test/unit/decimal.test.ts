@@ -1,0 +1,24 @@
+import t from 'tap'
+import { difference, negate, sum } from '../../src/decimal.ts'
+
+t.test('sums and differences are exact', async (t) => {
+  t.equal(sum(['0.1', '0.2']), '0.3')
+  t.equal(sum(['-1.50', 2n, '0.000001']), '0.500001')
+  t.equal(difference('1', '1.000'), '0')
+  t.equal(sum([]), '0')
+  t.equal(negate('2.50'), '-2.5')
+  t.equal(negate('0'), '0')
+})
+
+t.test('a double is rounded half to even at the sixth place', async (t) => {
+  t.equal(sum([0.1]), '0.1')
+  t.equal(sum(['0.0000005']), '0')
+  t.equal(sum(['0.0000015']), '0.000002')
+})
+
+t.test('what is no decimal is refused', async (t) => {
+  for (const bad of ['', 'abc', '1,5', Number.NaN, Number.POSITIVE_INFINITY, null, undefined, {}, [], true]) {
+    t.throws(() => sum([bad as string]), { code: 'ERR_VALUE' }, String(bad))
+  }
+  t.throws(() => sum(['999999999999.5', '1']), { code: 'ERR_VALUE' })
+})
