@@ -8,7 +8,7 @@ import { type CentralEvents, Events } from './events.ts'
 import { checkMigrated, create, type Migrations, migrate } from './migrate.ts'
 import type { AnyTables, Batch, RegisterName } from './model.ts'
 import { type CentralOptions, readCentralOptions } from './options.ts'
-import type { Applied, ApplyingDatabase, Clock, OwnTable, Subscriber } from './ports.ts'
+import type { Applied, ApplyingDatabase, Clock, OwnTable, Subscriber, Work } from './ports.ts'
 import { RegisterBook, type Registers } from './registers.ts'
 import { answer } from './transport/answer.ts'
 import { type HttpServer, serve } from './transport/http-server.ts'
@@ -87,7 +87,7 @@ class CentralReplica implements Central, Subscriber {
     await database.write(function* () {
       yield* migrate(database, MIGRATIONS)
       for (const [table, all] of handlers) for (const handler of all) yield* handler.check(database, table)
-      for (const table of tablesOf(handlers)) if (!(yield* database.hasTable(table.name))) yield* create(database, table)
+      for (const table of tablesOf(handlers)) yield* createOrCheck(database, table)
     })
     this.stopped = false
     this.readiness = undefined
@@ -166,6 +166,18 @@ function readHandlers(subscribe: Readonly<Record<string, unknown>>): HandlersByT
     handlers.set(table, all)
   }
   return handlers
+}
+
+/** A table of a handler that stands there already must be the library's, not one of the host's by the same name. */
+function* createOrCheck(database: ApplyingDatabase, table: OwnTable): Work<void> {
+  if (!(yield* database.hasTable(table.name))) return yield* create(database, table)
+  const columns = (yield* database.describe([table.name])).get(table.name)?.columns.map((column) => column.name) ?? []
+  const missing = Object.keys(table.columns).find((name) => !columns.includes(name))
+  if (missing === undefined) return
+  throw new TillsyncError('ERR_UNKNOWN_COLUMN', `\`${table.name}\` is there already, without the column \`${missing}\``, {
+    hint: 'A table of the host by this name stands in the way; rename it, or give tillsync a schema of its own: postgres(pool, { schema }).',
+    context: { table: table.name, column: missing },
+  })
 }
 
 function tablesOf(handlers: HandlersByTable): ReadonlySet<OwnTable> {

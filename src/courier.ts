@@ -33,6 +33,7 @@ export class Courier {
   private running: Promise<void> | undefined
   private waking = new AbortController()
   private failures = 0
+  private offline = false
 
   constructor(options: CourierOptions) {
     this.options = options
@@ -61,9 +62,11 @@ export class Courier {
   async synchronize(signal: AbortSignal | undefined): Promise<RunResult> {
     const ended = AbortSignal.any([this.stopping.signal, ...(signal ? [signal] : [])])
     let sent = 0
-    do sent += (await this.exchangeOnce(ended)).sent
-    while (await this.options.pending())
-    return { sent }
+    for (;;) {
+      const exchanged = await this.exchangeOnce(ended)
+      sent += exchanged.sent
+      if (!exchanged.moved || !(await this.options.pending())) return { sent }
+    }
   }
 
   private async run(stop: AbortSignal): Promise<void> {
@@ -72,8 +75,8 @@ export class Courier {
       this.waking = new AbortController()
       let pauseMs = transfer.everyMs
       try {
-        const { sent } = await this.exchangeOnce(stop)
-        if (sent > 0 && (await this.options.pending())) pauseMs = 0
+        const { moved } = await this.exchangeOnce(stop)
+        if (moved && (await this.options.pending())) pauseMs = 0
       } catch (thrown) {
         if (stop.aborted) return
         pauseMs = this.pauseAfter(asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed'))
@@ -93,7 +96,7 @@ export class Courier {
       const { events } = this.options
       try {
         const exchanged = await this.options.exchange(signal)
-        if (this.failure?.code === 'ERR_LINK') events.emit('online', {})
+        this.reached()
         this.failures = 0
         this.failure = undefined
         events.emit('exchanged', { sent: exchanged.sent })
@@ -106,13 +109,23 @@ export class Courier {
     }) as Promise<Exchanged>
   }
 
-  /** No network is normal: it is said when it goes, not at every try. */
+  /** No network is normal: it is said when it goes and when it is back, not at every try. */
   private remember(error: TillsyncError): void {
     const { events } = this.options
-    const before = this.failure?.code
     this.failures++
     this.failure = error
-    if (error.code !== 'ERR_LINK') events.emit('failed', { error })
-    else if (before !== 'ERR_LINK') events.emit('offline', { error })
+    if (error.code !== 'ERR_LINK') {
+      this.reached()
+      events.emit('failed', { error })
+    } else if (!this.offline) {
+      this.offline = true
+      events.emit('offline', { error })
+    }
+  }
+
+  private reached(): void {
+    if (!this.offline) return
+    this.offline = false
+    this.options.events.emit('online', {})
   }
 }

@@ -25,6 +25,7 @@ export interface Migrations {
  * @throws ERR_SCHEMA_NEWER where a later version of the library made them
  */
 export function* migrate(database: Database, all: readonly Migrations[]): Work<void> {
+  yield* database.lockInstall()
   if (!(yield* database.hasTable(STATE.name))) yield* create(database, STATE)
   for (const { component, steps } of all) {
     const version = Number((yield* readState(database, versionKey(component))) ?? 0)

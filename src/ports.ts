@@ -145,6 +145,8 @@ export interface Database {
   read<T>(work: () => Work<T>, options?: { readonly signal?: AbortSignal | undefined }): Promise<T>
   /** One transaction, all or nothing. `work` may run again after a conflict, so it must have no effect of its own. */
   write<T>(work: () => Work<T>, options?: { readonly signal?: AbortSignal | undefined }): Promise<T>
+  /** Waits until no other process installs, and keeps others waiting until the transaction ends. */
+  lockInstall(): Work<void>
   /** The host's tables of these names; a name that is no table is absent. */
   describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>>
   /** A name of one of the library's own tables or the host's, quoted and qualified for SQL text. */

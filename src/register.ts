@@ -15,6 +15,7 @@ import { checkMigrated, type Migrations, migrate, readState, writeState } from '
 import type { AnyTables, RegisterName, Standing, TableName, Which } from './model.ts'
 import { checkRegisterOptions, known, type RegisterOptions, readTransfer, whole } from './options.ts'
 import type { CapturingDatabase, Clock } from './ports.ts'
+import { backoffMs } from './transport/backoff.ts'
 import { exchange } from './transport/exchange.ts'
 import { readPeer, writePeer } from './transport/peers.ts'
 import { PEERS } from './transport/tables.ts'
@@ -83,6 +84,8 @@ const MIGRATIONS: readonly Migrations[] = [
 ]
 const OWN_TABLES = [ENTRIES, MEMBERS, PARKED, PEERS].map((table) => table.name)
 const CENTRAL = 'central'
+/** The pause after sealing failed. */
+const SEAL_AGAIN = { minMs: 200, maxMs: 30_000 }
 
 /**
  * A register with its rules. Nothing happens before `install()` and `start()`.
@@ -105,11 +108,14 @@ class RegisterReplica implements Register {
   private unwatch: (() => void) | undefined
   private sealing: Promise<void> | undefined
   private sealAgain = false
+  private stopping = new AbortController()
+  private readonly clock: Clock
 
   constructor(options: RegisterOptions<AnyTables>, clock: Clock) {
     checkRegisterOptions(options as RegisterOptions<never>)
     this.name = { location: options.location, register: options.register }
     this.database = options.database
+    this.clock = clock
     this.specs = readRules(options.publish)
     this.sealer = new Sealer(this.database, this.specs, clock, (slice) => {
       this.events.emit('sealed', { documents: slice.documents, entries: slice.entries, through: slice.through })
@@ -123,7 +129,7 @@ class RegisterReplica implements Register {
       clock,
       transfer,
       events: this.events,
-      pending: async () => (await this.standings()).pending > 0,
+      pending: () => this.isPending(),
       exchange: (signal) =>
         exchange(
           {
@@ -173,6 +179,7 @@ class RegisterReplica implements Register {
     if (this.unwatch !== undefined) return
     await this.ready()
     await this.sealer.planned()
+    this.stopping = new AbortController()
     this.unwatch = this.database.watch(() => this.sealSoon())
     this.sealSoon()
     this.courier?.start()
@@ -181,6 +188,7 @@ class RegisterReplica implements Register {
   async stop(): Promise<void> {
     this.unwatch?.()
     this.unwatch = undefined
+    this.stopping.abort()
     await this.courier?.stop()
     await this.sealing
     await this.database.close()
@@ -205,15 +213,21 @@ class RegisterReplica implements Register {
     })
   }
 
+  /** Until nothing is touched any more; what failed is tried again, with growing pauses. */
   private async sealAll(): Promise<void> {
-    while (this.sealAgain && this.unwatch !== undefined) {
+    const { signal } = this.stopping
+    for (let failures = 0; this.sealAgain && !signal.aborted; ) {
       this.sealAgain = false
       try {
-        await this.sealer.seal()
-        if (this.failure !== undefined) this.failure = undefined
+        await this.sealer.seal(signal)
+        failures = 0
+        this.failure = undefined
       } catch (thrown) {
+        if (signal.aborted) return
         this.failure = asTillsyncError(thrown, 'ERR_DATABASE', 'Sealing failed')
         this.events.emit('failed', { error: this.failure })
+        this.sealAgain = true
+        await this.clock.sleep(backoffMs(++failures, SEAL_AGAIN, this.clock.random), signal).catch(() => undefined)
       }
     }
   }
@@ -244,6 +258,14 @@ class RegisterReplica implements Register {
     const limit = Math.min(1_000, whole('limit', which.limit ?? 50, 1))
     await this.ready()
     return this.database.read(() => listEntries(this.database, { table: which.table, after, limit }))
+  }
+
+  private isPending(): Promise<boolean> {
+    const { database } = this
+    return database.read(function* () {
+      const peer = yield* readPeer(database, CENTRAL)
+      return (yield* lastEntry(database)).entryNo > (peer?.standing.entryNo ?? 0)
+    })
   }
 
   private async standings() {

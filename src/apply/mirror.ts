@@ -16,17 +16,22 @@ export interface MirrorOptions {
  */
 export function mirror<Sent = AnyTables, T extends keyof Sent = keyof Sent>(options: MirrorOptions = {}): Handler<Sent, T> {
   checkOptions(options)
-  const targets = new Map<string, HostTable>()
+  const targets = new WeakMap<ApplyingDatabase, Map<string, HostTable>>()
+  const targetsOf = (database: ApplyingDatabase): Map<string, HostTable> => {
+    const known = targets.get(database) ?? new Map<string, HostTable>()
+    targets.set(database, known)
+    return known
+  }
   return {
     name: 'mirror',
     tables: [],
     *check(database, table) {
-      targets.clear()
-      yield* findTargets(database, [table], targets)
+      targets.delete(database)
+      yield* findTarget(database, table, targetsOf(database))
     },
     *apply(documents, context) {
       const present = documents.filter((document) => !document.removed)
-      yield* new Mirror(options, targets, context).apply(present)
+      yield* new Mirror(options, targetsOf(context.database), context).apply(present)
     },
   }
 }
@@ -41,23 +46,19 @@ function checkOptions(options: MirrorOptions): void {
   })
 }
 
-function* findTargets(database: ApplyingDatabase, names: readonly string[], targets: Map<string, HostTable>): Work<void> {
-  const found = yield* database.describe(names)
-  for (const name of names) {
-    const table = found.get(name)
-    if (table === undefined) {
-      throw new TillsyncError('ERR_UNKNOWN_TABLE', `mirror() has no table \`${name}\` to write to`, {
-        hint: 'Create it at central, with a primary key.',
-        context: { table: name },
-      })
-    }
-    if (table.key.length === 0) {
-      throw new TillsyncError('ERR_NO_KEY', `mirror() can't tell the records of \`${name}\` apart: it has no primary key`, {
-        context: { table: name },
-      })
-    }
-    targets.set(name, table)
+function* findTarget(database: ApplyingDatabase, name: string, targets: Map<string, HostTable>): Work<HostTable> {
+  const table = (yield* database.describe([name])).get(name)
+  if (table === undefined) {
+    throw new TillsyncError('ERR_UNKNOWN_TABLE', `mirror() has no table \`${name}\` to write to`, {
+      hint: 'Create it at central, with a primary key.',
+      context: { table: name },
+    })
   }
+  if (table.key.length === 0) {
+    throw new TillsyncError('ERR_NO_KEY', `mirror() can't tell the records of \`${name}\` apart: it has no primary key`, { context: { table: name } })
+  }
+  targets.set(name, table)
+  return table
 }
 
 /** One set of documents on its way into the tables. */
@@ -121,11 +122,16 @@ class Mirror {
   }
 
   private *upsertAll(name: string, shape: readonly PartShape[], records: ReadonlyMap<string, readonly string[]>): Work<void> {
-    const own = records.get(name) ?? []
-    for (const [columns, alike] of Map.groupBy(own, columnsOf)) {
-      const table = yield* this.target(name)
+    for (const [columns, alike] of Map.groupBy(records.get(name) ?? [], columnsOf)) {
       const names = JSON.parse(columns) as string[]
-      yield* this.context.database.mirroring.upsert(this.rows(table, this.writable(table, names), alike))
+      const present = [...names, ...Object.keys(this.constants)]
+      let table = yield* this.target(name)
+      // The host may have added a column since we looked.
+      if (unknownColumn(table, present) !== undefined) table = yield* findTarget(this.context.database, name, this.targets)
+      checkColumns(table, present)
+      const generated = table.columns.filter((column) => column.generated).map((column) => column.name)
+      const written = names.filter((column) => !(column in this.constants) && !generated.includes(column))
+      yield* this.context.database.mirroring.upsert(this.rows(table, written, alike))
     }
     for (const part of shape) yield* this.upsertAll(part.table, part.parts, records)
   }
@@ -135,28 +141,29 @@ class Mirror {
   }
 
   private *target(name: string): Work<HostTable> {
-    if (!this.targets.has(name)) yield* findTargets(this.context.database, [name], this.targets)
-    return this.targets.get(name) as HostTable
+    return this.targets.get(name) ?? (yield* findTarget(this.context.database, name, this.targets))
   }
+}
 
-  /** The record's columns, but for those that the target computes itself or takes from the origin. */
-  private writable(table: HostTable, names: readonly string[]): readonly string[] {
-    const present = [...names, ...Object.keys(this.constants)]
-    for (const name of present) {
-      if (table.columns.some((column) => column.name === name)) continue
-      throw new TillsyncError('ERR_MIRROR', `\`${table.name}\` has no column \`${name}\`, which the register sends`, {
-        hint: 'Add the column at central, or leave it out at the register with `except`.',
-        context: { table: table.name, column: name },
-      })
-    }
-    const missing = table.key.find((name) => !present.includes(name))
-    if (missing !== undefined) {
-      throw new TillsyncError('ERR_MIRROR', `The register does not send \`${missing}\`, a key column of \`${table.name}\``, {
-        hint: "Publish it, or let mirror fill it: mirror({ origin: ['location', 'register'] }).",
-        context: { table: table.name, column: missing },
-      })
-    }
-    return names.filter((name) => !(name in this.constants) && !table.columns.find((column) => column.name === name)?.generated)
+function unknownColumn(table: HostTable, names: readonly string[]): string | undefined {
+  return names.find((name) => !table.columns.some((column) => column.name === name))
+}
+
+/** @throws ERR_MIRROR where the target lacks a column that is sent, or the sender a column of the target's key */
+function checkColumns(table: HostTable, names: readonly string[]): void {
+  const unknown = unknownColumn(table, names)
+  if (unknown !== undefined) {
+    throw new TillsyncError('ERR_MIRROR', `\`${table.name}\` has no column \`${unknown}\`, which the register sends`, {
+      hint: 'Add the column at central, or leave it out at the register with `except`.',
+      context: { table: table.name, column: unknown },
+    })
+  }
+  const missing = table.key.find((name) => !names.includes(name))
+  if (missing !== undefined) {
+    throw new TillsyncError('ERR_MIRROR', `The register does not send \`${missing}\`, a key column of \`${table.name}\``, {
+      hint: "Publish it, or let mirror fill it: mirror({ origin: ['location', 'register'] }).",
+      context: { table: table.name, column: missing },
+    })
   }
 }
 

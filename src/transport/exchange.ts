@@ -24,8 +24,8 @@ export interface Sender {
 export interface Exchanged {
   /** How many entries central acknowledged beyond what it had acknowledged before. */
   readonly sent: number
-  /** Whether there was a batch to send. */
-  readonly offered: boolean
+  /** Whether central's standing is another than the one we knew, be it further back. */
+  readonly moved: boolean
 }
 
 /**
@@ -53,8 +53,10 @@ export async function exchange(sender: Sender, signal: AbortSignal): Promise<Exc
   }
   const standing = await settle(sender, answer)
   if (standing !== undefined) await sender.savePeer({ number: message.number, standing, contactAt: new Date(sender.now()).toISOString() })
-  if (answer.error) throw refusal(answer.error)
-  return { sent: Math.max(0, (standing?.entryNo ?? 0) - (peer?.standing.entryNo ?? 0)), offered: batch !== undefined }
+  const moved = (standing?.entryNo ?? 0) - (peer?.standing.entryNo ?? 0)
+  // Central was further back than we knew: what it said puts the next batch right.
+  if (answer.error && !(answer.error.code === 'ERR_NOT_NEXT' && moved !== 0)) throw refusal(answer.error)
+  return { sent: Math.max(0, moved), moved: moved !== 0 }
 }
 
 /** Central's standing, if it is a point of our history. */

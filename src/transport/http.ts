@@ -93,9 +93,10 @@ async function refusal(response: Response, body: Uint8Array): Promise<TillsyncEr
  * that was read already is answered with ERR_MESSAGE.
  */
 export function toNodeHandler(fetch: (request: Request) => Promise<Response>): (request: IncomingMessage, response: ServerResponse) => void {
+  const handle = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> =>
+    send(await fetch(toRequest(incoming)), incoming, outgoing)
   return (incoming, outgoing) => {
-    const answered = fetch(toRequest(incoming)).then((response) => send(response, outgoing))
-    answered.catch(() => outgoing.destroy())
+    handle(incoming, outgoing).catch(() => outgoing.destroy())
   }
 }
 
@@ -104,15 +105,18 @@ function toRequest(incoming: IncomingMessage): Request {
   for (const [name, value] of Object.entries(incoming.headersDistinct)) for (const one of value ?? []) headers.append(name, one)
   const method = incoming.method ?? 'GET'
   const hasBody = method !== 'GET' && method !== 'HEAD'
-  return new Request(new URL(incoming.url ?? '/', 'http://central'), {
+  // Where it is mounted is the host's business, and what stands in the request line is anybody's: neither is read.
+  return new Request('http://central/', {
     method,
     headers,
     ...(hasBody && { body: Readable.toWeb(incoming) as ReadableStream, duplex: 'half' }),
   })
 }
 
-async function send(response: Response, outgoing: ServerResponse): Promise<void> {
+async function send(response: Response, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
   const body = new Uint8Array(await response.arrayBuffer())
-  outgoing.writeHead(response.status, { ...Object.fromEntries(response.headers), 'content-length': body.length })
+  // A body that was refused before it was read must not be mistaken for the next request.
+  const close = incoming.complete ? {} : { connection: 'close' }
+  outgoing.writeHead(response.status, { ...Object.fromEntries(response.headers), 'content-length': body.length, ...close })
   outgoing.end(body)
 }

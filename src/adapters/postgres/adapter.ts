@@ -170,6 +170,10 @@ class PostgresDatabase implements ApplyingDatabase {
     }
   }
 
+  *lockInstall(): Work<void> {
+    yield* query({ sql: `SELECT pg_advisory_xact_lock(hashtextextended('tillsync.install', 0))`, parameters: [] })
+  }
+
   describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>> {
     return describe(this.schema, names)
   }

@@ -104,7 +104,6 @@ class SqliteDatabase implements CapturingDatabase {
     }
     connection.pragma('busy_timeout = 0')
     connection.pragma('synchronous = FULL')
-    connection.pragma('foreign_keys = ON')
   }
 
   async close(): Promise<void> {
@@ -234,6 +233,9 @@ class SqliteDatabase implements CapturingDatabase {
     }
     return statement
   }
+
+  /** BEGIN IMMEDIATE is exclusive already. */
+  *lockInstall(): Work<void> {}
 
   describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>> {
     return describe(names)
