@@ -16,6 +16,7 @@ import type { AnyTables, RegisterName, Standing, TableName, Which } from './mode
 import { checkRegisterOptions, known, type RegisterOptions, readTransfer, whole } from './options.ts'
 import type { CapturingDatabase, Clock } from './ports.ts'
 import { backoffMs } from './transport/backoff.ts'
+import { BatchReader } from './transport/batch-reader.ts'
 import { exchange } from './transport/exchange.ts'
 import { readPeer, writePeer } from './transport/peers.ts'
 import { PEERS } from './transport/tables.ts'
@@ -125,6 +126,10 @@ class RegisterReplica implements Register {
     if (transfer === undefined) return
     const { database, name } = this
     const limits = { records: transfer.recordsPerRun, bytes: transfer.bytesPerRun }
+    const reader = new BatchReader(async (after) => {
+      const [epoch, plan] = [await this.knownEpoch(), await this.sealer.planned()]
+      return database.read(() => readBatch(database, plan, epoch, after, limits))
+    })
     this.courier = new Courier({
       clock,
       transfer,
@@ -139,10 +144,8 @@ class RegisterReplica implements Register {
             now: clock.now,
             epoch: () => this.knownEpoch(),
             digestAt: (entryNo) => database.read(() => digestAt(database, entryNo)),
-            read: async (after) => {
-              const [epoch, plan] = [await this.knownEpoch(), await this.sealer.planned()]
-              return database.read(() => readBatch(database, plan, epoch, after, limits))
-            },
+            read: (after) => reader.read(after),
+            readAhead: (after) => reader.readAhead(after),
             peer: () => database.read(() => readPeer(database, CENTRAL)),
             savePeer: (peer) => database.write(() => writePeer(CENTRAL, peer)),
           },

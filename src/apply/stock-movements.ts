@@ -22,15 +22,10 @@ export interface Movement {
   readonly [dimension: string]: string | number | bigint | boolean | null | undefined
 }
 
-/** A difference to be posted. Dimensions as in `Movement`, quantity and amount as decimal text. */
-interface Posting {
-  readonly dimension: Dimension
-  readonly quantity: string
-  readonly amount: string
-}
+/** By what movements are kept apart: their fields but quantity and amount; one that is null is left out. */
+type Dimension = Readonly<Record<string, string | number | boolean>>
 
-type Dimension = Readonly<Record<string, string | number | boolean | null>>
-
+/** What belongs to one dimension: wanted, posted, or the difference to be posted. Quantity and amount are decimal texts. */
 interface Sums {
   readonly dimension: Dimension
   readonly quantity: string
@@ -108,19 +103,20 @@ function sumUp(movements: unknown): Wanted {
 /** In a fixed order, so that equal dimensions are equal as JSON. */
 function dimensionOf(movement: Movement): Dimension {
   if (typeof movement !== 'object' || movement === null) throw notAMovement(`an object was expected, got ${typeof movement}`)
-  const dimension: Record<string, string | number | boolean | null> = {
-    item: nameIn(movement, 'item'),
-    location: nameIn(movement, 'location'),
-    businessDate: dateOf(movement.businessDate),
-    document: textOrNull(movement.document, 'document'),
-    customer: textOrNull(movement.customer, 'customer'),
+  const dimension: Record<string, string | number | boolean> = { item: nameIn(movement, 'item'), location: nameIn(movement, 'location') }
+  const businessDate = dateOf(movement.businessDate)
+  if (businessDate !== undefined) dimension.businessDate = businessDate
+  for (const name of ['document', 'customer']) {
+    const text = textOf(movement[name], name)
+    if (text !== undefined) dimension[name] = text
   }
   const others = Object.keys(movement).filter((name) => !COLUMNS.includes(name) && name !== 'quantity' && name !== 'amount')
   for (const name of others.sort()) {
-    const value = movement[name]
-    if (value === undefined) continue
-    if (typeof value === 'object' && value !== null) throw notAMovement(`the dimension '${name}' is ${typeof value}`)
-    dimension[name] = typeof value === 'bigint' ? value.toString() : (value as string | number | boolean | null)
+    const value: unknown = movement[name]
+    if (value === undefined || value === null) continue
+    if (typeof value === 'bigint') dimension[name] = value.toString()
+    else if (typeof value === 'string' || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value))) dimension[name] = value
+    else throw notAMovement(`the dimension '${name}' is ${typeof value}`)
   }
   return dimension
 }
@@ -132,15 +128,15 @@ function nameIn(movement: Movement, field: 'item' | 'location'): string {
   throw notAMovement(`\`${field}\` is ${value === '' ? 'empty' : value === null ? 'null' : typeof value}`)
 }
 
-function textOrNull(value: unknown, field: string): string | null {
-  if (value === null || value === undefined) return null
+function textOf(value: unknown, field: string): string | undefined {
+  if (value === null || value === undefined) return undefined
   if (typeof value === 'string') return value
   if (typeof value === 'number' || typeof value === 'bigint') return String(value)
   throw notAMovement(`\`${field}\` is ${typeof value}`)
 }
 
-function dateOf(value: unknown): string | null {
-  if (value === null || value === undefined) return null
+function dateOf(value: unknown): string | undefined {
+  if (value === null || value === undefined) return undefined
   const date = typeof value === 'string' ? /^(\d{4}-\d{2}-\d{2})(?:[T ].*)?$/.exec(value)?.[1] : undefined
   if (date !== undefined && new Date(`${date}T00:00:00Z`).toISOString().startsWith(date)) return date
   throw notAMovement('`businessDate` is no ISO 8601 date')
@@ -175,17 +171,28 @@ function* postedOf(documents: readonly AppliedDocument[], { database, origin }: 
   return new Map(
     [...groups].map(([name, revisions]) => [
       name,
-      { revision: revisions.at(-1)?.revision ?? 0, sums: total(revisions.flatMap((row) => JSON.parse(row.postings) as Posting[])) },
+      { revision: revisions.at(-1)?.revision ?? 0, sums: total(revisions.flatMap((row) => (JSON.parse(row.postings) as Flat[]).map(unflatten))) },
     ]),
   )
 }
 
-function total(postings: readonly Posting[]): Wanted {
+/** How a posting stands in sync_postings: its dimension, quantity and amount side by side. */
+type Flat = Dimension & { readonly quantity: string; readonly amount: string }
+
+function flatten({ dimension, quantity, amount }: Sums): Flat {
+  return { ...dimension, quantity, amount }
+}
+
+function unflatten({ quantity, amount, ...dimension }: Flat): Sums {
+  return { dimension: dimension as Dimension, quantity, amount }
+}
+
+function total(postings: readonly Sums[]): Wanted {
   const groups = Map.groupBy(postings, (posting) => JSON.stringify(posting.dimension))
   return new Map(
     [...groups].map(([name, all]) => [
       name,
-      { dimension: (all[0] as Posting).dimension, quantity: sum(all.map((p) => p.quantity)), amount: sum(all.map((p) => p.amount)) },
+      { dimension: (all[0] as Sums).dimension, quantity: sum(all.map((p) => p.quantity)), amount: sum(all.map((p) => p.amount)) },
     ]),
   )
 }
@@ -216,7 +223,7 @@ class Poster {
       origin.epochNo,
       entryNo,
       at,
-      JSON.stringify(postings),
+      JSON.stringify(postings.map(flatten)),
     ])
     for (const { dimension, quantity, amount } of postings) {
       const { item, location, businessDate, document: documentNo, customer, ...others } = dimension
@@ -234,8 +241,8 @@ class Poster {
 }
 
 /** Wanted less posted, per dimension. */
-export function differences(wanted: Wanted, posted: Wanted): readonly Posting[] {
-  const postings: Posting[] = []
+export function differences(wanted: Wanted, posted: Wanted): readonly Sums[] {
+  const postings: Sums[] = []
   for (const name of new Set([...posted.keys(), ...wanted.keys()])) {
     const now = wanted.get(name) ?? NOTHING
     const before = posted.get(name) ?? NOTHING

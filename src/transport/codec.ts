@@ -2,7 +2,8 @@ import { promisify } from 'node:util'
 import { constants, gunzip, gzip } from 'node:zlib'
 import { Packr } from 'msgpackr'
 import { TillsyncError } from '../errors.ts'
-import { fromWire, type Message, toWire } from './message.ts'
+import type { Batch } from '../model.ts'
+import { batchToWire, fromWire, type Message, type OutgoingMessage, toWire } from './message.ts'
 
 const compress = promisify(gzip)
 const decompress = promisify(gunzip)
@@ -16,9 +17,18 @@ const COMPRESS_FROM_BYTES = 512
 const packr = new Packr({ useRecords: false, variableMapSize: true, moreTypes: false, int64AsType: 'number', mapsAsObjects: true })
 
 /** A message as bytes: a format byte, then msgpack, compressed where that pays. */
-export async function encodeMessage(message: Message): Promise<Uint8Array> {
-  const packed = packr.pack(toWire(message))
-  if (packed.length < COMPRESS_FROM_BYTES) return frame(FORMAT.plain, packed)
+export function encodeMessage(message: OutgoingMessage): Promise<Uint8Array> {
+  return pack(toWire(message), message.batch === undefined)
+}
+
+/** A batch as bytes, to be put into a message. */
+export function encodeBatch(batch: Batch): Promise<Uint8Array> {
+  return pack(batchToWire(batch), true)
+}
+
+async function pack(wire: unknown, compressible: boolean): Promise<Uint8Array> {
+  const packed = packr.pack(wire)
+  if (!compressible || packed.length < COMPRESS_FROM_BYTES) return frame(FORMAT.plain, packed)
   return frame(FORMAT.gzip, await compress(packed, { level: constants.Z_BEST_SPEED }))
 }
 
@@ -35,7 +45,11 @@ function frame(format: number, body: Uint8Array): Uint8Array {
  * @throws ERR_MESSAGE, ERR_TOO_LARGE, ERR_VERSION
  */
 export async function decodeMessage(bytes: Uint8Array, maxBytes: number): Promise<Message> {
-  return fromWire(unpack(await unframe(bytes, maxBytes)))
+  const wire = unpack(await unframe(bytes, maxBytes))
+  const batch = (wire as { batch?: unknown } | null)?.batch
+  if (batch === undefined) return fromWire(wire, undefined)
+  if (!(batch instanceof Uint8Array)) throw foreign()
+  return fromWire(wire, unpack(await unframe(batch, maxBytes)))
 }
 
 async function unframe(bytes: Uint8Array, maxBytes: number): Promise<Uint8Array> {

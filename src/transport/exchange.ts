@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { TillsyncError, type TillsyncErrorCode } from '../errors.ts'
-import { type Batch, type Point, type RegisterName, START, type Standing } from '../model.ts'
+import { type Point, type RegisterName, START, type Standing } from '../model.ts'
 import type { Link } from '../ports.ts'
 import { decodeMessage, encodeMessage } from './codec.ts'
-import type { Message } from './message.ts'
+import type { Message, OutgoingMessage } from './message.ts'
 import type { Peer } from './peers.ts'
 import { judge } from './session.ts'
 
@@ -16,9 +16,18 @@ export interface Sender {
   /** The epoch of our stream. */
   epoch(): Promise<string>
   digestAt(entryNo: number): Promise<string | undefined>
-  read(after: Point): Promise<Batch | undefined>
+  /** The next batch after a point of our stream, packed. */
+  read(after: Point): Promise<PackedBatch | undefined>
+  /** Begins to read what will most likely be wanted next, while the answer is on its way. */
+  readAhead(after: Point): void
   peer(): Promise<Peer | undefined>
   savePeer(peer: Peer): Promise<void>
+}
+
+/** A batch ready to be sent, and where it ends. */
+export interface PackedBatch {
+  readonly through: Point
+  readonly bytes: Uint8Array
 }
 
 export interface Exchanged {
@@ -36,15 +45,17 @@ export interface Exchanged {
 export async function exchange(sender: Sender, signal: AbortSignal): Promise<Exchanged> {
   const peer = await sender.peer()
   const batch = await sender.read(peer?.standing ?? START)
-  const message: Message = {
+  const message: OutgoingMessage = {
     from: sender.from,
     number: (peer?.number ?? 0) + 1,
     nonce: randomBytes(12).toString('base64url'),
     answers: 0,
     standing: undefined,
-    batch,
+    batch: batch?.bytes,
   }
-  const bytes = await sender.link.exchange(await encodeMessage(message), { signal })
+  const answered = sender.link.exchange(await encodeMessage(message), { signal })
+  if (batch) sender.readAhead(batch.through)
+  const bytes = await answered
   const answer = await decodeMessage(bytes, sender.maxMessageBytes)
   if (answer.answers !== message.number) {
     // A refusal that came before the message was read answers none.

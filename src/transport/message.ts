@@ -19,6 +19,9 @@ export interface Message {
   readonly error?: MessageError | undefined
 }
 
+/** A message to be sent: its batch was packed before, while an earlier one was on its way. */
+export type OutgoingMessage = Omit<Message, 'batch'> & { readonly batch?: Uint8Array | undefined }
+
 export interface MessageError {
   readonly code: string
   readonly message: string
@@ -29,10 +32,9 @@ const MAX_NAME = 200
 const DIGEST = /^[0-9a-f]{64}$/
 
 /**
- * A message as it goes over the wire: entries column by column, a record's JSON as it was sealed. All names are short
- * because an idle exchange consists of little else.
+ * A message as it goes over the wire; its batch is packed by itself, see `batchToWire`.
  */
-export function toWire(message: Message): unknown {
+export function toWire(message: OutgoingMessage): unknown {
   const { from, number, nonce, answers, standing, batch, error } = message
   return {
     v: PROTOCOL_VERSION,
@@ -41,12 +43,13 @@ export function toWire(message: Message): unknown {
     nonce,
     answers,
     ...(standing && { standing: [standing.epoch, standing.entryNo, standing.digest] }),
-    ...(batch && { batch: batchToWire(batch) }),
+    ...(batch && { batch }),
     ...(error && { error }),
   }
 }
 
-function batchToWire(batch: Batch): unknown {
+/** A batch as it goes over the wire: entries column by column, a record's JSON as it was sealed. */
+export function batchToWire(batch: Batch): unknown {
   const tables: string[] = []
   const numbers = new Map<string, number>()
   const documents: number[] = []
@@ -77,7 +80,7 @@ function batchToWire(batch: Batch): unknown {
  *
  * @throws ERR_VERSION, ERR_MESSAGE
  */
-export function fromWire(wire: unknown): Message {
+export function fromWire(wire: unknown, batch: unknown): Message {
   const fields = object(wire, 'message')
   if (fields.v !== PROTOCOL_VERSION) {
     throw new TillsyncError(
@@ -94,7 +97,7 @@ export function fromWire(wire: unknown): Message {
     nonce: text(fields.nonce, 'nonce', 64),
     answers: count(fields.answers, 'answers'),
     standing: fields.standing === undefined ? undefined : standing(fields.standing),
-    ...(fields.batch !== undefined && { batch: batchFromWire(fields.batch) }),
+    ...(batch !== undefined && { batch: batchFromWire(batch) }),
     ...(fields.error !== undefined && { error: messageError(fields.error) }),
   }
 }

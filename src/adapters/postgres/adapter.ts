@@ -15,10 +15,11 @@ import { TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
 import type { ApplyingDatabase, HostTable, OwnTable, Step, Work } from '../../ports.ts'
 import { query } from '../../ports.ts'
+import { copyRows } from './copy.ts'
 import { classify, isConflict } from './errors.ts'
 import { describe } from './introspect.ts'
 import { PostgresMirroring } from './mirroring.ts'
-import { createTable, eraseSql, insertSql, quote } from './tables.ts'
+import { copyTarget, createTable, eraseSql, insertSql, quote } from './tables.ts'
 
 export interface PostgresOptions {
   /** The schema of the host's tables and of the library's. Default 'public'. */
@@ -41,6 +42,9 @@ export function postgres(pool: Pool, options: PostgresOptions = {}): ApplyingDat
 
 /** How often a transaction is tried that a conflict with another one ended. */
 const TRIES = 8
+
+/** Below this, the extra round trip of COPY costs more than it saves. */
+const COPY_FROM_ROWS = 50
 
 /** Values as the library reads them, whatever parsers the host has registered with `pg`: 64-bit counts as numbers, all else as text. */
 const INT8 = 20
@@ -154,8 +158,9 @@ class PostgresDatabase implements ApplyingDatabase {
       case 'query':
         return (await client.query({ text: step.sql, values: step.parameters as unknown[], types })).rows
       case 'insert': {
-        const sql = insertSql(step.table, this.qualify(step.table.name), step.replaceBy)
-        await client.query(sql, columnsOf(step.rows))
+        const into = this.qualify(step.table.name)
+        if (step.replaceBy === undefined && step.rows.length >= COPY_FROM_ROWS) await copyRows(client, copyTarget(step.table, into), step.rows)
+        else await client.query(insertSql(step.table, into, step.replaceBy), columnsOf(step.rows))
         return undefined
       }
       case 'erase': {

@@ -4,7 +4,7 @@ export const TYPES: Readonly<Record<OwnColumnType, string>> = {
   integer: 'bigint',
   boolean: 'boolean',
   text: 'text',
-  json: 'jsonb',
+  json: 'json',
   time: 'timestamptz',
   date: 'date',
   decimal: 'numeric(18, 6)',
@@ -26,6 +26,12 @@ export function createTable(table: OwnTable, qualify: (name: string) => string):
     `CREATE TABLE ${qualify(table.name)} (${[...columns, `PRIMARY KEY (${table.primaryKey.map(quote).join(', ')})`].join(', ')})`,
     ...(table.uniques ?? []).map((unique) => `CREATE UNIQUE INDEX ON ${qualify(table.name)} (${unique.map(quote).join(', ')})`),
   ]
+}
+
+/** The table with its columns, as COPY names them. */
+export function copyTarget(table: OwnTable, qualified: string): string {
+  const columns = Object.keys(table.columns).filter((name) => name !== table.generated)
+  return `${qualified} (${columns.map(quote).join(', ')})`
 }
 
 /** One statement for any number of rows: each column is an array. */

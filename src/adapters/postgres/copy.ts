@@ -1,0 +1,34 @@
+import { pipeline } from 'node:stream/promises'
+import type { PoolClient } from 'pg'
+import { from } from 'pg-copy-streams'
+
+const SPECIAL = /[\\\t\n\r]/g
+const ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\t': '\\t', '\n': '\\n', '\r': '\\r' }
+/** How much text is handed to the connection at a time. */
+const CHUNK = 262_144
+
+/**
+ * Inserts rows by COPY, which takes about half the time of INSERT from arrays at both ends.
+ * Text format: https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS
+ */
+export async function copyRows(client: PoolClient, into: string, rows: readonly (readonly unknown[])[]): Promise<void> {
+  await pipeline(linesOf(rows), client.query(from(`COPY ${into} FROM STDIN`)))
+}
+
+function* linesOf(rows: readonly (readonly unknown[])[]): Generator<string> {
+  let text = ''
+  for (const row of rows) {
+    for (let at = 0; at < row.length; at++) text += (at === 0 ? '' : '\t') + fieldOf(row[at])
+    text += '\n'
+    if (text.length < CHUNK) continue
+    yield text
+    text = ''
+  }
+  if (text !== '') yield text
+}
+
+function fieldOf(value: unknown): string {
+  if (value === null || value === undefined) return '\\N'
+  if (value instanceof Uint8Array) return `\\\\x${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')}`
+  return String(value).replace(SPECIAL, (char) => ESCAPES[char] as string)
+}
