@@ -46,7 +46,7 @@ const LEDGERS = ['stock_movements', 'stock_levels']
  *
  * @throws ERR_OPTION
  */
-export function createCentral<_DB = AnyTables, Sent = AnyTables>(options: CentralOptions<SubscribeRules<Sent>>): Central {
+export function createCentral<_DB = AnyTables, Sent = AnyTables>(options: CentralOptions<SubscribeRules<NoInfer<Sent>>>): Central {
   return new CentralReplica(options as CentralOptions<SubscribeRules<AnyTables>>, systemClock)
 }
 

@@ -9,6 +9,7 @@ export { type Decimal, negate } from './decimal.ts'
 export { TillsyncError, type TillsyncErrorCode, type TillsyncErrorDetails } from './errors.ts'
 export type { CentralEvents, RegisterEvents } from './events.ts'
 export type {
+  AnyDocument,
   AnyTables,
   Document,
   Entry,

@@ -124,4 +124,12 @@ export type Value = string | number | bigint | boolean | null | Uint8Array
 export type Row<DB, T extends keyof DB> = DB[T]
 
 /** A record of a root table with its parts, by table; a part without records is an empty array. */
-export type Document<DB, T extends keyof DB> = Row<DB, T> & { readonly parts: { readonly [P in keyof DB]: readonly Row<DB, P>[] } }
+export type Document<DB, T extends keyof DB> = 0 extends 1 & DB
+  ? AnyDocument
+  : Row<DB, T> & { readonly parts: { readonly [P in keyof DB]: readonly Row<DB, P>[] } }
+
+// biome-ignore lint/suspicious/noExplicitAny: a host without types has columns of any name and type
+type AnyRow = Readonly<Record<string, any>>
+
+/** A document of a host without types. */
+export type AnyDocument = AnyRow & { readonly parts: Readonly<Record<string, readonly AnyRow[]>> }

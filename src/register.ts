@@ -93,7 +93,7 @@ const SEAL_AGAIN = { minMs: 200, maxMs: 30_000 }
  *
  * @throws ERR_OPTION, ERR_RULE
  */
-export function createRegister<DB = AnyTables>(options: RegisterOptions<DB>): Register<DB> {
+export function createRegister<DB = AnyTables>(options: RegisterOptions<NoInfer<DB>>): Register<DB> {
   return new RegisterReplica(options as RegisterOptions<AnyTables>, systemClock) as unknown as Register<DB>
 }
 

@@ -1,4 +1,4 @@
-import type { AnyTables, Document, TableName } from '../model.ts'
+import type { AnyDocument, Document, TableName } from '../model.ts'
 import type { ApplyingDatabase, OwnTable, Work } from '../ports.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import type { StockLevels } from './stock-levels.ts'
@@ -14,12 +14,12 @@ export interface ApplyContext {
 }
 
 /** What a subscriber does with the documents of a root table. Made by `mirror()`, `stockMovements()`. */
-export interface Handler<Sent = AnyTables, T extends keyof Sent = keyof Sent> {
+export interface Handler<D = AnyDocument> {
   readonly name: string
   /** Tables of the library's own that it needs. */
   readonly tables: readonly OwnTable[]
   /** Only in types: the documents that it takes. */
-  readonly takes?: (document: Document<Sent, T>) => void
+  readonly takes?: (document: D) => void
   /** Looks at what it needs of the host's tables. @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY */
   check(database: ApplyingDatabase, table: string): Work<void>
   /** Applies a set of documents of one table, each in it once, inside the batch's transaction. */
@@ -28,5 +28,5 @@ export interface Handler<Sent = AnyTables, T extends keyof Sent = keyof Sent> {
 
 /** Handlers by root table: one, or several that run in order. */
 export type SubscribeRules<Sent> = {
-  readonly [T in TableName<Sent>]?: Handler<Sent, T> | readonly Handler<Sent, T>[]
+  readonly [T in TableName<Sent>]?: Handler<Document<Sent, T>> | readonly Handler<Document<Sent, T>>[]
 }

@@ -1,5 +1,5 @@
 import { TillsyncError } from '../errors.ts'
-import type { AnyTables, PartShape } from '../model.ts'
+import type { AnyDocument, PartShape } from '../model.ts'
 import type { ApplyingDatabase, HostTable, MirrorRows, Work } from '../ports.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { ApplyContext, Handler } from './handler.ts'
@@ -14,7 +14,7 @@ export interface MirrorOptions {
  * included. The removal of a whole document is ignored: a till that purges old receipts does not take them from head
  * office. Values become the target's column types; a column that the till does not send is left alone.
  */
-export function mirror<Sent = AnyTables, T extends keyof Sent = keyof Sent>(options: MirrorOptions = {}): Handler<Sent, T> {
+export function mirror<D = AnyDocument>(options: MirrorOptions = {}): Handler<D> {
   checkOptions(options)
   const targets = new WeakMap<ApplyingDatabase, Map<string, HostTable>>()
   const targetsOf = (database: ApplyingDatabase): Map<string, HostTable> => {

@@ -1,6 +1,6 @@
 import { type Decimal, difference, sum } from '../decimal.ts'
 import { asTillsyncError, TillsyncError } from '../errors.ts'
-import type { AnyTables, Document } from '../model.ts'
+import type { AnyDocument } from '../model.ts'
 import { insert, query, type Work } from '../ports.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { ApplyContext, Handler } from './handler.ts'
@@ -43,9 +43,7 @@ const NOTHING = { quantity: '0', amount: '0' }
  *
  * @param movements a pure function of the document; it may be called again for the same one
  */
-export function stockMovements<Sent = AnyTables, T extends keyof Sent = keyof Sent>(
-  movements: (document: Document<Sent, T>) => readonly Movement[],
-): Handler<Sent, T> {
+export function stockMovements<D = AnyDocument>(movements: (document: D) => readonly Movement[]): Handler<D> {
   if (typeof movements !== 'function') {
     throw new TillsyncError('ERR_OPTION', `Expected the first argument of stockMovements() to be a function, got ${typeof movements}`, {
       hint: 'stockMovements((receipt) => receipt.parts.receipt_lines.map((line) => ({ item: line.item_no, … })))',

@@ -21,6 +21,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'transport/codec.ts': ['msgpackr'],
   'adapters/sqlite': ['kysely'],
   'adapters/postgres': ['kysely'],
+  'adapters/postgres/copy.ts': ['pg-copy-streams'], // the driver's own, published apart
   'register.ts': ['p-queue'],
   'central.ts': ['p-queue'],
   'courier.ts': ['p-queue'],
@@ -73,13 +74,24 @@ export function circle(imports: readonly Import[]): readonly string[] | undefine
 }
 
 function importsOf(file: string): Import[] {
-  const source = ts.createSourceFile(file, readFileSync(join(SRC, file), 'utf8'), ts.ScriptTarget.Latest)
-  return source.statements.flatMap((statement) => {
+  return importsIn(file, readFileSync(join(SRC, file), 'utf8'))
+}
+
+/** Statements, and what stands anywhere else as `import('…')`. */
+function importsIn(file: string, text: string): Import[] {
+  const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest)
+  const statements = source.statements.flatMap((statement) => {
     if (!ts.isImportDeclaration(statement) && !ts.isExportDeclaration(statement)) return []
     if (!statement.moduleSpecifier || !ts.isStringLiteral(statement.moduleSpecifier)) return []
-    const named = statement.moduleSpecifier.text
+    return [{ named: statement.moduleSpecifier.text, types: onlyTypes(statement) }]
+  })
+  const elsewhere = ts
+    .preProcessFile(text)
+    .importedFiles.map((one) => ({ named: one.fileName, types: false }))
+    .filter(({ named }) => !statements.some((statement) => statement.named === named))
+  return [...statements, ...elsewhere].map(({ named, types }) => {
     const to = named.startsWith('.') ? relative(SRC, resolve(SRC, dirname(file), named)) : named
-    return [{ from: file, to, types: onlyTypes(statement) }]
+    return { from: file, to, types }
   })
 }
 
@@ -129,6 +141,11 @@ t.test('these rules can be broken', async (t) => {
     { from: 'model.ts', to: 'kysely', types: false },
   ]
   for (const one of broken) t.ok(violation(one), `${one.from} → ${one.to}`)
+  const hidden = importsIn(
+    'capture/a.ts',
+    "export const late = () => import('../apply/b.ts')\nexport { c } from 'pg'\nimport type { D } from '../model.ts'",
+  )
+  t.same(hidden.map(violation).filter(Boolean).length, 2, 'late imports and exports count')
   t.ok(
     circle([
       { from: 'a.ts', to: 'b.ts', types: false },

@@ -1,0 +1,109 @@
+// Compiled with the project, never run: a line that must not compile stands under `@ts-expect-error`.
+import type { Pool } from 'pg'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
+import { createCentral, createRegister, type Document, mirror, negate, type Row, stockMovements } from '../../src/index.ts'
+
+interface TillTables {
+  receipts: { id: number; receipt_no: string; status: 'open' | 'posted'; business_date: string; customer_no: string | null; cashier_pin: string }
+  receipt_lines: { id: number; receipt_id: number; item_no: string; quantity: string; net_amount: string }
+}
+interface HeadOfficeTables extends TillTables {
+  assortments: { item_no: string; location: string }
+}
+declare const pool: Pool
+declare const open: Parameters<typeof sqlite>[0]
+const till = { location: 'A', register: '1', database: sqlite(open) }
+
+const register = createRegister<TillTables>({
+  ...till,
+  publish: {
+    receipts: { where: (eb) => eb('status', '=', 'posted'), except: ['cashier_pin'], identity: ['receipt_no'] },
+    receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } },
+  },
+})
+await register.export('receipts', { receipt_no: 'R-4711' })
+await register.export('receipts', [{ id: 1 }, { id: 2 }])
+await register.export('receipts', (eb) => eb('business_date', '>=', '2026-11-21'))
+await register.entries({ table: 'receipt_lines' })
+// @ts-expect-error a table that there is not
+await register.export('receipt', { receipt_no: 'R-4711' })
+// @ts-expect-error a column that there is not
+await register.export('receipts', { receiptno: 'R-4711' })
+// @ts-expect-error a value of another type
+await register.export('receipts', { receipt_no: 4711 })
+
+// @ts-expect-error a table that there is not
+createRegister<TillTables>({ ...till, publish: { receipt: {} } })
+// @ts-expect-error a column that there is not
+createRegister<TillTables>({ ...till, publish: { receipts: { except: ['pin'] } } })
+// @ts-expect-error a column that there is not
+createRegister<TillTables>({ ...till, publish: { receipts: { where: (eb) => eb('state', '=', 'posted') } } })
+// @ts-expect-error a value that the column does not have
+createRegister<TillTables>({ ...till, publish: { receipts: { where: (eb) => eb('status', '=', 'closed') } } })
+// @ts-expect-error the part has no such column
+createRegister<TillTables>({ ...till, publish: { receipts: {}, receipt_lines: { partOf: { receipts: { receipt: 'id' } } } } })
+// @ts-expect-error the root has no such column
+createRegister<TillTables>({ ...till, publish: { receipts: {}, receipt_lines: { partOf: { receipts: { receipt_id: 'no' } } } } })
+// @ts-expect-error parts have no filter of their own
+createRegister<TillTables>({ ...till, publish: { receipt_lines: { partOf: { receipts: { receipt_id: 'id' } }, where: (eb) => eb('id', '=', 1) } } })
+// @ts-expect-error central's database captures nothing
+createRegister<TillTables>({ ...till, database: postgres(pool), publish: { receipts: {} } })
+
+const toMovement = (line: Row<TillTables, 'receipt_lines'>, receipt: Document<TillTables, 'receipts'>) => ({
+  item: line.item_no,
+  location: 'A',
+  customer: receipt.customer_no,
+  quantity: negate(line.quantity),
+})
+
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  subscribe: {
+    receipts: [
+      mirror({ origin: ['location', 'register'] }),
+      stockMovements((receipt) => receipt.parts.receipt_lines.map((line) => toMovement(line, receipt))),
+    ],
+  },
+})
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  // @ts-expect-error a column that there is not
+  subscribe: { receipts: stockMovements((receipt) => [{ item: receipt.item_no, location: 'A', quantity: '1' }]) },
+})
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  // @ts-expect-error a part that there is not
+  subscribe: { receipts: stockMovements((receipt) => receipt.parts.lines.map(() => ({ item: 'x', location: 'A', quantity: '1' }))) },
+})
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  // @ts-expect-error a table that no till sends
+  subscribe: { assortments: mirror() },
+})
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  // @ts-expect-error a movement without a quantity
+  subscribe: { receipts: stockMovements(() => [{ item: 'x', location: 'A' }]) },
+})
+
+// A host without types: every name is allowed.
+const untyped = createRegister({
+  ...till,
+  publish: {
+    anything: { where: (eb) => eb('whatever', '=', 1), except: ['x'] },
+    parts: { partOf: { anything: { a: 'b' } } },
+  },
+})
+await untyped.export('anything', { whatever: 1 })
+createCentral({
+  database: postgres(pool),
+  subscribe: {
+    anything: [
+      mirror(),
+      stockMovements((document) =>
+        (document.parts.parts ?? []).map((part) => ({ item: part.item, location: document.location, quantity: part.quantity })),
+      ),
+    ],
+  },
+})

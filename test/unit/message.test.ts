@@ -1,0 +1,124 @@
+import { gzipSync } from 'node:zlib'
+import { Packr } from 'msgpackr'
+import t from 'tap'
+import { chainDigest } from '../../src/digest.ts'
+import { type Batch, type Entry, START } from '../../src/model.ts'
+import { decodeMessage, encodeBatch, encodeMessage } from '../../src/transport/codec.ts'
+import { batchToWire } from '../../src/transport/message.ts'
+
+const MAX = 1_000_000
+const packr = new Packr({ useRecords: false })
+const document = { table: 'receipts', recordId: '[1]' }
+const entry = (entryNo: number, table: string, recordId: string, record: string | null, of = document): Entry => ({
+  entryNo,
+  table,
+  operation: record === null ? 'remove' : 'upsert',
+  recordId,
+  record,
+  document: of,
+  sealedAt: entryNo < 3 ? '2026-11-21T10:00:00.000Z' : '2026-11-21T10:00:01.000Z',
+})
+const gone = { table: 'receipts', recordId: '[2]' }
+const entries = [
+  entry(1, 'receipts', '[1]', '{"id":1}'),
+  entry(2, 'receipt_lines', '[7]', '{"id":7,"text":"ä\\u0000"}'),
+  entry(3, 'receipts', '[2]', null, gone),
+]
+const batch: Batch = {
+  epoch: 'e1',
+  after: START,
+  through: { entryNo: 3, digest: entries.reduce(chainDigest, START.digest) },
+  entries,
+  shapes: { receipts: [{ table: 'receipt_lines', columns: { receipt_id: 'id' }, parts: [] }] },
+}
+const head = { from: { location: 'A', register: '1' }, number: 7, nonce: 'n', answers: 0, standing: undefined }
+
+t.test('a message comes back as it was sent', async (t) => {
+  const bytes = await encodeMessage({ ...head, standing: { epoch: 'e1', ...START }, batch: await encodeBatch(batch) })
+  const { batch: received, ...message } = await decodeMessage(bytes, MAX)
+  t.same(message, { ...head, standing: { epoch: 'e1', ...START } })
+  t.same(received, batch)
+  t.equal(received?.entries.reduce(chainDigest, START.digest), batch.through.digest)
+})
+
+t.test('an idle message takes tens of bytes', async (t) => {
+  const bytes = await encodeMessage(head)
+  t.ok(bytes.length < 100, `${bytes.length} bytes`)
+})
+
+const frame = (wire: unknown): Uint8Array => Buffer.concat([Buffer.from([1]), packr.pack(wire)])
+const withBatch = (change: object): Uint8Array => frame({ v: 1, ...head, batch: frame({ ...(batchToWire(batch) as object), ...change }) })
+
+t.test('bytes that are no message are refused', async (t) => {
+  const whole = await encodeMessage({ ...head, batch: await encodeBatch(batch) })
+  const bad = [
+    new Uint8Array(),
+    Buffer.from('<html>'),
+    Buffer.from([9, 1, 2]),
+    whole.subarray(0, whole.length - 3),
+    Buffer.from([1]),
+    Buffer.from([2, 31, 139, 8]),
+  ]
+  for (const bytes of bad) await t.rejects(decodeMessage(bytes, MAX), { code: 'ERR_MESSAGE' })
+  const deep = Buffer.concat([Buffer.from([1]), Buffer.alloc(100_000, 0x91)])
+  await t.rejects(decodeMessage(deep, MAX), { code: 'ERR_MESSAGE' }, 'nested deeply')
+})
+
+t.test('a small body cannot grow into a large one', async (t) => {
+  const bomb = Buffer.concat([Buffer.from([2]), gzipSync(Buffer.alloc(50_000_000))])
+  await t.rejects(decodeMessage(bomb, MAX), { code: 'ERR_TOO_LARGE' })
+  await t.rejects(decodeMessage(frame({ v: 1, ...head, batch: bomb }), MAX), { code: 'ERR_TOO_LARGE' })
+})
+
+t.test('another version of the protocol is named as such', async (t) => {
+  await t.rejects(decodeMessage(frame({ v: 2, ...head }), MAX), { code: 'ERR_VERSION' })
+})
+
+t.test('every field of a message is checked', async (t) => {
+  const bad = [
+    { from: 'till' },
+    { from: { location: 'A' } },
+    { from: { location: '', register: '1' } },
+    { number: -1 },
+    { number: 1.5 },
+    { number: '7' },
+    { nonce: '' },
+    { nonce: 'x'.repeat(65) },
+    { answers: null },
+    { standing: ['e', 1] },
+    { standing: ['e', 1, 'ff'] },
+    { error: { code: 1, message: '' } },
+    { batch: {} },
+    { batch: 'x' },
+  ]
+  for (const change of bad) await t.rejects(decodeMessage(frame({ v: 1, ...head, ...change }), MAX), { code: 'ERR_MESSAGE' }, JSON.stringify(change))
+})
+
+t.test('every field of a batch is checked', async (t) => {
+  t.ok((await decodeMessage(withBatch({}), MAX)).batch, 'unchanged, it is taken')
+  const bad = [
+    { epoch: '' },
+    { after: [0] },
+    { through: [0, START.digest] },
+    { through: [9_000_000_000, START.digest] },
+    { through: [3, 'x'] },
+    { tables: ['receipts'] },
+    { tables: [1, 2] },
+    { table: [0, 1, 9] },
+    { table: [0, 1] },
+    { recordId: ['[1]', '[7]'] },
+    { recordId: ['[1]', '[7]', 5] },
+    { record: ['{}', null, null] },
+    { record: ['{}', '{}', '{}'] },
+    { remove: [1] },
+    { remove: [] },
+    { documents: [3, 1] },
+    { documents: [0, 2, 1] },
+    { documents: [2] },
+    { sealed: [['t', 2]] },
+    { sealed: [['t', 9]] },
+    { shapes: [] },
+    { shapes: { receipts: [{ table: 'x', columns: { a: 1 }, parts: [] }] } },
+  ]
+  for (const change of bad) await t.rejects(decodeMessage(withBatch(change), MAX), { code: 'ERR_MESSAGE' }, JSON.stringify(change))
+})

@@ -1,0 +1,54 @@
+import t from 'tap'
+import { decodeRecord, decodeRecordId, encodeBlob, encodeReal, encodeText } from '../../src/record.ts'
+
+t.test('every double comes back to the bit', async (t) => {
+  const doubles = [
+    0,
+    -0,
+    1,
+    -1,
+    0.1,
+    1e21,
+    1e-7,
+    5e-324,
+    1.7976931348623157e308,
+    Number.POSITIVE_INFINITY,
+    Number.NEGATIVE_INFINITY,
+    Number.NaN,
+    2 ** 53 + 2,
+  ]
+  for (const value of doubles) t.ok(Object.is(decodeRecord(`{"v":${encodeReal(value)}}`).v, value), String(value))
+})
+
+t.test('a whole double can be told from an integer in the text', async (t) => {
+  t.equal(encodeReal(1), '1.0')
+  t.equal(encodeReal(-0), '{"$real":"-0.0"}')
+})
+
+t.test('64-bit integers come back whole, as bigint beyond 2^53', async (t) => {
+  t.same(decodeRecord('{"a":9007199254740991,"b":9223372036854775807,"c":-9223372036854775808}'), {
+    a: 9007199254740991,
+    b: 9223372036854775807n,
+    c: -9223372036854775808n,
+  })
+  t.same(decodeRecordId('[9223372036854775807,"x"]'), [9223372036854775807n, 'x'])
+})
+
+t.test('text that looks like a tag or a number stays text', async (t) => {
+  for (const text of ['{"$blob":"AAAA"}', '9223372036854775807', ':1234567890123456789', '\u0000', '"', '\\', '{', 'ä€😀', '']) {
+    t.same(decodeRecord(`{"v":${encodeText(text)}}`), { v: text }, JSON.stringify(text))
+  }
+})
+
+t.test('blobs come back as they were', async (t) => {
+  const blob = Buffer.from([0, 255, 123, 34])
+  t.same(decodeRecord(`{"v":${encodeBlob(blob)},"w":1}`), { v: blob, w: 1 })
+  t.same(decodeRecord(`{"v":${encodeBlob(new Uint8Array())}}`), { v: Buffer.alloc(0) })
+})
+
+t.test('what is no record is refused', async (t) => {
+  for (const text of ['', '[]', '1', 'null', '{"a":{"b":1}}', '{"a":{"$blob":1}}', '{"a":{"$real":"x"}}', '{"a":']) {
+    t.throws(() => decodeRecord(text), { code: 'ERR_VALUE' }, text)
+  }
+  t.throws(() => decodeRecordId('{}'), { code: 'ERR_VALUE' })
+})

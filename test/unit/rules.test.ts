@@ -1,0 +1,35 @@
+import t from 'tap'
+import { readRules, tablesOf } from '../../src/capture/rules.ts'
+
+const read = (publish: unknown) => readRules(publish as Parameters<typeof readRules>[0])
+
+t.test('roots carry their parts, and parts theirs', async (t) => {
+  const [receipts, ...others] = read({
+    line_discounts: { partOf: { receipt_lines: { line_id: 'id' } } },
+    receipts: {},
+    receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } },
+  })
+  t.same(others, [])
+  t.same(receipts && tablesOf(receipts), ['receipts', 'receipt_lines', 'line_discounts'])
+})
+
+t.test('rules that contradict themselves are refused', async (t) => {
+  const part = (of: string) => ({ partOf: { [of]: { a: 'b' } } })
+  t.throws(() => read({ lines: part('receipts') }), { code: 'ERR_RULE', hint: /receipts/ })
+  t.throws(() => read({ a: part('b'), b: part('a') }), { code: 'ERR_RULE', message: /circle/ })
+  t.throws(() => read({ a: part('a') }), { code: 'ERR_RULE' })
+  t.throws(() => read({ r: {}, a: part('b'), b: part('c'), c: part('b') }), { code: 'ERR_RULE' })
+  t.throws(() => read({ receipts: { only: ['id'], except: ['pin'] } }), { code: 'ERR_RULE' })
+  t.throws(() => read({ receipts: { relatedTo: { processes: { process_id: 'id' } } } }), { code: 'ERR_RULE' })
+})
+
+t.test('an option of the wrong kind is refused and named', async (t) => {
+  t.throws(() => read({ receipts: { were: () => 1 } }), { code: 'ERR_OPTION', message: /were/, hint: /where/ })
+  t.throws(() => read({ receipts: { where: 'status' } }), { code: 'ERR_OPTION', message: /publish\.receipts\.where/ })
+  t.throws(() => read({ receipts: { except: 'pin' } }), { code: 'ERR_OPTION' })
+  t.throws(() => read({ receipts: 1 }), { code: 'ERR_OPTION' })
+  t.throws(() => read({ receipts: null }), { code: 'ERR_OPTION' })
+  t.throws(() => read({ receipts: {}, lines: { partOf: { receipts: {} } } }), { code: 'ERR_OPTION' })
+  t.throws(() => read({ receipts: {}, items: {}, lines: { partOf: { receipts: { a: 'b' }, items: { a: 'b' } } } }), { code: 'ERR_OPTION' })
+  t.throws(() => read({ receipts: {}, lines: { partOf: { receipts: { a: 'b' } }, where: () => 1 } }), { code: 'ERR_OPTION', message: /part/ })
+})
