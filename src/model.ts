@@ -80,9 +80,9 @@ export type Reference<DB, T extends keyof DB> = {
 }
 
 export interface ColumnChoice<DB, T extends keyof DB> {
-  /** Only these columns are published (key columns always are). Not together with `except`. */
+  /** Only these columns are published, and those of the key and of `partOf`. Not together with `except`. */
   readonly only?: readonly ColumnName<DB, T>[]
-  /** All columns but these are published. Key columns can't be left out. */
+  /** All columns but these are published. Columns of the key and of `partOf` can't be left out. */
   readonly except?: readonly ColumnName<DB, T>[]
 }
 

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
-import { asTillsyncError, type TillsyncError } from '../errors.ts'
-import { type Key, lookup, type Touch, type Work } from '../ports.ts'
+import { asTillsyncError, TillsyncError } from '../errors.ts'
+import { type Key, lookup, query, type Touch, type Work } from '../ports.ts'
 import type { CapturePlan, RootPlan, TablePlan } from './plan.ts'
 
 /** A document as it stands: its records, header first. */
@@ -66,15 +66,27 @@ export type Reading = ReadDocument | undefined | TillsyncError
  */
 export function* readDocuments(root: RootPlan, documents: readonly TouchedDocument[]): Work<readonly Reading[]> {
   try {
+    yield* refuseMissingKeys(root, documents)
     return yield* readTogether(root, documents)
   } catch (error) {
     const failure = asTillsyncError(error, 'ERR_DATABASE', `Reading \`${root.table}\` failed`)
-    if (failure.code !== 'ERR_FILTER' && failure.code !== 'ERR_VALUE') throw failure
+    if (!OF_ONE_DOCUMENT.includes(failure.code)) throw failure
     if (documents.length === 1) return [failure]
     const readings: Reading[] = []
     for (const document of documents) readings.push(...(yield* readDocuments(root, [document])))
     return readings
   }
+}
+
+const OF_ONE_DOCUMENT = ['ERR_FILTER', 'ERR_VALUE', 'ERR_NO_KEY']
+
+function* refuseMissingKeys(root: RootPlan, documents: readonly TouchedDocument[]): Work<void> {
+  if (!documents.some(({ key }) => key.includes(null))) return
+  if ((yield* query(root.anyWithoutKey)).length === 0) return
+  throw new TillsyncError('ERR_NO_KEY', `A record of \`${root.table}\` has NULL in its key`, {
+    hint: 'Declare the key columns NOT NULL.',
+    context: { table: root.table },
+  })
 }
 
 function* readTogether(root: RootPlan, documents: readonly TouchedDocument[]): Work<readonly Reading[]> {

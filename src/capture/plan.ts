@@ -29,6 +29,8 @@ export interface PartPlan extends TablePlan {
 
 export interface RootPlan extends TablePlan {
   readonly spec: RootSpec
+  /** Whether any record has NULL in its key, as SQLite allows: it can't be told from another such. */
+  readonly anyWithoutKey: Statement
   readonly identityAt: readonly number[]
 }
 
@@ -103,7 +105,16 @@ function planRoot(database: CapturingDatabase, spec: RootSpec, tables: ReadonlyM
     requireColumns(tables.get(spec.table) as HostTable, related.own, `publish.${spec.table}.relatedTo`)
     requireColumns(requireTable(tables, related.table), related.others, `publish.${spec.table}.relatedTo`)
   }
-  return { ...plan, spec, identityAt }
+  return { ...plan, spec, identityAt, anyWithoutKey: anyWithoutKey(database, plan) }
+}
+
+function anyWithoutKey(database: CapturingDatabase, { table, key }: TablePlan): Statement {
+  return database.build
+    .selectFrom(table)
+    .select(sql<number>`1`.as('one'))
+    .where((eb) => eb.or(key.map((name) => eb(name, 'is', null))))
+    .limit(1)
+    .compile()
 }
 
 function columnAt(plan: TablePlan, name: string, option: string): number {
@@ -129,10 +140,8 @@ function planTable(
     })
   }
   const columns = publishedColumns(table, spec)
-  const referred = [...new Set(spec.parts.flatMap((part) => part.parent.others))]
   for (const part of spec.parts) checkReference(table, part, tables)
-  const extra = referred.filter((name) => !columns.some((column) => column.name === name))
-  const selected = [...columns.map((column) => column.name), ...extra]
+  const selected = columns.map((column) => column.name)
   const where = 'where' in spec ? spec.where : undefined
   return {
     table: table.name,
@@ -173,14 +182,15 @@ function publishedColumns(table: HostTable, spec: RootSpec | PartSpec): HostColu
   const only = 'only' in spec.columns ? spec.columns.only : undefined
   const except = 'except' in spec.columns ? spec.columns.except : []
   requireColumns(table, only ?? except, `publish.${table.name}.${only ? 'only' : 'except'}`)
-  const keyLeftOut = table.key.find((name) => except.includes(name))
-  if (keyLeftOut !== undefined) {
-    throw new TillsyncError('ERR_RULE', `\`publish.${table.name}.except\` leaves out \`${keyLeftOut}\`, a column of the key`, {
-      hint: 'Key columns are always published.',
-      context: { table: table.name, column: keyLeftOut },
+  const needed = [...table.key, ...spec.parts.flatMap((part) => part.parent.others), ...('parent' in spec ? spec.parent.own : [])]
+  const leftOut = needed.find((name) => except.includes(name))
+  if (leftOut !== undefined) {
+    throw new TillsyncError('ERR_RULE', `\`publish.${table.name}.except\` leaves out \`${leftOut}\`, by which records are known or hang together`, {
+      hint: 'Columns of the key and of `partOf` are always published.',
+      context: { table: table.name, column: leftOut },
     })
   }
-  return table.columns.filter(({ name }) => table.key.includes(name) || (only ? only.includes(name) : !except.includes(name)))
+  return table.columns.filter(({ name }) => needed.includes(name) || (only ? only.includes(name) : !except.includes(name)))
 }
 
 function checkReference(parent: HostTable, part: PartSpec, tables: ReadonlyMap<string, HostTable>): void {
