@@ -57,6 +57,12 @@ export function* readState(database: Database, key: string): Work<string | undef
   return row?.value
 }
 
+/** All facts whose key begins so. */
+export function* readStates(database: Database, prefix: string): Work<readonly { readonly key: string; readonly value: string }[]> {
+  const rows = yield* query<{ key: string; value: string }>(database.build.selectFrom(STATE.name).selectAll().compile())
+  return rows.filter(({ key }) => key.startsWith(prefix))
+}
+
 export function* writeState(key: string, value: string): Work<void> {
   yield* insert(STATE, [[key, value]], STATE.primaryKey)
 }

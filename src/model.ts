@@ -9,7 +9,11 @@ export interface RegisterName {
 /** A record id as it is stored and shipped: the JSON array of the record's key values, in key order. */
 export type RecordIdText = string
 
-export type Operation = 'upsert' | 'remove'
+/**
+ * `baseline`: what stood in the table before the register began to publish it; sealed before the first version of such a
+ * document, so that only what has changed since is posted.
+ */
+export type Operation = 'baseline' | 'upsert' | 'remove'
 
 /** The root record that a document is known by. */
 export interface DocumentName {
@@ -97,6 +101,12 @@ export interface RootRule<DB, T extends keyof DB> extends ColumnChoice<DB, T> {
   readonly identity?: readonly ColumnName<DB, T>[]
   /** Documents that this one belongs to; `export(…, { related: true })` of those exports this one too. */
   readonly relatedTo?: Reference<DB, T>
+  /**
+   * What is done with documents that stand in the table when `install()` first sees this rule. 'none': they are withheld; one
+   * that changes later is sealed with its former state as `baseline`, so that only the change counts. 'all': sealed as
+   * documents. A filter: those inside are sealed, the others withheld. Default 'none'.
+   */
+  readonly existing?: 'none' | 'all' | Filter<DB, T>
   readonly partOf?: never
 }
 
@@ -107,6 +117,7 @@ export interface PartRule<DB, T extends keyof DB> extends ColumnChoice<DB, T> {
   readonly where?: never
   readonly identity?: never
   readonly relatedTo?: never
+  readonly existing?: never
 }
 
 export type PublishRules<DB> = { readonly [T in TableName<DB>]?: RootRule<DB, T> | PartRule<DB, T> }

@@ -87,7 +87,7 @@ export interface TouchSource {
 }
 
 /** How a touch came about. */
-export type TouchKind = 'changed' | 'deleted' | 'exported'
+export type TouchKind = 'changed' | 'deleted' | 'exported' | 'existing'
 
 export interface Touch {
   readonly table: string
@@ -110,6 +110,8 @@ export interface Capture {
   takeTouches(limit: number): Work<readonly Touch[]>
   /** Notes `keys` of a root table as touched. */
   touch(table: string, key: readonly string[], keys: readonly Key[], kind: TouchKind): Work<void>
+  /** Notes as touched what a statement selects: the keys of records of a root table. */
+  touchSelected(table: string, key: readonly string[], select: Statement, kind: TouchKind): Work<void>
 }
 
 /** Records of a table that is kept equal to another side's, to be written in one go. */

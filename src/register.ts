@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { activate } from './capture/activation.ts'
 import { lastEntry } from './capture/collector.ts'
 import { digestAt, type ListedEntry, listEntries, oldestAfter } from './capture/log.ts'
 import { listParked, type ParkedDocument } from './capture/parked.ts'
@@ -6,7 +7,7 @@ import { planCapture } from './capture/plan.ts'
 import { readRules } from './capture/rules.ts'
 import { type Sealed, Sealer } from './capture/sealer.ts'
 import { readBatch } from './capture/stream.ts'
-import { ENTRIES, MEMBERS, PARKED } from './capture/tables.ts'
+import { ENTRIES, MEMBERS, PARKED, WITHHELD } from './capture/tables.ts'
 import { systemClock } from './clock.ts'
 import { Courier, type RunResult } from './courier.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
@@ -80,10 +81,10 @@ export interface Register<DB = AnyTables> {
 }
 
 const MIGRATIONS: readonly Migrations[] = [
-  { component: 'capture', steps: [{ create: [ENTRIES, MEMBERS, PARKED] }] },
+  { component: 'capture', steps: [{ create: [ENTRIES, MEMBERS, WITHHELD, PARKED] }] },
   { component: 'transport', steps: [{ create: [PEERS] }] },
 ]
-const OWN_TABLES = [ENTRIES, MEMBERS, PARKED, PEERS].map((table) => table.name)
+const OWN_TABLES = [ENTRIES, MEMBERS, WITHHELD, PARKED, PEERS].map((table) => table.name)
 const CENTRAL = 'central'
 /** The pause after sealing failed. */
 const SEAL_AGAIN = { minMs: 200, maxMs: 30_000 }
@@ -155,13 +156,14 @@ class RegisterReplica implements Register {
   }
 
   async install(): Promise<void> {
-    const { database, specs } = this
+    const { database, specs, clock } = this
     await database.open()
     await database.write(function* () {
       const plan = yield* planCapture(database, specs)
       yield* migrate(database, MIGRATIONS)
       if ((yield* readState(database, 'epoch')) === undefined) yield* writeState('epoch', randomBytes(12).toString('base64url'))
       yield* database.capture.install(plan.sources, plan.tables)
+      yield* activate(database, plan, clock.now)
     })
     this.sealer.forgetPlan()
   }

@@ -9,6 +9,8 @@ export interface AppliedDocument {
   readonly removed: boolean
   /** Its entries, the root record's first; a removal has this one only. */
   readonly entries: readonly Entry[]
+  /** What it was before the register began to publish it, where it is sent for the first time since. */
+  baseline: AppliedDocument | undefined
   /** The tables of its parts. */
   readonly shape: readonly PartShape[]
   /** Which life of its key it is. */
@@ -29,6 +31,7 @@ export interface Origin extends RegisterName {
 class EntryDocument implements AppliedDocument {
   incarnation = 0
   isNew = true
+  baseline: AppliedDocument | undefined
   readonly entries: readonly Entry[]
   readonly shape: readonly PartShape[]
   private parsed: AppliedDocument['value'] | undefined
@@ -82,17 +85,28 @@ export function documentsOf(batch: Batch): readonly AppliedDocument[] {
   for (let at = 1; at <= batch.entries.length; at++) {
     const entry = batch.entries[at]
     if (entry !== undefined && entry.document === batch.entries[from]?.document) continue
-    const entries = batch.entries.slice(from, at)
-    const root = entries[0] as Entry
-    if (root.operation === 'remove' && entries.length > 1) throw notWhole(root)
-    documents.push(new EntryDocument(entries, batch.shapes[root.table] ?? []))
+    documents.push(toDocument(batch.entries.slice(from, at), batch))
     from = at
   }
   return documents
 }
 
-function notWhole(root: Entry): TillsyncError {
-  return new TillsyncError('ERR_MESSAGE', 'A removal stands alone in its document', { context: { table: root.table, entryNo: root.entryNo } })
+function toDocument(all: readonly Entry[], batch: Batch): AppliedDocument {
+  const shape = batch.shapes[all[0]?.table as string] ?? []
+  const before = all.filter((entry) => entry.operation === 'baseline')
+  const entries = all.slice(before.length)
+  const [root] = entries
+  const alike = entries.every((entry) => entry.operation === root?.operation) && (root?.operation !== 'remove' || all.length === 1)
+  if (root === undefined || !alike || !isRoot(root) || (before[0] !== undefined && !isRoot(before[0]))) {
+    throw new TillsyncError('ERR_MESSAGE', 'The entries of a document do not make one', { context: { entryNo: all[0]?.entryNo } })
+  }
+  const document = new EntryDocument(entries, shape)
+  if (before.length > 0) document.baseline = new EntryDocument(before, shape)
+  return document
+}
+
+function isRoot({ table, recordId, document }: Entry): boolean {
+  return table === document.table && recordId === document.recordId
 }
 
 /**
@@ -108,6 +122,8 @@ export function setsOf(documents: readonly AppliedDocument[]): readonly (readonl
     if (earlier !== undefined && earlier.removed !== document.removed) {
       sets.push([...current.values()])
       current = new Map()
+    } else {
+      document.baseline ??= earlier?.baseline
     }
     current.delete(name)
     current.set(name, document)

@@ -55,10 +55,14 @@ export function stockMovements<D = AnyDocument>(movements: (document: D) => read
     *check() {},
     *apply(documents, context) {
       const present = documents.filter((document) => !document.removed)
-      const wanted = present.map((document) => wantedOf(document, movements as (document: unknown) => readonly Movement[]))
+      const wantedBy = (document: AppliedDocument) => wantedOf(document, movements as (document: unknown) => readonly Movement[])
+      const wanted = present.map(wantedBy)
       const posted = yield* postedOf(present, context)
       const post = new Poster(context)
-      for (const [n, document] of present.entries()) post.add(document, wanted[n] as Wanted, posted.get(nameOf(document)))
+      for (const [n, document] of present.entries()) {
+        const before = posted.get(nameOf(document)) ?? (document.baseline && post.addBaseline(document, wantedBy(document.baseline)))
+        post.add(document, wanted[n] as Wanted, before)
+      }
       yield* post.write()
     },
   }
@@ -211,18 +215,7 @@ class Poster {
     const { origin, at, levels } = this.context
     const revision = (posted?.revision ?? 0) + 1
     const entryNo = document.entries[0]?.entryNo
-    this.postings.push([
-      origin.registerId,
-      document.table,
-      document.recordId,
-      document.incarnation,
-      LEDGER,
-      revision,
-      origin.epochNo,
-      entryNo,
-      at,
-      JSON.stringify(postings.map(flatten)),
-    ])
+    this.remember(document, revision, true, postings)
     for (const { dimension, quantity, amount } of postings) {
       const { item, location, businessDate, document: documentNo, customer, ...others } = dimension
       const further = Object.keys(others).length === 0 ? null : JSON.stringify(others)
@@ -230,6 +223,19 @@ class Poster {
       this.movements.push([item, location, businessDate, documentNo, customer, further, quantity, amount, ...source])
       levels.add(item as string, location as string, quantity)
     }
+  }
+
+  /** What the host had booked itself for the document's former state counts as posted, and is delivered nowhere. */
+  addBaseline(document: AppliedDocument, sums: Wanted): Posted {
+    this.remember(document, 1, false, [...sums.values()])
+    return { revision: 1, sums }
+  }
+
+  private remember(document: AppliedDocument, revision: number, delivered: boolean, sums: readonly Sums[]): void {
+    const { origin, at } = this.context
+    const { table, recordId, incarnation, entries } = document
+    const cause = [origin.epochNo, entries[0]?.entryNo, at]
+    this.postings.push([origin.registerId, table, recordId, incarnation, LEDGER, revision, delivered, ...cause, JSON.stringify(sums.map(flatten))])
   }
 
   *write(): Work<void> {

@@ -62,7 +62,7 @@ export const DOCUMENTS = {
 
 /**
  * What was posted for each document: one row for each time that something was, never changed. `postings` is a JSON array
- * of differences; their sum over the revisions is what the document has posted.
+ * of differences; their sum over the revisions is what the document has posted, or the host before us (`delivered` false).
  */
 export const POSTINGS = {
   name: 'sync_postings',
@@ -73,6 +73,8 @@ export const POSTINGS = {
     incarnation: 'integer',
     ledger: 'text',
     revision: 'integer',
+    /** False for a baseline: what the host had booked itself before the register began to publish. */
+    delivered: 'boolean',
     epoch_no: 'integer',
     entry_no: 'integer',
     posted_at: 'time',

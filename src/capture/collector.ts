@@ -1,11 +1,11 @@
 import { sql } from 'kysely'
 import { chainLines, documentLine } from '../digest.ts'
 import type { TillsyncError } from '../errors.ts'
-import { type Operation, START } from '../model.ts'
-import { type CapturingDatabase, erase, insert, type Key, lookup, query, type Statement, type Work } from '../ports.ts'
-import { documentsTouched, type ReadDocument, type Reading, readDocuments, type TouchedDocument } from './documents.ts'
+import { type Entry, type Operation, START } from '../model.ts'
+import { type CapturingDatabase, erase, insert, type Key, lookup, type OwnTable, query, type Statement, type Work } from '../ports.ts'
+import { documentsTouched, type ReadDocument, type Reading, type ReadRecord, readDocuments, type TouchedDocument } from './documents.ts'
 import type { CapturePlan, RootPlan } from './plan.ts'
-import { ENTRIES, MEMBERS, PARKED } from './tables.ts'
+import { ENTRIES, MEMBERS, PARKED, WITHHELD } from './tables.ts'
 
 /** What one slice of sealing did. */
 export interface Slice {
@@ -21,6 +21,8 @@ export interface Slice {
 interface Member {
   readonly hash: Uint8Array
   readonly identity: Uint8Array | null
+  /** Its records where it is withheld, undefined where it was given. */
+  readonly withheld: readonly ReadRecord[] | undefined
 }
 
 /**
@@ -59,8 +61,10 @@ class Log {
   readonly sealedAt: string
   private digest: string
   private readonly rows: unknown[][] = []
-  private readonly given: unknown[][] = []
-  private readonly taken: Key[] = []
+  private readonly members: unknown[][] = []
+  private readonly withheld: unknown[][] = []
+  private readonly left: Key[] = []
+  private readonly released: Key[] = []
 
   constructor(last: { readonly entryNo: number; readonly digest: string }, sealedAt: string) {
     this.entryNo = last.entryNo
@@ -73,22 +77,48 @@ class Log {
   }
 
   seal(document: TouchedDocument, member: Member | undefined, now: ReadDocument | undefined): void {
-    const table = document.root.table
-    const name = documentLine({ table, recordId: document.recordId })
-    const another = now !== undefined && member !== undefined && !equal(member.identity, now.identity)
-    if (member !== undefined && (now === undefined || another)) this.add('remove', table, document.recordId, null, name)
     if (now === undefined) {
-      if (member === undefined) return
-      this.taken.push([table, document.recordId])
-    } else {
-      if (member !== undefined && !another && !document.exported && equal(member.hash, now.hash)) return
-      for (const { table, recordId, record } of now.records) this.add('upsert', table, recordId, record, name)
-      this.given.push([table, document.recordId, now.hash, now.identity])
+      if (member) this.remove(document, member)
+      return
     }
+    if (member === undefined && document.existing && !document.exported) {
+      this.withhold(document, now)
+      return
+    }
+    const another = member !== undefined && !equal(member.identity, now.identity)
+    if (member !== undefined && !another && !document.exported && equal(member.hash, now.hash)) return
+    if (another) this.remove(document, member)
+    if (member?.withheld && !another) this.addRecords('baseline', document, member.withheld)
+    this.addRecords('upsert', document, now.records)
+    this.members.push([document.root.table, document.recordId, now.hash, now.identity, 'given'])
+    if (member?.withheld) this.released.push([document.root.table, document.recordId])
     this.documents++
   }
 
-  private add(operation: Operation, table: string, recordId: string, record: string | null, document: string): void {
+  /** What was withheld is unknown to the audience: it is forgotten without a word. */
+  private remove(document: TouchedDocument, member: Member): void {
+    const key = [document.root.table, document.recordId]
+    this.left.push(key)
+    if (member.withheld) {
+      this.released.push(key)
+      return
+    }
+    this.add('remove', document, { table: document.root.table, recordId: document.recordId, record: null })
+    this.documents++
+  }
+
+  private withhold(document: TouchedDocument, now: ReadDocument): void {
+    const key = [document.root.table, document.recordId]
+    this.members.push([...key, now.hash, now.identity, 'withheld'])
+    this.withheld.push([...key, JSON.stringify(now.records.map(({ table, recordId, record }) => [table, recordId, record]))])
+  }
+
+  private addRecords(operation: Operation, document: TouchedDocument, records: readonly ReadRecord[]): void {
+    for (const record of records) this.add(operation, document, record)
+  }
+
+  private add(operation: Operation, of: TouchedDocument, { table, recordId, record }: Pick<Entry, 'table' | 'recordId' | 'record'>): void {
+    const document = documentLine({ table: of.root.table, recordId: of.recordId })
     this.entryNo++
     this.digest = chainLines(this.digest, { entryNo: this.entryNo, table, operation, recordId, record, sealedAt: this.sealedAt }, document)
     this.rows.push([this.entryNo, table, operation, recordId, record, document, this.sealedAt, Buffer.from(this.digest, 'hex')])
@@ -96,8 +126,10 @@ class Log {
 
   *write(): Work<void> {
     yield* insert(ENTRIES, this.rows)
-    yield* insert(MEMBERS, this.given, MEMBERS.primaryKey)
-    yield* erase(MEMBERS, MEMBERS.primaryKey, this.taken)
+    yield* erase(MEMBERS, MEMBERS.primaryKey, this.left)
+    yield* insert(MEMBERS, this.members, MEMBERS.primaryKey)
+    yield* erase(WITHHELD, WITHHELD.primaryKey, this.released)
+    yield* insert(WITHHELD, this.withheld, WITHHELD.primaryKey)
   }
 }
 
@@ -114,18 +146,27 @@ function* readAll(touched: readonly TouchedDocument[]): Work<ReadonlyMap<Touched
   return readings
 }
 
-const statements = new WeakMap<CapturingDatabase, { readonly members: Statement; readonly last: Statement }>()
+interface Statements {
+  readonly members: Statement
+  readonly withheld: Statement
+  readonly last: Statement
+}
 
-function statementsOf(database: CapturingDatabase): { readonly members: Statement; readonly last: Statement } {
+const statements = new WeakMap<CapturingDatabase, Statements>()
+
+function statementsOf(database: CapturingDatabase): Statements {
   let known = statements.get(database)
   if (known === undefined) {
     const { build } = database
+    const byKey = (table: OwnTable, columns: readonly string[]) =>
+      build
+        .selectFrom(table.name)
+        .select([...columns])
+        .where(sql.raw<boolean>(database.keyed(table, table.primaryKey)))
+        .compile()
     known = {
-      members: build
-        .selectFrom(MEMBERS.name)
-        .select(['hash', 'identity'])
-        .where(sql.raw<boolean>(database.keyed(MEMBERS, MEMBERS.primaryKey)))
-        .compile(),
+      members: byKey(MEMBERS, ['hash', 'identity', 'state']),
+      withheld: byKey(WITHHELD, ['records']),
       last: build.selectFrom(ENTRIES.name).select(['entry_no', 'digest']).orderBy('entry_no', 'desc').limit(1).compile(),
     }
     statements.set(database, known)
@@ -134,11 +175,22 @@ function statementsOf(database: CapturingDatabase): { readonly members: Statemen
 }
 
 function* membersOf(database: CapturingDatabase, touched: readonly TouchedDocument[]): Work<readonly (Member | undefined)[]> {
-  const found = yield* lookup(
-    statementsOf(database).members,
-    touched.map(({ root, recordId }) => [root.table, recordId]),
+  const keys = touched.map(({ root, recordId }) => [root.table, recordId])
+  const found = yield* lookup(statementsOf(database).members, keys)
+  const withheldAt = [...found.keys()].filter((n) => found[n]?.[0]?.[2] === 'withheld')
+  const records = yield* lookup(
+    statementsOf(database).withheld,
+    withheldAt.map((n) => keys[n] as Key),
   )
-  return found.map(([tuple]) => tuple && { hash: tuple[0] as Uint8Array, identity: tuple[1] as Uint8Array | null })
+  return found.map(([member], n) => {
+    if (member === undefined) return undefined
+    const [withheld] = records[withheldAt.indexOf(n)] ?? []
+    return { hash: member[0] as Uint8Array, identity: member[1] as Uint8Array | null, withheld: withheld && readWithheld(withheld[0] as string) }
+  })
+}
+
+function readWithheld(records: string): ReadRecord[] {
+  return (JSON.parse(records) as [string, string, string][]).map(([table, recordId, record]) => ({ table, recordId, record }))
 }
 
 /** The last entry of the stream; it is never pruned, so the log itself says where it stands. */

@@ -24,6 +24,8 @@ export interface TouchedDocument {
   readonly recordId: string
   readonly key: Key
   exported: boolean
+  /** It stood there when its table began to be published. */
+  existing: boolean
 }
 
 /** What a key looks like as a record id. */
@@ -54,8 +56,10 @@ function add(found: Map<string, TouchedDocument>, root: RootPlan, touch: Touch):
   const recordId = recordIdText(root, touch.key)
   const name = `${root.table}\n${recordId}`
   const known = found.get(name)
-  if (known === undefined) found.set(name, { root, recordId, key: touch.key, exported: touch.kind === 'exported' })
-  else if (touch.kind === 'exported') known.exported = true
+  const document = known ?? { root, recordId, key: touch.key, exported: false, existing: false }
+  if (touch.kind === 'exported') document.exported = true
+  if (touch.kind === 'existing') document.existing = true
+  found.set(name, document)
 }
 
 /** What became of a document when it was read; `undefined`: it is gone, or outside the filter. */

@@ -52,7 +52,7 @@ export function* cutBatch(
     const page = yield* readPage(database, rows.at(-1)?.entry_no ?? after.entryNo)
     for (const row of page) {
       const size = row.record_id.length + (row.record?.length ?? 0)
-      if (startsDocument(row)) whole = rows.length
+      if (startsDocument(row, rows.at(-1))) whole = rows.length
       if (whole > 0 && (rows.length >= limits.records || bytes + size > limits.bytes)) return toBatch(epoch, after, rows.slice(0, whole))
       rows.push(row)
       bytes += size
@@ -73,15 +73,16 @@ function* readPage(database: Database, after: number): Work<readonly EntryRow[]>
   )
 }
 
-/** A document's entries stand together, its root record first. */
-function startsDocument(row: EntryRow): boolean {
-  return row.document === documentLine({ table: row.table_name, recordId: row.record_id })
+/** A document's entries stand together, its root record first; with a baseline, first that of the baseline. */
+function startsDocument(row: EntryRow, before: EntryRow | undefined): boolean {
+  if (row.document !== documentLine({ table: row.table_name, recordId: row.record_id })) return false
+  return row.operation !== 'upsert' || before?.operation !== 'baseline' || before.document !== row.document
 }
 
 function toBatch(epoch: string, after: Point, rows: readonly EntryRow[]): Omit<Batch, 'shapes'> {
   let document = { table: '', recordId: '' }
-  const entries = rows.map((row): Entry => {
-    if (startsDocument(row)) document = { table: row.table_name, recordId: row.record_id }
+  const entries = rows.map((row, n): Entry => {
+    if (startsDocument(row, rows[n - 1])) document = { table: row.table_name, recordId: row.record_id }
     return {
       entryNo: row.entry_no,
       table: row.table_name,

@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { type SqlBool, sql } from 'kysely'
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, Filter } from '../model.ts'
 import type { CapturingDatabase, HostColumn, HostTable, Statement, TouchSource, Work } from '../ports.ts'
@@ -29,6 +29,8 @@ export interface PartPlan extends TablePlan {
 
 export interface RootPlan extends TablePlan {
   readonly spec: RootSpec
+  /** Selects the keys of what stands there already: to be sealed, and to be withheld. */
+  readonly existing: { readonly changed?: Statement; readonly existing?: Statement }
   /** Whether any record has NULL in its key, as SQLite allows: it can't be told from another such. */
   readonly anyWithoutKey: Statement
   readonly identityAt: readonly number[]
@@ -105,7 +107,18 @@ function planRoot(database: CapturingDatabase, spec: RootSpec, tables: ReadonlyM
     requireColumns(tables.get(spec.table) as HostTable, related.own, `publish.${spec.table}.relatedTo`)
     requireColumns(requireTable(tables, related.table), related.others, `publish.${spec.table}.relatedTo`)
   }
-  return { ...plan, spec, identityAt, anyWithoutKey: anyWithoutKey(database, plan) }
+  return { ...plan, spec, identityAt, anyWithoutKey: anyWithoutKey(database, plan), existing: existingOf(database, plan, spec) }
+}
+
+/** What an `existing` filter says of no row, by NULL, is withheld: both statements together select every row once. */
+function existingOf(database: CapturingDatabase, { table, key }: TablePlan, spec: RootSpec): RootPlan['existing'] {
+  const all = database.build.selectFrom(table).select([...key])
+  const { existing } = spec
+  if (existing === 'none') return { existing: all.compile() }
+  if (existing === 'all') return { changed: all.compile() }
+  const inside = compileFilter(table, tablesOf(spec), () => all.where(existing))
+  const outside = compileFilter(table, tablesOf(spec), () => all.where((eb) => eb(existing(eb), 'is not', sql<SqlBool>`true`)))
+  return { changed: inside, existing: outside }
 }
 
 function anyWithoutKey(database: CapturingDatabase, { table, key }: TablePlan): Statement {

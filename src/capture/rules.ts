@@ -8,6 +8,7 @@ export interface RootSpec {
   readonly columns: ColumnsSpec
   readonly identity: readonly string[]
   readonly relatedTo: readonly ReferenceSpec[]
+  readonly existing: 'none' | 'all' | Filter<AnyTables, string>
   readonly parts: readonly PartSpec[]
 }
 
@@ -33,10 +34,11 @@ interface AnyRule {
   readonly except?: unknown
   readonly identity?: unknown
   readonly relatedTo?: unknown
+  readonly existing?: unknown
   readonly partOf?: unknown
 }
 
-const ROOT_OPTIONS = ['where', 'only', 'except', 'identity', 'relatedTo']
+const ROOT_OPTIONS = ['where', 'only', 'except', 'identity', 'relatedTo', 'existing']
 const PART_OPTIONS = ['partOf', 'only', 'except']
 
 /**
@@ -77,6 +79,7 @@ export function readRules(publish: PublishRules<AnyTables>): readonly RootSpec[]
       columns: readColumns(table, rules),
       identity: readNames(table, 'identity', rule.identity),
       relatedTo: rule.relatedTo === undefined ? [] : readRelated(table, rule.relatedTo, rules),
+      existing: (rule.existing ?? 'none') as RootSpec['existing'],
       parts: partsOf(table),
     }))
 }
@@ -96,6 +99,9 @@ function checkOptions(table: string, rule: AnyRule): void {
     })
   }
   if (rule.where !== undefined && typeof rule.where !== 'function') throw badOption(`publish.${table}.where`, 'a function', rule.where)
+  if (rule.existing !== undefined && rule.existing !== 'none' && rule.existing !== 'all' && typeof rule.existing !== 'function') {
+    throw badOption(`publish.${table}.existing`, "'none', 'all' or a function", rule.existing)
+  }
   if (rule.only !== undefined && rule.except !== undefined) {
     throw new TillsyncError('ERR_RULE', `\`publish.${table}\` has both \`only\` and \`except\``, { hint: 'Keep one of them.', context: { table } })
   }

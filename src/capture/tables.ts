@@ -17,12 +17,26 @@ export const ENTRIES = {
   nullable: ['record'],
 } as const satisfies OwnTable
 
-/** The documents that the audience has been given, with the hash of what it was given. */
+/** The documents that the audience has been given, with the hash of what it was given; and those withheld from it. */
 export const MEMBERS = {
   name: 'sync_members',
-  columns: { table_name: 'text', record_id: 'text', hash: 'bytes', identity: 'bytes' },
+  columns: {
+    table_name: 'text',
+    record_id: 'text',
+    hash: 'bytes',
+    identity: 'bytes',
+    /** 'given', or 'withheld': it stood there before the table was published, and is not sent unless it changes. */
+    state: 'text',
+  },
   primaryKey: ['table_name', 'record_id'],
   nullable: ['identity'],
+} as const satisfies OwnTable
+
+/** What withheld documents consist of: the baseline of a later change. A JSON array of [table, record id, record]. */
+export const WITHHELD = {
+  name: 'sync_withheld',
+  columns: { table_name: 'text', record_id: 'text', records: 'text' },
+  primaryKey: ['table_name', 'record_id'],
 } as const satisfies OwnTable
 
 /** Documents that could not be read or filtered, until they can. */

@@ -54,7 +54,13 @@ export function batchToWire(batch: Batch): unknown {
   const numbers = new Map<string, number>()
   const documents: number[] = []
   const sealed: [string, number][] = []
-  const columns = { table: [] as number[], remove: [] as number[], recordId: [] as string[], record: [] as (string | null)[] }
+  const columns = {
+    table: [] as number[],
+    remove: [] as number[],
+    baseline: [] as number[],
+    recordId: [] as string[],
+    record: [] as (string | null)[],
+  }
   for (const [n, entry] of batch.entries.entries()) {
     let table = numbers.get(entry.table)
     if (table === undefined) {
@@ -64,9 +70,9 @@ export function batchToWire(batch: Batch): unknown {
     columns.table.push(table)
     columns.recordId.push(entry.recordId)
     columns.record.push(entry.record)
-    if (entry.operation === 'remove') columns.remove.push(n)
-    if (entry.table === entry.document.table && entry.recordId === entry.document.recordId) documents.push(1)
-    else documents[documents.length - 1] = (documents.at(-1) ?? 0) + 1
+    if (entry.operation !== 'upsert') columns[entry.operation].push(n)
+    if (entry.document === batch.entries[n - 1]?.document) documents.push((documents.pop() ?? 0) + 1)
+    else documents.push(1)
     const time = sealed.at(-1)
     if (time !== undefined && time[0] === entry.sealedAt) time[1]++
     else sealed.push([entry.sealedAt, 1])
@@ -114,6 +120,7 @@ function batchFromWire(wire: unknown): Batch {
   const recordId = column(fields.recordId, 'recordId', size)
   const record = column(fields.record, 'record', size)
   const removed = new Set(list(fields.remove, 'remove'))
+  const baseline = new Set(list(fields.baseline, 'baseline'))
   const sealed = runs(
     list(fields.sealed, 'sealed').map((run) => tuple(run, 'sealed', 2)),
     size,
@@ -131,7 +138,7 @@ function batchFromWire(wire: unknown): Batch {
     entries.push({
       entryNo: after.entryNo + n + 1,
       table: name,
-      operation: remove ? 'remove' : 'upsert',
+      operation: remove ? 'remove' : baseline.has(n) ? 'baseline' : 'upsert',
       recordId: id,
       record: remove ? nothing(record[n]) : text(record[n], 'record', Number.POSITIVE_INFINITY),
       document,

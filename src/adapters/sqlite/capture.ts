@@ -1,5 +1,16 @@
 import { TillsyncError } from '../../errors.ts'
-import { type Capture, type HostTable, insert, type Key, query, type Touch, type TouchKind, type TouchSource, type Work } from '../../ports.ts'
+import {
+  type Capture,
+  type HostTable,
+  insert,
+  type Key,
+  query,
+  type Statement,
+  type Touch,
+  type TouchKind,
+  type TouchSource,
+  type Work,
+} from '../../ports.ts'
 import { createTable, hasTable } from './tables.ts'
 import { KINDS, keyColumns, type NumberedSource, quote, SOURCES, touchesTable, triggersFor } from './triggers.ts'
 
@@ -69,6 +80,12 @@ export class SqliteCapture implements Capture {
     const source = (yield* this.numberSources([{ on: table, columns: refers, table, refers }])).values().next().value as number
     const sql = `INSERT INTO sync_touches (${['source', 'kind', ...keyColumns(refers.length)].join(', ')}) VALUES (?, ?${', ?'.repeat(refers.length)})`
     for (const key of keys) yield* run(sql, [source, KINDS.indexOf(kind), ...key])
+  }
+
+  *touchSelected(table: string, refers: readonly string[], select: Statement, kind: TouchKind): Work<void> {
+    const source = (yield* this.numberSources([{ on: table, columns: refers, table, refers }])).values().next().value as number
+    const into = `INSERT INTO sync_touches (${['source', 'kind', ...keyColumns(refers.length)].join(', ')})`
+    yield* run(`${into} SELECT ${source}, ${KINDS.indexOf(kind)}, selected.* FROM (${select.sql}) AS selected`, select.parameters)
   }
 
   private *meaningOf(source: number): Work<{ readonly table: string; readonly refers: readonly string[] }> {

@@ -8,7 +8,7 @@ export interface NumberedSource {
   readonly root: boolean
 }
 
-export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported']
+export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing']
 
 /** What the numbers in sync_touches mean. A number is never used again. */
 export const SOURCES = {
