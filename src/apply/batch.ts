@@ -1,6 +1,6 @@
 import { chainDigest } from '../digest.ts'
 import { asTillsyncError, TillsyncError } from '../errors.ts'
-import { type Batch, type RegisterName, START, type Standing } from '../model.ts'
+import { type Batch, type Point, type RegisterName, START, type Standing } from '../model.ts'
 import { type Applied, type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
 import { type AppliedDocument, documentsOf, type Origin, setsOf } from './document-set.ts'
 import type { Handler } from './handler.ts'
@@ -31,13 +31,15 @@ export function* applyBatch(
   database: ApplyingDatabase,
   handlers: HandlersByTable,
   name: RegisterName,
-  batch: Batch,
+  offered: Batch,
   now: number,
 ): Work<Applied & { readonly documents: number }> {
   const register = yield* readRegister(database, name, 'FOR UPDATE NOWAIT')
   const standing = toStanding(register)
-  const outcome = admit(standing, batch)
-  if (outcome !== 'next') return { outcome, standing: standing as Standing, documents: 0 }
+  const outcome = admit(standing, offered)
+  if (outcome === 'already' || outcome === 'other epoch') return { outcome, standing: standing as Standing, documents: 0 }
+  const batch = outcome === 'next' ? offered : remainder(standing ?? START, offered)
+  if (batch === undefined) return { outcome: 'not next', standing, documents: 0 }
   checkDigest(batch)
   const origin: Origin = { ...name, registerId: register.register_id, epoch: batch.epoch, epochNo: register.epoch_no }
   const at = new Date(now).toISOString()
@@ -78,6 +80,19 @@ export function admit(standing: Standing | undefined, batch: Batch): 'next' | 'a
   if (batch.through.entryNo === entryNo && batch.through.digest === digest) return 'already'
   if (batch.after.entryNo === entryNo && batch.after.digest === digest) return 'next'
   return 'not next'
+}
+
+/**
+ * What a batch brings beyond a point inside it, where it has that very point: the answer to an earlier batch was lost, and
+ * the register has cut a longer one from the same place. Undefined where the point is not a document's end in it.
+ */
+export function remainder(standing: Point, batch: Batch): Batch | undefined {
+  const known = batch.entries.findLastIndex((entry) => entry.entryNo <= standing.entryNo) + 1
+  const next = batch.entries[known]
+  if (known === 0 || next === undefined || next.document === batch.entries[known - 1]?.document) return undefined
+  const digest = batch.entries.slice(0, known).reduce(chainDigest, batch.after.digest)
+  if (digest !== standing.digest) return undefined
+  return { ...batch, after: { entryNo: standing.entryNo, digest }, entries: batch.entries.slice(known) }
 }
 
 function checkDigest(batch: Batch): void {

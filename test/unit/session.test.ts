@@ -1,6 +1,7 @@
 import t from 'tap'
-import { admit } from '../../src/apply/batch.ts'
-import type { Batch, Standing } from '../../src/model.ts'
+import { admit, remainder } from '../../src/apply/batch.ts'
+import { chainDigest } from '../../src/digest.ts'
+import type { Batch, Entry, Standing } from '../../src/model.ts'
 import { START } from '../../src/model.ts'
 import { backoffMs } from '../../src/transport/backoff.ts'
 import { judge } from '../../src/transport/session.ts'
@@ -50,4 +51,27 @@ t.test('pauses grow, are spread, and are bounded', async (t) => {
     backoffMs(9, bounds, () => 0),
     0,
   )
+})
+
+t.test('of a batch that begins further back, what is beyond the standing is taken', async (t) => {
+  const documents = [1, 2].map((id) => ({ table: 'receipts', recordId: `[${id}]` }))
+  const entries = [0, 0, 1].map(
+    (document, n): Entry => ({
+      entryNo: n + 1,
+      table: n === 1 ? 'receipt_lines' : 'receipts',
+      operation: 'upsert',
+      recordId: `[${n}]`,
+      record: '{}',
+      document: documents[document] as Entry['document'],
+      sealedAt: '2026-11-21T10:00:00.000Z',
+    }),
+  )
+  const digests = entries.map((_, n) => entries.slice(0, n + 1).reduce(chainDigest, START.digest))
+  const batch: Batch = { epoch: 'e1', after: START, through: { entryNo: 3, digest: digests[2] as string }, entries, shapes: {} }
+  const point = (entryNo: number, digest: string | undefined) => ({ entryNo, digest: digest as string })
+  t.same(remainder(point(2, digests[1]), batch), { ...batch, after: point(2, digests[1]), entries: entries.slice(2) })
+  t.equal(remainder(point(1, digests[0]), batch), undefined, 'never half a document')
+  t.equal(remainder(point(2, digest('f')), batch), undefined, 'never from another history')
+  t.equal(remainder(point(3, digests[2]), batch), undefined, 'nothing beyond its end')
+  t.equal(remainder(START, batch), undefined, 'nothing before its beginning')
 })
