@@ -166,6 +166,8 @@ export interface CapturingDatabase extends Database {
   keyed(table: HostTable | OwnTable, columns: readonly string[]): string
   /** How the values of a column are written as JSON text, exactly. What it returns throws ERR_VALUE where it can't. */
   encoderOf(column: HostColumn): (value: unknown) => string
+  /** The key that a record id stands for, as `lookup` takes it. */
+  keyOf(columns: readonly HostColumn[], recordId: string): Key
   /** Calls `listener` soon after anybody's commit; false alarms are allowed, lasting silence is not. Returns the end of it. */
   watch(listener: () => void): () => void
 }

@@ -38,6 +38,16 @@ export function decodeRecord(text: string): Record<string, Value> {
   return record as Record<string, Value>
 }
 
+/** The values of a record id with every integer literal as bigint, so that it can be told from a whole double. */
+export function decodeKeyValues(text: string): (Value | bigint)[] {
+  const id: unknown = JSON.parse(text, function exact(this: unknown, key: string, value: unknown, context?: { source?: string }): unknown {
+    if (typeof value === 'number' && /^-?\d+$/.test(context?.source ?? '')) return BigInt(context?.source ?? '')
+    return revive.call(this, key, value, context)
+  } as (key: string, value: unknown) => unknown)
+  if (!Array.isArray(id)) throw notARecord()
+  return id as Value[]
+}
+
 /** The values of a record id. */
 export function decodeRecordId(text: string): Value[] {
   const id = parse(text)

@@ -73,6 +73,14 @@ export interface Register<DB = AnyTables> {
    * @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_OPTION, ERR_FILTER
    */
   export<T extends TableName<DB>>(table: T, which: Which<DB, T>, options?: { readonly related?: boolean }): Promise<Sealed>
+  /**
+   * Compares all records of a root table with what central has been given, and seals what differs: changes, additions and
+   * deletions that no trigger saw. In short transactions, while sales go on; what is interrupted goes on at the next
+   * `start()`. Happens by itself where the rules of a table have changed.
+   *
+   * @throws ERR_UNKNOWN_TABLE
+   */
+  reseal(table: TableName<DB>, options?: { readonly signal?: AbortSignal }): Promise<Sealed>
   /** Sealed entries in order, for people. `after` is an entry number; `limit` is at most 1,000. */
   entries(which?: { readonly table?: TableName<DB>; readonly after?: number; readonly limit?: number }): Promise<readonly ListedEntry[]>
   status(): Promise<RegisterStatus>
@@ -156,14 +164,14 @@ class RegisterReplica implements Register {
   }
 
   async install(): Promise<void> {
-    const { database, specs, clock } = this
+    const { database, specs } = this
     await database.open()
     await database.write(function* () {
       const plan = yield* planCapture(database, specs)
       yield* migrate(database, MIGRATIONS)
       if ((yield* readState(database, 'epoch')) === undefined) yield* writeState('epoch', randomBytes(12).toString('base64url'))
       yield* database.capture.install(plan.sources, plan.tables)
-      yield* activate(database, plan, clock.now)
+      yield* activate(database, plan)
     })
     this.sealer.forgetPlan()
   }
@@ -225,6 +233,7 @@ class RegisterReplica implements Register {
       this.sealAgain = false
       try {
         await this.sealer.seal(signal)
+        await this.sealer.resealPending(signal)
         failures = 0
         this.failure = undefined
       } catch (thrown) {
@@ -248,6 +257,7 @@ class RegisterReplica implements Register {
         hint: "transfer: { type: 'push', link: httpLink({ url, token }) }",
       })
     await this.seal()
+    await this.sealer.resealPending(signal)
     return this.courier.synchronize(signal)
   }
 
@@ -255,6 +265,12 @@ class RegisterReplica implements Register {
     known('options', options, ['related'])
     await this.ready()
     return this.sealer.export(table, which, options.related ?? false)
+  }
+
+  async reseal(table: string, options: { readonly signal?: AbortSignal } = {}): Promise<Sealed> {
+    known('options', options, ['signal'])
+    await this.ready()
+    return this.sealer.reseal(table, options.signal)
   }
 
   async entries(which: { readonly table?: string; readonly after?: number; readonly limit?: number } = {}): Promise<readonly ListedEntry[]> {

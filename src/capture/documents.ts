@@ -132,7 +132,8 @@ function* addParts(above: TablePlan, owners: readonly Owned[], records: (ReadRec
   }
 }
 
-function recordIdOf(plan: TablePlan, tuple: Key): string {
+/** The record id of a tuple that `read` answered. */
+export function recordIdOf(plan: TablePlan, tuple: Key): string {
   return recordIdText(
     plan,
     plan.keyAt.map((at) => tuple[at]),

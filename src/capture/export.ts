@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, Which } from '../model.ts'
 import type { CapturingDatabase, Key, Work } from '../ports.ts'
-import { type CapturePlan, compileFilter, type RootPlan } from './plan.ts'
+import { type CapturePlan, compileFilter, type RootPlan, requireRoot } from './plan.ts'
 import { tablesOf } from './rules.ts'
 
 /** Records whose keys are touched in one transaction. */
@@ -20,13 +20,7 @@ export interface ExportTask {
  * @throws ERR_UNKNOWN_TABLE where `table` is no published root, ERR_OPTION where `which` selects by nothing
  */
 export function exportTasks(plan: CapturePlan, table: string, which: Which<AnyTables, string>, related: boolean): readonly ExportTask[] {
-  const root = plan.roots.get(table)
-  if (root === undefined) {
-    throw new TillsyncError('ERR_UNKNOWN_TABLE', `\`${table}\` is not published as a root, so it can't be exported`, {
-      hint: `Published roots: ${[...plan.roots.keys()].join(', ')}. A part goes with its root.`,
-      context: { table },
-    })
-  }
+  const root = requireRoot(plan, table)
   if (typeof which !== 'function') checkWhich(root, which)
   const tasks: ExportTask[] = [{ root, which }]
   if (!related) return tasks

@@ -33,6 +33,7 @@ export interface RootPlan extends TablePlan {
   readonly existing: { readonly changed?: Statement; readonly existing?: Statement }
   /** Whether any record has NULL in its key, as SQLite allows: it can't be told from another such. */
   readonly anyWithoutKey: Statement
+  readonly keyColumns: readonly HostColumn[]
   readonly identityAt: readonly number[]
 }
 
@@ -65,6 +66,16 @@ export function* planCapture(database: CapturingDatabase, specs: readonly RootSp
     addParts(database, tables, root, root, sources, resolvers)
   }
   return { roots, tables, sources, resolver: (table, refers) => resolvers.get(resolverName(table, refers)) }
+}
+
+/** @throws ERR_UNKNOWN_TABLE where `table` is no published root */
+export function requireRoot(plan: CapturePlan, table: string): RootPlan {
+  const root = plan.roots.get(table)
+  if (root !== undefined) return root
+  throw new TillsyncError('ERR_UNKNOWN_TABLE', `\`${table}\` is not published as a root`, {
+    hint: `Published roots: ${[...plan.roots.keys()].join(', ')}. A part goes with its root.`,
+    context: { table },
+  })
 }
 
 function resolverName(table: string, refers: readonly string[]): string {
@@ -107,7 +118,8 @@ function planRoot(database: CapturingDatabase, spec: RootSpec, tables: ReadonlyM
     requireColumns(tables.get(spec.table) as HostTable, related.own, `publish.${spec.table}.relatedTo`)
     requireColumns(requireTable(tables, related.table), related.others, `publish.${spec.table}.relatedTo`)
   }
-  return { ...plan, spec, identityAt, anyWithoutKey: anyWithoutKey(database, plan), existing: existingOf(database, plan, spec) }
+  const keyColumns = plan.keyAt.map((at) => plan.columns[at] as HostColumn)
+  return { ...plan, spec, identityAt, keyColumns, anyWithoutKey: anyWithoutKey(database, plan), existing: existingOf(database, plan, spec) }
 }
 
 /** What an `existing` filter says of no row, by NULL, is withheld: both statements together select every row once. */

@@ -4,7 +4,8 @@ import type { AnyTables, Which } from '../model.ts'
 import type { CapturingDatabase, Clock, Key } from '../ports.ts'
 import { type Slice, sealSlice } from './collector.ts'
 import { exportTasks, touchExport } from './export.ts'
-import { type CapturePlan, planCapture } from './plan.ts'
+import { type CapturePlan, planCapture, requireRoot } from './plan.ts'
+import { pendingReseals, touchReseal } from './reseal.ts'
 import type { RootSpec } from './rules.ts'
 
 export interface Sealed {
@@ -28,7 +29,9 @@ export class Sealer {
   private plan: CapturePlan | undefined
   private limit = LIMITS.first
   private running: Promise<Sealed> | undefined
-  private exported = { documents: 0, entries: 0 }
+  /** All that this object has sealed, and of it what was exported. */
+  private readonly sealed = { documents: 0, entries: 0 }
+  private readonly exported = { documents: 0, entries: 0 }
 
   constructor(database: CapturingDatabase, specs: readonly RootSpec[], clock: Clock, onSealed: (slice: Slice) => void) {
     this.database = database
@@ -60,18 +63,19 @@ export class Sealer {
   private async run(signal: AbortSignal | undefined): Promise<Sealed> {
     const plan = await this.planned()
     const sealed = { documents: 0, entries: 0 }
-    while (await this.database.read(() => this.database.capture.touched())) {
+    if (!(await this.database.read(() => this.database.capture.touched()))) return sealed
+    for (;;) {
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'Sealing was aborted', { cause: signal.reason })
-      const slice = await this.slice(plan, signal)
-      sealed.documents += slice.documents
-      sealed.entries += slice.entries
+      const { limit } = this
+      const slice = await this.slice(plan, limit, signal)
+      add(sealed, slice)
+      // A slice that was not full took all there was: what comes later is another call's.
+      if (slice.touches < limit) return sealed
       await setImmediate()
     }
-    return sealed
   }
 
-  private async slice(plan: CapturePlan, signal: AbortSignal | undefined): Promise<Slice> {
-    const limit = this.limit
+  private async slice(plan: CapturePlan, limit: number, signal: AbortSignal | undefined): Promise<Slice> {
     let began = 0
     let lasted = 0
     const slice = await this.database.write(
@@ -85,8 +89,8 @@ export class Sealer {
     )
     if (slice.touches === limit && lasted < AIM_MS / 2) this.limit = Math.min(LIMITS.most, limit * 2)
     else if (lasted > AIM_MS) this.limit = Math.max(LIMITS.least, Math.ceil((limit * AIM_MS) / lasted))
-    this.exported.documents += slice.exported.documents
-    this.exported.entries += slice.exported.entries
+    add(this.sealed, slice)
+    add(this.exported, slice.exported)
     if (slice.entries > 0) this.onSealed(slice)
     return slice
   }
@@ -103,4 +107,27 @@ export class Sealer {
     }
     return { documents: this.exported.documents - before.documents, entries: this.exported.entries - before.entries }
   }
+
+  /** Does what reseals were asked for, by changed rules or before a crash. */
+  async resealPending(signal?: AbortSignal): Promise<void> {
+    const plan = await this.planned()
+    for (const table of await this.database.read(() => pendingReseals(this.database))) if (plan.roots.has(table)) await this.reseal(table, signal)
+  }
+
+  /** Compares all records of a root table with what was given, and seals what differs. Goes on where an earlier one was ended. */
+  async reseal(table: string, signal?: AbortSignal): Promise<Sealed> {
+    const before = { ...this.sealed }
+    const root = requireRoot(await this.planned(), table)
+    for (;;) {
+      const ended = await this.database.write(() => touchReseal(this.database, root), { signal })
+      await this.seal(signal)
+      if (ended) return { documents: this.sealed.documents - before.documents, entries: this.sealed.entries - before.entries }
+      await setImmediate()
+    }
+  }
+}
+
+function add(to: { documents: number; entries: number }, more: Sealed): void {
+  to.documents += more.documents
+  to.entries += more.entries
 }

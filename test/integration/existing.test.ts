@@ -17,6 +17,7 @@ t.teardown(() => server.stop())
 async function shop(t: Test, existing: 'none' | 'all' | Filter<AnyTables, string> | undefined) {
   const { config } = await server.createDatabase()
   const pool = new pg.Pool(config)
+  pool.on('connect', (client) => client.on('error', () => undefined)) // ends after its server, at times
   await pool.query(`
     CREATE TABLE receipts (id bigint PRIMARY KEY, status text);
     CREATE TABLE receipt_lines (id bigint PRIMARY KEY, receipt_id bigint, item_no text, quantity numeric)`)

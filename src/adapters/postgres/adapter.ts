@@ -88,10 +88,12 @@ class PostgresDatabase implements ApplyingDatabase {
     } catch (error) {
       throw classify(error, 'Connecting to PostgreSQL')
     }
+    this.pool.on('error', survive)
     this.isOpen = true
   }
 
   async close(): Promise<void> {
+    this.pool.off('error', survive)
     this.isOpen = false
   }
 
@@ -120,6 +122,7 @@ class PostgresDatabase implements ApplyingDatabase {
 
   private async attempt<T>(isolation: string, work: () => Work<T>): Promise<T> {
     const client = await this.pool.connect()
+    client.on('error', survive)
     let broken: Error | undefined
     try {
       // The host's own settings of time zone and date order must not decide what a text from a till means.
@@ -133,6 +136,7 @@ class PostgresDatabase implements ApplyingDatabase {
       })
       throw error
     } finally {
+      client.off('error', survive)
       client.release(broken)
     }
   }
@@ -199,6 +203,12 @@ class PostgresDatabase implements ApplyingDatabase {
     yield* query({ sql: `DROP TABLE IF EXISTS ${this.qualify(name)}`, parameters: [] })
   }
 }
+
+/**
+ * When the server goes away, `pg` says so to each connection beside failing its query; with nobody listening that would
+ * end the host's process. The pool replaces the connection, and what was going on fails and is tried again.
+ */
+function survive(): void {}
 
 /** Rows turned into one array a column, as `unnest` takes them. */
 function columnsOf(rows: readonly (readonly unknown[])[]): unknown[][] {

@@ -4,13 +4,13 @@ import type { Database as Connection, Statement as Prepared } from 'better-sqlit
 import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
 import { TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
-import type { CapturingDatabase, HostTable, OwnTable, Step, Work } from '../../ports.ts'
+import type { CapturingDatabase, HostColumn, HostTable, Key, OwnTable, Step, Work } from '../../ports.ts'
 import { SqliteCapture } from './capture.ts'
 import { classify, isBusy, isRaised } from './errors.ts'
 import { describe } from './introspect.ts'
 import { createTable, dropTable, hasTable, insertSql } from './tables.ts'
 import { quote } from './triggers.ts'
-import { encodeValue } from './values.ts'
+import { decodeKey, encodeValue } from './values.ts'
 
 export interface SqliteOptions {
   /**
@@ -248,6 +248,10 @@ class SqliteDatabase implements CapturingDatabase {
   /** The key comes first in a WHERE, so that its values come before the statement's other parameters. */
   keyed(_table: HostTable | OwnTable, columns: readonly string[]): string {
     return columns.map((name) => `${quote(name)} = ?`).join(' AND ')
+  }
+
+  keyOf(_columns: readonly HostColumn[], recordId: string): Key {
+    return decodeKey(recordId)
   }
 
   encoderOf(): (value: unknown) => string {

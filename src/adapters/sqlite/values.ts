@@ -1,5 +1,6 @@
 import { TillsyncError } from '../../errors.ts'
-import { encodeBlob, encodeReal, encodeText } from '../../record.ts'
+import type { Key } from '../../ports.ts'
+import { decodeKeyValues, encodeBlob, encodeReal, encodeText } from '../../record.ts'
 
 /**
  * A value as JSON text, by the storage class that SQLite gave it (https://www.sqlite.org/datatype3.html): the declared
@@ -14,4 +15,9 @@ export function encodeValue(value: unknown): string {
   throw new TillsyncError('ERR_VALUE', `A value of type ${typeof value} came from SQLite`, {
     hint: 'Open the connection with better-sqlite3 as it is, without custom value conversion.',
   })
+}
+
+/** The key of a record id in the storage classes that it was read in. */
+export function decodeKey(recordId: string): Key {
+  return decodeKeyValues(recordId)
 }
