@@ -66,6 +66,8 @@ export interface HostColumn {
   readonly nullable: boolean
   /** The database computes it; it can be read, not written. */
   readonly generated: boolean
+  /** What a row holds that was there before the column was: its default or NULL, as JSON text. Only where changes are captured. */
+  readonly initial?: string
 }
 
 export interface HostUnique {

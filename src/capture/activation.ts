@@ -16,12 +16,13 @@ export function* activate(database: CapturingDatabase, plan: CapturePlan): Work<
   const known = new Map((yield* readStates(database, PREFIX)).map(({ key, value }) => [key.slice(PREFIX.length), value]))
   for (const root of plan.roots.values()) {
     const rules = rulesOf(root)
+    const text = JSON.stringify(rules)
     const before = known.get(root.table)
     known.delete(root.table)
-    if (before === rules) continue
-    yield* writeState(`${PREFIX}${root.table}`, rules)
+    if (before === text) continue
+    yield* writeState(`${PREFIX}${root.table}`, text)
     if (before !== undefined) {
-      yield* askReseal(root.table)
+      yield* askReseal(root.table, initialsDiffer(JSON.parse(before) as Rules, rules))
       continue
     }
     const { changed, existing } = root.existing
@@ -35,8 +36,22 @@ export function* activate(database: CapturingDatabase, plan: CapturePlan): Work<
   )
 }
 
-/** What decides which documents are published and what they hold, as a hash. */
-function rulesOf(root: RootPlan): string {
-  const statementsOf = (plan: TablePlan): unknown[] => [plan.read.sql, plan.read.parameters.map(String), ...plan.parts.map(statementsOf)]
-  return hash('sha256', JSON.stringify([statementsOf(root), root.spec.identity]))
+/** What decides which documents are published and what they hold. */
+interface Rules {
+  readonly hash: string
+  /** The initial value of each column, which the hashes of documents leave out. */
+  readonly initials: Readonly<Record<string, string>>
+}
+
+function rulesOf(root: RootPlan): Rules {
+  const plans = (plan: TablePlan): TablePlan[] => [plan, ...plan.parts.flatMap(plans)]
+  const all = plans(root)
+  const statements = all.map(({ read }) => [read.sql, read.parameters.map(String)])
+  const initials = all.flatMap(({ table, columns }) => columns.map(({ name, initial = 'null' }) => [`${table}.${name}`, initial]))
+  return { hash: hash('sha256', JSON.stringify([statements, root.spec.identity])), initials: Object.fromEntries(initials) }
+}
+
+/** With another default the same hash could mean another document: then everything is sealed once more. */
+function initialsDiffer(before: Rules, now: Rules): boolean {
+  return Object.entries(now.initials).some(([column, initial]) => (before.initials[column] ?? initial) !== initial)
 }

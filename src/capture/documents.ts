@@ -6,7 +6,7 @@ import type { CapturePlan, RootPlan, TablePlan } from './plan.ts'
 /** A document as it stands: its records, header first. */
 export interface ReadDocument {
   readonly records: readonly ReadRecord[]
-  /** Over all records; equal hashes are equal documents. */
+  /** Over all records and what in them is not a column's initial value; equal hashes are equal documents. */
   readonly hash: Buffer
   /** Over the identity columns; null where the rules name none. */
   readonly identity: Buffer | null
@@ -100,7 +100,7 @@ function* readTogether(root: RootPlan, documents: readonly TouchedDocument[]): W
   )
   // The database compares keys by its own collations; a document is the one whose key is equal to the bit.
   const headers = documents.map((document, n) => found[n]?.find((tuple) => recordIdOf(root, tuple) === document.recordId))
-  const records: (ReadRecord[] | undefined)[] = headers.map((tuple) => tuple && [toRecord(root, tuple)])
+  const records: (HashedRecord[] | undefined)[] = headers.map((tuple) => tuple && [toRecord(root, tuple)])
   yield* addParts(
     root,
     headers.flatMap((tuple, document) => (tuple ? [{ document, tuple }] : [])),
@@ -114,7 +114,7 @@ interface Owned {
   readonly tuple: Key
 }
 
-function* addParts(above: TablePlan, owners: readonly Owned[], records: (ReadRecord[] | undefined)[]): Work<void> {
+function* addParts(above: TablePlan, owners: readonly Owned[], records: (HashedRecord[] | undefined)[]): Work<void> {
   for (const part of above.parts) {
     const found = yield* lookup(
       part.read,
@@ -140,16 +140,24 @@ export function recordIdOf(plan: TablePlan, tuple: Key): string {
   )
 }
 
-function toRecord(plan: TablePlan, tuple: Key): ReadRecord {
-  const { encode, prefixes } = plan
-  let record = ''
-  for (const [at, encodeOne] of encode.entries()) record += prefixes[at] + encodeOne(tuple[at])
-  return { table: plan.table, recordId: recordIdOf(plan, tuple), record: `${record}}` }
+/** A record with what counts for the hash of its document. */
+interface HashedRecord extends ReadRecord {
+  readonly content: string
 }
 
-function finish(root: RootPlan, records: readonly ReadRecord[], header: Key): ReadDocument {
+function toRecord(plan: TablePlan, tuple: Key): HashedRecord {
+  const { encode, prefixes, hashed } = plan
+  const values = encode.map((encodeOne, at) => encodeOne(tuple[at]))
+  let record = ''
+  for (const [at, value] of values.entries()) record += prefixes[at] + value
+  let content = ''
+  for (const { at, prefix, initial } of hashed) if (values[at] !== initial) content += `${prefix}${values[at]},`
+  return { table: plan.table, recordId: recordIdOf(plan, tuple), record: `${record}}`, content }
+}
+
+function finish(root: RootPlan, records: readonly HashedRecord[], header: Key): ReadDocument {
   let text = ''
-  for (const { table, recordId, record } of records) text += `${JSON.stringify(table)}${recordId}${record}\n`
+  for (const { table, recordId, content } of records) text += `${JSON.stringify(table)}${recordId}${content}\n`
   return { records, hash: hash('sha256', text, 'buffer'), identity: identityHash(root, header) }
 }
 

@@ -14,6 +14,8 @@ export interface TablePlan {
   readonly encode: readonly ((value: unknown) => string)[]
   /** `{"id":`, `,"receipt_no":` … what stands before each value in the record's JSON. */
   readonly prefixes: readonly string[]
+  /** The columns by name, for the hash: a value that is the column's initial one is left out of it, so that a column which is added changes no document. */
+  readonly hashed: readonly { readonly at: number; readonly prefix: string; readonly initial: string }[]
   /** Where the key stands in a tuple. */
   readonly keyAt: readonly number[]
   /** Roots: by key and inside the filter. Parts: by the columns that refer to the parent, in key order. */
@@ -174,6 +176,9 @@ function planTable(
     columns,
     encode: columns.map((column) => database.encoderOf(column)),
     prefixes: columns.map((column, at) => `${at === 0 ? '{' : ','}${JSON.stringify(column.name)}:`),
+    hashed: columns
+      .map(({ name, initial = 'null' }, at) => ({ at, prefix: `${JSON.stringify(name)}:`, initial }))
+      .sort((a, b) => (a.prefix < b.prefix ? -1 : 1)),
     keyAt: table.key.map((name) => selected.indexOf(name)),
     read: parent ? readParts(database, table, selected, parent.reference.own) : readRoots(database, table, selected, where, tablesOf(spec)),
     parts: spec.parts.map((part) => ({

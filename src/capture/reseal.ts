@@ -12,13 +12,15 @@ const PREFIX = 'reseal.'
 /** How far a reseal has come: first through the records of the table, then through its members. */
 interface Progress {
   readonly phase: 'records' | 'members'
+  /** Whether what has not changed is sealed too. */
+  readonly all?: boolean
   /** The record id after which to go on; undefined at the beginning. */
   readonly after?: string | undefined
 }
 
-/** Asks for a reseal from the beginning; it is done in the background, or by `touchReseal`. */
-export function* askReseal(table: string): Work<void> {
-  yield* writeState(`${PREFIX}${table}`, JSON.stringify({ phase: 'records' } satisfies Progress))
+/** Asks for a reseal from the beginning, with `all` of what has not changed too; it is done in the background, or by `touchReseal`. */
+export function* askReseal(table: string, all: boolean): Work<void> {
+  yield* writeState(`${PREFIX}${table}`, JSON.stringify({ phase: 'records', all } satisfies Progress))
 }
 
 /** The tables whose reseal was asked for and is not done. */
@@ -32,16 +34,16 @@ export function* pendingReseals(database: CapturingDatabase): Work<readonly stri
  */
 export function* touchReseal(database: CapturingDatabase, root: RootPlan): Work<boolean> {
   const name = `${PREFIX}${root.table}`
-  const { phase, after } = JSON.parse((yield* readState(database, name)) ?? '{"phase":"records"}') as Progress
-  const next = phase === 'records' ? yield* touchRecords(database, root, after) : yield* touchMissing(database, root, after)
-  if (next !== undefined) yield* writeState(name, JSON.stringify({ phase, after: next } satisfies Progress))
+  const { phase, after, all = false } = JSON.parse((yield* readState(database, name)) ?? '{"phase":"records"}') as Progress
+  const next = phase === 'records' ? yield* touchRecords(database, root, after, all) : yield* touchMissing(database, root, after)
+  if (next !== undefined) yield* writeState(name, JSON.stringify({ phase, after: next, all } satisfies Progress))
   else if (phase === 'records') yield* writeState(name, JSON.stringify({ phase: 'members' } satisfies Progress))
   else yield* erase(STATE, STATE.primaryKey, [[name]])
   return next === undefined && phase === 'members'
 }
 
 /** Returns the record id of the last one; undefined at the end. */
-function* touchRecords(database: CapturingDatabase, root: RootPlan, after: string | undefined): Work<string | undefined> {
+function* touchRecords(database: CapturingDatabase, root: RootPlan, after: string | undefined, all: boolean): Work<string | undefined> {
   let select = database.build.selectFrom(root.table).select([...root.key])
   if (after !== undefined) {
     const values = database.keyOf(root.keyColumns, after)
@@ -49,7 +51,7 @@ function* touchRecords(database: CapturingDatabase, root: RootPlan, after: strin
   }
   for (const column of root.key) select = select.orderBy(column)
   const [keys = []] = yield* lookup(select.limit(SLICE).compile(), [[]])
-  yield* database.capture.touch(root.table, root.key, keys, 'changed')
+  yield* database.capture.touch(root.table, root.key, keys, all ? 'exported' : 'changed')
   const last = keys.at(-1)
   return keys.length < SLICE || last === undefined ? undefined : recordIdText(root, last)
 }

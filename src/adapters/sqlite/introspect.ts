@@ -1,5 +1,6 @@
-import type { HostTable, HostUnique, Work } from '../../ports.ts'
-import { query } from '../../ports.ts'
+import { TillsyncError } from '../../errors.ts'
+import { type HostColumn, type HostTable, type HostUnique, lookup, query, type Work } from '../../ports.ts'
+import { encodeValue } from './values.ts'
 
 interface ColumnInfo {
   readonly name: string
@@ -7,6 +8,7 @@ interface ColumnInfo {
   readonly notnull: number
   readonly pk: number
   readonly hidden: number
+  readonly dflt_value: string | null
 }
 
 /** The tables of these names, by SQLite's own catalogue (https://www.sqlite.org/pragma.html). Views and virtual tables are not there. */
@@ -24,15 +26,32 @@ export function* describe(names: readonly string[]): Work<ReadonlyMap<string, Ho
 
 function* describeTable(name: string): Work<HostTable> {
   const columns = yield* query<ColumnInfo>({
-    sql: 'SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?) WHERE hidden <> 1',
+    sql: 'SELECT name, type, "notnull", pk, hidden, dflt_value FROM pragma_table_xinfo(?) WHERE hidden <> 1',
     parameters: [name],
   })
   const key = columns.filter((column) => column.pk > 0).sort((a, b) => a.pk - b.pk)
+  const described: HostColumn[] = []
+  for (const column of columns) {
+    const { name, type, notnull, hidden } = column
+    described.push({ name, type, nullable: notnull === 0, generated: hidden > 0, initial: yield* initialOf(column) })
+  }
   return {
     name,
-    columns: columns.map(({ name, type, notnull, hidden }) => ({ name, type, nullable: notnull === 0, generated: hidden > 0 })),
+    columns: described,
     key: key.map((column) => column.name),
     uniques: yield* describeUniques(name),
+  }
+}
+
+/** The default is an expression; SQLite gives it the column's affinity, which a cast comes close to. One that can't be evaluated counts as NULL. */
+function* initialOf({ dflt_value, type }: ColumnInfo): Work<string> {
+  if (dflt_value === null) return 'null'
+  try {
+    const [rows] = yield* lookup({ sql: type === '' ? `SELECT (${dflt_value})` : `SELECT CAST((${dflt_value}) AS ${type})`, parameters: [] }, [[]])
+    return encodeValue(rows?.[0]?.[0])
+  } catch (error) {
+    if (error instanceof TillsyncError) return 'null'
+    throw error
   }
 }
 
