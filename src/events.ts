@@ -11,6 +11,11 @@ export interface RegisterEvents {
   offline: { readonly error: TillsyncError }
   /** The line is back. */
   online: Record<string, never>
+  /**
+   * The host's schema has changed: `mended` roots had lost triggers, so that a reseal looks for what went unseen; roots with
+   * `problems` can't be published as they stand, see `status().problems`.
+   */
+  schema: { readonly mended: readonly string[]; readonly problems: readonly { readonly table: string; readonly error: TillsyncError }[] }
   /** Something that goes on in the background failed; it is tried again. Also in `status().lastError`. */
   failed: { readonly error: TillsyncError }
 }

@@ -100,8 +100,15 @@ export interface Touch {
 
 /** What a database must do so that its changes can be captured. */
 export interface Capture {
-  /** Creates, mends and drops the library's triggers so that exactly `sources` are noted; changes nothing where nothing differs. */
-  install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<void>
+  /**
+   * Creates, mends and drops the library's triggers so that exactly `sources` are noted; changes nothing where nothing differs.
+   * Answers the tables whose triggers were not as they should be: what happened to them meanwhile may have gone unseen.
+   */
+  install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<ReadonlySet<string>>
+  /** Drops the library's triggers; what is touched stays. */
+  removeTriggers(): Work<void>
+  /** Another text whenever the schema may have changed. */
+  schemaVersion(): Work<string>
   /** Drops every trigger and touch table of the library. */
   uninstall(): Work<void>
   /** Whether anything is touched. */

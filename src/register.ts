@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { activate } from './capture/activation.ts'
+import { keepUp } from './capture/activation.ts'
 import { lastEntry } from './capture/collector.ts'
 import { digestAt, type ListedEntry, listEntries, oldestAfter } from './capture/log.ts'
 import { listParked, type ParkedDocument } from './capture/parked.ts'
-import { planCapture } from './capture/plan.ts'
+import { pendingReseals } from './capture/reseal.ts'
 import { readRules } from './capture/rules.ts'
 import { type Sealed, Sealer } from './capture/sealer.ts'
 import { readBatch } from './capture/stream.ts'
@@ -42,6 +42,10 @@ export interface RegisterStatus {
   readonly lastError: TillsyncError | undefined
   /** Documents that can't be read or filtered. They alone wait; a new touch tries them again. */
   readonly parked: readonly ParkedDocument[]
+  /** Root tables that can't be published as they stand, because the host's schema has changed; the others go on. */
+  readonly problems: readonly { readonly table: string; readonly error: TillsyncError }[]
+  /** Root tables whose reseal is asked for or under way. */
+  readonly resealing: readonly string[]
 }
 
 /** A till's replica: captures what its tables say and brings it to central. */
@@ -84,6 +88,11 @@ export interface Register<DB = AnyTables> {
   /** Sealed entries in order, for people. `after` is an entry number; `limit` is at most 1,000. */
   entries(which?: { readonly table?: TableName<DB>; readonly after?: number; readonly limit?: number }): Promise<readonly ListedEntry[]>
   status(): Promise<RegisterStatus>
+  /**
+   * Runs the host's own schema change with the library's triggers out of its way (SQLite refuses to drop a column that a
+   * trigger names), makes them anew, and compares the tables with what was sent. What `fn` throws is thrown, after that.
+   */
+  migrate<T>(fn: () => T | Promise<T>): Promise<T>
   /** Returns a function that ends it. */
   on<K extends keyof RegisterEvents>(event: K, listener: (event: RegisterEvents[K]) => void): () => void
 }
@@ -127,10 +136,16 @@ class RegisterReplica implements Register {
     this.database = options.database
     this.clock = clock
     this.specs = readRules(options.publish)
-    this.sealer = new Sealer(this.database, this.specs, clock, (slice) => {
-      this.events.emit('sealed', { documents: slice.documents, entries: slice.entries, through: slice.through })
-      this.courier?.wake()
-    })
+    this.sealer = new Sealer(
+      this.database,
+      this.specs,
+      clock,
+      (slice) => {
+        this.events.emit('sealed', { documents: slice.documents, entries: slice.entries, through: slice.through })
+        this.courier?.wake()
+      },
+      ({ mended, problems }) => this.events.emit('schema', { mended, problems }),
+    )
     const transfer = readTransfer(options.transfer)
     if (transfer === undefined) return
     const { database, name } = this
@@ -167,11 +182,9 @@ class RegisterReplica implements Register {
     const { database, specs } = this
     await database.open()
     await database.write(function* () {
-      const plan = yield* planCapture(database, specs)
       yield* migrate(database, MIGRATIONS)
       if ((yield* readState(database, 'epoch')) === undefined) yield* writeState('epoch', randomBytes(12).toString('base64url'))
-      yield* database.capture.install(plan.sources, plan.tables)
-      yield* activate(database, plan)
+      yield* keepUp(database, specs, true)
     })
     this.sealer.forgetPlan()
   }
@@ -204,6 +217,7 @@ class RegisterReplica implements Register {
     this.stopping.abort()
     await this.courier?.stop()
     await this.sealing
+    this.sealer.forgetPlan()
     await this.database.close()
   }
 
@@ -303,13 +317,14 @@ class RegisterReplica implements Register {
         oldestPending: yield* oldestAfter(database, acknowledged),
         unsealed: yield* database.capture.countTouches(),
         parked: yield* listParked(database),
+        resealing: yield* pendingReseals(database),
       }
     })
   }
 
   async status(): Promise<RegisterStatus> {
     await this.ready()
-    const { head, peer, pending, oldestPending, unsealed, parked } = await this.standings()
+    const { head, peer, pending, oldestPending, unsealed, parked, resealing } = await this.standings()
     return {
       unsealed,
       pending,
@@ -319,6 +334,21 @@ class RegisterReplica implements Register {
       lastContact: peer?.contactAt,
       lastError: this.failure ?? this.courier?.failure,
       parked,
+      problems: this.sealer.problems,
+      resealing,
+    }
+  }
+
+  async migrate<T>(fn: () => T | Promise<T>): Promise<T> {
+    await this.ready()
+    const { database } = this
+    await database.write(() => database.capture.removeTriggers())
+    try {
+      return await fn()
+    } finally {
+      this.sealer.forgetPlan()
+      await this.sealer.planned()
+      await this.sealer.resealPending()
     }
   }
 

@@ -1,18 +1,49 @@
 import { hash } from 'node:crypto'
 import { readStates, STATE, writeState } from '../migrate.ts'
 import { type CapturingDatabase, erase, type Work } from '../ports.ts'
-import type { CapturePlan, RootPlan, TablePlan } from './plan.ts'
+import { type CapturePlan, type Problem, planCapture, type RootPlan, type TablePlan } from './plan.ts'
 import { askReseal } from './reseal.ts'
+import { type RootSpec, tablesOf } from './rules.ts'
 
 const PREFIX = 'published.'
 
+/** What keeping up with the host's schema came to. */
+export interface Upkeep {
+  readonly plan: CapturePlan
+  /** The schema that the plan is of. */
+  readonly schema: string
+  /** Roots of which something may have gone unseen; their reseal was asked for. */
+  readonly mended: readonly string[]
+  readonly problems: readonly Problem[]
+}
+
+/**
+ * Plans, makes or mends the triggers, and activates, in the caller's transaction.
+ *
+ * @param strict whether a root that does not fit its tables is an error, or left out and named
+ */
+export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[], strict: boolean): Work<Upkeep> {
+  const problems: Problem[] = []
+  const plan = yield* planCapture(database, specs, strict ? undefined : problems)
+  const before = new Set((yield* readStates(database, PREFIX)).map(({ key }) => key.slice(PREFIX.length)))
+  const changed = yield* database.capture.install(plan.sources, plan.tables)
+  const mended = [...plan.roots.values()].filter(({ table, spec }) => before.has(table) && tablesOf(spec).some((name) => changed.has(name)))
+  for (const { table } of mended) yield* askReseal(table, false)
+  yield* activate(
+    database,
+    plan,
+    specs.map((spec) => spec.table),
+  )
+  return { plan, schema: yield* database.capture.schemaVersion(), mended: mended.map(({ table }) => table), problems }
+}
+
 /**
  * Touches what stands in tables that the rules name for the first time, as their `existing` has it, inside the
- * transaction that makes the triggers: no row is missed and none counted twice. A table that is no longer named is
+ * transaction that makes the triggers: no row is missed and none counted twice. A table that is in no rule any more is
  * forgotten, so that naming it again counts as the first time. Where the rules of a table are not what they were, its
  * reseal is asked for.
  */
-export function* activate(database: CapturingDatabase, plan: CapturePlan): Work<void> {
+function* activate(database: CapturingDatabase, plan: CapturePlan, named: readonly string[]): Work<void> {
   const known = new Map((yield* readStates(database, PREFIX)).map(({ key, value }) => [key.slice(PREFIX.length), value]))
   for (const root of plan.roots.values()) {
     const rules = rulesOf(root)
@@ -32,7 +63,7 @@ export function* activate(database: CapturingDatabase, plan: CapturePlan): Work<
   yield* erase(
     STATE,
     STATE.primaryKey,
-    [...known.keys()].map((table) => [`${PREFIX}${table}`]),
+    [...known.keys()].filter((table) => !named.includes(table)).map((table) => [`${PREFIX}${table}`]),
   )
 }
 

@@ -52,14 +52,28 @@ export interface CapturePlan {
   resolver(table: string, refers: readonly string[]): Resolver | undefined
 }
 
+/** A root that can't be published as its tables stand now. */
+export interface Problem {
+  readonly table: string
+  readonly error: TillsyncError
+}
+
 /**
- * The rules against the tables as they stand.
+ * The rules against the tables as they stand. With `problems`, roots that do not fit are left out and named there.
  *
  * @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE, ERR_FILTER
  */
-export function* planCapture(database: CapturingDatabase, specs: readonly RootSpec[]): Work<CapturePlan> {
+export function* planCapture(database: CapturingDatabase, specs: readonly RootSpec[], problems?: Problem[]): Work<CapturePlan> {
   const tables = yield* database.describe(specs.flatMap(tablesOf))
-  const roots = new Map(specs.map((spec) => [spec.table, planRoot(database, spec, tables)]))
+  const roots = new Map<string, RootPlan>()
+  for (const spec of specs) {
+    try {
+      roots.set(spec.table, planRoot(database, spec, tables))
+    } catch (error) {
+      if (!problems || !(error instanceof TillsyncError)) throw error
+      problems.push({ table: spec.table, error })
+    }
+  }
   const sources: TouchSource[] = []
   const resolvers = new Map<string, Resolver>()
   for (const root of roots.values()) {

@@ -1,10 +1,11 @@
 import { setImmediate } from 'node:timers/promises'
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, Which } from '../model.ts'
-import type { CapturingDatabase, Clock, Key } from '../ports.ts'
+import type { CapturingDatabase, Clock, Key, Work } from '../ports.ts'
+import { keepUp, type Upkeep } from './activation.ts'
 import { type Slice, sealSlice } from './collector.ts'
 import { exportTasks, touchExport } from './export.ts'
-import { type CapturePlan, planCapture, requireRoot } from './plan.ts'
+import { type CapturePlan, type Problem, requireRoot } from './plan.ts'
 import { pendingReseals, touchReseal } from './reseal.ts'
 import type { RootSpec } from './rules.ts'
 
@@ -26,28 +27,49 @@ export class Sealer {
   private readonly specs: readonly RootSpec[]
   private readonly clock: Clock
   private readonly onSealed: (slice: Slice) => void
-  private plan: CapturePlan | undefined
+  /** The tables as they stood when we last looked. */
+  private upkeep: Upkeep | undefined
+  private readonly onUpkeep: (upkeep: Upkeep) => void
   private limit = LIMITS.first
   private running: Promise<Sealed> | undefined
   /** All that this object has sealed, and of it what was exported. */
   private readonly sealed = { documents: 0, entries: 0 }
   private readonly exported = { documents: 0, entries: 0 }
 
-  constructor(database: CapturingDatabase, specs: readonly RootSpec[], clock: Clock, onSealed: (slice: Slice) => void) {
+  constructor(
+    database: CapturingDatabase,
+    specs: readonly RootSpec[],
+    clock: Clock,
+    onSealed: (slice: Slice) => void,
+    onUpkeep: (upkeep: Upkeep) => void,
+  ) {
     this.database = database
     this.specs = specs
     this.clock = clock
     this.onSealed = onSealed
+    this.onUpkeep = onUpkeep
   }
 
-  /** Reads the tables anew before the next slice. */
+  /** Looks at the tables anew before it does anything else. */
   forgetPlan(): void {
-    this.plan = undefined
+    this.upkeep = undefined
+  }
+
+  /** Roots that can't be published as their tables stand. */
+  get problems(): readonly Problem[] {
+    return this.upkeep?.problems ?? []
   }
 
   async planned(): Promise<CapturePlan> {
-    this.plan ??= await this.database.read(() => planCapture(this.database, this.specs))
-    return this.plan
+    if (this.upkeep === undefined) this.keep(await this.database.write(() => keepUp(this.database, this.specs, false)))
+    return (this.upkeep as unknown as Upkeep).plan
+  }
+
+  private keep(upkeep: Upkeep): void {
+    const before = this.problems
+    this.upkeep = upkeep
+    const news = upkeep.problems.some(({ table }) => !before.some((known) => known.table === table))
+    if (upkeep.mended.length > 0 || news || (before.length > 0 && upkeep.problems.length === 0)) this.onUpkeep(upkeep)
   }
 
   /** Seals all that is touched when it is called. */
@@ -61,13 +83,13 @@ export class Sealer {
   }
 
   private async run(signal: AbortSignal | undefined): Promise<Sealed> {
-    const plan = await this.planned()
+    await this.planned()
     const sealed = { documents: 0, entries: 0 }
-    if (!(await this.database.read(() => this.database.capture.touched()))) return sealed
+    if (!(await this.database.read(() => this.isDue()))) return sealed
     for (;;) {
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'Sealing was aborted', { cause: signal.reason })
       const { limit } = this
-      const slice = await this.slice(plan, limit, signal)
+      const slice = await this.slice(limit, signal)
       add(sealed, slice)
       // A slice that was not full took all there was: what comes later is another call's.
       if (slice.touches < limit) return sealed
@@ -75,18 +97,26 @@ export class Sealer {
     }
   }
 
-  private async slice(plan: CapturePlan, limit: number, signal: AbortSignal | undefined): Promise<Slice> {
+  /** A dropped table leaves no touch; the schema says so. */
+  private *isDue(): Work<boolean> {
+    return (yield* this.database.capture.touched()) || (yield* this.database.capture.schemaVersion()) !== this.upkeep?.schema
+  }
+
+  private async slice(limit: number, signal: AbortSignal | undefined): Promise<Slice> {
     let began = 0
     let lasted = 0
-    const slice = await this.database.write(
+    const { upkeep, slice } = await this.database.write(
       function* (this: Sealer) {
         began = performance.now()
-        const slice = yield* sealSlice(this.database, plan, limit, this.clock.now)
+        const known = this.upkeep?.schema === (yield* this.database.capture.schemaVersion()) ? this.upkeep : undefined
+        const upkeep = known ?? (yield* keepUp(this.database, this.specs, false))
+        const slice = yield* sealSlice(this.database, upkeep.plan, limit, this.clock.now)
         lasted = performance.now() - began
-        return slice
+        return { upkeep, slice }
       }.bind(this),
       { signal },
     )
+    if (upkeep !== this.upkeep) this.keep(upkeep)
     if (slice.touches === limit && lasted < AIM_MS / 2) this.limit = Math.min(LIMITS.most, limit * 2)
     else if (lasted > AIM_MS) this.limit = Math.max(LIMITS.least, Math.ceil((limit * AIM_MS) / lasted))
     add(this.sealed, slice)

@@ -22,25 +22,40 @@ export class SqliteCapture implements Capture {
   private known = new Map<number, { readonly table: string; readonly refers: readonly string[] }>()
   private width = 0;
 
-  *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<void> {
+  *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<ReadonlySet<string>> {
     yield* this.widen(Math.max(1, ...sources.map((source) => source.refers.length)))
     const numbers = yield* this.numberSources(sources)
     const wanted = new Map<string, string>()
+    const tableOf = new Map<string, string>()
     for (const [name, group] of Map.groupBy(sources, (source) => source.on)) {
       const numbered: NumberedSource[] = group.map((source) => ({
         source: numbers.get(source) as number,
         columns: source.columns,
         root: source.on === source.table,
       }))
-      for (const [trigger, sql] of triggersFor(tables.get(name) as HostTable, numbered)) wanted.set(trigger, sql)
+      for (const [trigger, sql] of triggersFor(tables.get(name) as HostTable, numbered)) {
+        wanted.set(trigger, sql)
+        tableOf.set(trigger, name)
+      }
     }
     const present = new Map((yield* this.triggers()).map(({ name, sql }) => [name, sql]))
+    const missing = [...wanted].filter(([name, sql]) => present.get(name) !== sql)
     for (const [name, sql] of present) if (wanted.get(name) !== sql) yield* run(`DROP TRIGGER ${quote(name)}`)
-    for (const [name, sql] of wanted) if (present.get(name) !== sql) yield* run(sql)
+    for (const [, sql] of missing) yield* run(sql)
+    return new Set(missing.map(([name]) => tableOf.get(name) as string))
+  }
+
+  *removeTriggers(): Work<void> {
+    for (const { name } of yield* this.triggers()) yield* run(`DROP TRIGGER ${quote(name)}`)
+  }
+
+  *schemaVersion(): Work<string> {
+    const [row] = (yield* run('SELECT schema_version AS version FROM pragma_schema_version')) as readonly { version: number }[]
+    return String(row?.version)
   }
 
   *uninstall(): Work<void> {
-    for (const { name } of yield* this.triggers()) yield* run(`DROP TRIGGER ${quote(name)}`)
+    yield* this.removeTriggers()
     yield* run('DROP TABLE IF EXISTS sync_touches')
     yield* run(`DROP TABLE IF EXISTS ${SOURCES.name}`)
     this.known.clear()
