@@ -1,0 +1,55 @@
+import { writeFile } from 'node:fs/promises'
+import { cpus } from 'node:os'
+import { join } from 'node:path'
+import Table from 'cli-table3'
+import { Command, InvalidArgumentError } from 'commander'
+import { captureFull, captureOff } from './capture.ts'
+import type { Bench, Result } from './measure.ts'
+import { pipeline } from './pipeline.ts'
+import { seal } from './seal.ts'
+
+const BENCHES: readonly Bench[] = [captureOff, captureFull, seal, pipeline]
+const RESULTS = join(import.meta.dirname, 'results.json')
+
+const command = new Command('npm run bench --')
+  .description('Measures the library against baselines of the same run: interleaved rounds, medians, ratios.')
+  .argument('[name...]', `which: ${BENCHES.map(({ name }) => name).join(', ')} (default: all)`, named, [])
+  .option('--rounds <n>', 'rounds of each, instead of its own number', wholeNumber)
+  .option('--list', 'say what there is')
+  .parse()
+const { rounds, list } = command.opts<{ rounds?: number; list?: true }>()
+const names = command.processedArgs[0] as string[]
+
+if (list) for (const { name, about } of BENCHES) console.log(`${name}: ${about}`)
+else await runAll(BENCHES.filter(({ name }) => names.length === 0 || names.includes(name)))
+
+async function runAll(benches: readonly Bench[]): Promise<void> {
+  console.log(`Node ${process.versions.node}, ${cpus().length} × ${cpus()[0]?.model}\n`)
+  const results: Result[] = []
+  for (const bench of benches) {
+    console.log(`${bench.name}: ${bench.about}`)
+    results.push(...(await bench.run(rounds ?? bench.rounds, (text) => console.log(`  ${text}`))))
+  }
+  console.log(`\n${tableOf(results)}`)
+  await writeFile(RESULTS, `${JSON.stringify(results, null, 2)}\n`)
+}
+
+function tableOf(results: readonly Result[]): string {
+  const table = new Table({ head: ['', 'unit', 'median', 'min', 'max', 'baseline', 'ratio', 'aim', 'holds'], style: { head: [], border: [] } })
+  const show = (figure: number | null) => (figure === null ? '' : figure.toLocaleString('en'))
+  for (const { name, unit, median, min, max, baseline, ratio, aim, holds } of results) {
+    table.push([name, unit, show(median), show(min), show(max), show(baseline), show(ratio), aim, holds ? 'yes' : 'NO'])
+  }
+  return table.toString()
+}
+
+function named(name: string, before: string[]): string[] {
+  if (BENCHES.some((bench) => bench.name === name)) return [...before, name]
+  throw new InvalidArgumentError(`There is no such bench. There are: ${BENCHES.map((bench) => bench.name).join(', ')}.`)
+}
+
+function wholeNumber(text: string): number {
+  const number = Number(text)
+  if (Number.isSafeInteger(number) && number >= 1) return number
+  throw new InvalidArgumentError('Expected a whole number from 1 up.')
+}

@@ -1,0 +1,109 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { copyFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import Database from 'better-sqlite3'
+import { startPostgres } from '../examples/support/postgres.ts'
+import { httpLink } from '../src/transport/http.ts'
+import { type Bench, interleave, toResult } from './measure.ts'
+import { openTill, ROWS, register, seller, temporaryFolder } from './shop.ts'
+
+const ENTRIES = 200_000
+/** Entries in a batch, for both sides alike. */
+const BATCH = 5_000
+
+/** What the central process says when it is ready. */
+interface Ready {
+  readonly port: number
+  /** A new register and its token. */
+  readonly tokens: readonly { readonly register: string; readonly token: string }[]
+}
+
+async function sealedTill(file: string): Promise<number> {
+  const db = openTill(file, 'OFF')
+  const till = register(file, 'POS1')
+  await till.install()
+  const sell = seller(db)
+  for (let no = 1; no <= Math.ceil(ENTRIES / ROWS); no++) sell(no)
+  const { entries } = await till.seal()
+  await till.stop()
+  db.close()
+  return entries
+}
+
+async function startCentral(config: object, rounds: number): Promise<{ child: ChildProcess; ready: Ready }> {
+  const child = fork(join(import.meta.dirname, 'pipeline-central.ts'), [JSON.stringify({ config, rounds })], { execPath: process.execPath })
+  process.once('exit', () => child.kill('SIGKILL'))
+  const [ready] = (await Promise.race([
+    once(child, 'message'),
+    once(child, 'exit').then(([code]) => {
+      throw new Error(`The central process ended with ${code}`)
+    }),
+  ])) as [Ready]
+  return { child, ready }
+}
+
+async function synchronize(file: string, port: number, { register: name, token }: Ready['tokens'][number], entries: number): Promise<number> {
+  const link = httpLink({ url: `http://127.0.0.1:${port}/sync`, token })
+  const till = register(file, name, { type: 'push', link, recordsPerRun: BATCH, bytesPerRun: 16_777_216 })
+  await till.status() // opens it
+  const began = performance.now()
+  const { sent } = await till.synchronize()
+  const seconds = (performance.now() - began) / 1_000
+  await till.stop()
+  if (sent !== entries) throw new Error(`${sent} of ${entries} entries arrived`)
+  return sent / seconds
+}
+
+/** Reads, posts by HTTP, and the other side inserts into one table: no checks, no documents, no postings. */
+async function copy(file: string, port: number, entries: number): Promise<number> {
+  const db = new Database(file, { readonly: true })
+  const read = db
+    .prepare('SELECT entry_no, table_name, record_id, record, sealed_at FROM sync_entries WHERE entry_no > ? ORDER BY entry_no LIMIT ?')
+    .raw()
+  const began = performance.now()
+  let last = 0
+  while (last < entries) {
+    const rows = read.all(last, BATCH) as [number, ...unknown[]][]
+    const body = gzipSync(JSON.stringify(rows), { level: 1 })
+    const response = await fetch(`http://127.0.0.1:${port}/copy`, { method: 'POST', body })
+    if (!response.ok) throw new Error(`The baseline's server answered ${response.status}`)
+    await response.arrayBuffer()
+    last = rows.at(-1)?.[0] ?? entries
+  }
+  db.close()
+  return entries / ((performance.now() - began) / 1_000)
+}
+
+export const pipeline: Bench = {
+  name: 'pipeline',
+  about: `entries a second from ${ENTRIES.toLocaleString('en')} sealed entries to posted movements and levels over loopback HTTP, beside reading, posting by HTTP and inserting into one table`,
+  rounds: 3,
+  async run(rounds, note) {
+    const folder = temporaryFolder()
+    const template = join(folder, 'sealed.sqlite')
+    const entries = await sealedTill(template)
+    note(`${entries.toLocaleString('en')} entries sealed`)
+    const server = await startPostgres()
+    try {
+      const { config } = await server.createDatabase()
+      const { child, ready } = await startCentral(config, rounds + 1)
+      const tokens = [...ready.tokens]
+      const { moved = [], copied = [] } = await interleave(rounds, {
+        moved: () => {
+          const own = tokens.shift() as Ready['tokens'][number]
+          const file = join(folder, `${own.register}.sqlite`)
+          copyFileSync(template, file)
+          return synchronize(file, ready.port, own, entries)
+        },
+        copied: () => copy(template, ready.port, entries),
+      })
+      child.send('stop')
+      await once(child, 'exit')
+      return [toResult('pipeline', 'entries/s', moved, copied, { of: 'ratio', bound: '≥', value: 0.4 })]
+    } finally {
+      await server.stop()
+    }
+  },
+}
