@@ -8,6 +8,8 @@ export type Decimal = string | bigint | number
 export const SCALE = 6
 const LIMIT = new Big(10).pow(12)
 const HALF_EVEN = 2
+/** A decimal that is written as `format` writes it. */
+const NORMAL = /^(?:0|-?[1-9]\d{0,11}|-?(?:0|[1-9]\d{0,11})\.\d{0,5}[1-9])$/
 
 /**
  * The exact sum of decimals, each rounded half to even to six places (which only a double can need), as text without
@@ -16,6 +18,9 @@ const HALF_EVEN = 2
  * @throws ERR_VALUE where one is no decimal, or the sum does not fit numeric(18, 6)
  */
 export function sum(values: readonly Decimal[]): string {
+  const [only] = values
+  if (values.length === 1 && typeof only === 'string' && NORMAL.test(only)) return only
+  if (values.every(isShortInteger)) return String(values.reduce<number>((total, value) => total + Number(value), 0))
   return format(values.reduce<Big>((total, value) => total.plus(parse(value)), new Big(0)))
 }
 
@@ -31,6 +36,11 @@ export function difference(a: Decimal, b: Decimal): string {
  */
 export function negate(value: Decimal): string {
   return format(parse(value).neg())
+}
+
+/** Most quantities are small whole numbers; ten thousand million of them add up exactly in a double. */
+function isShortInteger(value: Decimal): boolean {
+  return typeof value === 'number' ? Number.isInteger(value) && Math.abs(value) < 1e5 : typeof value === 'string' && /^-?\d{1,5}$/.test(value)
 }
 
 function parse(value: Decimal): Big {

@@ -1,6 +1,7 @@
 export type { Handler, SubscribeRules } from './apply/handler.ts'
 export { type MirrorOptions, mirror } from './apply/mirror.ts'
-export { type Movement, stockMovements } from './apply/stock-movements.ts'
+export type { Movement } from './apply/movements.ts'
+export { stockMovements } from './apply/stock-movements.ts'
 export type { ListedEntry } from './capture/log.ts'
 export type { ParkedDocument } from './capture/parked.ts'
 export type { Sealed } from './capture/sealer.ts'

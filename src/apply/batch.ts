@@ -42,20 +42,19 @@ export function* applyBatch(
   if (batch === undefined) return { outcome: 'not next', standing, documents: 0 }
   checkDigest(batch)
   const origin: Origin = { ...name, registerId: register.register_id, epoch: batch.epoch, epochNo: register.epoch_no }
-  const at = new Date(now).toISOString()
   const documents = documentsOf(batch)
-  yield* archive(batch, origin, at)
+  yield* archive(batch, origin)
   const levels = new StockLevels()
   for (const set of setsOf(documents)) {
     yield* number(database, set, origin)
     for (const [table, group] of inOrder(set, handlers)) {
-      for (const handler of handlers.get(table) ?? []) yield* run(handler, group, { database, origin, at, levels })
+      for (const handler of handlers.get(table) ?? []) yield* run(handler, group, { database, origin, levels })
     }
   }
   yield* levels.write(database)
   yield* query({
     sql: `UPDATE ${database.qualify(REGISTERS.name)} SET epoch = $2, entry_no = $3, digest = $4, contact_at = $5 WHERE register_id = $1`,
-    parameters: [register.register_id, batch.epoch, batch.through.entryNo, batch.through.digest, at],
+    parameters: [register.register_id, batch.epoch, batch.through.entryNo, batch.through.digest, new Date(now).toISOString()],
   })
   return { outcome: 'applied', standing: { epoch: batch.epoch, ...batch.through }, documents: documents.length }
 }
@@ -105,21 +104,11 @@ function checkDigest(batch: Batch): void {
   })
 }
 
-function* archive(batch: Batch, origin: Origin, at: string): Work<void> {
+function* archive(batch: Batch, origin: Origin): Work<void> {
   const { registerId, epochNo } = origin
   yield* insert(
     ARCHIVE,
-    batch.entries.map((entry) => [
-      registerId,
-      epochNo,
-      entry.entryNo,
-      entry.table,
-      entry.operation,
-      entry.recordId,
-      entry.record,
-      entry.sealedAt,
-      at,
-    ]),
+    batch.entries.map((entry) => [registerId, epochNo, entry.entryNo, entry.table, entry.operation, entry.recordId, entry.record, entry.sealedAt]),
   )
 }
 

@@ -7,8 +7,6 @@ import type { StockLevels } from './stock-levels.ts'
 export interface ApplyContext {
   readonly database: ApplyingDatabase
   readonly origin: Origin
-  /** When the batch is applied: ISO 8601, UTC. */
-  readonly at: string
   /** Changes of stock, written once at the end of the batch. */
   readonly levels: StockLevels
 }

@@ -38,6 +38,7 @@ export const ARCHIVE = {
   },
   primaryKey: ['register_id', 'epoch_no', 'entry_no'],
   nullable: ['record'],
+  stamped: 'received_at',
 } as const satisfies OwnTable
 
 /** The latest version of each document, and where in the archive it stands. */
@@ -81,6 +82,7 @@ export const POSTINGS = {
     postings: 'json',
   },
   primaryKey: ['register_id', 'table_name', 'record_id', 'incarnation', 'ledger', 'revision'],
+  stamped: 'posted_at',
 } as const satisfies OwnTable
 
 /** The ledger of stock: one row for each posting, never changed. */
@@ -109,6 +111,7 @@ export const STOCK_MOVEMENTS = {
   primaryKey: ['movement_no'],
   nullable: ['business_date', 'document_no', 'customer_no', 'dimensions'],
   generated: 'movement_no',
+  stamped: 'posted_at',
 } as const satisfies OwnTable
 
 /** What lies where: the sum of the movements. */

@@ -2,7 +2,8 @@ import { pipeline } from 'node:stream/promises'
 import type { PoolClient } from 'pg'
 import { from } from 'pg-copy-streams'
 
-const SPECIAL = /[\\\t\n\r]/g
+const SPECIAL = /[\\\t\n\r]/
+const ALL_SPECIAL = /[\\\t\n\r]/g
 const ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\t': '\\t', '\n': '\\n', '\r': '\\r' }
 /** How much text is handed to the connection at a time. */
 const CHUNK = 262_144
@@ -30,5 +31,6 @@ function* linesOf(rows: readonly (readonly unknown[])[]): Generator<string> {
 function fieldOf(value: unknown): string {
   if (value === null || value === undefined) return '\\N'
   if (value instanceof Uint8Array) return `\\\\x${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')}`
-  return String(value).replace(SPECIAL, (char) => ESCAPES[char] as string)
+  const text = String(value)
+  return SPECIAL.test(text) ? text.replace(ALL_SPECIAL, (char) => ESCAPES[char] as string) : text
 }

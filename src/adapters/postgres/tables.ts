@@ -1,4 +1,4 @@
-import type { OwnColumnType, OwnTable } from '../../ports.ts'
+import { insertedColumns, type OwnColumnType, type OwnTable } from '../../ports.ts'
 
 export const TYPES: Readonly<Record<OwnColumnType, string>> = {
   integer: 'bigint',
@@ -19,7 +19,7 @@ export function quote(name: string): string {
 export function createTable(table: OwnTable, qualify: (name: string) => string): readonly string[] {
   const columns = Object.entries(table.columns).map(([name, type]) => {
     const collate = type === 'text' && table.primaryKey.includes(name) ? ' COLLATE "C"' : ''
-    const generated = name === table.generated ? ' GENERATED ALWAYS AS IDENTITY' : ''
+    const generated = name === table.generated ? ' GENERATED ALWAYS AS IDENTITY' : name === table.stamped ? ' DEFAULT now()' : ''
     return `${quote(name)} ${TYPES[type]}${collate}${generated}${table.nullable?.includes(name) ? '' : ' NOT NULL'}`
   })
   return [
@@ -30,13 +30,14 @@ export function createTable(table: OwnTable, qualify: (name: string) => string):
 
 /** The table with its columns, as COPY names them. */
 export function copyTarget(table: OwnTable, qualified: string): string {
-  const columns = Object.keys(table.columns).filter((name) => name !== table.generated)
-  return `${qualified} (${columns.map(quote).join(', ')})`
+  return `${qualified} (${insertedColumns(table)
+    .map(([name]) => quote(name))
+    .join(', ')})`
 }
 
 /** One statement for any number of rows: each column is an array. */
 export function insertSql(table: OwnTable, qualified: string, replaceBy: readonly string[] | undefined): string {
-  const columns = Object.entries(table.columns).filter(([name]) => name !== table.generated)
+  const columns = insertedColumns(table)
   const names = columns.map(([name]) => quote(name)).join(', ')
   const arrays = columns.map(([, type], n) => `$${n + 1}::${TYPES[type]}[]`).join(', ')
   const values = `INSERT INTO ${qualified} (${names}) SELECT * FROM unnest(${arrays})`

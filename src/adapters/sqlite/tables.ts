@@ -1,5 +1,4 @@
-import type { OwnColumnType, OwnTable, Work } from '../../ports.ts'
-import { query } from '../../ports.ts'
+import { insertedColumns, type OwnColumnType, type OwnTable, query, type Work } from '../../ports.ts'
 import { quote } from './triggers.ts'
 
 const TYPES: Readonly<Record<OwnColumnType, string>> = {
@@ -17,7 +16,8 @@ const TYPES: Readonly<Record<OwnColumnType, string>> = {
 export function createTable(table: OwnTable): readonly string[] {
   const single = table.primaryKey.length === 1 && table.columns[table.primaryKey[0] as string] === 'integer'
   const columns = Object.entries(table.columns).map(([name, type]) => {
-    const constraint = single && name === table.primaryKey[0] ? ' PRIMARY KEY' : table.nullable?.includes(name) ? '' : ' NOT NULL'
+    const stamp = name === table.stamped ? " DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ'))" : ''
+    const constraint = single && name === table.primaryKey[0] ? ' PRIMARY KEY' : table.nullable?.includes(name) ? '' : ` NOT NULL${stamp}`
     return `${quote(name)} ${TYPES[type]}${constraint}`
   })
   const key = single ? [] : [`PRIMARY KEY (${table.primaryKey.map(quote).join(', ')})`]
@@ -38,7 +38,7 @@ export function* dropTable(name: string): Work<void> {
 }
 
 export function insertSql(table: OwnTable, replaceBy: readonly string[] | undefined): string {
-  const columns = Object.keys(table.columns).filter((name) => name !== table.generated)
+  const columns = insertedColumns(table).map(([name]) => name)
   const values = `INSERT INTO ${quote(table.name)} (${columns.map(quote).join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`
   if (replaceBy === undefined) return values
   const others = columns.filter((name) => !replaceBy.includes(name)).map((name) => `${quote(name)} = excluded.${quote(name)}`)
