@@ -1,0 +1,71 @@
+/** The tills' tables as types: what is published is checked against them. Decimals are text, exact. */
+export interface TillTables {
+  receipts: {
+    id: number
+    receipt_no: string
+    series: string
+    business_date: string
+    posted_at: string
+    customer_no: string | null
+    status: string
+    net_amount: string
+    vat_amount: string
+    gross_amount: string
+  }
+  receipt_lines: {
+    id: number
+    receipt_id: number
+    line_no: number
+    item_no: string
+    description: string
+    quantity: string
+    unit_price: string
+    vat_rate: string
+    net_amount: string
+    vat_amount: string
+    gross_amount: string
+  }
+  tender_lines: { id: number; receipt_id: number; line_no: number; tender: string; amount: string }
+}
+
+/** A till's own schema; nothing in it is there for tillsync. */
+export const TILL_SCHEMA = `
+  CREATE TABLE IF NOT EXISTS receipts (
+    id INTEGER PRIMARY KEY, receipt_no TEXT NOT NULL, series TEXT NOT NULL, business_date TEXT NOT NULL, posted_at TEXT NOT NULL,
+    customer_no TEXT, status TEXT NOT NULL, net_amount TEXT NOT NULL, vat_amount TEXT NOT NULL, gross_amount TEXT NOT NULL
+  );
+  CREATE TABLE IF NOT EXISTS receipt_lines (
+    id INTEGER PRIMARY KEY, receipt_id INTEGER NOT NULL REFERENCES receipts, line_no INTEGER NOT NULL, item_no TEXT NOT NULL,
+    description TEXT NOT NULL, quantity TEXT NOT NULL, unit_price TEXT NOT NULL, vat_rate TEXT NOT NULL,
+    net_amount TEXT NOT NULL, vat_amount TEXT NOT NULL, gross_amount TEXT NOT NULL
+  );
+  CREATE INDEX IF NOT EXISTS receipt_lines_of_receipt ON receipt_lines (receipt_id);
+  CREATE TABLE IF NOT EXISTS tender_lines (
+    id INTEGER PRIMARY KEY, receipt_id INTEGER NOT NULL REFERENCES receipts, line_no INTEGER NOT NULL, tender TEXT NOT NULL, amount TEXT NOT NULL
+  );
+  CREATE INDEX IF NOT EXISTS tender_lines_of_receipt ON tender_lines (receipt_id);
+`
+
+/** Head office's copies: the ids of two tills are the same numbers, so location and register belong to the key. */
+export const CENTRAL_SCHEMA = `
+  CREATE TABLE receipts (
+    location text, register text, id bigint, receipt_no text NOT NULL, series text NOT NULL, business_date date NOT NULL,
+    posted_at timestamp NOT NULL, customer_no text, status text NOT NULL,
+    net_amount numeric NOT NULL, vat_amount numeric NOT NULL, gross_amount numeric NOT NULL,
+    PRIMARY KEY (location, register, id)
+  );
+  CREATE TABLE receipt_lines (
+    location text, register text, id bigint, receipt_id bigint NOT NULL, line_no integer NOT NULL, item_no text NOT NULL,
+    description text NOT NULL, quantity numeric NOT NULL, unit_price numeric NOT NULL, vat_rate numeric NOT NULL,
+    net_amount numeric NOT NULL, vat_amount numeric NOT NULL, gross_amount numeric NOT NULL,
+    PRIMARY KEY (location, register, id),
+    FOREIGN KEY (location, register, receipt_id) REFERENCES receipts (location, register, id)
+  );
+  CREATE INDEX ON receipt_lines (location, register, receipt_id);
+  CREATE TABLE tender_lines (
+    location text, register text, id bigint, receipt_id bigint NOT NULL, line_no integer NOT NULL, tender text NOT NULL, amount numeric NOT NULL,
+    PRIMARY KEY (location, register, id),
+    FOREIGN KEY (location, register, receipt_id) REFERENCES receipts (location, register, id)
+  );
+  CREATE INDEX ON tender_lines (location, register, receipt_id);
+`
