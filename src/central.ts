@@ -163,6 +163,13 @@ function readHandlers(subscribe: Readonly<Record<string, unknown>>): HandlersByT
         context: { table },
       })
     }
+    const ledgers = all.flatMap((handler) => handler.ledger ?? [])
+    if (new Set(ledgers).size < ledgers.length) {
+      throw new TillsyncError('ERR_RULE', `\`subscribe.${table}\` has two handlers that post to \`${ledgers[0]}\``, {
+        hint: 'Let one function return the movements of both.',
+        context: { table },
+      })
+    }
     handlers.set(table, all)
   }
   return handlers

@@ -14,6 +14,8 @@ export interface ApplyContext {
 /** What a subscriber does with the documents of a root table. Made by `mirror()`, `stockMovements()`. */
 export interface Handler<D = AnyDocument> {
   readonly name: string
+  /** The ledger that it posts to: a document is posted to a ledger by one handler. */
+  readonly ledger?: string
   /** Tables of the library's own that it needs. */
   readonly tables: readonly OwnTable[]
   /** Only in types: the documents that it takes. */

@@ -1,5 +1,5 @@
 import { asTillsyncError, TillsyncError } from '../errors.ts'
-import type { AnyDocument } from '../model.ts'
+import type { AnyDocument, RegisterName } from '../model.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { Handler } from './handler.ts'
 import { type Movement, type SumsByDimension, sumUp } from './movements.ts'
@@ -11,9 +11,9 @@ import { POSTINGS, STOCK_LEVELS, STOCK_MOVEMENTS } from './tables.ts'
  * for it, per dimension. A duplicate, a re-export or a replay posts nothing, a correction the correction. Posted rows are
  * never changed. The removal of a whole document (a till that purges) posts nothing.
  *
- * @param movements a pure function of the document; it may be called again for the same one
+ * @param movements a pure function of the document and of the register that sent it; it may be called again for the same one
  */
-export function stockMovements<D = AnyDocument>(movements: (document: D) => readonly Movement[]): Handler<D> {
+export function stockMovements<D = AnyDocument>(movements: (document: D, origin: RegisterName) => readonly Movement[]): Handler<D> {
   if (typeof movements !== 'function') {
     throw new TillsyncError('ERR_OPTION', `Expected the first argument of stockMovements() to be a function, got ${typeof movements}`, {
       hint: 'stockMovements((receipt) => receipt.parts.receipt_lines.map((line) => ({ item: line.item_no, … })))',
@@ -21,11 +21,13 @@ export function stockMovements<D = AnyDocument>(movements: (document: D) => read
   }
   return {
     name: 'stockMovements',
+    ledger: STOCK_MOVEMENTS.name,
     tables: [POSTINGS, STOCK_MOVEMENTS, STOCK_LEVELS],
     *check() {},
     *apply(documents, context) {
       const present = documents.filter((document) => !document.removed)
-      const wantedBy = (document: AppliedDocument) => wantedOf(document, movements as (document: unknown) => readonly Movement[])
+      const { location, register } = context.origin
+      const wantedBy = (document: AppliedDocument) => wantedOf(document, () => movements(document.value as D, { location, register }))
       const wanted = present.map(wantedBy)
       const posted = yield* postedOf(present, context)
       const post = new Poster(context)
@@ -38,9 +40,9 @@ export function stockMovements<D = AnyDocument>(movements: (document: D) => read
   }
 }
 
-function wantedOf(document: AppliedDocument, movements: (document: unknown) => readonly Movement[]): SumsByDimension {
+function wantedOf(document: AppliedDocument, movements: () => readonly Movement[]): SumsByDimension {
   try {
-    return sumUp(movements(document.value))
+    return sumUp(movements())
   } catch (error) {
     throw about(document, asTillsyncError(error, 'ERR_HANDLER', 'The function of stockMovements() threw'))
   }

@@ -43,7 +43,7 @@ function checkWhich(root: RootPlan, which: Which<AnyTables, string>): void {
       unknown === undefined
         ? `\`which\` selects \`${root.table}\` by nothing`
         : `\`which\` names \`${unknown}\`, which is not a published column of \`${root.table}\``,
-      { hint: "Say which: { receipt_no: 'R-4711' }, a list of such, or a filter.", context: { table: root.table } },
+      { hint: "Say which: { receipt_no: 'R-4711' }, a list of such, or a filter; (eb) => eb.lit(true) is all.", context: { table: root.table } },
     )
   }
 }

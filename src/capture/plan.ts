@@ -1,7 +1,7 @@
 import { type SqlBool, sql } from 'kysely'
-import { TillsyncError } from '../errors.ts'
+import { messageOf, TillsyncError } from '../errors.ts'
 import type { AnyTables, Filter } from '../model.ts'
-import type { CapturingDatabase, HostColumn, HostTable, Statement, TouchSource, Work } from '../ports.ts'
+import { type CapturingDatabase, type HostColumn, type HostTable, lookup, type Statement, type TouchSource, type Work } from '../ports.ts'
 import { type PartSpec, type ReferenceSpec, type RootSpec, tablesOf } from './rules.ts'
 
 /** How the records of one table are found, read and encoded. */
@@ -68,7 +68,9 @@ export function* planCapture(database: CapturingDatabase, specs: readonly RootSp
   const roots = new Map<string, RootPlan>()
   for (const spec of specs) {
     try {
-      roots.set(spec.table, planRoot(database, spec, tables))
+      const root = planRoot(database, spec, tables)
+      yield* tryOut(root)
+      roots.set(spec.table, root)
     } catch (error) {
       if (!problems || !(error instanceof TillsyncError)) throw error
       problems.push({ table: spec.table, error })
@@ -82,6 +84,16 @@ export function* planCapture(database: CapturingDatabase, specs: readonly RootSp
     addParts(database, tables, root, root, sources, resolvers)
   }
   return { roots, tables, sources, resolver: (table, refers) => resolvers.get(resolverName(table, refers)) }
+}
+
+/** Runs the filter once, for a key that there can't be: what it names must be there, and what it compares with must be a value. */
+function* tryOut(root: RootPlan): Work<void> {
+  if (root.spec.where === undefined) return
+  try {
+    yield* lookup(root.read, [root.key.map(() => null)])
+  } catch (error) {
+    throw filterError(root.table, 'does not run', error)
+  }
 }
 
 /** @throws ERR_UNKNOWN_TABLE where `table` is no published root */
@@ -299,17 +311,23 @@ export function compileFilter(table: string, own: readonly string[], build: () =
     named = tablesNamed(built.toOperationNode())
     statement = built.compile()
   } catch (error) {
-    throw new TillsyncError('ERR_FILTER', `The filter of \`${table}\` throws: ${error instanceof Error ? error.message : String(error)}`, {
-      hint: "A filter returns a Kysely expression: `where: (eb) => eb('status', '=', 'posted')`.",
-      context: { table },
-      cause: error,
-    })
+    throw filterError(table, 'throws', error)
   }
   const other = [...named].find((name) => !own.includes(name))
   if (other === undefined) return statement
   throw new TillsyncError('ERR_FILTER', `The filter of \`${table}\` reads \`${other}\`, whose changes would not be noticed`, {
     hint: `A filter may read the root and its parts: ${own.join(', ')}.`,
     context: { table, reads: other },
+  })
+}
+
+function filterError(table: string, fails: string, error: unknown): TillsyncError {
+  return new TillsyncError('ERR_FILTER', `The filter of \`${table}\` ${fails}: ${messageOf(error)}`, {
+    hint:
+      (error instanceof TillsyncError && error.hint) ||
+      "A filter returns a Kysely expression over columns that there are: `where: (eb) => eb('status', '=', 'posted')`.",
+    context: { table },
+    cause: error,
   })
 }
 

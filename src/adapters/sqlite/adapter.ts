@@ -10,7 +10,7 @@ import { classify, isBusy, isRaised } from './errors.ts'
 import { describe } from './introspect.ts'
 import { createTable, dropTable, hasTable, insertSql } from './tables.ts'
 import { quote } from './triggers.ts'
-import { decodeKey, encodeValue } from './values.ts'
+import { decodeKey, encodeValue, toBindable } from './values.ts'
 
 export interface SqliteOptions {
   /**
@@ -183,8 +183,9 @@ class SqliteDatabase implements CapturingDatabase {
     switch (step.kind) {
       case 'query': {
         const statement = this.prepare(connection, step.sql, 'objects')
-        if (statement.reader) return statement.all(step.parameters)
-        statement.run(step.parameters)
+        const parameters = step.parameters.map(toBindable)
+        if (statement.reader) return statement.all(parameters)
+        statement.run(parameters)
         return []
       }
       case 'lookup':
@@ -212,7 +213,8 @@ class SqliteDatabase implements CapturingDatabase {
 
   private lookup(connection: Connection, step: Step & { kind: 'lookup' }): unknown[][][] {
     const statement = this.prepare(connection, step.sql, 'tuples')
-    const { keys, parameters } = step
+    const { keys } = step
+    const parameters = step.parameters.map(toBindable)
     try {
       return keys.map((key) => statement.all(parameters.length === 0 ? key : [...key, ...parameters]) as unknown[][])
     } catch (error) {

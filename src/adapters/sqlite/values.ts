@@ -21,3 +21,16 @@ export function encodeValue(value: unknown): string {
 export function decodeKey(recordId: string): Key {
   return decodeKeyValues(recordId)
 }
+
+/**
+ * A parameter of the host's filter as SQLite takes it: booleans, which it does not have, are 1 and 0.
+ *
+ * @throws ERR_FILTER where it is of no type that SQLite has
+ */
+export function toBindable(value: unknown): unknown {
+  if (typeof value === 'boolean') return value ? 1 : 0
+  if (value === null || ['string', 'number', 'bigint'].includes(typeof value) || value instanceof Uint8Array) return value
+  throw new TillsyncError('ERR_FILTER', `SQLite has no ${value instanceof Date ? 'Date' : typeof value} to compare with`, {
+    hint: 'Compare with what the column holds: text, a number, a bigint, a boolean, a Buffer or null.',
+  })
+}
