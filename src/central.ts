@@ -104,9 +104,12 @@ class CentralReplica implements Central, Subscriber {
     await database.close()
   }
 
-  async start(): Promise<void> {
+  start(): Promise<void> {
     this.stopped = false
-    await this.ready()
+    const started = this.ready()
+    // A host that does not wait for it must not be ended by an unhandled rejection.
+    started.catch((error: TillsyncError) => this.events.emit('failed', { error }))
+    return started
   }
 
   async stop(): Promise<void> {

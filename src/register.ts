@@ -58,7 +58,12 @@ export interface Register<DB = AnyTables> {
   install(): Promise<void>
   /** Removes every trigger and table of the library; what was not sent is gone. The host's tables are untouched. */
   uninstall(): Promise<void>
-  /** Seals after each commit and sends what is sealed, in the background. Idempotent. */
+  /**
+   * Seals after each commit and sends what is sealed, in the background. Idempotent. Where nobody waits for it, the event
+   * `failed` says why it could not.
+   *
+   * @throws ERR_NOT_INSTALLED, ERR_SCHEMA_NEWER, ERR_NOT_WAL
+   */
   start(): Promise<void>
   /** Ends the background work and closes the library's connection. Waits for the transaction under way. Idempotent. */
   stop(): Promise<void>
@@ -201,7 +206,17 @@ class RegisterReplica implements Register {
     await database.close()
   }
 
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    const started = this.begin()
+    // A host that does not wait for it must not be ended by an unhandled rejection: it hears of it by the event.
+    started.catch((error: TillsyncError) => {
+      this.failure = error
+      this.events.emit('failed', { error })
+    })
+    return started
+  }
+
+  private async begin(): Promise<void> {
     if (this.unwatch !== undefined) return
     await this.ready()
     await this.sealer.planned()
