@@ -28,6 +28,11 @@ export interface RegisterOptions<DB> {
   readonly publish: PublishRules<DB>
   /** How it gets there. Without it the register only captures. */
   readonly transfer?: PushTransfer
+  /**
+   * How long entries that central has acknowledged are kept, in milliseconds: what lets central recover from its own backup.
+   * Default 2,592,000,000 (30 days); from 0 up.
+   */
+  readonly retainMs?: number
 }
 
 export interface CentralOptions<Handlers> {
@@ -44,6 +49,7 @@ export interface CentralOptions<Handlers> {
 /** The one place that has a default. */
 const DEFAULTS = {
   everyMs: 5_000,
+  retainMs: 30 * 24 * 3_600_000,
   recordsPerRun: 500,
   bytesPerRun: 1_048_576,
   backoffMinMs: 500,
@@ -80,9 +86,14 @@ export function readTransfer(transfer: PushTransfer | undefined): Transfer | und
 }
 
 /** @throws ERR_OPTION */
+export function readRetainMs(retainMs: number | undefined): number {
+  return whole('retainMs', retainMs ?? DEFAULTS.retainMs, 0)
+}
+
+/** @throws ERR_OPTION */
 export function checkRegisterOptions(options: RegisterOptions<never>): void {
   if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
-  known('options', options, ['location', 'register', 'database', 'publish', 'transfer'])
+  known('options', options, ['location', 'register', 'database', 'publish', 'transfer', 'retainMs'])
   checkName('location', options.location)
   checkName('register', options.register)
   checkDatabase(options.database, "sqlite(…) from 'tillsync/sqlite'")

@@ -1,20 +1,21 @@
 import { randomBytes } from 'node:crypto'
 import { keepUp } from './capture/activation.ts'
 import { lastEntry } from './capture/collector.ts'
-import { digestAt, type ListedEntry, listEntries, oldestAfter } from './capture/log.ts'
+import { type ListedEntry, listEntries, oldestAfter } from './capture/log.ts'
 import { listParked, type ParkedDocument } from './capture/parked.ts'
+import { digestAt, pruneSlice } from './capture/prune.ts'
 import { pendingReseals } from './capture/reseal.ts'
 import { readRules } from './capture/rules.ts'
 import { type Sealed, Sealer } from './capture/sealer.ts'
 import { readBatch } from './capture/stream.ts'
-import { ENTRIES, MEMBERS, PARKED, WITHHELD } from './capture/tables.ts'
+import { DIGESTS, ENTRIES, MEMBERS, PARKED, WITHHELD } from './capture/tables.ts'
 import { systemClock } from './clock.ts'
 import { Courier, type RunResult } from './courier.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import { Events, type RegisterEvents } from './events.ts'
 import { checkMigrated, type Migrations, migrate, readState, writeState } from './migrate.ts'
 import type { AnyTables, RegisterName, Standing, TableName, Which } from './model.ts'
-import { checkRegisterOptions, known, type RegisterOptions, readTransfer, whole } from './options.ts'
+import { checkRegisterOptions, known, type RegisterOptions, readRetainMs, readTransfer, whole } from './options.ts'
 import type { CapturingDatabase, Clock } from './ports.ts'
 import { backoffMs } from './transport/backoff.ts'
 import { BatchReader } from './transport/batch-reader.ts'
@@ -94,6 +95,11 @@ export interface Register<DB = AnyTables> {
   entries(which?: { readonly table?: TableName<DB>; readonly after?: number; readonly limit?: number }): Promise<readonly ListedEntry[]>
   status(): Promise<RegisterStatus>
   /**
+   * Deletes entries that central has acknowledged and that are older than `retainMs`, in short transactions; the last entry
+   * stays. Happens by itself every hour once started.
+   */
+  prune(options?: { readonly signal?: AbortSignal }): Promise<{ readonly entries: number }>
+  /**
    * Runs the host's own schema change with the library's triggers out of its way (SQLite refuses to drop a column that a
    * trigger names), makes them anew, and compares the tables with what was sent. What `fn` throws is thrown, after that.
    */
@@ -103,13 +109,16 @@ export interface Register<DB = AnyTables> {
 }
 
 const MIGRATIONS: readonly Migrations[] = [
-  { component: 'capture', steps: [{ create: [ENTRIES, MEMBERS, WITHHELD, PARKED] }] },
+  { component: 'capture', steps: [{ create: [ENTRIES, DIGESTS, MEMBERS, WITHHELD, PARKED] }] },
   { component: 'transport', steps: [{ create: [PEERS] }] },
 ]
-const OWN_TABLES = [ENTRIES, MEMBERS, WITHHELD, PARKED, PEERS].map((table) => table.name)
+const OWN_TABLES = [ENTRIES, DIGESTS, MEMBERS, WITHHELD, PARKED, PEERS].map((table) => table.name)
 const CENTRAL = 'central'
 /** The pause after sealing failed. */
 const SEAL_AGAIN = { minMs: 200, maxMs: 30_000 }
+const PRUNE_EVERY_MS = 3_600_000
+/** Between two slices others have their turn. */
+const PRUNE_PAUSE_MS = 10
 
 /**
  * A register with its rules. Nothing happens before `install()` and `start()`.
@@ -131,6 +140,8 @@ class RegisterReplica implements Register {
   private failure: TillsyncError | undefined
   private unwatch: (() => void) | undefined
   private sealing: Promise<void> | undefined
+  private pruning: Promise<void> | undefined
+  private readonly retainMs: number
   private sealAgain = false
   private stopping = new AbortController()
   private readonly clock: Clock
@@ -141,6 +152,7 @@ class RegisterReplica implements Register {
     this.database = options.database
     this.clock = clock
     this.specs = readRules(options.publish)
+    this.retainMs = readRetainMs(options.retainMs)
     this.sealer = new Sealer(
       this.database,
       this.specs,
@@ -223,6 +235,7 @@ class RegisterReplica implements Register {
     this.stopping = new AbortController()
     this.unwatch = this.database.watch(() => this.sealSoon())
     this.sealSoon()
+    this.pruning = this.pruneAlways(this.stopping.signal)
     this.courier?.start()
   }
 
@@ -232,6 +245,7 @@ class RegisterReplica implements Register {
     this.stopping.abort()
     await this.courier?.stop()
     await this.sealing
+    await this.pruning
     this.sealer.forgetPlan()
     await this.database.close()
   }
@@ -351,6 +365,31 @@ class RegisterReplica implements Register {
       parked,
       problems: this.sealer.problems,
       resealing,
+    }
+  }
+
+  async prune({ signal }: { readonly signal?: AbortSignal } = {}): Promise<{ readonly entries: number }> {
+    await this.ready()
+    const { database } = this
+    const before = new Date(this.clock.now() - this.retainMs).toISOString()
+    const acknowledged = (await database.read(() => readPeer(database, CENTRAL)))?.standing.entryNo ?? 0
+    for (let entries = 0; ; ) {
+      const pruned = await database.write(() => pruneSlice(database, { acknowledged, before }), { signal })
+      entries += pruned
+      if (pruned === 0) return { entries }
+      await this.clock.sleep(PRUNE_PAUSE_MS, signal)
+    }
+  }
+
+  private async pruneAlways(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await this.prune({ signal })
+      } catch (thrown) {
+        if (signal.aborted) return
+        this.events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'Pruning failed') })
+      }
+      await this.clock.sleep(PRUNE_EVERY_MS, signal).catch(() => undefined)
     }
   }
 

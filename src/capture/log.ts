@@ -1,5 +1,5 @@
 import { documentLine } from '../digest.ts'
-import { type Batch, type Entry, type Operation, type Point, START, type Value } from '../model.ts'
+import type { Batch, Entry, Operation, Point, Value } from '../model.ts'
 import { type Database, query, type Work } from '../ports.ts'
 import { decodeRecord, decodeRecordId } from '../record.ts'
 import { ENTRIES } from './tables.ts'
@@ -17,15 +17,6 @@ interface EntryRow {
 
 /** How many rows are held at a time while a batch is cut. */
 const PAGE = 250
-
-/** The digest at an entry; undefined where there is none. */
-export function* digestAt(database: Database, entryNo: number): Work<string | undefined> {
-  if (entryNo === START.entryNo) return START.digest
-  const [row] = yield* query<{ digest: Uint8Array }>(
-    database.build.selectFrom(ENTRIES.name).select('digest').where('entry_no', '=', entryNo).compile(),
-  )
-  return row && Buffer.from(row.digest).toString('hex')
-}
 
 /** When the oldest entry after `entryNo` was sealed. */
 export function* oldestAfter(database: Database, entryNo: number): Work<string | undefined> {

@@ -45,3 +45,10 @@ export const PARKED = {
   columns: { table_name: 'text', record_id: 'text', code: 'text', message: 'text', parked_at: 'text' },
   primaryKey: ['table_name', 'record_id'],
 } as const satisfies OwnTable
+
+/** Digests that outlive their entries, so that a point of the stream can be told from another history's for ever. */
+export const DIGESTS = {
+  name: 'sync_digests',
+  columns: { entry_no: 'integer', digest: 'bytes' },
+  primaryKey: ['entry_no'],
+} as const satisfies OwnTable
