@@ -10,6 +10,8 @@ export type TillsyncErrorCode =
   | 'ERR_UNKNOWN_COLUMN'
   /** A table has no primary key, so its records can't be told apart. */
   | 'ERR_NO_KEY'
+  /** Other tables inherit from a published one, so that its triggers would not fire for their rows. */
+  | 'ERR_INHERITANCE'
   /** The rules contradict themselves: a part without its root, a circle, a key column left out. */
   | 'ERR_RULE'
   /** A filter throws, does not compile, or reads a table that the rules do not name. */

@@ -22,7 +22,7 @@ export interface RegisterOptions<DB> {
   readonly location: string
   /** The register's name there. */
   readonly register: string
-  /** `sqlite(…)` from 'tillsync/sqlite'. */
+  /** `sqlite(…)` from 'tillsync/sqlite', or `postgres(pool, { schema })` from 'tillsync/postgres'. */
   readonly database: CapturingDatabase
   /** What central gets: tables by name. */
   readonly publish: PublishRules<DB>
@@ -96,8 +96,9 @@ export function checkRegisterOptions(options: RegisterOptions<never>): void {
   known('options', options, ['location', 'register', 'database', 'publish', 'transfer', 'retainMs'])
   checkName('location', options.location)
   checkName('register', options.register)
-  checkDatabase(options.database, "sqlite(…) from 'tillsync/sqlite'")
-  if (!('capture' in options.database)) throw bad('database', "sqlite(…) from 'tillsync/sqlite'", 'postgres')
+  const databases = "sqlite(…) from 'tillsync/sqlite' or postgres(…) from 'tillsync/postgres'"
+  checkDatabase(options.database, databases)
+  if (!('capture' in options.database)) throw bad('database', databases, options.database)
   if (typeof options.publish !== 'object' || options.publish === null)
     throw bad('publish', 'an object of tables, such as { receipts: {} }', options.publish)
   if (Object.keys(options.publish).length === 0) throw bad('publish', 'at least one table, such as { receipts: {} }', '{}')

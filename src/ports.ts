@@ -70,6 +70,8 @@ export interface HostColumn {
   readonly name: string
   /** As declared, for messages and for casts. */
   readonly type: string
+  /** The type beneath domains, without length and precision, where the dialect has such. */
+  readonly base?: string
   readonly nullable: boolean
   /** The database computes it; it can be read, not written. */
   readonly generated: boolean
@@ -95,8 +97,8 @@ export interface TouchSource {
   readonly refers: readonly string[]
 }
 
-/** How a touch came about. */
-export type TouchKind = 'changed' | 'deleted' | 'exported' | 'existing'
+/** How a touch came about. 'whole': the table was emptied, or its key could not be read; it may be any of its records, and there is no key. */
+export type TouchKind = 'changed' | 'deleted' | 'exported' | 'existing' | 'whole'
 
 export interface Touch {
   readonly table: string
@@ -161,8 +163,11 @@ export interface Database {
   close(): Promise<void>
   /** One snapshot. Waits and retries where the database is busy, until `signal`. */
   read<T>(work: () => Work<T>, options?: { readonly signal?: AbortSignal | undefined }): Promise<T>
-  /** One transaction, all or nothing. `work` may run again after a conflict, so it must have no effect of its own. */
-  write<T>(work: () => Work<T>, options?: { readonly signal?: AbortSignal | undefined }): Promise<T>
+  /**
+   * One transaction, all or nothing. `work` may run again after a conflict, so it must have no effect of its own. With
+   * `alone`, one after another with all work that asks so, whichever process it is in, and in one snapshot taken when its turn came.
+   */
+  write<T>(work: () => Work<T>, options?: { readonly signal?: AbortSignal | undefined; readonly alone?: boolean }): Promise<T>
   /** Waits until no other process installs, and keeps others waiting until the transaction ends. */
   lockInstall(): Work<void>
   /** The host's tables of these names; a name that is no table is absent. */
@@ -178,6 +183,8 @@ export interface Database {
 /** A database whose changes can be captured. */
 export interface CapturingDatabase extends Database {
   readonly capture: Capture
+  /** How long a transaction that seals may take, in milliseconds, before others would feel it. */
+  readonly sliceMs: number
   /** `columns = the key of a lookup`, as SQL text for the start of a WHERE; see the step `lookup`. */
   keyed(table: HostTable | OwnTable, columns: readonly string[]): string
   /** How the values of a column are written as JSON text, exactly. What it returns throws ERR_VALUE where it can't. */

@@ -291,7 +291,7 @@ class RegisterReplica implements Register {
 
   async seal(): Promise<Sealed> {
     await this.ready()
-    return this.sealer.seal()
+    return this.sealer.sealAll()
   }
 
   async synchronize({ signal }: { readonly signal?: AbortSignal } = {}): Promise<Synchronized> {

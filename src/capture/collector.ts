@@ -3,8 +3,17 @@ import { chainLines, documentLine } from '../digest.ts'
 import type { TillsyncError } from '../errors.ts'
 import { type Entry, type Operation, START } from '../model.ts'
 import { type CapturingDatabase, erase, insert, type Key, lookup, type OwnTable, query, type Statement, type Work } from '../ports.ts'
-import { documentsTouched, type ReadDocument, type Reading, type ReadRecord, readDocuments, type TouchedDocument } from './documents.ts'
+import {
+  documentsTouched,
+  type ReadDocument,
+  type Reading,
+  type ReadRecord,
+  readDocuments,
+  rootsTouchedWhole,
+  type TouchedDocument,
+} from './documents.ts'
 import type { CapturePlan, RootPlan } from './plan.ts'
+import { askReseal } from './reseal.ts'
 import { ENTRIES, MEMBERS, PARKED, WITHHELD } from './tables.ts'
 
 /** What one slice of sealing did. */
@@ -16,6 +25,8 @@ export interface Slice {
   readonly exported: { readonly documents: number; readonly entries: number }
   /** The last entry of the stream. */
   readonly through: number
+  /** Roots that were touched as a whole: their reseal was asked for. */
+  readonly whole: ReadonlySet<string>
 }
 
 interface Member {
@@ -31,6 +42,8 @@ interface Member {
  */
 export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit: number, now: () => number): Work<Slice> {
   const touches = yield* database.capture.takeTouches(limit)
+  const whole = rootsTouchedWhole(plan, touches)
+  for (const table of whole) yield* askReseal(table, false)
   const touched = [...(yield* documentsTouched(plan, touches)).values()]
   const readings = yield* readAll(touched)
   const members = yield* membersOf(database, touched)
@@ -51,7 +64,7 @@ export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit
   }
   yield* log.write()
   yield* park(database, touched, parked, log.sealedAt)
-  return { touches: touches.length, documents: log.documents, entries: log.entries, exported, through: log.entryNo }
+  return { touches: touches.length, documents: log.documents, entries: log.entries, exported, through: log.entryNo, whole }
 }
 
 /** Entries in the making: numbers, chain and members. */

@@ -33,23 +33,52 @@ export function recordIdText(plan: TablePlan, key: Key): string {
   return `[${plan.keyAt.map((at, n) => plan.encode[at]?.(key[n]) ?? 'null').join(',')}]`
 }
 
+/** A touch on its way to its document, with its place among the touches. */
+interface Step {
+  readonly at: number
+  readonly touch: Touch
+}
+
 /** The documents that touches lead to, in the order of their first touch. Touches of tables that the rules no longer name lead nowhere. */
 export function* documentsTouched(plan: CapturePlan, touches: readonly Touch[]): Work<ReadonlyMap<string, TouchedDocument>> {
+  const arrived: (Step & { readonly root: RootPlan })[] = []
+  for (let steps: readonly Step[] = touches.map((touch, at) => ({ at, touch })); steps.length > 0; ) steps = yield* climb(plan, steps, arrived)
   const found = new Map<string, TouchedDocument>()
-  for (const touch of touches) yield* follow(plan, touch, found)
+  for (const { root, touch } of arrived.sort((a, b) => a.at - b.at)) add(found, root, touch)
   return found
 }
 
-function* follow(plan: CapturePlan, touch: Touch, found: Map<string, TouchedDocument>): Work<void> {
-  const resolver = plan.resolver(touch.table, touch.refers)
-  if (resolver === undefined) return
-  if (resolver.kind === 'root') return add(found, resolver.root, touch)
-  if (touch.key.includes(null)) return
-  const [rows = []] = yield* lookup(resolver.find, [touch.key])
-  for (const key of rows) {
-    if (resolver.kind === 'search') add(found, resolver.root, { ...touch, key })
-    else yield* follow(plan, { ...touch, ...resolver.to, key }, found)
+/** One step up for all; answers those that have not arrived at a root. */
+function* climb(plan: CapturePlan, steps: readonly Step[], arrived: (Step & { readonly root: RootPlan })[]): Work<readonly Step[]> {
+  const higher: Step[] = []
+  for (const [resolver, group] of Map.groupBy(steps, ({ touch }) => plan.resolver(touch.table, touch.refers))) {
+    if (resolver?.kind === 'root') for (const step of group) if (step.touch.kind !== 'whole') arrived.push({ ...step, root: resolver.root })
+    if (resolver === undefined || resolver.kind === 'root') continue
+    const asked = group.filter(({ touch }) => touch.kind !== 'whole' && !touch.key.includes(null))
+    const found = yield* lookup(
+      resolver.find,
+      asked.map(({ touch }) => touch.key),
+    )
+    for (const [n, { at, touch }] of asked.entries()) {
+      for (const key of found[n] ?? []) {
+        if (resolver.kind === 'search') arrived.push({ at, touch: { ...touch, key }, root: resolver.root })
+        else higher.push({ at, touch: { ...touch, ...resolver.to, key } })
+      }
+    }
   }
+  return higher
+}
+
+/** The roots of which any record may have changed. */
+export function rootsTouchedWhole(plan: CapturePlan, touches: readonly Touch[]): ReadonlySet<string> {
+  const roots = new Set<string>()
+  for (const touch of touches) {
+    if (touch.kind !== 'whole') continue
+    let resolver = plan.resolver(touch.table, touch.refers)
+    while (resolver?.kind === 'climb') resolver = plan.resolver(resolver.to.table, resolver.to.refers)
+    if (resolver !== undefined) roots.add(resolver.root.table)
+  }
+  return roots
 }
 
 function add(found: Map<string, TouchedDocument>, root: RootPlan, touch: Touch): void {

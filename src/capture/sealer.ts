@@ -14,8 +14,7 @@ export interface Sealed {
   readonly entries: number
 }
 
-/** A transaction aims at this length: longer ones would be felt by the cashier's own writes and by the host's event loop. */
-const AIM_MS = 3
+/** How many touches a transaction takes; it aims at the length that its database says. */
 const LIMITS = { least: 1, first: 64, most: 4_096 }
 
 /**
@@ -31,6 +30,8 @@ export class Sealer {
   private upkeep: Upkeep | undefined
   private readonly onUpkeep: (upkeep: Upkeep) => void
   private limit = LIMITS.first
+  /** Roots that were touched as a whole and are not resealed yet. */
+  private readonly whole = new Set<string>()
   private running: Promise<Sealed> | undefined
   /** All that this object has sealed, and of it what was exported. */
   private readonly sealed = { documents: 0, entries: 0 }
@@ -72,7 +73,15 @@ export class Sealer {
     if (upkeep.mended.length > 0 || news || (before.length > 0 && upkeep.problems.length === 0)) this.onUpkeep(upkeep)
   }
 
-  /** Seals all that is touched when it is called. */
+  /** Seals all that is touched when it is called, tables that were touched as a whole included. */
+  async sealAll(signal?: AbortSignal): Promise<Sealed> {
+    const before = { ...this.sealed }
+    await this.seal(signal)
+    for (const table of [...this.whole]) await this.reseal(table, signal)
+    return { documents: this.sealed.documents - before.documents, entries: this.sealed.entries - before.entries }
+  }
+
+  /** Seals the records that are touched when it is called. */
   async seal(signal?: AbortSignal): Promise<Sealed> {
     // What a run that is under way has not seen needs another one after it.
     if (this.running !== undefined) await this.running.catch(() => undefined)
@@ -114,11 +123,13 @@ export class Sealer {
         lasted = performance.now() - began
         return { upkeep, slice }
       }.bind(this),
-      { signal },
+      { signal, alone: true },
     )
     if (upkeep !== this.upkeep) this.keep(upkeep)
-    if (slice.touches === limit && lasted < AIM_MS / 2) this.limit = Math.min(LIMITS.most, limit * 2)
-    else if (lasted > AIM_MS) this.limit = Math.max(LIMITS.least, Math.ceil((limit * AIM_MS) / lasted))
+    const { sliceMs } = this.database
+    if (slice.touches >= limit && lasted < sliceMs / 2) this.limit = Math.min(LIMITS.most, limit * 2)
+    else if (lasted > sliceMs) this.limit = Math.max(LIMITS.least, Math.ceil((limit * sliceMs) / lasted))
+    for (const table of slice.whole) this.whole.add(table)
     add(this.sealed, slice)
     add(this.exported, slice.exported)
     if (slice.entries > 0) this.onSealed(slice)
@@ -148,6 +159,7 @@ export class Sealer {
   async reseal(table: string, signal?: AbortSignal): Promise<Sealed> {
     const before = { ...this.sealed }
     const root = requireRoot(await this.planned(), table)
+    this.whole.delete(table)
     for (;;) {
       const ended = await this.database.write(() => touchReseal(this.database, root), { signal })
       await this.seal(signal)

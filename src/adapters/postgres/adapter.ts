@@ -1,25 +1,21 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import {
-  type CompiledQuery,
-  type DatabaseConnection,
-  type Driver,
-  DummyDriver,
-  Kysely,
-  PostgresAdapter,
-  PostgresIntrospector,
-  PostgresQueryCompiler,
-  type QueryResult,
-} from 'kysely'
+import { DummyDriver, Kysely } from 'kysely'
 import type { Pool, PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
-import type { ApplyingDatabase, HostTable, OwnTable, Step, Work } from '../../ports.ts'
+import type { ApplyingDatabase, CapturingDatabase, HostTable, OwnTable, Work } from '../../ports.ts'
 import { query } from '../../ports.ts'
-import { copyRows } from './copy.ts'
-import { classify, isConflict } from './errors.ts'
+import { PostgresCapture } from './capture.ts'
+import { dialectOf } from './dialect.ts'
+import { classify, isConflict, isLocked } from './errors.ts'
+import { LOCK_BRIEFLY, LockFirst } from './installation.ts'
 import { describe } from './introspect.ts'
+import { keyed } from './lookup.ts'
 import { PostgresMirroring } from './mirroring.ts'
-import { copyTarget, createTable, eraseSql, insertSql, quote } from './tables.ts'
+import { createTable, quote } from './tables.ts'
+import { Transaction } from './transaction.ts'
+import { literal } from './triggers.ts'
+import { encoderOf, keyOf, SETTINGS } from './values.ts'
 
 export interface PostgresOptions {
   /** The schema of the host's tables and of the library's. Default 'public'. */
@@ -31,7 +27,7 @@ export interface PostgresOptions {
  *
  * @throws ERR_OPTION where `pool` is no pool of `pg`
  */
-export function postgres(pool: Pool, options: PostgresOptions = {}): ApplyingDatabase {
+export function postgres(pool: Pool, options: PostgresOptions = {}): CapturingDatabase & ApplyingDatabase {
   if (typeof pool?.connect !== 'function' || typeof pool.query !== 'function') {
     throw new TillsyncError('ERR_OPTION', `Expected the first argument of postgres() to be a Pool of 'pg', got ${typeof pool}`, {
       hint: 'postgres(new pg.Pool({ connectionString }))',
@@ -42,32 +38,31 @@ export function postgres(pool: Pool, options: PostgresOptions = {}): ApplyingDat
 
 /** How often a transaction is tried that a conflict with another one ended. */
 const TRIES = 8
+/** How long a lock is tried for, again and again, each time for a moment. */
+const PATIENCE_MS = 30_000
+/** How often the library asks whether anything was touched. */
+const POLL_MS = 100
+/** How often it looks though nothing was touched: a change of the schema leaves no touch. */
+const LOOK_MS = 5_000
 
-/** Below this, the extra round trip of COPY costs more than it saves. */
-const COPY_FROM_ROWS = 50
+type Mode = 'read' | 'write' | 'alone'
+const ISOLATION: Readonly<Record<Mode, string>> = { read: 'REPEATABLE READ READ ONLY', write: 'READ COMMITTED', alone: 'REPEATABLE READ' }
+/** An error is better than rows that a policy hides and that would look deleted. The host's handlers write under the host's own settings. */
+const OWN_SETTINGS = { ...SETTINGS, row_security: 'off', jit: 'off' }
+const settings = (all: Readonly<Record<string, string>>) =>
+  Object.entries(all)
+    .map(([name, value]) => `SET LOCAL ${name} = '${value}'`)
+    .join('; ')
+const READER_SETTINGS = settings(OWN_SETTINGS)
+const WRITER_SETTINGS = settings(SETTINGS)
 
-/** Values as the library reads them, whatever parsers the host has registered with `pg`: 64-bit counts as numbers, all else as text. */
-const INT8 = 20
-const BYTEA = 17
-const BOOL = 16
-const TEXT_ARRAYS = [1009, 1003]
-const types = {
-  getTypeParser(oid: number): (value: string) => unknown {
-    if (oid === INT8 || oid === 23 || oid === 21) return Number
-    if (oid === BOOL) return (value) => value === 't'
-    if (oid === BYTEA) return (value) => Buffer.from(value.slice(2), 'hex')
-    if (TEXT_ARRAYS.includes(oid)) return parseNames
-    return (value) => value
-  },
-}
-
-/** A text array in PostgreSQL's notation; only names come this way. */
-function parseNames(value: string): string[] {
-  return [...value.matchAll(/"((?:[^"\\]|\\.)*)"|([^{},"]+)/g)].map(([, quoted, plain]) => plain ?? (quoted ?? '').replace(/\\(.)/g, '$1'))
-}
-
-class PostgresDatabase implements ApplyingDatabase {
+class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   readonly dialect = 'postgres'
+  readonly sliceMs = 25
+  readonly keyed = keyed
+  readonly keyOf = keyOf
+  readonly encoderOf = encoderOf
+  readonly capture: PostgresCapture
   readonly build: Kysely<AnyTables>
   readonly mirroring: PostgresMirroring
   private readonly pool: Pool
@@ -77,6 +72,7 @@ class PostgresDatabase implements ApplyingDatabase {
   constructor(pool: Pool, schema: string) {
     this.pool = pool
     this.schema = schema
+    this.capture = new PostgresCapture(schema)
     this.build = new Kysely<AnyTables>({ dialect: dialectOf(new DummyDriver()) }).withSchema(schema)
     this.mirroring = new PostgresMirroring((name) => this.qualify(name))
   }
@@ -98,42 +94,61 @@ class PostgresDatabase implements ApplyingDatabase {
   }
 
   read<T>(work: () => Work<T>, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<T> {
-    return this.transact('REPEATABLE READ READ ONLY', work, options.signal)
+    return this.transact('read', work, options.signal)
   }
 
-  write<T>(work: () => Work<T>, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<T> {
-    return this.transact('READ COMMITTED', work, options.signal)
+  write<T>(work: () => Work<T>, options: { readonly signal?: AbortSignal | undefined; readonly alone?: boolean } = {}): Promise<T> {
+    return this.transact(options.alone ? 'alone' : 'write', work, options.signal)
   }
 
-  private async transact<T>(isolation: string, work: () => Work<T>, signal: AbortSignal | undefined): Promise<T> {
+  private async transact<T>(mode: Mode, work: () => Work<T>, signal: AbortSignal | undefined): Promise<T> {
     if (!this.isOpen)
       throw new TillsyncError('ERR_STOPPED', 'The database is not open', { hint: 'Call install() or start() first; after stop() only those.' })
-    for (let attempt = 1; ; attempt++) {
+    const patience = Date.now() + PATIENCE_MS
+    let lock: readonly string[] = []
+    for (let attempt = 1, conflicts = 0; ; attempt++) {
       try {
-        return await this.attempt(isolation, work)
+        const done = await this.attempt(mode, work, lock)
+        if (done !== undefined) return done.value
+        if (Date.now() > patience) throw new TillsyncError('ERR_BUSY', 'Another process seals, without end', { retryable: true })
+        await sleep(2 + Math.random() * Math.min(50, 2 ** attempt))
       } catch (error) {
         if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The transaction was aborted', { cause: signal.reason })
         const cause = error instanceof TillsyncError ? error.cause : error
-        if (attempt === TRIES || !(isConflict(error) || isConflict(cause))) throw classify(error, 'A transaction failed')
-        await sleep(Math.random() * 10 * 2 ** attempt)
+        if (error instanceof LockFirst) lock = error.tables
+        else if (isConflict(error) || isConflict(cause)) {
+          if (++conflicts === TRIES) throw classify(error, 'A transaction failed')
+          await sleep(Math.random() * 10 * 2 ** conflicts)
+        } else if (isLocked(error) && Date.now() < patience) await sleep(50 + Math.random() * 200)
+        else throw classify(error, 'A transaction failed')
       }
+      if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The wait for the database was aborted', { cause: signal.reason })
     }
   }
 
-  private async attempt<T>(isolation: string, work: () => Work<T>): Promise<T> {
+  /** One try; undefined where another one works alone now. */
+  private async attempt<T>(mode: Mode, work: () => Work<T>, lock: readonly string[]): Promise<{ readonly value: T } | undefined> {
     const client = await this.pool.connect()
     client.on('error', survive)
     let broken: Error | undefined
     try {
-      // The host's own settings of time zone and date order must not decide what a text from a till means.
-      await client.query(`BEGIN ISOLATION LEVEL ${isolation}; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'`)
-      const value = await this.drive(client, work)
+      // Before BEGIN: the snapshot must be younger than the end of whoever had the lock before.
+      if (mode === 'alone' && !(await this.tryAlone(client))) return undefined
+      await client.query(`BEGIN ISOLATION LEVEL ${ISOLATION[mode]}; ${mode === 'write' ? WRITER_SETTINGS : READER_SETTINGS}`)
+      // No snapshot is taken yet: all that was written before the lock will be in it.
+      if (lock.length > 0) await client.query(`${LOCK_BRIEFLY}; LOCK TABLE ${lock.join(', ')} IN SHARE ROW EXCLUSIVE MODE`)
+      const value = await new Transaction(client, (name) => this.qualify(name)).drive(work)
       await client.query('COMMIT')
-      return value
+      if (mode === 'alone') await this.endAlone(client, true)
+      return { value }
     } catch (error) {
-      await client.query('ROLLBACK').catch((cause: Error) => {
-        broken = cause
-      })
+      try {
+        await client.query('ROLLBACK')
+        if (mode === 'alone') await this.endAlone(client, false)
+      } catch (cause) {
+        broken = cause as Error // the pool ends it, and with it its locks
+        if (mode === 'alone') this.capture.ended(false)
+      }
       throw error
     } finally {
       client.off('error', survive)
@@ -141,42 +156,17 @@ class PostgresDatabase implements ApplyingDatabase {
     }
   }
 
-  private async drive<T>(client: PoolClient, work: () => Work<T>): Promise<T> {
-    const steps = work()
-    let next = steps.next()
-    while (!next.done) {
-      let answer: unknown
-      try {
-        answer = await this.step(client, next.value)
-      } catch (error) {
-        next = steps.throw(error)
-        continue
-      }
-      next = steps.next(answer)
-    }
-    return next.value
+  private async endAlone(client: PoolClient, committed: boolean): Promise<void> {
+    this.capture.ended(committed)
+    await client.query(`SELECT pg_advisory_unlock(${this.collectorLock()})`)
   }
 
-  private async step(client: PoolClient, step: Step): Promise<unknown> {
-    switch (step.kind) {
-      case 'query':
-        return (await client.query({ text: step.sql, values: step.parameters as unknown[], types })).rows
-      case 'insert': {
-        const into = this.qualify(step.table.name)
-        if (step.replaceBy === undefined && step.rows.length >= COPY_FROM_ROWS) await copyRows(client, copyTarget(step.table, into), step.rows)
-        else await client.query(insertSql(step.table, into, step.replaceBy), columnsOf(step.rows))
-        return undefined
-      }
-      case 'erase': {
-        const sql = eraseSql(step.table, this.qualify(step.table.name), step.by)
-        await client.query(sql, columnsOf(step.keys))
-        return undefined
-      }
-      case 'call':
-        return await step.call(new Kysely<AnyTables>({ dialect: dialectOf(new ClientDriver(client)) }))
-      case 'lookup':
-        throw new TillsyncError('ERR_DATABASE', 'Lookups by key belong to capture, which this version does on SQLite only')
-    }
+  private async tryAlone(client: PoolClient): Promise<boolean> {
+    return (await client.query(`SELECT pg_try_advisory_lock(${this.collectorLock()}) AS mine`)).rows[0].mine === true
+  }
+
+  private collectorLock(): string {
+    return `hashtextextended(${literal(`tillsync.collector.${this.schema}`)}, 0)`
   }
 
   *lockInstall(): Work<void> {
@@ -202,6 +192,30 @@ class PostgresDatabase implements ApplyingDatabase {
   *dropTable(name: string): Work<void> {
     yield* query({ sql: `DROP TABLE IF EXISTS ${this.qualify(name)}`, parameters: [] })
   }
+
+  /** By asking: a NOTIFY in a trigger would hold up commits, and the pool may be a pooler's, where LISTEN does not work. */
+  watch(listener: () => void): () => void {
+    let looked = Date.now()
+    let asking = false
+    const ask = async (): Promise<void> => {
+      const { sql, parameters } = this.capture.poll()
+      const touched = await this.pool.query(sql, [...parameters]).then(
+        ({ rows }) => rows.length > 0,
+        () => true, // who seals meets the same failure, and says so
+      )
+      if (!touched && Date.now() - looked < LOOK_MS) return
+      looked = Date.now()
+      listener()
+    }
+    const timer = setInterval(() => {
+      if (asking) return
+      asking = true
+      ask().finally(() => {
+        asking = false
+      })
+    }, POLL_MS)
+    return () => clearInterval(timer)
+  }
 }
 
 /**
@@ -209,46 +223,3 @@ class PostgresDatabase implements ApplyingDatabase {
  * end the host's process. The pool replaces the connection, and what was going on fails and is tried again.
  */
 function survive(): void {}
-
-/** Rows turned into one array a column, as `unnest` takes them. */
-function columnsOf(rows: readonly (readonly unknown[])[]): unknown[][] {
-  return (rows[0] ?? []).map((_, at) => rows.map((row) => row[at]))
-}
-
-function dialectOf(driver: Driver) {
-  return {
-    createAdapter: () => new PostgresAdapter(),
-    createDriver: () => driver,
-    createIntrospector: (db: Kysely<AnyTables>) => new PostgresIntrospector(db),
-    createQueryCompiler: () => new PostgresQueryCompiler(),
-  }
-}
-
-/** Runs a host handler's Kysely statements on the connection of the batch's transaction, which stays the library's to end. */
-class ClientDriver implements Driver {
-  private readonly connection: DatabaseConnection
-
-  constructor(client: PoolClient) {
-    this.connection = {
-      async executeQuery<R>(compiled: CompiledQuery): Promise<QueryResult<R>> {
-        const result = await client.query(compiled.sql, compiled.parameters as unknown[])
-        return { rows: result.rows as R[], numAffectedRows: BigInt(result.rowCount ?? 0) }
-      },
-      streamQuery: () => {
-        throw new TillsyncError('ERR_HANDLER', 'A handler cannot stream inside the transaction of a batch')
-      },
-    }
-  }
-
-  async init(): Promise<void> {}
-  async acquireConnection(): Promise<DatabaseConnection> {
-    return this.connection
-  }
-  async beginTransaction(): Promise<void> {
-    throw new TillsyncError('ERR_HANDLER', 'A handler is inside the transaction of a batch already')
-  }
-  async commitTransaction(): Promise<void> {}
-  async rollbackTransaction(): Promise<void> {}
-  async releaseConnection(): Promise<void> {}
-  async destroy(): Promise<void> {}
-}

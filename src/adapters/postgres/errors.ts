@@ -11,6 +11,25 @@ export function isConflict(thrown: unknown): boolean {
   return CONFLICTS.includes(sqlState(thrown))
 }
 
+/** Whether somebody else holds the lock that was asked for; the same transaction works later. */
+export function isLocked(thrown: unknown): boolean {
+  return LOCKED.includes(sqlState(thrown))
+}
+
+/** Whether the whole transaction has failed with the statement: no connection, a conflict, a lock that was not to be had. */
+export function isFinal(thrown: unknown): boolean {
+  const state = sqlState(thrown)
+  return state === '' || AWAY.test(state) || isConflict(thrown) || isLocked(thrown)
+}
+
+/**
+ * A statement that was well formed and raised while it read rows: an expression of the host's rules met a value that it can't
+ * take, or a function of the host's threw (classes 21, 22, 38, 39, 54, P0).
+ */
+export function isRaised(thrown: unknown): boolean {
+  return /^(2[12]|3[89]|54|P0)/.test(sqlState(thrown))
+}
+
 /** A failure of PostgreSQL by its SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html). */
 export function classify(thrown: unknown, doing: string): TillsyncError {
   if (thrown instanceof TillsyncError) return thrown

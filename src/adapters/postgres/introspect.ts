@@ -1,4 +1,7 @@
-import { type HostTable, query, type Work } from '../../ports.ts'
+import { TillsyncError } from '../../errors.ts'
+import { type HostColumn, type HostTable, lookup, query, type Work } from '../../ports.ts'
+import { literal } from './triggers.ts'
+import { encoderOf } from './values.ts'
 
 interface ColumnInfo {
   readonly table_name: string
@@ -6,6 +9,11 @@ interface ColumnInfo {
   readonly type: string
   readonly nullable: boolean
   readonly generated: boolean
+  readonly base: string
+  /** The default, as SQL. */
+  readonly otherwise: string | null
+  /** What rows hold that were there before the column, in an array of one. */
+  readonly missing: string | null
 }
 
 interface UniqueInfo {
@@ -16,8 +24,15 @@ interface UniqueInfo {
 
 const COLUMNS = `
   SELECT c.relname AS table_name, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
-         NOT a.attnotnull AS nullable, a.attgenerated <> '' OR a.attidentity = 'a' AS generated
+         NOT a.attnotnull AS nullable, a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
+         (WITH RECURSIVE types AS (
+            SELECT t.oid, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid
+            UNION ALL SELECT t.oid, t.typbasetype FROM types d JOIN pg_type t ON t.oid = d.typbasetype)
+          SELECT format_type(oid, NULL) FROM types WHERE typbasetype = 0) AS base,
+         CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS otherwise,
+         CASE WHEN a.atthasmissing THEN a.attmissingval::text END AS missing
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+  LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
   WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
   ORDER BY c.relname, a.attnum`
 
@@ -37,9 +52,11 @@ export function* describe(schema: string, names: readonly string[]): Work<Readon
   const tables = new Map<string, HostTable>()
   for (const [name, own] of Map.groupBy(columns, (column) => column.table_name)) {
     const indexes = uniques.filter((unique) => unique.table_name === name)
+    const described = own.map(({ name, type, nullable, generated, base }) => ({ name, type, nullable, generated, base }))
+    const initials = yield* initialsOf(described, own)
     tables.set(name, {
       name,
-      columns: own.map(({ name, type, nullable, generated }) => ({ name, type, nullable, generated })),
+      columns: described.map((column, at) => ({ ...column, initial: initials[at] as string })),
       key: indexes.find((index) => index.primary)?.columns ?? [],
       uniques: indexes
         .filter((index) => !index.primary)
@@ -47,4 +64,23 @@ export function* describe(schema: string, names: readonly string[]): Work<Readon
     })
   }
   return tables
+}
+
+/** A constant as `pg_get_expr` writes it. Nothing else is evaluated: a default may well be `nextval(…)`. */
+const CONSTANT = /^(\(?-?\d+(\.\d+)?\)?|'([^']|'')*'|true|false|NULL)(::[\w "().]+)?$/
+
+/** The initial values of columns as JSON texts. */
+function* initialsOf(columns: readonly HostColumn[], infos: readonly ColumnInfo[]): Work<readonly string[]> {
+  const values = infos.map(({ otherwise, missing, type }) => {
+    if (otherwise !== null && CONSTANT.test(otherwise)) return `(${otherwise})::${type}`
+    return missing === null ? 'NULL' : `(${literal(missing)}::${type}[])[1]`
+  })
+  if (values.every((value) => value === 'NULL')) return values.map(() => 'null')
+  try {
+    const [rows] = yield* lookup({ sql: `SELECT ${values.join(', ')}`, parameters: [] }, [[]])
+    return columns.map((column, at) => encoderOf(column)(rows?.[0]?.[at] ?? null))
+  } catch (error) {
+    if (!(error instanceof TillsyncError)) throw error
+    return values.map(() => 'null')
+  }
 }

@@ -55,6 +55,7 @@ const MAX_PREPARED = 500
 class SqliteDatabase implements CapturingDatabase {
   readonly dialect = 'sqlite'
   readonly capture = new SqliteCapture()
+  readonly sliceMs = 3
   readonly build = new Kysely<AnyTables>({
     dialect: {
       createAdapter: () => new SqliteAdapter(),

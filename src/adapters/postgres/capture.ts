@@ -1,0 +1,248 @@
+import { TillsyncError } from '../../errors.ts'
+import {
+  type Capture,
+  type HostTable,
+  insert,
+  type Key,
+  query,
+  type Statement,
+  type Touch,
+  type TouchKind,
+  type TouchSource,
+  type Work,
+} from '../../ports.ts'
+import { Installation } from './installation.ts'
+import { createTable, quote } from './tables.ts'
+import { KINDS, type NumberedSource, SOURCES, TOUCHES, touchesTable } from './triggers.ts'
+import { keyText } from './values.ts'
+
+interface TouchRow {
+  readonly xid: number
+  readonly seen: string
+  readonly command: number
+  readonly place: string
+  readonly source: number
+  readonly kind: number
+  readonly key: string | null
+  readonly horizon: string
+}
+
+/** Touches that are taken at most, even where a transaction made more. */
+const MOST = 5_000
+
+/** Touches in a PostgreSQL database: sync_touches, filled by triggers, emptied by the collector. */
+export class PostgresCapture implements Capture {
+  /** What the numbers in sync_touches mean, as far as they were read. */
+  private known = new Map<number, { readonly table: string; readonly refers: readonly string[] }>()
+  private readonly schema: string
+  private readonly installation: Installation
+  private watched: readonly string[] = []
+  /** Below this transaction id nothing is touched: all such ended before we looked. Polls ask only from here on. */
+  private horizon = '0'
+  private nextHorizon = '0'
+
+  constructor(schema: string) {
+    this.schema = schema
+    this.installation = new Installation(schema)
+  }
+
+  /** A transaction in which touches were taken has ended. */
+  ended(committed: boolean): void {
+    this.horizon = committed ? this.nextHorizon : '0'
+    this.nextHorizon = this.horizon
+  }
+
+  *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<ReadonlySet<string>> {
+    if (!(yield* this.hasTable(SOURCES.name))) for (const sql of createTable(SOURCES, (name) => this.qualify(name))) yield* this.run(sql)
+    if (!(yield* this.hasTable(TOUCHES))) for (const sql of touchesTable((name) => this.qualify(name))) yield* this.run(sql)
+    const numbers = yield* this.numberSources(sources)
+    const numbered = new Map<string, NumberedSource[]>()
+    for (const [name, group] of Map.groupBy(sources, (source) => source.on)) {
+      const own = group.map((source) => ({ source: numbers.get(source) as number, columns: source.columns, root: source.on === source.table }))
+      numbered.set(name, own)
+    }
+    this.watched = [...numbered.keys()]
+    return yield* this.installation.bring(numbered, tables)
+  }
+
+  removeTriggers(): Work<void> {
+    return this.installation.removeTriggers()
+  }
+
+  *uninstall(): Work<void> {
+    yield* this.installation.removeTriggers()
+    yield* this.installation.removeFunctions()
+    for (const name of [TOUCHES, SOURCES.name]) yield* this.run(`DROP TABLE IF EXISTS ${this.qualify(name)}`)
+    this.known.clear()
+  }
+
+  /** Every change of a table, a column, a trigger or a partition leaves another row version in the catalogue. */
+  *schemaVersion(): Work<string> {
+    const sql = `
+      WITH tables AS (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                      WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind IN ('r', 'p'))
+      SELECT md5(string_agg(version, ' ' ORDER BY version)) AS version FROM (
+        SELECT oid::text AS version FROM tables
+        UNION ALL SELECT format('a%s', sum(a.xmin::text::bigint)) FROM pg_attribute a WHERE a.attrelid IN (SELECT oid FROM tables) AND a.attnum > 0
+        UNION ALL SELECT format('d%s', sum(d.xmin::text::bigint)) FROM pg_attrdef d WHERE d.adrelid IN (SELECT oid FROM tables)
+        UNION ALL SELECT format('i%s %s', count(*), sum(i.indexrelid::bigint)) FROM pg_index i WHERE i.indrelid IN (SELECT oid FROM tables)
+        UNION ALL SELECT format('p%s %s', count(*), sum(part.relid::oid::bigint)) FROM tables t, pg_partition_tree(t.oid) part
+        UNION ALL SELECT format('t%s %s', count(*), sum(t.xmin::text::bigint)) FROM pg_trigger t
+                  JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace f ON f.oid = p.pronamespace WHERE f.nspname = $1 AND starts_with(p.proname, 'sync_touch_')
+      ) AS versions`
+    const [row] = yield* query<{ version: string | null }>({ sql, parameters: [this.schema, this.watched] })
+    return row?.version ?? ''
+  }
+
+  *touched(): Work<boolean> {
+    return (yield* query(this.poll())).length > 0
+  }
+
+  /** Asks by index (which ORDER BY makes sure of), and only for what can be new: cheap however many dead rows wait for a vacuum. */
+  poll(): Statement {
+    return { sql: `SELECT 1 FROM ${this.qualify(TOUCHES)} WHERE xid >= $1::xid8 ORDER BY xid LIMIT 1`, parameters: [this.horizon] }
+  }
+
+  *countTouches(): Work<number> {
+    const [row] = yield* query<{ touches: number }>({ sql: `SELECT count(*) AS touches FROM ${this.qualify(TOUCHES)}`, parameters: [] })
+    return row?.touches ?? 0
+  }
+
+  /**
+   * Whole transactions, causes before effects: whatever a transaction may have seen of others has an id below the end of its
+   * snapshot, so all up to there is taken with it.
+   */
+  *takeTouches(limit: number): Work<readonly Touch[]> {
+    const rows = [...(yield* this.take('xid >= $1::xid8', [this.horizon], limit))]
+    if (rows.length === limit) yield* this.takeCauses(rows)
+    else if (rows[0] !== undefined) this.nextHorizon = rows[0].horizon
+    const touches: Touch[] = []
+    for (const row of inOrder(rows)) {
+      const meaning = this.known.get(row.source) ?? (yield* this.meaningOf(row.source))
+      touches.push({ ...meaning, kind: KINDS[row.kind] as TouchKind, key: row.key === null ? [] : (JSON.parse(row.key) as Key) })
+    }
+    return touches
+  }
+
+  private *takeCauses(rows: TouchRow[]): Work<void> {
+    for (let through = 0; rows.length < MOST; ) {
+      const end = rows.reduce((most, row) => Math.max(most, row.xid + 1, endOf(row.seen)), 0)
+      if (end === through) return
+      through = end
+      rows.push(...(yield* this.take('xid < $1::xid8', [through], MOST - rows.length)))
+    }
+  }
+
+  /** What is read is what is deleted: by where the rows lie, which nobody changes while our snapshot lasts. */
+  private take(where: string, parameters: readonly unknown[], limit: number): Work<readonly TouchRow[]> {
+    const sql = `
+      WITH taken AS MATERIALIZED (
+             SELECT ctid AS place, cmin AS command, xid, seen, source, kind, key FROM ${this.qualify(TOUCHES)} WHERE ${where} ORDER BY xid LIMIT ${limit}),
+           gone AS (DELETE FROM ${this.qualify(TOUCHES)} WHERE ctid = ANY (ARRAY(SELECT place FROM taken)))
+      SELECT xid::text::bigint, seen::text, command::text::bigint, place::text, source, kind, to_json(key)::text AS key,
+             pg_snapshot_xmin(pg_current_snapshot())::text AS horizon FROM taken`
+    return query<TouchRow>({ sql, parameters })
+  }
+
+  *touch(table: string, refers: readonly string[], keys: readonly Key[], kind: TouchKind): Work<void> {
+    if (keys.length === 0) return
+    const source = yield* this.sourceOf(table, refers)
+    const names = refers.map((_, at) => `k${at + 1}`)
+    yield* this.run(
+      `INSERT INTO ${this.qualify(TOUCHES)} (source, kind, key) SELECT $1, $2, ARRAY[${names.join(', ')}]
+       FROM unnest(${names.map((_, at) => `$${at + 3}::text[]`).join(', ')}) AS keys(${names.join(', ')})`,
+      [source, KINDS.indexOf(kind), ...refers.map((_, at) => keys.map((key) => keyText(key[at])))],
+    )
+  }
+
+  *touchSelected(table: string, refers: readonly string[], select: Statement, kind: TouchKind): Work<void> {
+    const source = yield* this.sourceOf(table, refers)
+    const names = refers.map((_, at) => `k${at + 1}`)
+    yield* this.run(
+      `INSERT INTO ${this.qualify(TOUCHES)} (source, kind, key) SELECT ${source}, ${KINDS.indexOf(kind)}, ARRAY[${names.map((name) => `format('%s', ${name})`).join(', ')}]
+       FROM (${select.sql}) AS selected(${names.join(', ')})`,
+      select.parameters,
+    )
+  }
+
+  private *sourceOf(table: string, refers: readonly string[]): Work<number> {
+    return (yield* this.numberSources([{ on: table, columns: refers, table, refers }])).values().next().value as number
+  }
+
+  private sources(): Work<readonly { source: number; table_name: string; refers: string }[]> {
+    return query({ sql: `SELECT source, table_name, refers FROM ${this.qualify(SOURCES.name)}`, parameters: [] })
+  }
+
+  private *meaningOf(source: number): Work<{ readonly table: string; readonly refers: readonly string[] }> {
+    for (const row of yield* this.sources()) this.known.set(row.source, { table: row.table_name, refers: JSON.parse(row.refers) as string[] })
+    const meaning = this.known.get(source)
+    if (meaning !== undefined) return meaning
+    throw new TillsyncError('ERR_NOT_INSTALLED', `sync_touches holds source ${source}, which sync_sources does not explain`, {
+      hint: 'Was sync_sources changed by hand? Run install(), then reseal the tables.',
+      context: { source },
+    })
+  }
+
+  private *numberSources(sources: readonly TouchSource[]): Work<ReadonlyMap<TouchSource, number>> {
+    const rows = yield* this.sources()
+    const numbers = new Map(rows.map((row) => [`${row.table_name}\n${row.refers}`, row.source]))
+    let next = Math.max(0, ...numbers.values()) + 1
+    const result = new Map<TouchSource, number>()
+    for (const source of sources) {
+      const refers = JSON.stringify(source.refers)
+      const name = `${source.table}\n${refers}`
+      let number = numbers.get(name)
+      if (number === undefined) {
+        number = next++
+        numbers.set(name, number)
+        yield* insert(SOURCES, [[number, source.table, refers]])
+      }
+      result.set(source, number)
+    }
+    return result
+  }
+
+  private *hasTable(name: string): Work<boolean> {
+    return (yield* query<{ oid: string | null }>({ sql: 'SELECT to_regclass($1) AS oid', parameters: [this.qualify(name)] }))[0]?.oid !== null
+  }
+
+  private run(sql: string, parameters: readonly unknown[] = []): Work<readonly unknown[]> {
+    return query({ sql, parameters })
+  }
+
+  private qualify(name: string): string {
+    return `${quote(this.schema)}.${quote(name)}`
+  }
+}
+
+/** `xmin:xmax:xip,xip…`, see https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-SNAPSHOT */
+function endOf(snapshot: string): number {
+  return Number(snapshot.split(':', 2)[1])
+}
+
+/**
+ * A transaction that saw another's work has a later snapshot: its end is higher, or it is the same and fewer were still
+ * running. Within a transaction the order of its commands.
+ */
+function inOrder(rows: readonly TouchRow[]): readonly TouchRow[] {
+  const positions = new Map<number, readonly [number, number]>()
+  for (const { xid, seen } of rows) {
+    const [, end = '', running = ''] = seen.split(':')
+    const open = (running === '' ? 0 : running.split(',').length) + (xid < Number(end) ? 1 : 0)
+    const position = [Number(end), -open] as const
+    const before = positions.get(xid)
+    if (before === undefined || compare(before, position) < 0) positions.set(xid, position)
+  }
+  const order = rows.map((row) => [...(positions.get(row.xid) ?? []), row.xid, row.command, ...placeOf(row.place)])
+  return [...rows.keys()].sort((a, b) => compare(order[a] ?? [], order[b] ?? [])).map((n) => rows[n] as TouchRow)
+}
+
+/** `(page,item)` */
+function placeOf(ctid: string): number[] {
+  return ctid.slice(1, -1).split(',').map(Number)
+}
+
+function compare(a: readonly number[], b: readonly number[]): number {
+  for (const [at, one] of a.entries()) if (one !== b[at]) return one - (b[at] as number)
+  return 0
+}

@@ -1,0 +1,170 @@
+import { TillsyncError } from '../../errors.ts'
+import { type HostTable, query, type Work } from '../../ports.ts'
+import { quote } from './tables.ts'
+import {
+  createFunction,
+  createTrigger,
+  FUNCTIONS,
+  functionBody,
+  functionName,
+  type NumberedSource,
+  TOUCHES,
+  TRIGGERS,
+  type TriggerName,
+} from './triggers.ts'
+
+/**
+ * Thrown by work that is about to change triggers: the adapter runs it again with these tables locked before its snapshot is
+ * taken, so that what is read then is all that was written without them.
+ */
+export class LockFirst extends Error {
+  readonly tables: readonly string[]
+
+  constructor(tables: readonly string[]) {
+    super('Tables must be locked first')
+    this.tables = tables
+  }
+}
+
+/** A table or partition on which triggers belong. */
+interface Place {
+  readonly oid: string
+  readonly name: string
+  /** The table of the rules that it is, or is a partition of. */
+  readonly root: string
+  readonly partition: boolean
+  readonly inherited: boolean
+  readonly locked: boolean
+}
+
+interface Present {
+  readonly oid: string
+  readonly on: string
+  readonly name: string
+  readonly type: number
+  readonly enabled: string
+  readonly runs: string
+  readonly cloned: boolean
+}
+
+/** The tables with their partitions; foreign ones have no triggers of ours. */
+const PLACES = `
+  WITH RECURSIVE places AS (
+    SELECT c.oid, c.relname::text AS root, c.relkind, false AS partition
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind IN ('r', 'p')
+    UNION ALL
+    SELECT c.oid, p.root, c.relkind, true
+    FROM places p JOIN pg_inherits i ON i.inhparent = p.oid JOIN pg_class c ON c.oid = i.inhrelid WHERE p.relkind = 'p' AND c.relkind IN ('r', 'p'))
+  SELECT p.oid::text, format('%I.%I', n.nspname, c.relname) AS name, p.root, p.partition,
+         p.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = p.oid) AS inherited,
+         EXISTS (SELECT FROM pg_locks l WHERE l.relation = p.oid AND l.pid = pg_backend_pid() AND l.granted
+                 AND l.mode IN ('ShareRowExclusiveLock', 'AccessExclusiveLock')) AS locked
+  FROM places p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY p.partition, p.oid`
+
+const PRESENT = `
+  SELECT t.tgrelid::text AS oid, format('%I.%I', n.nspname, c.relname) AS "on", t.tgname::text AS name, t.tgtype AS type, t.tgenabled::text AS enabled,
+         p.proname::text AS runs, t.tgparentid <> 0 AS cloned
+  FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace f ON f.oid = p.pronamespace
+  JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE f.nspname = $1 AND starts_with(p.proname, '${FUNCTIONS}') AND strpos(p.prosrc, '${TOUCHES}') > 0`
+
+const BODIES = `
+  SELECT p.proname::text AS name, p.prosrc AS body FROM pg_proc p JOIN pg_namespace f ON f.oid = p.pronamespace
+  WHERE f.nspname = $1 AND starts_with(p.proname, '${FUNCTIONS}') AND strpos(p.prosrc, '${TOUCHES}') > 0`
+
+const run = (sql: string): Work<readonly unknown[]> => query({ sql, parameters: [] })
+
+/** The triggers of one schema's tables, as they are and as they should be. */
+export class Installation {
+  private readonly schema: string
+
+  constructor(schema: string) {
+    this.schema = schema
+  }
+
+  /** Makes exactly these triggers. Answers the tables on which something was missing. */
+  *bring(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>): Work<ReadonlySet<string>> {
+    const places = yield* query<Place>({ sql: PLACES, parameters: [this.schema, [...sources.keys()]] })
+    refuseInherited(places)
+    const present = yield* this.present()
+    const bodies = new Map((yield* this.bodies()).map(({ name, body }) => [name, body]))
+    const wanted = new Map<string, string>()
+    for (const [name, own] of sources) {
+      const partitions = places.filter(({ root, partition }) => partition && root === name).map(({ oid }) => oid)
+      wanted.set(name, functionBody(tables.get(name) as HostTable, own, this.qualify(TOUCHES), partitions))
+    }
+    const missing = places.flatMap((place) => missingOn(place, present).map((trigger) => ({ place, trigger })))
+    const changed = new Set(missing.map(({ place }) => place.root))
+    for (const [name, body] of wanted) if (bodies.get(functionName(name)) !== body) changed.add(name)
+    const surplus = present.filter(
+      ({ oid, runs, cloned }) => !cloned && !places.some((place) => place.oid === oid && functionName(place.root) === runs),
+    )
+    yield* this.lock(places.filter(({ root, partition, locked }) => changed.has(root) && !partition && !locked))
+    for (const [name, body] of wanted) {
+      if (bodies.get(functionName(name)) === body) continue
+      yield* run(createFunction(this.qualify(functionName(name)), tables.get(name) as HostTable, sources.get(name) ?? [], body))
+    }
+    for (const { place, trigger } of missing) for (const sql of this.mend(place, trigger, present)) yield* run(sql)
+    yield* this.drop(surplus)
+    const functions = new Set([...wanted.keys()].map(functionName))
+    for (const name of bodies.keys()) if (!functions.has(name)) yield* run(`DROP FUNCTION ${this.qualify(name)}()`)
+    return changed
+  }
+
+  *removeTriggers(): Work<void> {
+    yield* this.drop((yield* this.present()).filter(({ cloned }) => !cloned))
+  }
+
+  *removeFunctions(): Work<void> {
+    for (const { name } of yield* this.bodies()) yield* run(`DROP FUNCTION ${this.qualify(name)}()`)
+  }
+
+  private present(): Work<readonly Present[]> {
+    return query<Present>({ sql: PRESENT, parameters: [this.schema] })
+  }
+
+  private bodies(): Work<readonly { name: string; body: string }[]> {
+    return query<{ name: string; body: string }>({ sql: BODIES, parameters: [this.schema] })
+  }
+
+  /** A row trigger of a partition is a clone of its table's; it can only be enabled. */
+  private mend(place: Place, trigger: TriggerName, present: readonly Present[]): readonly string[] {
+    const [create, enable] = createTrigger(trigger, place.name, this.qualify(functionName(place.root))) as [string, string]
+    if (!place.partition || trigger !== 'sync_touch') return [create, enable]
+    return present.some((one) => one.oid === place.oid && one.name === trigger) ? [enable] : []
+  }
+
+  private *drop(triggers: readonly Present[]): Work<void> {
+    if (triggers.length > 0) yield* run(LOCK_BRIEFLY)
+    for (const { name, on } of triggers) yield* run(`DROP TRIGGER ${quote(name)} ON ${on}`)
+  }
+
+  private *lock(places: readonly Place[]): Work<void> {
+    if (places.length > 0) throw new LockFirst(places.map(({ name }) => name))
+    yield* run(LOCK_BRIEFLY)
+  }
+
+  private qualify(name: string): string {
+    return `${quote(this.schema)}.${quote(name)}`
+  }
+}
+
+/** While one waits for a lock, sales queue behind; so it never waits for long. */
+export const LOCK_BRIEFLY = `SET LOCAL lock_timeout = '50ms'`
+
+function missingOn(place: Place, present: readonly Present[]): TriggerName[] {
+  const own = present.filter(({ oid, runs }) => oid === place.oid && runs === functionName(place.root))
+  return (Object.keys(TRIGGERS) as TriggerName[]).filter((name) => {
+    const found = own.find((trigger) => trigger.name === name)
+    return found?.type !== TRIGGERS[name].type || found.enabled !== 'A'
+  })
+}
+
+function refuseInherited(places: readonly Place[]): void {
+  const parent = places.find((place) => place.inherited)
+  if (parent === undefined) return
+  throw new TillsyncError('ERR_INHERITANCE', `\`${parent.root}\` has tables that inherit from it, whose triggers would not fire`, {
+    hint: 'Publish the inheriting tables themselves, or use partitions.',
+    context: { table: parent.root },
+  })
+}

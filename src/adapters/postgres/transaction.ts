@@ -1,0 +1,113 @@
+import { Kysely } from 'kysely'
+import type { PoolClient } from 'pg'
+import { TillsyncError } from '../../errors.ts'
+import type { AnyTables } from '../../model.ts'
+import type { Step, Work } from '../../ports.ts'
+import { copyRows } from './copy.ts'
+import { ClientDriver, dialectOf } from './dialect.ts'
+import { isFinal, isRaised } from './errors.ts'
+import { byKey, lookupSql } from './lookup.ts'
+import { copyTarget, eraseSql, insertSql } from './tables.ts'
+
+/** Below this, the extra round trip of COPY costs more than it saves. */
+const COPY_FROM_ROWS = 50
+
+/** Values as the library reads them, whatever parsers the host has registered with `pg`: 64-bit counts as numbers, all else as text. */
+const INT8 = 20
+const BYTEA = 17
+const BOOL = 16
+const TEXT_ARRAYS = [1009, 1003]
+const types = {
+  getTypeParser(oid: number): (value: string) => unknown {
+    if (oid === INT8 || oid === 23 || oid === 21) return Number
+    if (oid === BOOL) return (value) => value === 't'
+    if (oid === BYTEA) return toBytes
+    if (TEXT_ARRAYS.includes(oid)) return parseNames
+    return (value) => value
+  },
+}
+
+/** What lookups answer: texts, exactly as PostgreSQL writes them. */
+const exact = {
+  getTypeParser: (oid: number): ((value: string) => unknown) => (oid === BYTEA ? toBytes : (value) => value),
+}
+
+function toBytes(value: string): Buffer {
+  return Buffer.from(value.slice(2), 'hex')
+}
+
+/** A text array in PostgreSQL's notation; only names come this way. */
+function parseNames(value: string): string[] {
+  return [...value.matchAll(/"((?:[^"\\]|\\.)*)"|([^{},"]+)/g)].map(([, quoted, plain]) => plain ?? (quoted ?? '').replace(/\\(.)/g, '$1'))
+}
+
+/** The steps of one transaction on its connection. */
+export class Transaction {
+  private readonly client: PoolClient
+  private readonly qualify: (name: string) => string
+  /** Whether nothing was written since the last savepoint. */
+  private saved = false
+
+  constructor(client: PoolClient, qualify: (name: string) => string) {
+    this.client = client
+    this.qualify = qualify
+  }
+
+  async drive<T>(work: () => Work<T>): Promise<T> {
+    const steps = work()
+    let next = steps.next()
+    while (!next.done) {
+      let answer: unknown
+      try {
+        answer = await this.step(next.value)
+      } catch (error) {
+        next = steps.throw(error)
+        continue
+      }
+      next = steps.next(answer)
+    }
+    return next.value
+  }
+
+  private async step(step: Step): Promise<unknown> {
+    if (step.kind === 'lookup') return this.lookup(step)
+    this.saved = false
+    const { client } = this
+    switch (step.kind) {
+      case 'query':
+        return (await client.query({ text: step.sql, values: step.parameters as unknown[], types })).rows
+      case 'insert': {
+        const into = this.qualify(step.table.name)
+        if (step.replaceBy === undefined && step.rows.length >= COPY_FROM_ROWS) await copyRows(client, copyTarget(step.table, into), step.rows)
+        else await client.query(insertSql(step.table, into, step.replaceBy), columnsOf(step.rows))
+        return undefined
+      }
+      case 'erase':
+        await client.query(eraseSql(step.table, this.qualify(step.table.name), step.by), columnsOf(step.keys))
+        return undefined
+      case 'call':
+        return await step.call(new Kysely<AnyTables>({ dialect: dialectOf(new ClientDriver(client)) }))
+    }
+  }
+
+  /** A lookup may fail by the host's filter; the savepoint before it lets the rest of the transaction go on. */
+  private async lookup(step: Step & { kind: 'lookup' }): Promise<unknown> {
+    const { client } = this
+    if (!this.saved) await client.query('SAVEPOINT sync_lookup')
+    this.saved = true
+    try {
+      const { rows } = await client.query({ ...lookupSql(step), rowMode: 'array', types: exact })
+      return byKey(rows, step.keys)
+    } catch (error) {
+      if (isFinal(error)) throw error
+      await client.query('ROLLBACK TO SAVEPOINT sync_lookup')
+      if (!isRaised(error)) throw error
+      throw new TillsyncError('ERR_FILTER', `Reading raised an error: ${(error as Error).message}`, { cause: error })
+    }
+  }
+}
+
+/** Rows turned into one array a column, as `unnest` takes them. */
+function columnsOf(rows: readonly (readonly unknown[])[]): unknown[][] {
+  return (rows[0] ?? []).map((_, at) => rows.map((row) => row[at]))
+}

@@ -1,0 +1,118 @@
+import { hash } from 'node:crypto'
+import type { HostColumn, HostTable, OwnTable, TouchKind } from '../../ports.ts'
+import { quote } from './tables.ts'
+import { SETTINGS, settingsFor, textOf } from './values.ts'
+
+/** A source with the number that its touches carry. */
+export interface NumberedSource {
+  readonly source: number
+  readonly columns: readonly string[]
+  /** Whether the columns are the table's own key: a delete is noted as such. */
+  readonly root: boolean
+}
+
+/** A kind is stored as its number here. */
+export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing', 'whole']
+
+/** What the numbers in sync_touches mean. A number is never used again. */
+export const SOURCES = {
+  name: 'sync_sources',
+  columns: { source: 'integer', table_name: 'text', refers: 'text' },
+  primaryKey: ['source'],
+} as const satisfies OwnTable
+
+export const TOUCHES = 'sync_touches'
+
+/**
+ * No sequence and no identity: the host's lastval() would return ours. `seen` is what the transaction saw of others when it
+ * touched; from it follows which transaction can have been the cause of which. A key is NULL where the whole table is touched.
+ */
+export function touchesTable(qualify: (name: string) => string): readonly string[] {
+  return [
+    `CREATE TABLE ${qualify(TOUCHES)} (xid xid8 NOT NULL DEFAULT pg_current_xact_id(), seen pg_snapshot NOT NULL DEFAULT pg_current_snapshot(),
+       source integer NOT NULL, kind smallint NOT NULL, key text[])`,
+    `CREATE INDEX ${quote('sync_touches_xid')} ON ${qualify(TOUCHES)} (xid)`,
+  ]
+}
+
+/** PostgreSQL cuts names at 63 bytes. */
+export function functionName(table: string): string {
+  const name = `${FUNCTIONS}${table}`
+  return Buffer.byteLength(name) <= 63 ? name : `${FUNCTIONS}${hash('sha256', table).slice(0, 32)}`
+}
+
+export const FUNCTIONS = 'sync_touch_'
+
+/** The triggers of each table, by name, with their type as pg_trigger has it (https://www.postgresql.org/docs/current/catalog-pg-trigger.html). */
+export const TRIGGERS = {
+  sync_touch: { type: 29, when: 'AFTER INSERT OR UPDATE OR DELETE', each: 'ROW' },
+  sync_truncate: { type: 32, when: 'AFTER TRUNCATE', each: 'STATEMENT' },
+} as const
+
+export type TriggerName = keyof typeof TRIGGERS
+
+/**
+ * The body of a table's trigger function. Only the key is read, in a block of its own: whatever is wrong with it (a column that
+ * was renamed, a type that was changed under a running session), the host's statement goes on and the whole table is touched.
+ * It ends with what it runs under, so that bodies are equal where functions are; and with the partitions, so that one that came or
+ * went with its rows, which no trigger sees, is noticed.
+ */
+export function functionBody(table: HostTable, sources: readonly NumberedSource[], touches: string, partitions: readonly string[]): string {
+  const into = `INSERT INTO ${touches} (source, kind, key) VALUES`
+  const kind = (name: TouchKind) => KINDS.indexOf(name)
+  const read = sources.flatMap(({ columns }, n) => {
+    const key = (row: string) => `ARRAY[${columns.map((name) => textOf(columnOf(table, name), `${row}.${quote(name)}`)).join(', ')}]`
+    return [`    IF TG_OP <> 'DELETE' THEN now_${n} := ${key('NEW')}; END IF;`, `    IF TG_OP <> 'INSERT' THEN was_${n} := ${key('OLD')}; END IF;`]
+  })
+  const note = sources.flatMap(({ source, root }, n) => [
+    `  IF now_${n} IS NOT NULL THEN ${into} (${source}, ${kind('changed')}, now_${n}); END IF;`,
+    `  IF was_${n} IS NOT NULL AND was_${n} IS DISTINCT FROM now_${n} THEN ${into} (${source}, ${kind(root ? 'deleted' : 'changed')}, was_${n}); END IF;`,
+  ])
+  return `
+DECLARE
+${sources.map((_, n) => `  now_${n} text[]; was_${n} text[];`).join('\n')}
+  whole boolean := TG_OP = 'TRUNCATE';
+BEGIN
+  IF NOT whole THEN
+    BEGIN
+${read.join('\n')}
+    EXCEPTION WHEN OTHERS THEN whole := true;
+    END;
+  END IF;
+  IF whole THEN
+    ${into} ${sources.map(({ source }) => `(${source}, ${kind('whole')}, NULL)`).join(', ')};
+    RETURN NULL;
+  END IF;
+${note.join('\n')}
+  RETURN NULL;
+END
+-- ${settingsOf(table, sources).join('; ')}; partitions: ${partitions.join(' ')}
+`
+}
+
+/** A fixed search path; and of the settings those on which the text of the keys depends. Each costs a moment at every row. */
+function settingsOf(table: HostTable, sources: readonly NumberedSource[]): string[] {
+  const columns = sources.flatMap((source) => source.columns.map((name) => columnOf(table, name)))
+  return ['SET search_path = pg_catalog, pg_temp', ...settingsFor(columns).map((name) => `SET ${name} = '${SETTINGS[name]}'`)]
+}
+
+export function createFunction(name: string, table: HostTable, sources: readonly NumberedSource[], body: string): string {
+  const settings = settingsOf(table, sources).join(' ')
+  return `CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER ${settings} AS ${literal(body)}`
+}
+
+export function createTrigger(name: TriggerName, table: string, run: string): readonly string[] {
+  const { when, each } = TRIGGERS[name]
+  return [
+    `CREATE OR REPLACE TRIGGER ${name} ${when} ON ${table} FOR EACH ${each} EXECUTE FUNCTION ${run}()`,
+    `ALTER TABLE ${table} ENABLE ALWAYS TRIGGER ${name}`,
+  ]
+}
+
+function columnOf(table: HostTable, name: string): HostColumn {
+  return table.columns.find((column) => column.name === name) ?? { name, type: 'text', nullable: true, generated: false }
+}
+
+export function literal(text: string): string {
+  return text.includes('\\') ? ` E'${text.replace(/[\\']/g, '\\$&')}'` : `'${text.replaceAll("'", "''")}'`
+}

@@ -1,0 +1,94 @@
+import { TillsyncError } from '../../errors.ts'
+import type { HostColumn, Key } from '../../ports.ts'
+import { decodeKeyValues, encodeBlob, encodeReal, encodeText } from '../../record.ts'
+
+/** All that the text of a value depends on beside itself. The library's sessions and the trigger functions read under the same. */
+export const SETTINGS: Readonly<Record<string, string>> = {
+  TimeZone: 'UTC',
+  DateStyle: 'ISO, YMD',
+  IntervalStyle: 'iso_8601',
+  extra_float_digits: '1', // the shortest decimal that reads back as the same number
+  bytea_output: 'hex',
+  lc_monetary: 'C',
+}
+
+const INTEGERS = ['smallint', 'integer', 'bigint']
+const REALS = ['real', 'double precision']
+const TIMES = ['timestamp without time zone', 'timestamp with time zone']
+
+/** Which of the settings the text of a type depends on; a type that is not listed may depend on any. */
+const DEPENDS: Readonly<Record<string, readonly string[]>> = {
+  ...Object.fromEntries([...INTEGERS, 'text', 'character varying', 'character', 'uuid', 'numeric', 'boolean'].map((type) => [type, []])),
+  ...Object.fromEntries(REALS.map((type) => [type, ['extra_float_digits']])),
+  ...Object.fromEntries([...TIMES, 'date'].map((type) => [type, ['DateStyle', 'TimeZone']])),
+  bytea: ['bytea_output'],
+}
+
+/** Types whose cast to text is what the type itself writes; for others the cast may strip blanks or add a netmask. */
+const PLAIN = [...INTEGERS, 'text', 'character varying', 'uuid', 'numeric', 'bytea', ...REALS]
+
+/** The type beneath domains, without length and precision. */
+function baseOf(column: HostColumn): string {
+  return column.base ?? column.type
+}
+
+export function settingsFor(columns: readonly HostColumn[]): readonly string[] {
+  return [...new Set(columns.flatMap((column) => DEPENDS[baseOf(column)] ?? Object.keys(SETTINGS)))].sort()
+}
+
+/** An expression for the text of a value, exactly as a lookup answers it. */
+export function textOf(column: HostColumn, expression: string): string {
+  if (PLAIN.includes(baseOf(column))) return `${expression}::text`
+  return `CASE WHEN ${expression} IS NULL THEN NULL ELSE format('%s', ${expression}) END`
+}
+
+/**
+ * How the values of a column are written, from the text in which a lookup answers them:
+ *
+ * | type | record |
+ * |---|---|
+ * | smallint, integer, bigint | integer literal |
+ * | real, double precision | double; ±Infinity, NaN and -0 tagged |
+ * | boolean | true, false |
+ * | bytea | base64 under its tag |
+ * | timestamp, timestamptz | ISO 8601 with microseconds, the latter in UTC with Z; infinity and BC as PostgreSQL writes them |
+ * | all others, numeric, json, arrays, ranges and composites among them | PostgreSQL's own text |
+ */
+export function encoderOf(column: HostColumn): (value: unknown) => string {
+  const encode = encoderOfType(baseOf(column))
+  return (value) => {
+    if (value === null || value === undefined) return 'null'
+    if (typeof value === 'string') return encode(value)
+    if (value instanceof Uint8Array) return encodeBlob(value)
+    throw new TillsyncError('ERR_VALUE', `A value of type ${typeof value} came from PostgreSQL`, { context: { column: column.name } })
+  }
+}
+
+function encoderOfType(type: string): (text: string) => string {
+  if (INTEGERS.includes(type)) return (text) => text
+  if (REALS.includes(type)) return (text) => encodeReal(Number(text))
+  if (type === 'boolean') return (text) => (text === 't' ? 'true' : 'false')
+  if (type === 'bytea') return (text) => encodeBlob(Buffer.from(text.slice(2), 'hex'))
+  if (TIMES.includes(type)) return (text) => encodeText(isoOf(text))
+  return encodeText
+}
+
+const TIME = /^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d+))?(\+00|Z)?$/
+
+function isoOf(text: string): string {
+  const [, date, time, fraction = '', zone] = TIME.exec(text) ?? []
+  return date === undefined ? text : `${date}T${time}.${fraction.padEnd(6, '0')}${zone === undefined ? '' : 'Z'}`
+}
+
+/** A record id's values as PostgreSQL reads them. */
+export function keyOf(_columns: readonly HostColumn[], recordId: string): Key {
+  return decodeKeyValues(recordId).map(keyText)
+}
+
+/** A value of a key as text, as every lookup takes it. */
+export function keyText(value: unknown): string | null {
+  if (value === null || value === undefined) return null
+  if (value instanceof Uint8Array) return `\\x${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')}`
+  if (typeof value === 'boolean') return value ? 't' : 'f'
+  return Object.is(value, -0) ? '-0' : String(value)
+}

@@ -1,0 +1,270 @@
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { createCentral, createRegister, mirror, negate, stockMovements } from '../../src/index.ts'
+import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
+import { eventually } from '../support/eventually.ts'
+import { createPool, openPool, startServer } from '../support/postgres.ts'
+import { isComplete, openTill, PUBLISH, resealed, TABLES } from '../support/postgres-till.ts'
+
+const server = await startServer(t)
+
+/** Another connection of the POS application's. */
+async function session(t: Test, pool: pg.Pool, settings: pg.ClientConfig = {}): Promise<pg.Client> {
+  const { host, port, user, password, database } = pool.options
+  const client = new pg.Client({ host, port, user, password: password as string, database, ...settings })
+  await client.connect()
+  t.teardown(() => client.end())
+  return client
+}
+
+t.test("the host's statements keep their results", async (t) => {
+  const till = await openTill(t, server, { tables: TABLES.replaceAll('id bigint PRIMARY KEY', 'id bigserial PRIMARY KEY') })
+  const host = await session(t, till.pool)
+  const inserted = await host.query('INSERT INTO receipts (total) VALUES (1), (2) RETURNING id')
+  t.same(inserted.rows, [{ id: '1' }, { id: '2' }])
+  t.equal(inserted.rowCount, 2)
+  t.same((await host.query(`SELECT lastval(), currval('receipts_id_seq')`)).rows, [{ lastval: '2', currval: '2' }])
+  t.equal((await host.query('UPDATE receipts SET total = 3')).rowCount, 2)
+  t.equal((await host.query('DELETE FROM receipts WHERE id = 1')).rowCount, 1)
+  await isComplete(t, till, 'and all is captured')
+})
+
+t.test('a cashier without rights on our tables, on another search path, can sell', async (t) => {
+  const till = await openTill(t, server, {
+    tables: `CREATE SCHEMA pos; SET search_path = pos; ${TABLES}; RESET search_path;
+      DO $$ BEGIN CREATE ROLE cashier LOGIN PASSWORD 'x'; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+      GRANT USAGE ON SCHEMA pos TO cashier; GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA pos TO cashier`,
+    schema: 'pos',
+  })
+  const cashier = await session(t, till.pool, { user: 'cashier', password: 'x' })
+  await cashier.query('CREATE TEMP TABLE sync_touches (xid int); SET search_path = pg_temp')
+  await cashier.query(`INSERT INTO pos.receipts VALUES (1, 'posted', 1); INSERT INTO pos.receipt_lines VALUES (1, 1, 'A')`)
+  t.same(await till.sealed(), ['upsert receipts[1]', 'upsert receipt_lines[1]'])
+  await cashier.query('TRUNCATE pos.receipt_lines; UPDATE pos.receipts SET total = 2')
+  t.same(await till.sealed(), ['upsert receipts[1]'])
+  await t.rejects(cashier.query('SELECT FROM pos.sync_touches'), { code: '42501' })
+})
+
+t.test('rows that a policy hides from the library are an error, never deletions', async (t) => {
+  const till = await openTill(t, server)
+  const { pool } = till
+  await pool.query(`
+    DO $$ BEGIN CREATE ROLE library LOGIN PASSWORD 'x'; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+    INSERT INTO receipts VALUES (1, 'posted', 1); GRANT ALL ON ALL TABLES IN SCHEMA public TO library;
+    ALTER TABLE receipts ENABLE ROW LEVEL SECURITY; CREATE POLICY nothing ON receipts TO library USING (false)`)
+  const { host, port, database } = pool.options
+  const restricted = openPool(t, { host, port, database, user: 'library', password: 'x' })
+  const replica = createRegister({ location: 'A', register: '1', database: postgres(restricted), publish: PUBLISH })
+  t.teardown(() => replica.stop())
+  await t.rejects(replica.seal(), { code: 'ERR_DATABASE' })
+  t.same(await till.sealed(), ['upsert receipts[1]'], 'the owner is not restricted')
+})
+
+t.test('a transaction that began earlier and commits last is not lost', async (t) => {
+  const till = await openTill(t, server)
+  const [early, late] = [await session(t, till.pool), await session(t, till.pool)]
+  await early.query(`BEGIN; INSERT INTO receipts VALUES (1, 'posted', 1)`)
+  await late.query(`INSERT INTO receipts VALUES (2, 'posted', 2)`)
+  t.same(await till.sealed(), ['upsert receipts[2]'])
+  t.same(await till.sealed(), [])
+  await early.query('COMMIT')
+  t.same(await till.sealed(), ['upsert receipts[1]'])
+  await early.query(`BEGIN; INSERT INTO receipts VALUES (3, 'posted', 1)`)
+  await late.query(`INSERT INTO receipts VALUES (4, 'posted', 2)`)
+  t.same(await till.sealed(), ['upsert receipts[4]'])
+  await early.query('ROLLBACK')
+  t.same(await till.sealed(), [])
+})
+
+t.test('a header posted and a line added at the same time, each blind to the other, both arrive', async (t) => {
+  const till = await openTill(t, server)
+  await till.pool.query(`INSERT INTO receipts VALUES (1, 'open', 1)`)
+  const [header, line] = [await session(t, till.pool), await session(t, till.pool)]
+  for (const order of [
+    [header, line],
+    [line, header],
+  ]) {
+    await header.query(`BEGIN; UPDATE receipts SET status = 'posted', total = total + 1 WHERE id = 1`)
+    await line.query('BEGIN; INSERT INTO receipt_lines SELECT count(*) + 1, 1 FROM receipt_lines')
+    for (const one of order) {
+      await one.query('COMMIT')
+      await till.replica.seal()
+    }
+    await isComplete(t, till, 'both')
+  }
+})
+
+t.test('what was caused by another transaction is sealed after it, however full a slice is', async (t) => {
+  const till = await openTill(t, server)
+  const [effect, cause] = [await session(t, till.pool), await session(t, till.pool)]
+  for (let round = 0; round < 120; round++) {
+    // The effect has the lower transaction id: it wrote something else first.
+    await effect.query(`BEGIN; INSERT INTO receipts VALUES (${round * 10 + 1}, 'posted', 1)`)
+    await cause.query(`INSERT INTO receipts VALUES (${round * 10 + 2}, 'posted', 1)`)
+    await effect.query(`INSERT INTO receipts SELECT id + 1, status, total FROM receipts WHERE id = ${round * 10 + 2}; COMMIT`)
+  }
+  const order = (await till.sealed()).map((entry) => Number(/\d+/.exec(entry)?.[0]))
+  t.equal(order.length, 360)
+  for (let round = 0; round < 120; round++) t.ok(order.indexOf(round * 10 + 2) < order.indexOf(round * 10 + 3), `round ${round}`)
+})
+
+t.test('a prepared transaction is captured when it is committed', async (t) => {
+  const own = await startServer(t)
+  const { config } = await own.createDatabase()
+  const admin = openPool(t, config)
+  await admin.query('ALTER SYSTEM SET max_prepared_transactions = 5')
+  await own.restart()
+  const till = await openTill(t, own)
+  await till.pool.query(`BEGIN; INSERT INTO receipts VALUES (1, 'posted', 1); PREPARE TRANSACTION 'p'`)
+  await till.pool.query(`INSERT INTO receipts VALUES (2, 'posted', 1)`)
+  t.same(await till.sealed(), ['upsert receipts[2]'])
+  await till.pool.query(`COMMIT PREPARED 'p'`)
+  t.same(await till.sealed(), ['upsert receipts[1]'])
+})
+
+t.test('installing while a sale is open makes no other sale wait', async (t) => {
+  const pool = await createPool(t, server)
+  await pool.query(TABLES)
+  const replica = createRegister({ location: 'A', register: '1', database: postgres(pool), publish: { ...PUBLISH, receipts: { existing: 'all' } } })
+  t.teardown(() => replica.stop())
+  const [open, other] = [await session(t, pool), await session(t, pool)]
+  await open.query(`BEGIN; INSERT INTO receipts VALUES (1, 'posted', 1); INSERT INTO receipt_lines VALUES (1, 1, 'A')`)
+  let installed = false
+  const installing = replica.install().then(() => {
+    installed = true
+  })
+  let longest = 0
+  const until = Date.now() + 1_000
+  for (let id = 2; Date.now() < until; id++) {
+    const began = performance.now()
+    await other.query(`INSERT INTO receipts VALUES (${id}, 'posted', 1)`)
+    longest = Math.max(longest, performance.now() - began)
+  }
+  t.notOk(installed)
+  t.ok(longest < 250, `the longest sale took ${longest.toFixed(0)} ms`)
+  await open.query('COMMIT')
+  await installing
+  await replica.seal()
+  const count = Number((await pool.query('SELECT count(*) FROM receipts')).rows[0].count)
+  t.equal(Number((await pool.query(`SELECT count(*) FROM sync_members`)).rows[0].count), count, 'what was written until then is there')
+  await open.query(`BEGIN; INSERT INTO receipts VALUES (-1, 'posted', 1)`)
+  await replica.install()
+  t.pass('installing again waits for nobody: there is nothing to change')
+  await open.query('COMMIT')
+})
+
+t.test('uninstall leaves nothing', async (t) => {
+  const till = await openTill(t, server)
+  const objects = async () =>
+    (
+      await till.pool.query(`SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace UNION ALL
+        SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1`)
+    ).rows.map((row) => row.name)
+  await till.replica.uninstall()
+  t.same(await objects(), ['receipt_lines', 'receipt_lines_pkey', 'receipt_lines_receipt_id_idx', 'receipts', 'receipts_pkey'])
+  await till.replica.install()
+  await till.pool.query('INSERT INTO receipts VALUES (1)')
+  await isComplete(t, till, 'and it can come back')
+})
+
+t.test('a filter that raises parks one document, and nothing else waits', async (t) => {
+  const till = await openTill(t, server, {
+    publish: { receipts: { where: (eb) => eb(eb.val(100), '>', eb(eb.val(10), '/', eb.ref('total'))) } },
+  })
+  await till.pool.query(`INSERT INTO receipts SELECT n, 'posted', n FROM generate_series(1, 40) n; UPDATE receipts SET total = 0 WHERE id = 7`)
+  t.equal((await till.sealed()).length, 39)
+  t.match((await till.replica.status()).parked, [{ table: 'receipts', recordId: [7], code: 'ERR_FILTER' }])
+  await till.pool.query('UPDATE receipts SET total = 1 WHERE id = 7')
+  t.same(await till.sealed(), ['upsert receipts[7]'])
+  t.same((await till.replica.status()).parked, [])
+})
+
+t.test('a renamed key column fails no sale, then or later, and nothing is lost', async (t) => {
+  const till = await openTill(t, server, { publish: { receipts: {} } })
+  const host = await session(t, till.pool)
+  await host.query(`INSERT INTO receipts VALUES (1, 'posted', 1)`)
+  await host.query('ALTER TABLE receipts RENAME COLUMN id TO number')
+  await host.query(`INSERT INTO receipts VALUES (2, 'posted', 2); UPDATE receipts SET total = 3 WHERE number = 1`)
+  await till.replica.seal()
+  await resealed(till)
+  const rows = async () => (await till.pool.query('SELECT record_id FROM sync_members ORDER BY 1')).rows.map((row) => row.record_id)
+  t.same(await rows(), ['[1]', '[2]'])
+  await host.query('ALTER TABLE receipts ALTER COLUMN number TYPE integer')
+  await host.query(`INSERT INTO receipts VALUES (3, 'posted', 2)`)
+  await till.replica.seal()
+  await resealed(till)
+  t.same(await rows(), ['[1]', '[2]', '[3]'])
+})
+
+t.test('two collectors at once give numbers without a gap', async (t) => {
+  const till = await openTill(t, server)
+  const other = till.again()
+  await till.replica.start()
+  await other.start()
+  const host = await session(t, till.pool)
+  for (let id = 1; id <= 200; id++) await host.query(`INSERT INTO receipts VALUES (${id}, 'posted', 1)`)
+  await eventually('all is sealed', async () => (await till.replica.status()).head.entryNo === 200)
+  const entries = await till.replica.entries({ limit: 1_000 })
+  t.same(
+    entries.map((entry) => entry.entryNo),
+    Array.from({ length: 200 }, (_, n) => n + 1),
+  )
+  await isComplete(t, till, 'nothing twice, nothing lost')
+  t.equal((await till.replica.status()).lastError, undefined)
+})
+
+t.test('a collector whose connections are cut again and again loses nothing', async (t) => {
+  const till = await openTill(t, server)
+  await till.replica.start()
+  const host = await session(t, till.pool)
+  for (let id = 1; id <= 300; id++) {
+    await host.query(`INSERT INTO receipts VALUES (${id}, 'posted', 1); INSERT INTO receipt_lines VALUES (${id}, ${id}, 'A')`)
+    if (id % 20 === 0)
+      await host.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()')
+  }
+  await eventually('all is sealed', async () => (await till.pool.query('SELECT count(*)::int FROM sync_members')).rows[0].count === 300)
+  await isComplete(t, till, 'after the cuts')
+})
+
+t.test('a till on PostgreSQL brings its sales to a head office on PostgreSQL', async (t) => {
+  const office = await createPool(t, server)
+  await office.query(
+    'CREATE TABLE receipts (id bigint PRIMARY KEY, status text, total numeric); CREATE TABLE receipt_lines (id bigint PRIMARY KEY, receipt_id bigint, item_no text)',
+  )
+  const central = createCentral({
+    database: postgres(office),
+    subscribe: {
+      receipts: [
+        mirror(),
+        stockMovements(
+          (receipt) => receipt.parts.receipt_lines?.map((line) => ({ item: line.item_no, location: 'BA01', quantity: negate('1') })) ?? [],
+        ),
+      ],
+    },
+  })
+  await central.install()
+  const { token } = await central.registers.add({ location: 'BA01', register: 'POS1' })
+  const http = createServer(toNodeHandler(central.fetch)).listen(0, '127.0.0.1')
+  await new Promise((resolve) => http.once('listening', resolve))
+  const pool = await createPool(t, server)
+  await pool.query(TABLES)
+  const link = httpLink({ url: `http://127.0.0.1:${(http.address() as AddressInfo).port}`, token })
+  const till = createRegister({ location: 'BA01', register: 'POS1', database: postgres(pool), publish: PUBLISH, transfer: { type: 'push', link } })
+  t.teardown(async () => {
+    await till.stop()
+    await central.stop()
+    http.close()
+    http.closeAllConnections()
+  })
+  await till.install()
+  await till.start()
+  await pool.query(`BEGIN; INSERT INTO receipts VALUES (1, 'posted', 9.90); INSERT INTO receipt_lines VALUES (1, 1, 'A'), (2, 1, 'B'); COMMIT`)
+  await eventually('the sale is there', async () => (await office.query('SELECT FROM stock_movements')).rowCount === 2)
+  await pool.query(`BEGIN; UPDATE receipts SET total = 4.95; DELETE FROM receipt_lines WHERE id = 2; COMMIT`)
+  await eventually('the correction is there', async () => (await office.query('SELECT FROM stock_movements')).rowCount === 3)
+  t.same((await office.query('SELECT * FROM receipts')).rows, [{ id: '1', status: 'posted', total: '4.95' }])
+  t.same((await office.query('SELECT item_no, quantity::int FROM stock_levels WHERE quantity <> 0')).rows, [{ item_no: 'A', quantity: -1 }])
+})

@@ -1,0 +1,16 @@
+import { setTimeout as pause } from 'node:timers/promises'
+
+/**
+ * Asks again and again until `holds` gives something true, and returns it.
+ *
+ * @throws after `withinMs`, saying what it waited for
+ */
+export async function eventually<T>(what: string, holds: () => T | Promise<T>, withinMs = 15_000): Promise<NonNullable<T>> {
+  const deadline = Date.now() + withinMs
+  for (;;) {
+    const value = await holds()
+    if (value) return value
+    if (Date.now() > deadline) throw new Error(`Not within ${withinMs} ms: ${what}`)
+    await pause(10)
+  }
+}

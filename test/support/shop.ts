@@ -1,0 +1,179 @@
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import type { Pool } from 'pg'
+import type { Test } from 'tap'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
+import {
+  type AnyDocument,
+  type AnyTables,
+  type Central,
+  createCentral,
+  createRegister,
+  type Link,
+  type Movement,
+  mirror,
+  negate,
+  type PublishRules,
+  type PushTransfer,
+  type Register,
+  type RegisterName,
+  type SubscribeRules,
+  stockMovements,
+} from '../../src/index.ts'
+import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
+import { archivedBooks, centralBooks, isLedgerSound, tillBooks } from './books.ts'
+import { createPool, type Postgres } from './postgres.ts'
+import { Cashier } from './sales.ts'
+import { CENTRAL_SCHEMA, TILL_SCHEMA } from './tables.ts'
+
+export const PUBLISH: PublishRules<AnyTables> = {
+  pos_processes: {},
+  receipts: {
+    where: (eb) => eb('status', '<>', 'open'),
+    except: ['cashier_pin'],
+    relatedTo: { pos_processes: { process_id: 'id' } },
+  },
+  receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } },
+  tender_lines: { partOf: { receipts: { receipt_id: 'id' } } },
+}
+
+/** What a receipt moves, at the location where it was sold. */
+export function movementsAt(location: string): (receipt: AnyDocument) => Movement[] {
+  return (receipt) =>
+    receipt.status === 'voided'
+      ? []
+      : (receipt.parts.receipt_lines ?? []).map((line) => ({
+          item: line.item_no,
+          location,
+          businessDate: receipt.business_date,
+          document: receipt.receipt_no,
+          customer: receipt.customer_no,
+          quantity: negate(line.quantity),
+          amount: line.net_amount,
+        }))
+}
+
+export const SUBSCRIBE: SubscribeRules<AnyTables> = {
+  pos_processes: mirror({ origin: ['location', 'register'] }),
+  receipts: [mirror({ origin: ['location', 'register'] }), stockMovements(movementsAt('BA01'))],
+}
+
+export interface Till extends RegisterName {
+  readonly file: string
+  /** The POS application's own connection. */
+  readonly db: Database.Database
+  readonly cashier: Cashier
+  readonly replica: Register
+  readonly token: string
+  /** Another replica of the same till, e.g. after a restart. */
+  again(options?: TillOptions): Register
+}
+
+export interface TillOptions {
+  readonly location?: string
+  readonly schema?: string
+  readonly publish?: PublishRules<AnyTables>
+  /** What stands between the register and the HTTP link. */
+  readonly link?: (inner: Link) => Link
+  readonly transfer?: Partial<PushTransfer>
+}
+
+export interface Shop {
+  readonly pool: Pool
+  readonly central: Central
+  readonly url: string
+  addTill(register?: string, options?: TillOptions): Promise<Till>
+  /** Sold = archived = mirrored = moved, nothing twice. */
+  balances(t: Test, till: Till, message?: string): Promise<void>
+  /** Posted so far of an item, at all locations. */
+  stock(item: string): Promise<number>
+}
+
+export interface ShopOptions {
+  readonly schema?: string
+  readonly subscribe?: SubscribeRules<AnyTables>
+  readonly maxMessageBytes?: number
+}
+
+/** A head office on a database of its own, reached over a real socket; it ends with the test. */
+export async function openShop(t: Test, server: Postgres, options: ShopOptions = {}): Promise<Shop> {
+  const pool = await createPool(t, server)
+  await pool.query(options.schema ?? CENTRAL_SCHEMA)
+  const { maxMessageBytes } = options
+  const central = createCentral({
+    database: postgres(pool),
+    subscribe: options.subscribe ?? SUBSCRIBE,
+    ...(maxMessageBytes !== undefined && { maxMessageBytes }),
+  })
+  await central.install()
+  const url = await listen(t, central)
+  t.teardown(() => central.stop())
+  return {
+    pool,
+    central,
+    url,
+    addTill: (register = 'POS1', options = {}) => addTill(t, central, url, register, options),
+    balances: (t, till, message = 'sold = archived = mirrored = moved') => balances(t, pool, till, message),
+    async stock(item) {
+      const { rows } = await pool.query('SELECT coalesce(sum(quantity), 0) AS quantity FROM stock_movements WHERE item_no = $1', [item])
+      return Number(rows[0].quantity)
+    },
+  }
+}
+
+async function listen(t: Test, central: Central): Promise<string> {
+  const http = createServer(toNodeHandler(central.fetch)).listen(0, '127.0.0.1')
+  await once(http, 'listening')
+  t.teardown(() => {
+    http.close()
+    http.closeAllConnections()
+  })
+  return `http://127.0.0.1:${(http.address() as AddressInfo).port}/sync`
+}
+
+/** An SQLite file in WAL mode with these tables, and the POS application's connection to it. */
+export function openDatabase(t: Test, schema: string): { readonly file: string; readonly db: Database.Database } {
+  const folder = mkdtempSync(join(tmpdir(), 'tillsync-test-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'till.sqlite')
+  const db = new Database(file)
+  db.pragma('journal_mode = WAL')
+  db.exec(schema)
+  t.teardown(() => db.close())
+  return { file, db }
+}
+
+async function addTill(t: Test, central: Central, url: string, register: string, options: TillOptions): Promise<Till> {
+  const { location = 'BA01' } = options
+  const { file, db } = openDatabase(t, options.schema ?? TILL_SCHEMA)
+  const { token } = await central.registers.add({ location, register })
+  const again = (changed: TillOptions = {}): Register => {
+    const { publish = PUBLISH, link = (inner: Link) => inner, transfer } = { ...options, ...changed }
+    const replica = createRegister({
+      location,
+      register,
+      database: sqlite(() => new Database(file)),
+      publish,
+      transfer: { type: 'push', link: link(httpLink({ url, token })), backoff: { minMs: 5, maxMs: 50 }, ...transfer },
+    })
+    t.teardown(() => replica.stop())
+    return replica
+  }
+  const replica = again()
+  await replica.install()
+  return { location, register, file, db, cashier: new Cashier(db, location), replica, token, again }
+}
+
+async function balances(t: Test, pool: Pool, till: Till, message: string): Promise<void> {
+  const sold = tillBooks(till.db)
+  const { movements: _, ...rows } = sold
+  t.same(await centralBooks(pool, till), sold, message)
+  t.same(await archivedBooks(pool, till), rows, `${message}: archive`)
+  t.ok(await isLedgerSound(pool), `${message}: no posting twice, levels are the sum of movements`)
+}
