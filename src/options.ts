@@ -46,6 +46,9 @@ export interface CentralOptions<Handlers> {
   readonly lanes?: number
 }
 
+/** Node turns a longer timer into one of a millisecond. */
+const LONGEST_MS = 2_147_483_647
+
 /** The one place that has a default. */
 const DEFAULTS = {
   everyMs: 5_000,
@@ -74,13 +77,16 @@ export function readTransfer(transfer: PushTransfer | undefined): Transfer | und
   if (transfer.type !== 'push') throw bad('transfer.type', "'push'", transfer.type)
   if (typeof transfer.link?.exchange !== 'function') throw bad('transfer.link', 'a link such as httpLink({ url, token })', transfer.link)
   known('transfer', transfer, ['type', 'link', 'everyMs', 'recordsPerRun', 'bytesPerRun', 'backoff'])
-  const minMs = whole('transfer.backoff.minMs', transfer.backoff?.minMs ?? DEFAULTS.backoffMinMs, 1)
+  const { backoff = {} } = transfer
+  if (typeof backoff !== 'object' || backoff === null) throw bad('transfer.backoff', 'an object such as { minMs, maxMs }', backoff)
+  known('transfer.backoff', backoff, ['minMs', 'maxMs'])
+  const minMs = whole('transfer.backoff.minMs', backoff.minMs ?? DEFAULTS.backoffMinMs, 1, LONGEST_MS)
   return {
     link: transfer.link,
-    everyMs: whole('transfer.everyMs', transfer.everyMs ?? DEFAULTS.everyMs, 10),
+    everyMs: whole('transfer.everyMs', transfer.everyMs ?? DEFAULTS.everyMs, 10, LONGEST_MS),
     recordsPerRun: whole('transfer.recordsPerRun', transfer.recordsPerRun ?? DEFAULTS.recordsPerRun, 1),
     bytesPerRun: whole('transfer.bytesPerRun', transfer.bytesPerRun ?? DEFAULTS.bytesPerRun, 1_024),
-    backoff: { minMs, maxMs: whole('transfer.backoff.maxMs', transfer.backoff?.maxMs ?? DEFAULTS.backoffMaxMs, minMs) },
+    backoff: { minMs, maxMs: whole('transfer.backoff.maxMs', backoff.maxMs ?? DEFAULTS.backoffMaxMs, minMs, LONGEST_MS) },
     maxMessageBytes: DEFAULTS.maxMessageBytes,
   }
 }
@@ -123,9 +129,9 @@ export function checkName(option: string, name: unknown): void {
 }
 
 /** @throws ERR_OPTION */
-export function whole(option: string, value: unknown, from: number): number {
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= from) return value
-  throw bad(option, `a whole number from ${from} up`, value)
+export function whole(option: string, value: unknown, from: number, to = Number.MAX_SAFE_INTEGER): number {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= from && value <= to) return value
+  throw bad(option, to === Number.MAX_SAFE_INTEGER ? `a whole number from ${from} up` : `a whole number from ${from} to ${to}`, value)
 }
 
 /** @throws ERR_OPTION where there is an option that nobody reads */

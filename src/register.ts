@@ -139,6 +139,7 @@ class RegisterReplica implements Register {
   private epoch: string | undefined
   private failure: TillsyncError | undefined
   private unwatch: (() => void) | undefined
+  private starting: Promise<void> | undefined
   private sealing: Promise<void> | undefined
   private pruning: Promise<void> | undefined
   private readonly retainMs: number
@@ -219,7 +220,11 @@ class RegisterReplica implements Register {
   }
 
   start(): Promise<void> {
-    const started = this.begin()
+    if (this.starting !== undefined) return this.starting
+    const started = this.begin().finally(() => {
+      this.starting = undefined
+    })
+    this.starting = started
     // A host that does not wait for it must not be ended by an unhandled rejection: it hears of it by the event.
     started.catch((error: TillsyncError) => {
       this.failure = error
@@ -240,6 +245,7 @@ class RegisterReplica implements Register {
   }
 
   async stop(): Promise<void> {
+    await this.starting?.catch(() => undefined)
     this.unwatch?.()
     this.unwatch = undefined
     this.stopping.abort()

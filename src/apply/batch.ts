@@ -1,5 +1,5 @@
 import { chainDigest } from '../digest.ts'
-import { asTillsyncError, TillsyncError } from '../errors.ts'
+import { TillsyncError } from '../errors.ts'
 import { type Batch, type Point, type RegisterName, START, type Standing } from '../model.ts'
 import { type Applied, type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
 import { type AppliedDocument, documentsOf, type Origin, setsOf } from './document-set.ts'
@@ -154,12 +154,25 @@ function* run(handler: Handler, documents: readonly AppliedDocument[], context: 
   try {
     yield* handler.apply(documents, context)
   } catch (thrown) {
-    const error = asTillsyncError(thrown, 'ERR_HANDLER', `${handler.name} failed`)
-    throw new TillsyncError(error.code, `${handler.name} of \`${documents[0]?.table}\`: ${error.message}`, {
-      hint: error.hint,
-      retryable: error.retryable,
-      context: error.context,
-      cause: error.cause ?? error,
+    if (thrown instanceof TillsyncError && thrown.retryable) throw thrown
+    const table = documents[0]?.table
+    // A driver's own text may hold values of rows; it stays at central, as the cause.
+    if (!(thrown instanceof TillsyncError)) {
+      throw new TillsyncError('ERR_HANDLER', `${handler.name} of \`${table}\` failed${sqlStateOf(thrown)}`, {
+        hint: "Central's event `refused` has the cause.",
+        context: { table },
+        cause: thrown,
+      })
+    }
+    throw new TillsyncError(thrown.code, `${handler.name} of \`${table}\`: ${thrown.message}`, {
+      hint: thrown.hint,
+      context: { ...thrown.context, table },
+      cause: thrown.cause ?? thrown,
     })
   }
+}
+
+function sqlStateOf(thrown: unknown): string {
+  const code = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : ''
+  return /^[0-9A-Z]{5}$/.test(code) ? ` (SQLSTATE ${code})` : ''
 }

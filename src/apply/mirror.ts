@@ -1,6 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import type { AnyDocument, PartShape } from '../model.ts'
 import type { ApplyingDatabase, HostTable, MirrorRows, Work } from '../ports.ts'
+import { decodeRecord } from '../record.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { ApplyContext, Handler } from './handler.ts'
 
@@ -27,7 +28,8 @@ export function mirror<D = AnyDocument>(options: MirrorOptions = {}): Handler<D>
     tables: [],
     *check(database, table) {
       targets.delete(database)
-      yield* findTarget(database, table, targetsOf(database))
+      const target = yield* findTarget(database, table, targetsOf(database))
+      for (const column of options.origin ?? []) checkOrigin(target, column)
     },
     *apply(documents, context) {
       const present = documents.filter((document) => !document.removed)
@@ -37,12 +39,25 @@ export function mirror<D = AnyDocument>(options: MirrorOptions = {}): Handler<D>
 }
 
 function checkOptions(options: MirrorOptions): void {
+  if (typeof options !== 'object' || options === null)
+    throw new TillsyncError('ERR_OPTION', 'Expected the options of mirror() to be an object', {
+      hint: "mirror({ origin: ['location', 'register'] })",
+    })
   const other = Object.keys(options).find((name) => name !== 'origin')
   if (other !== undefined) throw new TillsyncError('ERR_OPTION', `\`mirror.${other}\` is not an option`, { hint: 'Known here: origin.' })
   const { origin } = options
   if (origin === undefined || (Array.isArray(origin) && origin.length === 2 && origin[0] === 'location' && origin[1] === 'register')) return
   throw new TillsyncError('ERR_OPTION', "Expected `mirror.origin` to be ['location', 'register']", {
     hint: 'These two columns belong to the primary key of each mirrored table.',
+  })
+}
+
+function checkOrigin(table: HostTable, column: string): void {
+  if (table.key.includes(column)) return
+  const there = table.columns.some(({ name }) => name === column)
+  throw new TillsyncError(there ? 'ERR_RULE' : 'ERR_UNKNOWN_COLUMN', `\`${column}\` is no column of the primary key of \`${table.name}\``, {
+    hint: "With `origin`, 'location' and 'register' are part of the primary key, so that registers that number alike stay apart.",
+    context: { table: table.name, column },
   })
 }
 
@@ -55,7 +70,10 @@ function* findTarget(database: ApplyingDatabase, name: string, targets: Map<stri
     })
   }
   if (table.key.length === 0) {
-    throw new TillsyncError('ERR_NO_KEY', `mirror() can't tell the records of \`${name}\` apart: it has no primary key`, { context: { table: name } })
+    throw new TillsyncError('ERR_NO_KEY', `mirror() can't tell the records of \`${name}\` apart: it has no primary key`, {
+      hint: 'Give it the primary key that its records have at the till.',
+      context: { table: name },
+    })
   }
   targets.set(name, table)
   return table
@@ -100,38 +118,36 @@ class Mirror {
     shape: readonly PartShape[],
     records: ReadonlyMap<string, readonly string[]>,
   ): Work<void> {
-    if (parents.length === 0) return
     for (const part of shape) {
+      const kept = records.get(part.table) ?? []
       const table = yield* this.target(part.table)
-      const parent = yield* this.target(above)
-      const gone = yield* this.context.database.mirroring.strays(
-        table,
-        part.columns,
-        this.rows(parent, Object.values(part.columns), parents),
-        records.get(part.table) ?? [],
-      )
-      yield* this.removeGone(part.table, [...(records.get(part.table) ?? []), ...gone], part.parts, records)
-      yield* this.context.database.mirroring.remove(
-        this.rows(
-          table,
-          table.key.filter((name) => !(name in this.constants)),
-          gone,
-        ),
-      )
+      const parent = this.rows(yield* this.target(above), Object.values(part.columns), parents)
+      const gone = yield* this.context.database.mirroring.strays(table, part.columns, parent, kept)
+      // A new document's part may take the key of one that is gone, and must not inherit what hung on it.
+      yield* this.removeGone(part.table, [...kept, ...gone], part.parts, records)
+      const key = table.key.filter((name) => !Object.hasOwn(this.constants, name))
+      yield* this.context.database.mirroring.remove(this.rows(table, key, gone))
     }
   }
 
   private *upsertAll(name: string, shape: readonly PartShape[], records: ReadonlyMap<string, readonly string[]>): Work<void> {
-    for (const [columns, alike] of Map.groupBy(records.get(name) ?? [], columnsOf)) {
+    const own = records.get(name) ?? []
+    let table = yield* this.target(name)
+    for (const [columns, alike] of Map.groupBy(latest(own, table.key), ({ columns }) => columns)) {
       const names = JSON.parse(columns) as string[]
       const present = [...names, ...Object.keys(this.constants)]
-      let table = yield* this.target(name)
       // The host may have added a column since we looked.
       if (unknownColumn(table, present) !== undefined) table = yield* findTarget(this.context.database, name, this.targets)
       checkColumns(table, present)
       const generated = table.columns.filter((column) => column.generated).map((column) => column.name)
-      const written = names.filter((column) => !(column in this.constants) && !generated.includes(column))
-      yield* this.context.database.mirroring.upsert(this.rows(table, written, alike))
+      const written = names.filter((column) => !Object.hasOwn(this.constants, column) && !generated.includes(column))
+      yield* this.context.database.mirroring.upsert(
+        this.rows(
+          table,
+          written,
+          alike.map(({ record }) => record),
+        ),
+      )
     }
     for (const part of shape) yield* this.upsertAll(part.table, part.parts, records)
   }
@@ -167,7 +183,22 @@ function checkColumns(table: HostTable, names: readonly string[]): void {
   }
 }
 
-/** The names of a record's columns, as JSON: records with equal ones are written together. */
-function columnsOf(record: string): string {
-  return JSON.stringify(Object.keys(JSON.parse(record) as object))
+interface Mirrored {
+  readonly record: string
+  /** The names of its columns, as JSON: records with equal ones are written together. */
+  readonly columns: string
+}
+
+/**
+ * Of records with the same key the last: a line that one document gave up and another took within the batch stands in both.
+ */
+function latest(records: readonly string[], key: readonly string[]): readonly Mirrored[] {
+  const found = new Map<string, Mirrored>()
+  for (const record of records) {
+    const values = decodeRecord(record)
+    const name = JSON.stringify(key.map((column) => (Object.hasOwn(values, column) ? String(values[column]) : '')))
+    found.delete(name)
+    found.set(name, { record, columns: JSON.stringify(Object.keys(values)) })
+  }
+  return [...found.values()]
 }

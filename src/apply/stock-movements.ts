@@ -1,4 +1,4 @@
-import { asTillsyncError, TillsyncError } from '../errors.ts'
+import { TillsyncError } from '../errors.ts'
 import type { AnyDocument, RegisterName } from '../model.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { Handler } from './handler.ts'
@@ -44,7 +44,16 @@ function wantedOf(document: AppliedDocument, movements: () => readonly Movement[
   try {
     return sumUp(movements())
   } catch (error) {
-    throw about(document, asTillsyncError(error, 'ERR_HANDLER', 'The function of stockMovements() threw'))
+    // What the host's function says may hold values of rows; it stays at central, as the cause.
+    throw about(
+      document,
+      error instanceof TillsyncError
+        ? error
+        : new TillsyncError('ERR_HANDLER', 'The function of stockMovements() threw', {
+            hint: "Central's event `refused` has the cause.",
+            cause: error,
+          }),
+    )
   }
 }
 

@@ -5,6 +5,7 @@ import { type Entry, type Operation, START } from '../model.ts'
 import { type CapturingDatabase, erase, insert, type Key, lookup, type OwnTable, query, type Statement, type Work } from '../ports.ts'
 import {
   documentsTouched,
+  otherwiseWritten,
   type ReadDocument,
   type Reading,
   type ReadRecord,
@@ -44,8 +45,11 @@ export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit
   const touches = yield* database.capture.takeTouches(limit)
   const whole = rootsTouchedWhole(plan, touches)
   for (const table of whole) yield* askReseal(table, false)
-  const touched = [...(yield* documentsTouched(plan, touches)).values()]
-  const readings = yield* readAll(touched)
+  const meant = yield* documentsTouched(plan, touches)
+  const readings = yield* readAll([...meant.values()])
+  const others = yield* otherwiseWritten(meant, readings)
+  for (const [document, reading] of yield* readAll(others)) readings.set(document, reading)
+  const touched = [...meant.values(), ...others]
   const members = yield* membersOf(database, touched)
   const log = new Log(yield* lastEntry(database), new Date(now()).toISOString())
   const exported = { documents: 0, entries: 0 }
@@ -150,7 +154,7 @@ function equal(a: Uint8Array | null, b: Uint8Array | null): boolean {
   return a === b || (a !== null && b !== null && Buffer.compare(a, b) === 0)
 }
 
-function* readAll(touched: readonly TouchedDocument[]): Work<ReadonlyMap<TouchedDocument, Reading>> {
+function* readAll(touched: readonly TouchedDocument[]): Work<Map<TouchedDocument, Reading>> {
   const readings = new Map<TouchedDocument, Reading>()
   for (const [root, documents] of Map.groupBy(touched, (document): RootPlan => document.root)) {
     const read = yield* readDocuments(root, documents)

@@ -116,9 +116,13 @@ const OF_ONE_DOCUMENT = ['ERR_FILTER', 'ERR_VALUE', 'ERR_NO_KEY']
 function* refuseMissingKeys(root: RootPlan, documents: readonly TouchedDocument[]): Work<void> {
   if (!documents.some(({ key }) => key.includes(null))) return
   if ((yield* query(root.anyWithoutKey)).length === 0) return
-  throw new TillsyncError('ERR_NO_KEY', `A record of \`${root.table}\` has NULL in its key`, {
+  throw withoutKey(root.table)
+}
+
+function withoutKey(table: string): TillsyncError {
+  return new TillsyncError('ERR_NO_KEY', `A record of \`${table}\` has NULL in its key`, {
     hint: 'Declare the key columns NOT NULL.',
-    context: { table: root.table },
+    context: { table },
   })
 }
 
@@ -169,6 +173,32 @@ export function recordIdOf(plan: TablePlan, tuple: Key): string {
   )
 }
 
+/**
+ * Documents that touches meant though they wrote the key otherwise: a part may refer to the key 1 by the text '1', or to 'abc'
+ * by 'ABC' where the column's collation lets it. Looked for where nothing was read under the key as written.
+ */
+export function* otherwiseWritten(
+  touched: ReadonlyMap<string, TouchedDocument>,
+  readings: ReadonlyMap<TouchedDocument, Reading>,
+): Work<readonly TouchedDocument[]> {
+  const others = new Map<string, TouchedDocument>()
+  const unread = [...touched.values()].filter((document) => readings.get(document) === undefined && !document.key.includes(null))
+  for (const [root, documents] of Map.groupBy(unread, (document) => document.root)) {
+    const found = yield* lookup(
+      root.identify,
+      documents.map((document) => document.key),
+    )
+    for (const [n, keys] of found.entries()) {
+      for (const key of keys) {
+        const recordId = recordIdText(root, key)
+        const name = `${root.table}\n${recordId}`
+        if (!touched.has(name) && !key.includes(null)) others.set(name, { ...(documents[n] as TouchedDocument), recordId, key })
+      }
+    }
+  }
+  return [...others.values()]
+}
+
 /** A record with what counts for the hash of its document. */
 interface HashedRecord extends ReadRecord {
   readonly content: string
@@ -176,6 +206,7 @@ interface HashedRecord extends ReadRecord {
 
 function toRecord(plan: TablePlan, tuple: Key): HashedRecord {
   const { encode, prefixes, hashed } = plan
+  if (plan.keyAt.some((at) => tuple[at] === null)) throw withoutKey(plan.table)
   const values = encode.map((encodeOne, at) => encodeOne(tuple[at]))
   let record = ''
   for (const [at, value] of values.entries()) record += prefixes[at] + value

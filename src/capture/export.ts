@@ -1,8 +1,8 @@
 import { sql } from 'kysely'
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, Which } from '../model.ts'
-import type { CapturingDatabase, Key, Work } from '../ports.ts'
-import { type CapturePlan, compileFilter, type RootPlan, requireRoot } from './plan.ts'
+import { type CapturingDatabase, type Key, lookup, type Work } from '../ports.ts'
+import { type CapturePlan, compileFilter, filterError, type RootPlan, requireRoot, selectColumns } from './plan.ts'
 import { tablesOf } from './rules.ts'
 
 /** Records whose keys are touched in one transaction. */
@@ -19,7 +19,13 @@ export interface ExportTask {
  *
  * @throws ERR_UNKNOWN_TABLE where `table` is no published root, ERR_OPTION where `which` selects by nothing
  */
-export function exportTasks(plan: CapturePlan, table: string, which: Which<AnyTables, string>, related: boolean): readonly ExportTask[] {
+export function exportTasks(
+  database: CapturingDatabase,
+  plan: CapturePlan,
+  table: string,
+  which: Which<AnyTables, string>,
+  related: boolean,
+): readonly ExportTask[] {
   const root = requireRoot(plan, table)
   if (typeof which !== 'function') checkWhich(root, which)
   const tasks: ExportTask[] = [{ root, which }]
@@ -27,7 +33,7 @@ export function exportTasks(plan: CapturePlan, table: string, which: Which<AnyTa
   for (const other of plan.roots.values()) {
     for (const { table: to, own, others } of other.spec.relatedTo) {
       if (to !== table) continue
-      tasks.push({ root: other, which: (eb) => belongsTo(eb, other, own, root, others, which) })
+      tasks.push({ root: other, which: (eb) => eb.exists(ownersOf(database, other, own, root, others, which)) })
     }
   }
   return tasks
@@ -36,6 +42,13 @@ export function exportTasks(plan: CapturePlan, table: string, which: Which<AnyTa
 function checkWhich(root: RootPlan, which: Which<AnyTables, string>): void {
   for (const one of Array.isArray(which) ? which : [which]) {
     const names = typeof one === 'object' && one !== null ? Object.keys(one) : []
+    const odd = Object.entries(one ?? {}).find(([, value]) => !isComparable(value))
+    if (odd !== undefined) {
+      throw new TillsyncError('ERR_OPTION', `\`which\` compares \`${odd[0]}\` with ${odd[1] instanceof Date ? 'a Date' : typeof odd[1]}`, {
+        hint: 'Compare with what the column holds: text, a number, a bigint, a boolean, a Buffer or null.',
+        context: { table: root.table, column: odd[0] },
+      })
+    }
     if (names.length > 0 && names.every((name) => root.columns.some((column) => column.name === name))) continue
     const unknown = names.find((name) => !root.columns.some((column) => column.name === name))
     throw new TillsyncError(
@@ -48,18 +61,31 @@ function checkWhich(root: RootPlan, which: Which<AnyTables, string>): void {
   }
 }
 
+function isComparable(value: unknown): boolean {
+  return value === null || ['string', 'number', 'bigint', 'boolean'].includes(typeof value) || value instanceof Uint8Array
+}
+
 type Builder = Parameters<Extract<Which<AnyTables, string>, (...args: never[]) => unknown>>[0]
 
 function condition(eb: Builder, table: string, which: Which<AnyTables, string>) {
   if (typeof which === 'function') return which(eb)
   const list: readonly Record<string, unknown>[] = Array.isArray(which) ? which : [which]
-  return eb.or(list.map((one) => eb.and(Object.entries(one).map(([name, value]) => eb(`${table}.${name}`, value === null ? 'is' : '=', value)))))
+  return eb.or(list.map((one) => eb.and(Object.entries(one).map(([name, value]) => eb(sql.id(table, name), value === null ? 'is' : '=', value)))))
 }
 
-function belongsTo(eb: Builder, other: RootPlan, own: readonly string[], root: RootPlan, others: readonly string[], which: Which<AnyTables, string>) {
-  let related = eb.selectFrom(root.table).select(sql<number>`1`.as('one'))
-  for (const [n, name] of own.entries()) related = related.whereRef(`${root.table}.${others[n]}`, '=', `${other.table}.${name}`)
-  return eb.exists(related.where((inner) => condition(inner, root.table, which)))
+/** The documents of `root` that a document of `other` belongs to, of those meant. */
+function ownersOf(
+  database: CapturingDatabase,
+  other: RootPlan,
+  own: readonly string[],
+  root: RootPlan,
+  others: readonly string[],
+  which: Which<AnyTables, string>,
+) {
+  let owners = selectColumns(database, root.table, root.key)
+  for (const [n, name] of own.entries())
+    owners = owners.where(sql<boolean>`${sql.id(root.table, others[n] as string)} = ${sql.id(other.table, name)}`)
+  return owners.where((eb) => condition(eb, root.table, which))
 }
 
 /** Touches the next documents of a task as exported, after the given key. Returns the last key; undefined at the end. */
@@ -68,16 +94,17 @@ export function* touchExport(database: CapturingDatabase, task: ExportTask, afte
   const { key, table } = root
   const own = [...tablesOf(root.spec), ...root.spec.relatedTo.map((related) => related.table)]
   const statement = compileFilter(table, own, () => {
-    let select = database.build
-      .selectFrom(table)
-      .select(key.map((name) => `${table}.${name}`))
-      .where((eb) => condition(eb, table, which))
-    if (after !== undefined)
-      select = select.where(sql<boolean>`(${sql.join(key.map((name) => sql.ref(`${table}.${name}`)))}) > (${sql.join([...after])})`)
-    for (const name of key) select = select.orderBy(`${table}.${name}`)
+    let select = selectColumns(database, table, key).where((eb) => condition(eb, table, which))
+    if (after !== undefined) select = select.where(sql<boolean>`(${sql.join(key.map((name) => sql.id(table, name)))}) > (${sql.join([...after])})`)
+    for (const name of key) select = select.orderBy(sql.id(table, name))
     return select.limit(SLICE)
   })
-  const [keys = []] = (yield { kind: 'lookup', sql: statement.sql, keys: [[]], parameters: statement.parameters }) as readonly (readonly Key[])[]
+  let keys: readonly Key[]
+  try {
+    keys = (yield* lookup(statement, [[]]))[0] ?? []
+  } catch (error) {
+    throw error instanceof TillsyncError && !error.retryable ? filterError(table, 'does not run', error) : error
+  }
   yield* database.capture.touch(table, key, keys, 'exported')
   return keys.length < SLICE ? undefined : keys.at(-1)
 }

@@ -1,7 +1,7 @@
-import { type SqlBool, sql } from 'kysely'
+import { type SelectQueryBuilder, type SqlBool, sql } from 'kysely'
 import { messageOf, TillsyncError } from '../errors.ts'
 import type { AnyTables, Filter } from '../model.ts'
-import { type CapturingDatabase, type HostColumn, type HostTable, lookup, type Statement, type TouchSource, type Work } from '../ports.ts'
+import { type CapturingDatabase, type HostColumn, type HostTable, lookup, query, type Statement, type TouchSource, type Work } from '../ports.ts'
 import { type PartSpec, type ReferenceSpec, type RootSpec, tablesOf } from './rules.ts'
 
 /** How the records of one table are found, read and encoded. */
@@ -35,6 +35,8 @@ export interface RootPlan extends TablePlan {
   readonly existing: { readonly changed?: Statement; readonly existing?: Statement }
   /** Whether any record has NULL in its key, as SQLite allows: it can't be told from another such. */
   readonly anyWithoutKey: Statement
+  /** The keys that the database finds equal to a key, whether inside the filter or not. */
+  readonly identify: Statement
   readonly keyColumns: readonly HostColumn[]
   readonly identityAt: readonly number[]
 }
@@ -86,11 +88,13 @@ export function* planCapture(database: CapturingDatabase, specs: readonly RootSp
   return { roots, tables, sources, resolver: (table, refers) => resolvers.get(resolverName(table, refers)) }
 }
 
-/** Runs the filter once, for a key that there can't be: what it names must be there, and what it compares with must be a value. */
+/** Runs the filters once, for a key that there can't be and for no row: what it names must be there, and what it compares with must be a value. */
 function* tryOut(root: RootPlan): Work<void> {
-  if (root.spec.where === undefined) return
+  const { changed, existing } = root.existing
+  const none = (statement: Statement) => ({ sql: `SELECT 1 FROM (${statement.sql}) AS tried WHERE 1 = 0`, parameters: statement.parameters })
   try {
-    yield* lookup(root.read, [root.key.map(() => null)])
+    if (root.spec.where !== undefined) yield* lookup(root.read, [root.key.map(() => null)])
+    for (const statement of [changed, existing]) if (statement !== undefined) yield* query<unknown>(none(statement))
   } catch (error) {
     throw filterError(root.table, 'does not run', error)
   }
@@ -147,12 +151,20 @@ function planRoot(database: CapturingDatabase, spec: RootSpec, tables: ReadonlyM
     requireColumns(requireTable(tables, related.table), related.others, `publish.${spec.table}.relatedTo`)
   }
   const keyColumns = plan.keyAt.map((at) => plan.columns[at] as HostColumn)
-  return { ...plan, spec, identityAt, keyColumns, anyWithoutKey: anyWithoutKey(database, plan), existing: existingOf(database, plan, spec) }
+  return {
+    ...plan,
+    spec,
+    identityAt,
+    keyColumns,
+    anyWithoutKey: anyWithoutKey(database, plan),
+    identify: findBy(database, tables.get(spec.table) as HostTable, plan.key, plan.key),
+    existing: existingOf(database, plan, spec),
+  }
 }
 
 /** What an `existing` filter says of no row, by NULL, is withheld: both statements together select every row once. */
 function existingOf(database: CapturingDatabase, { table, key }: TablePlan, spec: RootSpec): RootPlan['existing'] {
-  const all = database.build.selectFrom(table).select([...key])
+  const all = selectColumns(database, table, key)
   const { existing } = spec
   if (existing === 'none') return { existing: all.compile() }
   if (existing === 'all') return { changed: all.compile() }
@@ -162,10 +174,8 @@ function existingOf(database: CapturingDatabase, { table, key }: TablePlan, spec
 }
 
 function anyWithoutKey(database: CapturingDatabase, { table, key }: TablePlan): Statement {
-  return database.build
-    .selectFrom(table)
-    .select(sql<number>`1`.as('one'))
-    .where((eb) => eb.or(key.map((name) => eb(name, 'is', null))))
+  return selectColumns(database, table, key)
+    .where((eb) => eb.or(key.map((name) => eb(sql.id(name), 'is', null))))
     .limit(1)
     .compile()
 }
@@ -193,6 +203,12 @@ function planTable(
     })
   }
   const columns = publishedColumns(table, spec)
+  if (parent === undefined && columns.some(({ name }) => name === 'parts')) {
+    throw new TillsyncError('ERR_RULE', `\`${table.name}\` has a column \`parts\`, by which handlers get the parts of its documents`, {
+      hint: `Leave it out: ${table.name}: { except: ['parts'] }, or publish it under another name by a generated column.`,
+      context: { table: table.name, column: 'parts' },
+    })
+  }
   for (const part of spec.parts) checkReference(table, part, tables)
   const selected = columns.map((column) => column.name)
   const where = 'where' in spec ? spec.where : undefined
@@ -271,20 +287,25 @@ function sameNames(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((name) => b.includes(name))
 }
 
-function findBy(database: CapturingDatabase, table: HostTable, by: readonly string[], select: readonly string[]): Statement {
+/**
+ * A select of columns by their very names: Kysely reads more into a string (`a as b`, `a.b`, `a desc`), and a host's names may be
+ * like that. The table goes by its own name, so that filters can refer to it.
+ */
+export function selectColumns(database: CapturingDatabase, table: string, columns: readonly string[]) {
   return database.build
-    .selectFrom(table.name)
-    .select([...select])
+    .selectFrom(sql<Record<string, unknown>>`${sql.raw(database.qualify(table))}`.as(table))
+    .select(columns.map((name) => sql.id(table, name).as(name))) as SelectQueryBuilder<AnyTables, string, Record<string, unknown>>
+}
+
+function findBy(database: CapturingDatabase, table: HostTable, by: readonly string[], select: readonly string[]): Statement {
+  return selectColumns(database, table.name, select)
     .where(sql.raw<boolean>(database.keyed(table, by)))
     .compile()
 }
 
 function readParts(database: CapturingDatabase, table: HostTable, selected: readonly string[], by: readonly string[]): Statement {
-  let select = database.build
-    .selectFrom(table.name)
-    .select([...selected])
-    .where(sql.raw<boolean>(database.keyed(table, by)))
-  for (const name of table.key) select = select.orderBy(name)
+  let select = selectColumns(database, table.name, selected).where(sql.raw<boolean>(database.keyed(table, by)))
+  for (const name of table.key) select = select.orderBy(sql.id(name))
   return select.compile()
 }
 
@@ -295,10 +316,7 @@ function readRoots(
   where: Filter<AnyTables, string> | undefined,
   own: readonly string[],
 ): Statement {
-  const all = database.build
-    .selectFrom(table.name)
-    .select([...selected])
-    .where(sql.raw<boolean>(database.keyed(table, table.key)))
+  const all = selectColumns(database, table.name, selected).where(sql.raw<boolean>(database.keyed(table, table.key)))
   return where ? compileFilter(table.name, own, () => all.where(where)) : all.compile()
 }
 
@@ -321,7 +339,7 @@ export function compileFilter(table: string, own: readonly string[], build: () =
   })
 }
 
-function filterError(table: string, fails: string, error: unknown): TillsyncError {
+export function filterError(table: string, fails: string, error: unknown): TillsyncError {
   return new TillsyncError('ERR_FILTER', `The filter of \`${table}\` ${fails}: ${messageOf(error)}`, {
     hint:
       (error instanceof TillsyncError && error.hint) ||

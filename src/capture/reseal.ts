@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import { readState, readStates, STATE, writeState } from '../migrate.ts'
 import { type CapturingDatabase, erase, type Key, lookup, query, type Work } from '../ports.ts'
 import { recordIdOf, recordIdText } from './documents.ts'
-import type { RootPlan } from './plan.ts'
+import { type RootPlan, selectColumns } from './plan.ts'
 import { MEMBERS } from './tables.ts'
 
 /** Records that are looked at in one transaction. */
@@ -44,12 +44,12 @@ export function* touchReseal(database: CapturingDatabase, root: RootPlan): Work<
 
 /** Returns the record id of the last one; undefined at the end. */
 function* touchRecords(database: CapturingDatabase, root: RootPlan, after: string | undefined, all: boolean): Work<string | undefined> {
-  let select = database.build.selectFrom(root.table).select([...root.key])
+  let select = selectColumns(database, root.table, root.key)
   if (after !== undefined) {
     const values = database.keyOf(root.keyColumns, after)
-    select = select.where(sql<boolean>`(${sql.join(root.key.map((column) => sql.ref(column)))}) > (${sql.join([...values])})`)
+    select = select.where(sql<boolean>`(${sql.join(root.key.map((column) => sql.id(column)))}) > (${sql.join([...values])})`)
   }
-  for (const column of root.key) select = select.orderBy(column)
+  for (const column of root.key) select = select.orderBy(sql.id(column))
   const [keys = []] = yield* lookup(select.limit(SLICE).compile(), [[]])
   yield* database.capture.touch(root.table, root.key, keys, all ? 'exported' : 'changed')
   const last = keys.at(-1)

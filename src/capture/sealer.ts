@@ -139,7 +139,7 @@ export class Sealer {
   /** Seals documents anew, changed or not. Those outside the filter of the rules are left out. */
   async export(table: string, which: Which<AnyTables, string>, related: boolean): Promise<Sealed> {
     const before = { ...this.exported }
-    for (const task of exportTasks(await this.planned(), table, which, related)) {
+    for (const task of exportTasks(this.database, await this.planned(), table, which, related)) {
       let after: Key | undefined
       do {
         after = await this.database.write(() => touchExport(this.database, task, after))

@@ -3,7 +3,7 @@ import { constants, gunzip, gzip } from 'node:zlib'
 import { Packr } from 'msgpackr'
 import { TillsyncError } from '../errors.ts'
 import type { Batch } from '../model.ts'
-import { batchToWire, fromWire, type Message, type OutgoingMessage, toWire } from './message.ts'
+import { batchToWire, checkVersion, fromWire, type Message, type OutgoingMessage, toWire } from './message.ts'
 
 const compress = promisify(gzip)
 const decompress = promisify(gunzip)
@@ -46,7 +46,8 @@ function frame(format: number, body: Uint8Array): Uint8Array {
  */
 export async function decodeMessage(bytes: Uint8Array, maxBytes: number): Promise<Message> {
   const wire = unpack(await unframe(bytes, maxBytes))
-  const batch = (wire as { batch?: unknown } | null)?.batch
+  checkVersion(wire)
+  const batch = (wire as { batch?: unknown }).batch
   if (batch === undefined) return fromWire(wire, undefined)
   if (!(batch instanceof Uint8Array)) throw foreign()
   return fromWire(wire, unpack(await unframe(batch, maxBytes)))

@@ -18,6 +18,8 @@ export interface HttpLinkOptions {
 }
 
 const TIMEOUT_MS = 60_000
+const LONGEST_MS = 2_147_483_647
+const TOKEN = /^[\x21-\x7e]+$/
 /** An error's body is a small message; anything longer is not ours. */
 const MAX_ERROR_BYTES = 65_536
 
@@ -29,8 +31,9 @@ const MAX_ERROR_BYTES = 65_536
 export function httpLink(options: HttpLinkOptions): Link {
   const url = readUrl(options?.url)
   const { token, timeoutMs = TIMEOUT_MS, fetch = globalThis.fetch } = options
-  if (typeof token !== 'string' || token === '') throw badOption('token', 'a non-empty string', token)
-  if (typeof timeoutMs !== 'number' || !(timeoutMs >= 1)) throw badOption('timeoutMs', 'a number from 1 up', timeoutMs)
+  if (typeof token !== 'string' || !TOKEN.test(token)) throw badOption('token', 'text without white space, as it was shown', token)
+  if (!Number.isSafeInteger(timeoutMs) || timeoutMs < 1 || timeoutMs > LONGEST_MS)
+    throw badOption('timeoutMs', `a whole number from 1 to ${LONGEST_MS}`, timeoutMs)
   return {
     async exchange(message, { signal }) {
       const timeout = AbortSignal.timeout(timeoutMs)
@@ -43,6 +46,7 @@ export function httpLink(options: HttpLinkOptions): Link {
           signal: AbortSignal.any([signal, timeout]),
         })
         const body = new Uint8Array(await response.arrayBuffer())
+        if (!isOurs(response)) throw notCentral(response)
         if (response.ok) return body
         throw await refusal(response, body)
       } catch (error) {
@@ -58,9 +62,9 @@ export function httpLink(options: HttpLinkOptions): Link {
 }
 
 function readUrl(url: unknown): URL {
-  if (url instanceof URL) return url
-  if (typeof url === 'string' && URL.canParse(url)) return new URL(url)
-  throw badOption('url', 'an absolute URL', url)
+  const read = url instanceof URL ? url : typeof url === 'string' && URL.canParse(url) ? new URL(url) : undefined
+  if (read !== undefined && ['http:', 'https:'].includes(read.protocol)) return read
+  throw badOption('url', 'an absolute http or https URL', url)
 }
 
 function badOption(option: string, expected: string, got: unknown): TillsyncError {
@@ -74,18 +78,36 @@ function reason(error: unknown): string {
   return error instanceof Error && error.cause instanceof Error ? messageOf(error.cause) : messageOf(error)
 }
 
-async function refusal(response: Response, body: Uint8Array): Promise<TillsyncError> {
-  const retryAfter = Number(response.headers.get('retry-after'))
-  const context = { status: response.status, ...(retryAfter > 0 && { retryAfterMs: retryAfter * 1_000 }) }
-  if (response.headers.get('content-type') === CONTENT_TYPE && body.length <= MAX_ERROR_BYTES) {
-    const { error } = await decodeMessage(body, MAX_ERROR_BYTES)
-    if (error) return new TillsyncError(error.code as TillsyncErrorCode, `Central: ${error.message}`, { retryable: error.retryable, context })
-  }
+function isOurs(response: Response): boolean {
+  return response.headers.get('content-type') === CONTENT_TYPE
+}
+
+/** What a proxy, a captive portal or a crashed server says. */
+function notCentral(response: Response, cause?: unknown): TillsyncError {
   return new TillsyncError('ERR_LINK', `The answer is not central's: HTTP status ${response.status}`, {
     retryable: true,
     hint: 'Is `url` where central.fetch is mounted, and does a proxy stand in between?',
-    context,
+    context: contextOf(response),
+    cause,
   })
+}
+
+function contextOf(response: Response): Record<string, number> {
+  const retryAfter = Number(response.headers.get('retry-after'))
+  return { status: response.status, ...(retryAfter > 0 && { retryAfterMs: retryAfter * 1_000 }) }
+}
+
+async function refusal(response: Response, body: Uint8Array): Promise<TillsyncError> {
+  try {
+    const { error } = await decodeMessage(body, MAX_ERROR_BYTES)
+    if (!error) return notCentral(response)
+    return new TillsyncError(error.code as TillsyncErrorCode, `Central: ${error.message}`, {
+      retryable: error.retryable,
+      context: contextOf(response),
+    })
+  } catch (error) {
+    return notCentral(response, error)
+  }
 }
 
 /**

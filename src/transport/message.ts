@@ -30,6 +30,7 @@ export interface MessageError {
 
 const MAX_NAME = 200
 const DIGEST = /^[0-9a-f]{64}$/
+const TIME = /^\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d\.\d{3}Z$/
 
 /**
  * A message as it goes over the wire; its batch is packed by itself, see `batchToWire`.
@@ -82,21 +83,28 @@ export function batchToWire(batch: Batch): unknown {
 }
 
 /**
- * A message from the wire. Every field is checked; what the checks cost is bounded by the size of the message.
+ * What another version means by a message is unknown: nothing of it is read before this.
  *
  * @throws ERR_VERSION, ERR_MESSAGE
  */
+export function checkVersion(wire: unknown): void {
+  const { v } = object(wire, 'message')
+  if (v === PROTOCOL_VERSION) return
+  throw new TillsyncError(
+    'ERR_VERSION',
+    `The message is of protocol version ${typeof v === 'number' ? v : 'unknown'}, this side speaks ${PROTOCOL_VERSION}`,
+    { hint: 'Update the older side.' },
+  )
+}
+
+/**
+ * A message from the wire, its version checked and its batch unpacked. Every field is checked; what the checks cost is
+ * bounded by the size of the message.
+ *
+ * @throws ERR_MESSAGE
+ */
 export function fromWire(wire: unknown, batch: unknown): Message {
   const fields = object(wire, 'message')
-  if (fields.v !== PROTOCOL_VERSION) {
-    throw new TillsyncError(
-      'ERR_VERSION',
-      `The message is of protocol version ${typeof fields.v === 'number' ? fields.v : 'unknown'}, this side speaks ${PROTOCOL_VERSION}`,
-      {
-        hint: 'Update the older side.',
-      },
-    )
-  }
   return {
     from: fields.from === 'central' ? 'central' : registerName(fields.from),
     number: count(fields.number, 'number'),
@@ -119,8 +127,8 @@ function batchFromWire(wire: unknown): Batch {
   const table = column(fields.table, 'table', size)
   const recordId = column(fields.recordId, 'recordId', size)
   const record = column(fields.record, 'record', size)
-  const removed = new Set(list(fields.remove, 'remove'))
-  const baseline = new Set(list(fields.baseline, 'baseline'))
+  const removed = positions(fields.remove, 'remove', size)
+  const baseline = positions(fields.baseline, 'baseline', size)
   const sealed = runs(
     list(fields.sealed, 'sealed').map((run) => tuple(run, 'sealed', 2)),
     size,
@@ -129,7 +137,7 @@ function batchFromWire(wire: unknown): Batch {
   const entries: Entry[] = []
   let document = { table: '', recordId: '' }
   for (let n = 0; n < size; n++) {
-    const name = tables[table[n] as number]
+    const name = tables[count(table[n], 'table')]
     if (name === undefined) throw malformed('table')
     const id = text(recordId[n], 'recordId', Number.POSITIVE_INFINITY)
     const remove = removed.has(n)
@@ -148,6 +156,12 @@ function batchFromWire(wire: unknown): Batch {
   return { epoch: text(fields.epoch, 'epoch', 64), after, through, entries, shapes: shapes(fields.shapes) }
 }
 
+function positions(wire: unknown, field: string, size: number): ReadonlySet<number> {
+  const found = new Set(list(wire, field).map((position) => count(position, field)))
+  if ([...found].some((position) => position >= size)) throw malformed(field)
+  return found
+}
+
 function startsOf(lengths: readonly unknown[], size: number): ReadonlySet<number> {
   const starts = new Set<number>()
   let at = 0
@@ -164,6 +178,7 @@ function runs(list: readonly (readonly unknown[])[], size: number): readonly str
   const values: string[] = []
   for (const [value, length] of list) {
     const time = text(value, 'sealed', 32)
+    if (!TIME.test(time)) throw malformed('sealed')
     const end = values.length + count(length, 'sealed')
     if (end > size) throw malformed('sealed')
     while (values.length < end) values.push(time)

@@ -33,7 +33,11 @@ export function postgres(pool: Pool, options: PostgresOptions = {}): CapturingDa
       hint: 'postgres(new pg.Pool({ connectionString }))',
     })
   }
-  return new PostgresDatabase(pool, options.schema ?? 'public')
+  const { schema = 'public' } = options
+  if (typeof schema !== 'string' || schema === '') {
+    throw new TillsyncError('ERR_OPTION', 'Expected `schema` to be the name of a schema', { hint: "postgres(pool, { schema: 'public' })" })
+  }
+  return new PostgresDatabase(pool, schema)
 }
 
 /** How often a transaction is tried that a conflict with another one ended. */
@@ -119,7 +123,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
         else if (isConflict(error) || isConflict(cause)) {
           if (++conflicts === TRIES) throw classify(error, 'A transaction failed')
           await sleep(Math.random() * 10 * 2 ** conflicts)
-        } else if (isLocked(error) && Date.now() < patience) await sleep(50 + Math.random() * 200)
+        } else if ((isLocked(error) || isLocked(cause)) && Date.now() < patience) await sleep(50 + Math.random() * 200)
         else throw classify(error, 'A transaction failed')
       }
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The wait for the database was aborted', { cause: signal.reason })
@@ -174,6 +178,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>> {
+    this.capture.watch(names)
     return describe(this.schema, names)
   }
 

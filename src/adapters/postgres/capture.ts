@@ -12,20 +12,10 @@ import {
   type Work,
 } from '../../ports.ts'
 import { Installation } from './installation.ts'
+import { endOf, inOrder, type TouchRow } from './order.ts'
 import { createTable, quote } from './tables.ts'
 import { KINDS, type NumberedSource, SOURCES, TOUCHES, touchesTable } from './triggers.ts'
 import { keyText } from './values.ts'
-
-interface TouchRow {
-  readonly xid: number
-  readonly seen: string
-  readonly command: number
-  readonly place: string
-  readonly source: number
-  readonly kind: number
-  readonly key: string | null
-  readonly horizon: string
-}
 
 /** Touches that are taken at most, even where a transaction made more. */
 const MOST = 5_000
@@ -36,7 +26,8 @@ export class PostgresCapture implements Capture {
   private known = new Map<number, { readonly table: string; readonly refers: readonly string[] }>()
   private readonly schema: string
   private readonly installation: Installation
-  private watched: readonly string[] = []
+  /** The tables that the rules name, be they there or not. */
+  private readonly watched = new Set<string>([TOUCHES])
   /** Below this transaction id nothing is touched: all such ended before we looked. Polls ask only from here on. */
   private horizon = '0'
   private nextHorizon = '0'
@@ -44,6 +35,11 @@ export class PostgresCapture implements Capture {
   constructor(schema: string) {
     this.schema = schema
     this.installation = new Installation(schema)
+  }
+
+  /** From now on `schemaVersion` tells of these tables too. */
+  watch(tables: readonly string[]): void {
+    for (const table of tables) this.watched.add(table)
   }
 
   /** A transaction in which touches were taken has ended. */
@@ -54,15 +50,16 @@ export class PostgresCapture implements Capture {
 
   *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<ReadonlySet<string>> {
     if (!(yield* this.hasTable(SOURCES.name))) for (const sql of createTable(SOURCES, (name) => this.qualify(name))) yield* this.run(sql)
-    if (!(yield* this.hasTable(TOUCHES))) for (const sql of touchesTable((name) => this.qualify(name))) yield* this.run(sql)
+    const isThere = yield* this.hasTable(TOUCHES)
+    if (!isThere) for (const sql of touchesTable((name) => this.qualify(name))) yield* this.run(sql)
     const numbers = yield* this.numberSources(sources)
     const numbered = new Map<string, NumberedSource[]>()
     for (const [name, group] of Map.groupBy(sources, (source) => source.on)) {
       const own = group.map((source) => ({ source: numbers.get(source) as number, columns: source.columns, root: source.on === source.table }))
       numbered.set(name, own)
     }
-    this.watched = [...numbered.keys()]
-    return yield* this.installation.bring(numbered, tables)
+    const changed = yield* this.installation.bring(numbered, tables)
+    return isThere ? changed : new Set(numbered.keys())
   }
 
   removeTriggers(): Work<void> {
@@ -90,7 +87,7 @@ export class PostgresCapture implements Capture {
         UNION ALL SELECT format('t%s %s', count(*), sum(t.xmin::text::bigint)) FROM pg_trigger t
                   JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace f ON f.oid = p.pronamespace WHERE f.nspname = $1 AND starts_with(p.proname, 'sync_touch_')
       ) AS versions`
-    const [row] = yield* query<{ version: string | null }>({ sql, parameters: [this.schema, this.watched] })
+    const [row] = yield* query<{ version: string | null }>({ sql, parameters: [this.schema, [...this.watched]] })
     return row?.version ?? ''
   }
 
@@ -213,36 +210,4 @@ export class PostgresCapture implements Capture {
   private qualify(name: string): string {
     return `${quote(this.schema)}.${quote(name)}`
   }
-}
-
-/** `xmin:xmax:xip,xip…`, see https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-SNAPSHOT */
-function endOf(snapshot: string): number {
-  return Number(snapshot.split(':', 2)[1])
-}
-
-/**
- * A transaction that saw another's work has a later snapshot: its end is higher, or it is the same and fewer were still
- * running. Within a transaction the order of its commands.
- */
-function inOrder(rows: readonly TouchRow[]): readonly TouchRow[] {
-  const positions = new Map<number, readonly [number, number]>()
-  for (const { xid, seen } of rows) {
-    const [, end = '', running = ''] = seen.split(':')
-    const open = (running === '' ? 0 : running.split(',').length) + (xid < Number(end) ? 1 : 0)
-    const position = [Number(end), -open] as const
-    const before = positions.get(xid)
-    if (before === undefined || compare(before, position) < 0) positions.set(xid, position)
-  }
-  const order = rows.map((row) => [...(positions.get(row.xid) ?? []), row.xid, row.command, ...placeOf(row.place)])
-  return [...rows.keys()].sort((a, b) => compare(order[a] ?? [], order[b] ?? [])).map((n) => rows[n] as TouchRow)
-}
-
-/** `(page,item)` */
-function placeOf(ctid: string): number[] {
-  return ctid.slice(1, -1).split(',').map(Number)
-}
-
-function compare(a: readonly number[], b: readonly number[]): number {
-  for (const [at, one] of a.entries()) if (one !== b[at]) return one - (b[at] as number)
-  return 0
 }

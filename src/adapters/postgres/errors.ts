@@ -35,6 +35,12 @@ export function classify(thrown: unknown, doing: string): TillsyncError {
   if (thrown instanceof TillsyncError) return thrown
   const state = sqlState(thrown)
   if (LOCKED.includes(state)) return new TillsyncError('ERR_BUSY', `${doing}: another transaction holds the lock`, { retryable: true, cause: thrown })
+  if (state === '' && isAway(thrown))
+    return new TillsyncError('ERR_DATABASE', `${doing}: ${messageOf(thrown)}`, {
+      retryable: true,
+      hint: 'Is PostgreSQL running, and reached?',
+      cause: thrown,
+    })
   if (state === '') return asTillsyncError(thrown, 'ERR_DATABASE', doing)
   const retryable = isConflict(thrown) || AWAY.test(state)
   return new TillsyncError('ERR_DATABASE', `${doing}: ${messageOf(thrown)}`, { retryable, context: { sqlState: state }, cause: thrown })
@@ -43,6 +49,22 @@ export function classify(thrown: unknown, doing: string): TillsyncError {
 /** Data that a statement could not take: a value of the wrong type, a constraint of the host's (classes 21, 22, 23). */
 export function isRefused(thrown: unknown): boolean {
   return /^2[123]/.test(sqlState(thrown))
+}
+
+/** No connection, or none any more: a code of the system's, or one of the errors for which `pg` has no code. */
+function isAway(thrown: unknown): boolean {
+  if (!(thrown instanceof Error)) return false
+  if ('code' in thrown && /^E(CONN|PIPE|TIMEDOUT|HOST|NET|AI_)/.test(String(thrown.code))) return true
+  return /^(Connection terminated|Client has encountered a connection error|timeout exceeded when trying to connect|Client was closed)/.test(
+    thrown.message,
+  )
+}
+
+/** A failure of the whole transaction, whatever the statement was: to be told from a statement's own. */
+export function asFinal(thrown: unknown): unknown {
+  return thrown instanceof TillsyncError || !(isConflict(thrown) || isLocked(thrown) || AWAY.test(sqlState(thrown)) || isAway(thrown))
+    ? thrown
+    : classify(thrown, 'A transaction failed')
 }
 
 function sqlState(thrown: unknown): string {

@@ -68,10 +68,9 @@ function recordset(alias: string, parameter: number, columns: readonly string[])
 /** A JSON value as the column's type. Tags are what the codec writes for values that JSON does not have; see record.ts. */
 function jsonAs({ name, type, base = type }: HostColumn, alias = 'x'): string {
   const value = `${alias}.${quote(name)}`
-  const text = `(${value} #>> '{}')`
+  const tagged = `coalesce(${value} ->> '$real', convert_from(decode(${value} ->> '$blob', 'base64'), 'UTF8'))`
+  const text = `(CASE json_typeof(${value}) WHEN 'object' THEN ${tagged} ELSE ${value} #>> '{}' END)`
   if (base === 'bytea') return `CASE json_typeof(${value}) WHEN 'object' THEN decode(${value} ->> '$blob', 'base64') ELSE ${text}::bytea END::${type}`
-  if (base === 'double precision' || base === 'real')
-    return `CASE json_typeof(${value}) WHEN 'object' THEN ${value} ->> '$real' ELSE ${text} END::${type}`
   // A whole number that the till keeps in a REAL column is written with a point.
   if (['smallint', 'integer', 'bigint'].includes(base)) return `regexp_replace(${text}, '\\.0+$', '')::${type}`
   return `${text}::${type}`

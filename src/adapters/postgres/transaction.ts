@@ -5,7 +5,7 @@ import type { AnyTables } from '../../model.ts'
 import type { Step, Work } from '../../ports.ts'
 import { copyRows } from './copy.ts'
 import { ClientDriver, dialectOf } from './dialect.ts'
-import { isFinal, isRaised } from './errors.ts'
+import { asFinal, isFinal, isRaised } from './errors.ts'
 import { byKey, lookupSql } from './lookup.ts'
 import { copyTarget, eraseSql, insertSql } from './tables.ts'
 
@@ -61,7 +61,7 @@ export class Transaction {
       try {
         answer = await this.step(next.value)
       } catch (error) {
-        next = steps.throw(error)
+        next = steps.throw(asFinal(error))
         continue
       }
       next = steps.next(answer)

@@ -53,7 +53,8 @@ export type TriggerName = keyof typeof TRIGGERS
 
 /**
  * The body of a table's trigger function. Only the key is read, in a block of its own: whatever is wrong with it (a column that
- * was renamed, a type that was changed under a running session), the host's statement goes on and the whole table is touched.
+ * was renamed, a type that was changed under a running session), the host's statement goes on and the whole table is touched. It
+ * goes on too where somebody has dropped our table.
  * It ends with what it runs under, so that bodies are equal where functions are; and with the partitions, so that one that came or
  * went with its rows, which no trigger sees, is noticed.
  */
@@ -73,6 +74,7 @@ DECLARE
 ${sources.map((_, n) => `  now_${n} text[]; was_${n} text[];`).join('\n')}
   whole boolean := TG_OP = 'TRUNCATE';
 BEGIN
+  IF to_regclass(${literal(touches)}) IS NULL THEN RETURN NULL; END IF;
   IF NOT whole THEN
     BEGIN
 ${read.join('\n')}

@@ -2,7 +2,7 @@ import { watch as watchFile } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Database as Connection, Statement as Prepared } from 'better-sqlite3'
 import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
-import { TillsyncError } from '../../errors.ts'
+import { messageOf, TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
 import type { CapturingDatabase, HostColumn, HostTable, Key, OwnTable, Step, Work } from '../../ports.ts'
 import { SqliteCapture } from './capture.ts'
@@ -81,7 +81,7 @@ class SqliteDatabase implements CapturingDatabase {
 
   async open(): Promise<void> {
     if (this.connection !== undefined) return
-    const connection = this.connect()
+    const connection = this.connectOrThrow()
     try {
       if (!this.shared) this.furnish(connection)
       if (connection.readonly) {
@@ -92,6 +92,20 @@ class SqliteDatabase implements CapturingDatabase {
       throw classify(error, 'Opening the database')
     }
     this.connection = connection
+  }
+
+  private connectOrThrow(): Connection {
+    let connection: Connection | undefined
+    try {
+      connection = this.connect()
+    } catch (error) {
+      throw new TillsyncError('ERR_CONNECTION', `Opening the database failed: ${messageOf(error)}`, {
+        hint: 'The function given to sqlite() threw; is the file where it says, and may we write there?',
+        cause: error,
+      })
+    }
+    if (typeof connection?.prepare === 'function') return connection
+    throw new TillsyncError('ERR_CONNECTION', 'The function given to sqlite() returned no connection', { hint: 'sqlite(() => new Database(file))' })
   }
 
   /** Sets what concerns our own connection only; the file is the host's and stays as it is. */
@@ -212,6 +226,15 @@ class SqliteDatabase implements CapturingDatabase {
     }
   }
 
+  /** A statement that does not compile: the rules name what is not there, or the host's schema has changed. */
+  private prepareOrThrow(connection: Connection, sql: string): Prepared {
+    try {
+      return connection.prepare(sql)
+    } catch (error) {
+      throw isBusy(error) ? error : classify(error, 'A statement does not compile')
+    }
+  }
+
   private lookup(connection: Connection, step: Step & { kind: 'lookup' }): unknown[][][] {
     const statement = this.prepare(connection, step.sql, 'tuples')
     const { keys } = step
@@ -229,7 +252,7 @@ class SqliteDatabase implements CapturingDatabase {
     let statement = this.prepared.get(name)
     if (statement === undefined) {
       if (this.prepared.size >= MAX_PREPARED) this.prepared.clear()
-      statement = connection.prepare(sql)
+      statement = this.prepareOrThrow(connection, sql)
       if (rows === 'tuples') statement.raw(true).safeIntegers(true)
       else if (statement.reader) statement.raw(false).safeIntegers(false)
       this.prepared.set(name, statement)
