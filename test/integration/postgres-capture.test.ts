@@ -129,3 +129,60 @@ t.test('tables that others inherit from are refused, and nothing is changed', as
   await t.rejects(replica.install(), { code: 'ERR_INHERITANCE' })
   t.same((await pool.query(`SELECT relname FROM pg_class WHERE relname LIKE 'sync%'`)).rows, [])
 })
+
+t.test('documents are exported by values, by list and with what is related to them; a key used again is another document', async (t) => {
+  const { pool, replica, sealed } = await openTill(t, server, {
+    tables: `CREATE TABLE pos_processes (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), opened date NOT NULL DEFAULT '2026-11-21');
+      CREATE TABLE receipts (id bigint PRIMARY KEY, process_id uuid REFERENCES pos_processes, posted_at timestamptz DEFAULT clock_timestamp())`,
+    publish: {
+      pos_processes: {},
+      receipts: { relatedTo: { pos_processes: { process_id: 'id' } }, identity: ['posted_at'] },
+    },
+  })
+  await pool.query(
+    `WITH p AS (INSERT INTO pos_processes VALUES (DEFAULT) RETURNING id) INSERT INTO receipts SELECT n, id FROM p, generate_series(1, 3) n`,
+  )
+  t.equal((await sealed()).length, 4)
+  const { id } = (await pool.query('SELECT id FROM pos_processes')).rows[0]
+  t.same(await replica.export('receipts', [{ id: 1 }, { id: 3 }]), { documents: 2, entries: 2 })
+  t.same(await replica.export('pos_processes', { id }, { related: true }), { documents: 4, entries: 4 })
+  t.same(await replica.export('pos_processes', { opened: '2026-11-21' }), { documents: 1, entries: 1 })
+  await sealed()
+  await pool.query('BEGIN; DELETE FROM receipts WHERE id = 2; INSERT INTO receipts VALUES (2, NULL); COMMIT')
+  t.same(await sealed(), ['remove receipts[2]', 'upsert receipts[2]'])
+})
+
+t.test("'existing' withholds, sends all, or what a filter says; what is withheld and changes has its former state as baseline", async (t) => {
+  const tables = `${TABLES}; INSERT INTO receipts SELECT n, 'posted', n FROM generate_series(1, 3) n`
+  const none = await openTill(t, server, { tables })
+  t.same(await none.sealed(), [])
+  await none.pool.query('UPDATE receipts SET total = 5 WHERE id = 2')
+  t.same(await none.sealed(), ['baseline receipts[2]', 'upsert receipts[2]'])
+  const all = await openTill(t, server, { tables, publish: { receipts: { existing: 'all' } } })
+  t.equal((await all.sealed()).length, 3)
+  const some = await openTill(t, server, { tables, publish: { receipts: { existing: (eb) => eb('total', '>', 1) } } })
+  t.same((await some.sealed()).sort(), ['upsert receipts[2]', 'upsert receipts[3]'])
+})
+
+t.test('parts of parts and parts by another unique key bring their document', async (t) => {
+  const { pool, sealed } = await openTill(t, server, {
+    tables: `CREATE TABLE receipts (id bigint PRIMARY KEY, no text NOT NULL UNIQUE); CREATE TABLE lines (id int PRIMARY KEY, receipt_no text);
+      CREATE TABLE discounts (id int PRIMARY KEY, line_id int); CREATE TABLE reasons (id int PRIMARY KEY, discount_id int)`,
+    publish: {
+      receipts: {},
+      lines: { partOf: { receipts: { receipt_no: 'no' } } },
+      discounts: { partOf: { lines: { line_id: 'id' } } },
+      reasons: { partOf: { discounts: { discount_id: 'id' } } },
+    },
+  })
+  await pool.query(
+    `INSERT INTO receipts VALUES (1, 'R-1'), (2, 'R-2'); INSERT INTO lines VALUES (1, 'R-1'), (2, 'R-2'); INSERT INTO discounts VALUES (1, 1), (2, 2)`,
+  )
+  await sealed()
+  await pool.query('INSERT INTO reasons VALUES (1, 2), (2, NULL), (3, 77)')
+  t.same(await sealed(), ['upsert receipts[2]', 'upsert lines[2]', 'upsert discounts[2]', 'upsert reasons[1]'])
+  await pool.query('UPDATE discounts SET line_id = 1 WHERE id = 2')
+  t.same((await sealed()).filter((entry) => entry.includes('receipts')).sort(), ['upsert receipts[1]', 'upsert receipts[2]'])
+  await pool.query('TRUNCATE reasons')
+  t.equal((await sealed()).filter((entry) => entry.includes('receipts')).length, 1)
+})
