@@ -29,5 +29,6 @@ export type {
 } from './model.ts'
 export type { CentralOptions, PushTransfer, RegisterOptions } from './options.ts'
 export type { ApplyingDatabase, CapturingDatabase, Database, Link, OwnTable, Work } from './ports.ts'
-export { createRegister, type Register, type RegisterStatus, type Synchronized } from './register.ts'
+export { createRegister } from './register.ts'
+export type { Register, RegisterStatus, Synchronized } from './register-face.ts'
 export type { ListedRegister, Registers } from './registers.ts'

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { keepUp } from './capture/activation.ts'
 import { lastEntry } from './capture/collector.ts'
 import { type ListedEntry, listEntries, oldestAfter } from './capture/log.ts'
-import { listParked, type ParkedDocument } from './capture/parked.ts'
+import { listParked } from './capture/parked.ts'
 import { digestAt, pruneSlice } from './capture/prune.ts'
 import { pendingReseals } from './capture/reseal.ts'
 import { readRules } from './capture/rules.ts'
@@ -10,103 +10,19 @@ import { type Sealed, Sealer } from './capture/sealer.ts'
 import { readBatch } from './capture/stream.ts'
 import { DIGESTS, ENTRIES, MEMBERS, PARKED, WITHHELD } from './capture/tables.ts'
 import { systemClock } from './clock.ts'
-import { Courier, type RunResult } from './courier.ts'
+import { Courier } from './courier.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import { Events, type RegisterEvents } from './events.ts'
 import { checkMigrated, type Migrations, migrate, readState, writeState } from './migrate.ts'
-import type { AnyTables, RegisterName, Standing, TableName, Which } from './model.ts'
+import type { AnyTables, RegisterName, Which } from './model.ts'
 import { checkRegisterOptions, known, type RegisterOptions, readRetainMs, readTransfer, whole } from './options.ts'
 import type { CapturingDatabase, Clock } from './ports.ts'
+import type { Register, RegisterStatus, Synchronized } from './register-face.ts'
 import { backoffMs } from './transport/backoff.ts'
 import { BatchReader } from './transport/batch-reader.ts'
 import { exchange } from './transport/exchange.ts'
 import { readPeer, writePeer } from './transport/peers.ts'
 import { PEERS } from './transport/tables.ts'
-
-/** What a `synchronize()` moved. */
-export type Synchronized = RunResult
-
-export interface RegisterStatus {
-  /** Touches that are not sealed yet. A job that purges old documents waits until this is 0. */
-  readonly unsealed: number
-  /** Entries that central has not acknowledged yet. */
-  readonly pending: number
-  /** When the oldest of them was sealed; ISO 8601, UTC. */
-  readonly oldestPending: string | undefined
-  /** The last entry of our stream. */
-  readonly head: Standing
-  /** How far central has come in it, as it last said. */
-  readonly standing: Standing | undefined
-  /** When central last answered; ISO 8601, UTC. */
-  readonly lastContact: string | undefined
-  /** What last failed in the background; undefined as soon as the same goes well again. */
-  readonly lastError: TillsyncError | undefined
-  /** Documents that can't be read or filtered. They alone wait; a new touch tries them again. */
-  readonly parked: readonly ParkedDocument[]
-  /** Root tables that can't be published as they stand, because the host's schema has changed; the others go on. */
-  readonly problems: readonly { readonly table: string; readonly error: TillsyncError }[]
-  /** Root tables whose reseal is asked for or under way. */
-  readonly resealing: readonly string[]
-}
-
-/** A till's replica: captures what its tables say and brings it to central. */
-export interface Register<DB = AnyTables> {
-  /**
-   * Creates or mends the library's tables and triggers, in one transaction; safe to run at every start.
-   *
-   * @throws ERR_NOT_WAL, ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE, ERR_FILTER, ERR_SCHEMA_NEWER: the database is as it was
-   */
-  install(): Promise<void>
-  /** Removes every trigger and table of the library; what was not sent is gone. The host's tables are untouched. */
-  uninstall(): Promise<void>
-  /**
-   * Seals after each commit and sends what is sealed, in the background. Idempotent. Where nobody waits for it, the event
-   * `failed` says why it could not.
-   *
-   * @throws ERR_NOT_INSTALLED, ERR_SCHEMA_NEWER, ERR_NOT_WAL
-   */
-  start(): Promise<void>
-  /** Ends the background work and closes the library's connection. Waits for the transaction under way. Idempotent. */
-  stop(): Promise<void>
-  /** Seals all that was touched and committed before the call. Happens by itself soon after each commit once started. */
-  seal(): Promise<Sealed>
-  /**
-   * Now: seals, and exchanges with central until it has everything.
-   *
-   * @throws ERR_LINK (retryable) without a network, ERR_CREDENTIAL, ERR_FORKED, and what central refuses with
-   */
-  synchronize(options?: { readonly signal?: AbortSignal }): Promise<Synchronized>
-  /**
-   * Seals documents anew although unchanged; with `related`, those that are declared `relatedTo` them too. Central
-   * replaces its copies and posts only differences.
-   *
-   * @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_OPTION, ERR_FILTER
-   */
-  export<T extends TableName<DB>>(table: T, which: Which<DB, T>, options?: { readonly related?: boolean }): Promise<Sealed>
-  /**
-   * Compares all records of a root table with what central has been given, and seals what differs: changes, additions and
-   * deletions that no trigger saw. In short transactions, while sales go on; what is interrupted goes on at the next
-   * `start()`. Happens by itself where the rules of a table have changed.
-   *
-   * @throws ERR_UNKNOWN_TABLE
-   */
-  reseal(table: TableName<DB>, options?: { readonly signal?: AbortSignal }): Promise<Sealed>
-  /** Sealed entries in order, for people. `after` is an entry number; `limit` is at most 1,000. */
-  entries(which?: { readonly table?: TableName<DB>; readonly after?: number; readonly limit?: number }): Promise<readonly ListedEntry[]>
-  status(): Promise<RegisterStatus>
-  /**
-   * Deletes entries that central has acknowledged and that are older than `retainMs`, in short transactions; the last entry
-   * stays. Happens by itself every hour once started.
-   */
-  prune(options?: { readonly signal?: AbortSignal }): Promise<{ readonly entries: number }>
-  /**
-   * Runs the host's own schema change with the library's triggers out of its way (SQLite refuses to drop a column that a
-   * trigger names), makes them anew, and compares the tables with what was sent. What `fn` throws is thrown, after that.
-   */
-  migrate<T>(fn: () => T | Promise<T>): Promise<T>
-  /** Returns a function that ends it. */
-  on<K extends keyof RegisterEvents>(event: K, listener: (event: RegisterEvents[K]) => void): () => void
-}
 
 const MIGRATIONS: readonly Migrations[] = [
   { component: 'capture', steps: [{ create: [ENTRIES, DIGESTS, MEMBERS, WITHHELD, PARKED] }] },

@@ -2,7 +2,8 @@ import { sql } from 'kysely'
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, Which } from '../model.ts'
 import { type CapturingDatabase, type Key, lookup, type Work } from '../ports.ts'
-import { type CapturePlan, compileFilter, filterError, type RootPlan, requireRoot, selectColumns } from './plan.ts'
+import { compileFilter, filterError } from './filters.ts'
+import { type CapturePlan, type RootPlan, requireRoot, selectColumns } from './plan.ts'
 import { tablesOf } from './rules.ts'
 
 /** Records whose keys are touched in one transaction. */

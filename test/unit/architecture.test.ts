@@ -13,7 +13,7 @@ interface Import {
 const SRC = resolve(import.meta.dirname, '../../src')
 const FOLDERS = ['capture', 'transport', 'apply', 'adapters/sqlite', 'adapters/postgres']
 /** Everything meets here, and only here. */
-const COMPOSITION = ['register.ts', 'central.ts', 'replica.ts', 'registers.ts', 'courier.ts', 'index.ts']
+const COMPOSITION = ['register.ts', 'register-face.ts', 'central.ts', 'replica.ts', 'registers.ts', 'courier.ts', 'index.ts']
 /** Which file or folder may use which package at run time. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   capture: ['kysely'],

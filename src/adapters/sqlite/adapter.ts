@@ -1,4 +1,3 @@
-import { watch as watchFile } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Database as Connection, Statement as Prepared } from 'better-sqlite3'
 import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
@@ -11,6 +10,7 @@ import { describe } from './introspect.ts'
 import { createTable, dropTable, hasTable, insertSql } from './tables.ts'
 import { quote } from './triggers.ts'
 import { decodeKey, encodeValue, toBindable } from './values.ts'
+import { watchCommits, watchShared } from './watch.ts'
 
 export interface SqliteOptions {
   /**
@@ -48,8 +48,6 @@ export function sqlite(connection: (() => Connection) | Connection, options: Sql
 
 /** How long a transaction waits for its turn before it gives up for now. */
 const PATIENCE_MS = 10_000
-/** Rechecks behind the file watcher, which may miss a commit. */
-const POLL_MS = 1_000
 const MAX_PREPARED = 500
 
 class SqliteDatabase implements CapturingDatabase {
@@ -284,44 +282,8 @@ class SqliteDatabase implements CapturingDatabase {
     return encodeValue
   }
 
-  /**
-   * Every commit grows or rewinds the -wal file. The watcher only says "look": `PRAGMA data_version` says whether another
-   * connection committed, and a slow poll stands behind a watcher that misses something.
-   */
   watch(listener: () => void): () => void {
     const connection = this.open_()
-    if (this.shared) {
-      const timer = setInterval(listener, 25)
-      return () => clearInterval(timer)
-    }
-    let version: unknown
-    let looking: NodeJS.Timeout | undefined
-    const look = (): void => {
-      looking = undefined
-      if (!connection.open) return
-      const now = connection.pragma('data_version', { simple: true })
-      if (now === version) return
-      version = now
-      listener()
-    }
-    const watcher = watchFileOrNothing(`${connection.name}-wal`, () => {
-      looking ??= setTimeout(look, 1)
-    })
-    const poll = setInterval(look, POLL_MS)
-    look()
-    return () => {
-      watcher?.close()
-      clearInterval(poll)
-      clearTimeout(looking)
-    }
-  }
-}
-
-/** Without a watcher (a file system that has none) the poll alone notices commits. */
-function watchFileOrNothing(file: string, listener: () => void): { close(): void } | undefined {
-  try {
-    return watchFile(file, { persistent: false }, listener).on('error', () => undefined)
-  } catch {
-    return undefined
+    return this.shared ? watchShared(listener) : watchCommits(connection, listener)
   }
 }
