@@ -4,6 +4,8 @@
 export type TillsyncErrorCode =
   /** An option is missing or out of bounds. */
   | 'ERR_OPTION'
+  /** This Node is too old for the library or its drivers. */
+  | 'ERR_RUNTIME'
   /** The rules name a table that the database does not have. */
   | 'ERR_UNKNOWN_TABLE'
   /** The rules name a column that its table does not have. */

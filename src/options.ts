@@ -96,8 +96,23 @@ export function readRetainMs(retainMs: number | undefined): number {
   return whole('retainMs', retainMs ?? DEFAULTS.retainMs, 0)
 }
 
-/** @throws ERR_OPTION */
+const OLDEST_NODE = 22
+
+/**
+ * better-sqlite3 13 ends a process of Node 20 without a word; an error says more.
+ *
+ * @throws ERR_RUNTIME
+ */
+export function checkRuntime(version: string): void {
+  if (Number.parseInt(version, 10) >= OLDEST_NODE) return
+  throw new TillsyncError('ERR_RUNTIME', `tillsync needs Node ${OLDEST_NODE} or later, this is ${version}`, {
+    hint: 'Update Node; 24 is the version that the tests run on.',
+  })
+}
+
+/** @throws ERR_OPTION, ERR_RUNTIME */
 export function checkRegisterOptions(options: RegisterOptions<never>): void {
+  checkRuntime(process.versions.node)
   if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
   known('options', options, ['location', 'register', 'database', 'publish', 'transfer', 'retainMs'])
   checkName('location', options.location)
@@ -112,6 +127,7 @@ export function checkRegisterOptions(options: RegisterOptions<never>): void {
 
 /** @throws ERR_OPTION */
 export function readCentralOptions(options: CentralOptions<Readonly<Record<string, unknown>>>): { maxMessageBytes: number; lanes: number } {
+  checkRuntime(process.versions.node)
   if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
   known('options', options, ['database', 'subscribe', 'maxMessageBytes', 'lanes'])
   checkDatabase(options.database, "postgres(pool) from 'tillsync/postgres'")

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { readRules, tablesOf } from '../../src/capture/rules.ts'
+import { checkRuntime } from '../../src/options.ts'
 
 const read = (publish: unknown) => readRules(publish as Parameters<typeof readRules>[0])
 
@@ -32,4 +33,9 @@ t.test('an option of the wrong kind is refused and named', async (t) => {
   t.throws(() => read({ receipts: {}, lines: { partOf: { receipts: {} } } }), { code: 'ERR_OPTION' })
   t.throws(() => read({ receipts: {}, items: {}, lines: { partOf: { receipts: { a: 'b' }, items: { a: 'b' } } } }), { code: 'ERR_OPTION' })
   t.throws(() => read({ receipts: {}, lines: { partOf: { receipts: { a: 'b' } }, where: () => 1 } }), { code: 'ERR_OPTION', message: /part/ })
+})
+
+t.test('a Node that is too old is named, instead of a crash', async (t) => {
+  for (const version of ['20.20.2', '18.0.0', '21.9.0']) t.throws(() => checkRuntime(version), { code: 'ERR_RUNTIME', hint: /24/ })
+  for (const version of ['22.0.0', '24.21.0', '100.0.0']) t.doesNotThrow(() => checkRuntime(version))
 })
