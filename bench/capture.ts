@@ -1,10 +1,15 @@
 import { join } from 'node:path'
-import { type Bench, interleave, toResult } from './measure.ts'
-import { openTill, register, seller, temporaryFolder } from './shop.ts'
+import { type Bench, expect, interleave, roundsOf, toResult } from './measure.ts'
+import { openTill, ROWS, register, seller, temporaryFolder } from './shop.ts'
 
 const UNIT = 'µs a sale'
+/** The two take turns this often in a round. */
+const TURNS = 40
 
-/** The same till with and without the triggers; nothing is sealed meanwhile, the touches pile up. */
+/**
+ * The same till with and without the triggers; nothing is sealed meanwhile, the touches pile up. Each pays for the
+ * checkpoints that its writing brings about.
+ */
 async function measure(synchronous: 'OFF' | 'FULL', sales: number, rounds: number, cost: () => number) {
   const folder = temporaryFolder()
   let next = 1
@@ -17,16 +22,17 @@ async function measure(synchronous: 'OFF' | 'FULL', sales: number, rounds: numbe
       await till.stop()
     }
     const sell = seller(db)
-    return () => {
+    const turn = () => {
       const before = cost()
       for (let n = 0; n < sales; n++) sell(next++)
-      const figure = (cost() - before) / sales
-      // Each begins the next round with an empty log, so that neither pays for the other's checkpoints.
-      db.pragma('wal_checkpoint(TRUNCATE)')
-      return figure
+      return (cost() - before) / sales
     }
+    return { db, turn }
   }
-  return interleave(rounds, { bare: await variant('bare', false), captured: await variant('captured', true) })
+  const [bareTill, capturedTill] = [await variant('bare', false), await variant('captured', true)]
+  const { bare, captured } = await interleave(rounds, { bare: bareTill.turn, captured: capturedTill.turn }, TURNS)
+  expect('the number of touches', capturedTill.db.prepare('SELECT count(*) FROM sync_touches').pluck().get(), (rounds + 1) * TURNS * sales * ROWS)
+  return { bare: roundsOf(bare, TURNS), captured: roundsOf(captured, TURNS) }
 }
 
 const cpu = () => {
@@ -40,7 +46,7 @@ export const captureOff: Bench = {
   about: "CPU time of a sale with the triggers against one without, synchronous = OFF: what capture costs where the disk doesn't count",
   rounds: 15,
   async run(rounds) {
-    const { bare = [], captured = [] } = await measure('OFF', 2_000, rounds, cpu)
+    const { bare, captured } = await measure('OFF', 50, rounds, cpu)
     return [toResult('capture-off', UNIT, captured, bare, { of: 'ratio', bound: '≤', value: 1.35 })]
   },
 }
@@ -50,7 +56,7 @@ export const captureFull: Bench = {
   about: 'wall time of a sale with the triggers against one without, synchronous = FULL: what the cashier feels',
   rounds: 15,
   async run(rounds) {
-    const { bare = [], captured = [] } = await measure('FULL', 400, rounds, wall)
+    const { bare, captured } = await measure('FULL', 10, rounds, wall)
     return [toResult('capture-full', UNIT, captured, bare, { of: 'ratio', bound: '≤', value: 1.15 })]
   },
 }

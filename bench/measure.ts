@@ -30,22 +30,49 @@ export interface Aim {
   readonly value: number
 }
 
-type Variant = () => number | Promise<number>
+/** Does the work once and answers what it measured, e.g. a figure, or wall and CPU side by side. */
+type Variant<T> = () => T | Promise<T>
+
+/** What a piece of work took, in milliseconds; CPU is that of the whole process. */
+export interface Took {
+  readonly wallMs: number
+  readonly cpuMs: number
+}
 
 /**
- * Measures variants in interleaved rounds, each round in the other order than the one before, so that what else the machine
+ * Measures variants in interleaved rounds, each turn in the other order than the one before, so that what else the machine
  * does at the time, and what a variant leaves behind, fall on all of them. The first round warms up and does not count.
+ * Where a turn is short a round can have many: then even a moment in which the disk is slow falls on all.
  */
-export async function interleave(rounds: number, variants: Readonly<Record<string, Variant>>): Promise<Readonly<Record<string, readonly number[]>>> {
-  const figures: Record<string, number[]> = Object.fromEntries(Object.keys(variants).map((name) => [name, []]))
-  for (let round = 0; round <= rounds; round++) {
-    const order = Object.entries(variants)
-    for (const [name, variant] of round % 2 === 0 ? order : order.reverse()) {
-      const figure = await variant()
-      if (round > 0) figures[name]?.push(figure)
+export async function interleave<K extends string, T>(
+  rounds: number,
+  variants: Readonly<Record<K, Variant<T>>>,
+  turns = 1,
+): Promise<Readonly<Record<K, readonly T[]>>> {
+  const names = Object.keys(variants) as K[]
+  const figures = Object.fromEntries(names.map((name) => [name, []])) as unknown as Record<K, T[]>
+  for (let turn = 0; turn < (rounds + 1) * turns; turn++) {
+    for (const name of turn % 2 === 0 ? names : names.toReversed()) {
+      const figure = await variants[name]()
+      if (turn >= turns) figures[name].push(figure)
     }
   }
   return figures
+}
+
+/** Times work that is one call. */
+export async function take(work: () => unknown): Promise<Took> {
+  const cpu = process.cpuUsage()
+  const began = performance.now()
+  await work()
+  const wallMs = performance.now() - began
+  const { user, system } = process.cpuUsage(cpu)
+  return { wallMs, cpuMs: (user + system) / 1_000 }
+}
+
+/** A bench that measured something else than it says is worse than none. */
+export function expect(what: string, got: unknown, wanted: unknown): void {
+  if (got !== wanted) throw new Error(`Expected ${what} to be ${String(wanted)}, got ${String(got)}: the figures mean nothing`)
 }
 
 /** A figure from the rounds of what is measured, and of its baseline in the same rounds. */
@@ -63,6 +90,12 @@ export function toResult(name: string, unit: string, measured: readonly number[]
     aim: `${aim.of} ${aim.bound} ${aim.value.toLocaleString('en')}`,
     holds: aim.bound === '≤' ? figure <= aim.value : figure >= aim.value,
   }
+}
+
+/** The means of each round's turns. */
+export function roundsOf(figures: readonly number[], turns: number): readonly number[] {
+  const starts = Array.from({ length: figures.length / turns }, (_, round) => round * turns)
+  return starts.map((start) => figures.slice(start, start + turns).reduce((sum, figure) => sum + figure, 0) / turns)
 }
 
 export function median(figures: readonly number[]): number {

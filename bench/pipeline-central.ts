@@ -7,6 +7,7 @@ import pg from 'pg'
 import { postgres } from '../src/adapters/postgres/adapter.ts'
 import { createCentral, negate, stockMovements } from '../src/index.ts'
 import { toNodeHandler } from '../src/transport/http.ts'
+import type { Counted } from './pipeline.ts'
 
 const { config, rounds } = JSON.parse(process.argv[2] as string) as { config: pg.PoolConfig; rounds: number }
 const pool = new pg.Pool(config)
@@ -52,6 +53,14 @@ async function copy(request: IncomingMessage, response: ServerResponse): Promise
   response.end()
 }
 
+async function count(): Promise<Counted> {
+  const { rows } = await pool.query(
+    `SELECT (SELECT count(*)::int FROM stock_movements) AS movements, (SELECT sum(quantity)::text FROM stock_movements) AS moved,
+            (SELECT sum(quantity)::text FROM stock_levels) AS level, (SELECT count(*)::int FROM copies) AS copies`,
+  )
+  return rows[0] as Counted
+}
+
 const sync = toNodeHandler(central.fetch)
 const server = createServer((request, response) => {
   if (request.url === '/copy') copy(request, response).catch((error) => response.writeHead(500).end(String(error)))
@@ -60,6 +69,7 @@ const server = createServer((request, response) => {
 server.listen(0, '127.0.0.1', () => process.send?.({ port: (server.address() as AddressInfo).port, tokens }))
 process.once('message', async () => {
   await central.stop()
+  process.send?.(await count())
   await pool.end()
   server.close()
   server.closeAllConnections()

@@ -6,12 +6,21 @@ import { gzipSync } from 'node:zlib'
 import Database from 'better-sqlite3'
 import { startPostgres } from '../examples/support/postgres.ts'
 import { httpLink } from '../src/transport/http.ts'
-import { type Bench, interleave, toResult } from './measure.ts'
-import { openTill, ROWS, register, seller, temporaryFolder } from './shop.ts'
+import { type Bench, expect, interleave, toResult } from './measure.ts'
+import { LINES, openTill, ROWS, register, seller, temporaryFolder } from './shop.ts'
 
 const ENTRIES = 200_000
 /** Entries in a batch, for both sides alike. */
 const BATCH = 5_000
+
+/** What the central process says at the end: what really stands in the database. */
+export interface Counted {
+  readonly movements: number
+  /** All that moved, and all that lies in stock: the same. */
+  readonly moved: string
+  readonly level: string
+  readonly copies: number
+}
 
 /** What the central process says when it is ready. */
 interface Ready {
@@ -52,7 +61,7 @@ async function synchronize(file: string, port: number, { register: name, token }
   const { sent } = await till.synchronize()
   const seconds = (performance.now() - began) / 1_000
   await till.stop()
-  if (sent !== entries) throw new Error(`${sent} of ${entries} entries arrived`)
+  expect('the number of entries sent', sent, entries)
   return sent / seconds
 }
 
@@ -90,7 +99,7 @@ export const pipeline: Bench = {
       const { config } = await server.createDatabase()
       const { child, ready } = await startCentral(config, rounds + 1)
       const tokens = [...ready.tokens]
-      const { moved = [], copied = [] } = await interleave(rounds, {
+      const { moved, copied } = await interleave(rounds, {
         moved: () => {
           const own = tokens.shift() as Ready['tokens'][number]
           const file = join(folder, `${own.register}.sqlite`)
@@ -99,8 +108,13 @@ export const pipeline: Bench = {
         },
         copied: () => copy(template, ready.port, entries),
       })
+      const exited = once(child, 'exit')
       child.send('stop')
-      await once(child, 'exit')
+      const [counted] = (await once(child, 'message')) as [Counted]
+      await exited
+      expect('the number of movements', counted.movements, (rounds + 1) * (entries / ROWS) * LINES)
+      expect('the stock of all articles', counted.level, counted.moved)
+      expect('the number of copied entries', counted.copies, (rounds + 1) * entries)
       return [toResult('pipeline', 'entries/s', moved, copied, { of: 'ratio', bound: '≥', value: 0.4 })]
     } finally {
       await server.stop()

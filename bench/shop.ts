@@ -16,7 +16,7 @@ const SCHEMA = `
 
 /** Rows of a sale: 1 receipt, 5 lines, 1 tender. */
 export const ROWS = 7
-const LINES = 5
+export const LINES = 5
 const ITEMS = 5_000
 
 export type Connection = InstanceType<typeof Database>

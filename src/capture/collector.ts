@@ -50,25 +50,34 @@ export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit
   const others = yield* otherwiseWritten(meant, readings)
   for (const [document, reading] of yield* readAll(others)) readings.set(document, reading)
   const touched = [...meant.values(), ...others]
-  const members = yield* membersOf(database, touched)
   const log = new Log(yield* lastEntry(database), new Date(now()).toISOString())
   const exported = { documents: 0, entries: 0 }
   const parked: { document: TouchedDocument; error: TillsyncError }[] = []
-  for (const [n, document] of touched.entries()) {
-    const reading = readings.get(document)
-    if (reading instanceof Error) {
-      parked.push({ document, error: reading })
-      continue
+  for (const some of inChunks(touched)) {
+    const members = yield* membersOf(database, some)
+    for (const [n, document] of some.entries()) {
+      const reading = readings.get(document)
+      if (reading instanceof Error) {
+        parked.push({ document, error: reading })
+        continue
+      }
+      const before = log.entries
+      log.seal(document, members[n], reading)
+      if (!document.exported || reading === undefined) continue
+      exported.documents++
+      exported.entries += log.entries - before
     }
-    const before = log.entries
-    log.seal(document, members[n], reading)
-    if (!document.exported || reading === undefined) continue
-    exported.documents++
-    exported.entries += log.entries - before
   }
   yield* log.write()
   yield* park(database, touched, parked, log.sealedAt)
   return { touches: touches.length, documents: log.documents, entries: log.entries, exported, through: log.entryNo, whole }
+}
+
+/** Documents that are worked on between two steps: where steps are awaited, the host's event loop goes on in between. */
+const CHUNK = 128
+
+function* inChunks<T>(all: readonly T[]): Generator<readonly T[]> {
+  for (let from = 0; from < all.length; from += CHUNK) yield all.slice(from, from + CHUNK)
 }
 
 /** Entries in the making: numbers, chain and members. */
@@ -157,8 +166,10 @@ function equal(a: Uint8Array | null, b: Uint8Array | null): boolean {
 function* readAll(touched: readonly TouchedDocument[]): Work<Map<TouchedDocument, Reading>> {
   const readings = new Map<TouchedDocument, Reading>()
   for (const [root, documents] of Map.groupBy(touched, (document): RootPlan => document.root)) {
-    const read = yield* readDocuments(root, documents)
-    for (const [n, document] of documents.entries()) readings.set(document, read[n])
+    for (const some of inChunks(documents)) {
+      const read = yield* readDocuments(root, some)
+      for (const [n, document] of some.entries()) readings.set(document, read[n])
+    }
   }
   return readings
 }

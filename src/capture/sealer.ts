@@ -77,7 +77,8 @@ export class Sealer {
   async sealAll(signal?: AbortSignal): Promise<Sealed> {
     const before = { ...this.sealed }
     await this.seal(signal)
-    for (const table of [...this.whole]) await this.reseal(table, signal)
+    const plan = await this.planned()
+    for (const table of [...this.whole]) if (plan.roots.has(table)) await this.reseal(table, signal)
     return { documents: this.sealed.documents - before.documents, entries: this.sealed.entries - before.entries }
   }
 

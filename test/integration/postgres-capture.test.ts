@@ -186,3 +186,25 @@ t.test('parts of parts and parts by another unique key bring their document', as
   await pool.query('TRUNCATE reasons')
   t.equal((await sealed()).filter((entry) => entry.includes('receipts')).length, 1)
 })
+
+t.test('a part that writes its reference otherwise than its document writes its key brings it', async (t) => {
+  for (const [key, reference, value, written] of [
+    ['bigint', 'numeric', '1', '1.00'],
+    ['numeric(10,2)', 'numeric', '1.00', '1'],
+    ['text', 'character(5)', `'R'`, `'R'`],
+    ['character(5)', 'character(9)', `'R'`, `'R'`],
+    ['timestamptz', 'timestamp', `'2026-11-21 12:00Z'`, `'2026-11-21 12:00'`],
+    ['integer', 'text', '7', `'7'`],
+  ] as const) {
+    const { pool, sealed } = await openTill(t, server, {
+      tables: `CREATE TABLE receipts (id ${key} PRIMARY KEY, total int); CREATE TABLE receipt_lines (id int PRIMARY KEY, receipt_id ${reference})`,
+      publish: { receipts: {}, receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } } },
+    })
+    await pool.query(`INSERT INTO receipts VALUES (${value}, 1)`)
+    await sealed()
+    await pool.query(`INSERT INTO receipt_lines VALUES (1, ${written})`)
+    t.equal((await sealed())[1], 'upsert receipt_lines[1]', `${reference} → ${key}`)
+    await pool.query('DELETE FROM receipt_lines')
+    t.equal((await sealed()).length, 1, `${reference} → ${key}: deleted`)
+  }
+})

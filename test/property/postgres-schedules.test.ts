@@ -62,8 +62,17 @@ class Cashier {
     await this.client.query('ROLLBACK')
   }
 
+  /** Waits for a session that will not go on by itself; in a circle PostgreSQL ends one of them soon. */
   private async isBlocked(pool: pg.Pool): Promise<boolean> {
-    return (await pool.query('SELECT cardinality(pg_blocking_pids($1)) > 0 AS blocked', [this.pid])).rows[0].blocked
+    const { rows } = await pool.query(
+      `WITH RECURSIVE waits(from_pid, to_pid) AS (
+         SELECT $1::int, unnest(pg_blocking_pids($1))
+         UNION SELECT to_pid, unnest(pg_blocking_pids(to_pid)) FROM waits),
+       reached(start, pid) AS (SELECT from_pid, to_pid FROM waits UNION SELECT r.start, w.to_pid FROM reached r JOIN waits w ON w.from_pid = r.pid)
+       SELECT EXISTS (SELECT FROM waits) AND NOT EXISTS (SELECT FROM reached WHERE start = pid) AS blocked`,
+      [this.pid],
+    )
+    return rows[0].blocked
   }
 }
 

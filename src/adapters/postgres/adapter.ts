@@ -62,7 +62,7 @@ const WRITER_SETTINGS = settings(SETTINGS)
 
 class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   readonly dialect = 'postgres'
-  readonly sliceMs = 25
+  readonly sliceMs = 20
   readonly keyed = keyed
   readonly keyOf = keyOf
   readonly encoderOf = encoderOf
@@ -72,6 +72,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   private readonly pool: Pool
   private readonly schema: string
   private isOpen = false
+  /** What comes back may be an older copy, where transaction ids are lower: then nothing is known of them. */
+  private readonly lost = (): void => this.capture.ended(false)
 
   constructor(pool: Pool, schema: string) {
     this.pool = pool
@@ -88,12 +90,12 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     } catch (error) {
       throw classify(error, 'Connecting to PostgreSQL')
     }
-    this.pool.on('error', survive)
+    this.pool.on('error', this.lost)
     this.isOpen = true
   }
 
   async close(): Promise<void> {
-    this.pool.off('error', survive)
+    this.pool.off('error', this.lost)
     this.isOpen = false
   }
 
@@ -151,7 +153,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
         if (mode === 'alone') await this.endAlone(client, false)
       } catch (cause) {
         broken = cause as Error // the pool ends it, and with it its locks
-        if (mode === 'alone') this.capture.ended(false)
+        this.lost()
       }
       throw error
     } finally {
@@ -206,7 +208,10 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       const { sql, parameters } = this.capture.poll()
       const touched = await this.pool.query(sql, [...parameters]).then(
         ({ rows }) => rows.length > 0,
-        () => true, // who seals meets the same failure, and says so
+        () => {
+          this.lost()
+          return true // who seals meets the same failure, and says so
+        },
       )
       if (!touched && Date.now() - looked < LOOK_MS) return
       looked = Date.now()

@@ -55,7 +55,11 @@ export class PostgresCapture implements Capture {
     const numbers = yield* this.numberSources(sources)
     const numbered = new Map<string, NumberedSource[]>()
     for (const [name, group] of Map.groupBy(sources, (source) => source.on)) {
-      const own = group.map((source) => ({ source: numbers.get(source) as number, columns: source.columns, root: source.on === source.table }))
+      const own = group.map((source): NumberedSource => {
+        const columns = tables.get(source.table)?.columns ?? []
+        const refers = source.refers.flatMap((refer) => columns.filter((column) => column.name === refer))
+        return { source: numbers.get(source) as number, columns: source.columns, refers, root: source.on === source.table }
+      })
       numbered.set(name, own)
     }
     const changed = yield* this.installation.bring(numbered, tables)

@@ -19,29 +19,46 @@ export function endOf(snapshot: string): number {
   return Number(snapshot.split(':', 2)[1])
 }
 
+interface Position {
+  readonly end: number
+  /** How many were still running, itself among them. */
+  readonly running: number
+}
+
 /**
  * A transaction that saw another's work has a later snapshot: its end is higher, or it is the same and fewer were still
  * running. Within a transaction the order of its commands.
  */
 export function inOrder(rows: readonly TouchRow[]): readonly TouchRow[] {
-  const positions = new Map<number, readonly [number, number]>()
-  for (const { xid, seen } of rows) {
-    const [, end = '', running = ''] = seen.split(':')
-    const open = (running === '' ? 0 : running.split(',').length) + (xid < Number(end) ? 1 : 0)
-    const position = [Number(end), -open] as const
-    const before = positions.get(xid)
-    if (before === undefined || compare(before, position) < 0) positions.set(xid, position)
+  const positions = new Map<number, Position>()
+  let before: TouchRow | undefined
+  for (const row of rows) {
+    // Rows of one statement follow each other, and see the same.
+    if (row.xid !== before?.xid || row.seen !== before.seen) note(positions, row)
+    before = row
   }
-  const order = rows.map((row) => [...(positions.get(row.xid) ?? []), row.xid, row.command, ...placeOf(row.place)])
-  return [...rows.keys()].sort((a, b) => compare(order[a] ?? [], order[b] ?? [])).map((n) => rows[n] as TouchRow)
+  return rows
+    .map((row) => ({ row, position: positions.get(row.xid) as Position, place: placeOf(row.place) }))
+    .sort((a, b) => {
+      const transactions = compare(a.position, b.position) || a.row.xid - b.row.xid
+      return transactions || a.row.command - b.row.command || a.place - b.place
+    })
+    .map(({ row }) => row)
 }
 
-/** `(page,item)` */
-function placeOf(ctid: string): number[] {
-  return ctid.slice(1, -1).split(',').map(Number)
+function note(positions: Map<number, Position>, { xid, seen }: TouchRow): void {
+  const [, end = '', others = ''] = seen.split(':')
+  const position = { end: Number(end), running: (others === '' ? 0 : others.split(',').length) + (xid < Number(end) ? 1 : 0) }
+  const known = positions.get(xid)
+  if (known === undefined || compare(known, position) < 0) positions.set(xid, position)
 }
 
-function compare(a: readonly number[], b: readonly number[]): number {
-  for (const [at, one] of a.entries()) if (one !== b[at]) return one - (b[at] as number)
-  return 0
+function compare(a: Position, b: Position): number {
+  return a.end - b.end || b.running - a.running
+}
+
+/** `(page,item)` as a number in the same order; a page holds less than 65,536 items. */
+function placeOf(ctid: string): number {
+  const comma = ctid.indexOf(',')
+  return Number(ctid.slice(1, comma)) * 65_536 + Number(ctid.slice(comma + 1, -1))
 }

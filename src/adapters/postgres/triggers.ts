@@ -7,6 +7,8 @@ import { SETTINGS, settingsFor, textOf } from './values.ts'
 export interface NumberedSource {
   readonly source: number
   readonly columns: readonly string[]
+  /** The columns that they refer to; the columns themselves for roots. */
+  readonly refers: readonly HostColumn[]
   /** Whether the columns are the table's own key: a delete is noted as such. */
   readonly root: boolean
 }
@@ -61,8 +63,9 @@ export type TriggerName = keyof typeof TRIGGERS
 export function functionBody(table: HostTable, sources: readonly NumberedSource[], touches: string, partitions: readonly string[]): string {
   const into = `INSERT INTO ${touches} (source, kind, key) VALUES`
   const kind = (name: TouchKind) => KINDS.indexOf(name)
-  const read = sources.flatMap(({ columns }, n) => {
-    const key = (row: string) => `ARRAY[${columns.map((name) => textOf(columnOf(table, name), `${row}.${quote(name)}`)).join(', ')}]`
+  const read = sources.flatMap(({ columns, refers }, n) => {
+    const key = (row: string) =>
+      `ARRAY[${columns.map((name, at) => asReferred(columnOf(table, name), refers[at], `${row}.${quote(name)}`)).join(', ')}]`
     return [`    IF TG_OP <> 'DELETE' THEN now_${n} := ${key('NEW')}; END IF;`, `    IF TG_OP <> 'INSERT' THEN was_${n} := ${key('OLD')}; END IF;`]
   })
   const note = sources.flatMap(({ source, root }, n) => [
@@ -92,9 +95,21 @@ END
 `
 }
 
+/** A key as the table above writes it: a receipt 1 may be referred to as 1.00, or with blanks behind it. */
+function asReferred(own: HostColumn, referred: HostColumn | undefined, value: string): string {
+  if (referred === undefined || own.type === referred.type) return textOf(own, value)
+  return textOf(referred, `${value}::${castable(referred)}`)
+}
+
+/** A type by a name that needs no search path: of a domain the type beneath. */
+function castable({ type, base = type }: HostColumn): string {
+  if (type.replace(/\([\d,]+\)/, '') === base) return type
+  return base === 'character' ? 'bpchar' : base
+}
+
 /** A fixed search path; and of the settings those on which the text of the keys depends. Each costs a moment at every row. */
 function settingsOf(table: HostTable, sources: readonly NumberedSource[]): string[] {
-  const columns = sources.flatMap((source) => source.columns.map((name) => columnOf(table, name)))
+  const columns = sources.flatMap((source) => [...source.columns.map((name) => columnOf(table, name)), ...source.refers])
   return ['SET search_path = pg_catalog, pg_temp', ...settingsFor(columns).map((name) => `SET ${name} = '${SETTINGS[name]}'`)]
 }
 
