@@ -2,18 +2,19 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
+import { isDeepStrictEqual } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import Database from 'better-sqlite3'
 import t, { type Test } from 'tap'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { createRegister } from '../../src/index.ts'
 import type { Entry } from '../../src/model.ts'
-import { encodeBatch } from '../../src/transport/codec.ts'
+import { decodeMessage, encodeBatch } from '../../src/transport/codec.ts'
 import { CONTENT_TYPE, httpLink } from '../../src/transport/http.ts'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
 import { Random, seedOfRun } from '../support/random.ts'
-import { Cashier } from '../support/sales.ts'
+import { Cashier, randomLine } from '../support/sales.ts'
 import { openDatabase, openShop, PUBLISH, type Shop, type Till } from '../support/shop.ts'
 import { tablesOf } from '../support/snapshots.ts'
 import { EPOCH, frame, message, post, receiptsBatch, spoilt, type Wire } from '../support/wire.ts'
@@ -37,7 +38,7 @@ interface Scene {
 async function scene(t: Test): Promise<Scene> {
   const shop = await openShop(t, server, { maxMessageBytes: LIMIT })
   const till = await shop.addTill()
-  till.cashier.sellAnything(random, 'R-0')
+  till.cashier.sell('R-0', [randomLine(random)])
   await till.replica.synchronize()
   const before = { tables: await tablesOf(shop.pool) }
   let sold = 0
@@ -96,7 +97,7 @@ t.test('without the right token nothing is read and nothing changes', async (t) 
         (await fetch(shop.url, { method: 'POST', body: bytes as never, headers: { authorization: `Bearer ${other.token}` } })).bytes(),
     }),
   })
-  till.cashier.sellAnything(random, 'R-x')
+  till.cashier.sell('R-x', [randomLine(random)])
   await t.rejects(impostor.synchronize(), { code: 'ERR_FOREIGN_REGISTER' }, 'and the till says so')
   t.ok((await till.replica.status()).pending > 0, 'its entries are kept')
   t.same(await tablesOf(shop.pool), tables)
@@ -158,6 +159,11 @@ t.test('bodies that are no message', async (t) => {
   await shop.balances(t, till)
 })
 
+async function saysTheSame(a: Uint8Array, b: Uint8Array): Promise<boolean> {
+  const decoded = await Promise.all([a, b].map((bytes) => decodeMessage(bytes, 1_000_000))).catch(() => undefined)
+  return decoded !== undefined && isDeepStrictEqual(decoded[0], decoded[1])
+}
+
 t.test('bits that flip on the way are noticed', async (t) => {
   const { shop, settle, unharmed } = await scene(t)
   const x = await stranger(shop)
@@ -169,6 +175,8 @@ t.test('bits that flip on the way are noticed', async (t) => {
     const spoiltBytes = Buffer.from(whole)
     const at = random.int(from, whole.length - 1)
     spoiltBytes[at] = (spoiltBytes[at] as number) ^ (1 << random.int(0, 7))
+    // The last block of deflate is padded to a byte by bits that nobody reads either: what says the same is no other message.
+    if (await saysTheSame(spoiltBytes, whole)) continue
     const { status, code } = await post(shop.url, x.token, spoiltBytes)
     if (code === undefined) t.fail(`a flipped bit at ${at} was taken`, { status })
   }
@@ -492,7 +500,7 @@ t.test('a database restored from a backup is noticed, and nothing of it is appli
 t.test('central that is stopped says so, and the till goes on when it is back', async (t) => {
   const { shop, till } = await scene(t)
   await shop.central.stop()
-  till.cashier.sellAnything(random, 'R-1')
+  till.cashier.sell('R-1', [randomLine(random)])
   till.db.exec("UPDATE receipts SET status = 'posted'")
   await t.rejects(till.replica.synchronize(), { code: 'ERR_STOPPED', retryable: true })
   await shop.central.start()
@@ -502,7 +510,7 @@ t.test('central that is stopped says so, and the till goes on when it is back', 
 
 t.test('an answer that is not central’s is a link that does not work', async (t) => {
   const { shop, till } = await scene(t)
-  till.cashier.sellAnything(random, 'R-1')
+  till.cashier.sell('R-1', [randomLine(random)])
   till.db.exec("UPDATE receipts SET status = 'posted'")
   const portal = (status: number, body: string, headers: Record<string, string> = { 'content-type': 'text/html' }) =>
     till.again({
