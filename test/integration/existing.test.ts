@@ -2,22 +2,18 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
-import pg from 'pg'
 import t, { type Test } from 'tap'
-import { startPostgres } from '../../examples/support/postgres.ts'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { type AnyTables, createCentral, createRegister, type Filter, mirror, negate, stockMovements } from '../../src/index.ts'
 import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
+import { createPool, startServer } from '../support/postgres.ts'
 
-const server = await startPostgres({ durable: false })
-t.teardown(() => server.stop())
+const server = await startServer(t)
 
 /** A till with history that was never sent, and a head office. */
 async function shop(t: Test, existing: 'none' | 'all' | Filter<AnyTables, string> | undefined) {
-  const { config } = await server.createDatabase()
-  const pool = new pg.Pool(config)
-  pool.on('connect', (client) => client.on('error', () => undefined)) // ends after its server, at times
+  const pool = await createPool(t, server)
   await pool.query(`
     CREATE TABLE receipts (id bigint PRIMARY KEY, status text);
     CREATE TABLE receipt_lines (id bigint PRIMARY KEY, receipt_id bigint, item_no text, quantity numeric)`)
@@ -61,7 +57,6 @@ async function shop(t: Test, existing: 'none' | 'all' | Filter<AnyTables, string
     await central.stop()
     http.close()
     http.closeAllConnections()
-    await pool.end()
   })
   await till.install()
   const stock = async () => Number((await pool.query('SELECT coalesce(sum(quantity), 0) AS quantity FROM stock_movements')).rows[0].quantity)
