@@ -19,7 +19,11 @@ const NORMAL = /^(?:0|-?[1-9]\d{0,11}|-?(?:0|[1-9]\d{0,11})\.\d{0,5}[1-9])$/
  */
 export function sum(values: readonly Decimal[]): string {
   const [only] = values
-  if (values.length === 1 && typeof only === 'string' && NORMAL.test(only)) return only
+  if (values.length === 1 && typeof only === 'string') {
+    if (NORMAL.test(only)) return only
+    const trimmed = trim(only)
+    if (trimmed !== only && NORMAL.test(trimmed)) return trimmed
+  }
   if (values.every(isShortInteger)) return String(values.reduce<number>((total, value) => total + Number(value), 0))
   return format(values.reduce<Big>((total, value) => total.plus(parse(value)), new Big(0)))
 }
@@ -35,12 +39,23 @@ export function difference(a: Decimal, b: Decimal): string {
  * @throws ERR_VALUE where it is no decimal
  */
 export function negate(value: Decimal): string {
+  if (typeof value === 'string' && NORMAL.test(value)) return value === '0' ? value : value.startsWith('-') ? value.slice(1) : `-${value}`
+  if (typeof value === 'number' && Number.isSafeInteger(value) && Math.abs(value) < 1e12) return String(value === 0 ? 0 : -value)
   return format(parse(value).neg())
 }
 
 /** Most quantities are small whole numbers; ten thousand million of them add up exactly in a double. */
 function isShortInteger(value: Decimal): boolean {
   return typeof value === 'number' ? Number.isInteger(value) && Math.abs(value) < 1e5 : typeof value === 'string' && /^-?\d{1,5}$/.test(value)
+}
+
+/** '12.50' as '12.5', '3.00' as '3'; only what has a point loses zeros. */
+function trim(text: string): string {
+  if (!text.includes('.')) return text
+  let end = text.length
+  while (text.charCodeAt(end - 1) === 48) end--
+  if (text.charCodeAt(end - 1) === 46) end--
+  return text.slice(0, end)
 }
 
 function parse(value: Decimal): Big {

@@ -32,7 +32,7 @@ export interface Sums {
 /** By the dimension's name. */
 export type SumsByDimension = ReadonlyMap<string, Sums>
 
-const NAMED = ['item', 'location', 'businessDate', 'document', 'customer']
+const KNOWN = new Set(['item', 'location', 'businessDate', 'document', 'customer', 'quantity', 'amount'])
 
 /**
  * Sums of movements per dimension, those that come to nothing left out.
@@ -45,14 +45,17 @@ export function sumUp(movements: unknown): SumsByDimension {
   for (const movement of movements as Movement[]) {
     const dimension = dimensionOf(movement)
     const name = JSON.stringify(dimension)
-    const group = groups.get(name) ?? { dimension, quantities: [], amounts: [] }
-    group.quantities.push(movement.quantity)
-    group.amounts.push(movement.amount ?? '0')
-    groups.set(name, group)
+    const group = groups.get(name)
+    if (group === undefined) groups.set(name, { dimension, quantities: [movement.quantity], amounts: [movement.amount ?? '0'] })
+    else {
+      group.quantities.push(movement.quantity)
+      group.amounts.push(movement.amount ?? '0')
+    }
   }
   const sums = new Map<string, Sums>()
   for (const [name, { dimension, quantities, amounts }] of groups) {
-    const [quantity, amount] = [sum(quantities), sum(amounts)]
+    const quantity = sum(quantities)
+    const amount = sum(amounts)
     if (quantity !== '0' || amount !== '0') sums.set(name, { name, dimension, quantity, amount })
   }
   return sums
@@ -68,7 +71,7 @@ function dimensionOf(movement: Movement): Dimension {
     const text = textOf(movement[name], name)
     if (text !== undefined) dimension[name] = text
   }
-  const others = Object.keys(movement).filter((name) => !NAMED.includes(name) && name !== 'quantity' && name !== 'amount')
+  const others = Object.keys(movement).filter((name) => !KNOWN.has(name))
   for (const name of others.sort()) {
     const value: unknown = movement[name]
     if (value === undefined || value === null) continue

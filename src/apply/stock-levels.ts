@@ -7,18 +7,19 @@ import { STOCK_LEVELS } from './tables.ts'
  * wait for each other there, shortly, and can't deadlock.
  */
 export class StockLevels {
-  private readonly changes = new Map<string, { readonly item: string; readonly location: string; quantities: string[] }>()
+  private readonly changes = new Map<string, Map<string, string[]>>()
 
   add(item: string, location: string, quantity: string): void {
-    const name = JSON.stringify([item, location])
-    const change = this.changes.get(name) ?? { item, location, quantities: [] }
-    change.quantities.push(quantity)
-    this.changes.set(name, change)
+    const items = this.changes.get(location) ?? new Map<string, string[]>()
+    if (items.size === 0) this.changes.set(location, items)
+    const quantities = items.get(item)
+    if (quantities === undefined) items.set(item, [quantity])
+    else quantities.push(quantity)
   }
 
   *write(database: ApplyingDatabase): Work<void> {
-    const changes = [...this.changes.values()]
-      .map(({ item, location, quantities }) => ({ item, location, quantity: sum(quantities) }))
+    const changes = [...this.changes]
+      .flatMap(([location, items]) => [...items].map(([item, quantities]) => ({ item, location, quantity: sum(quantities) })))
       .filter((change) => change.quantity !== '0')
     if (changes.length === 0) return
     yield* query({
