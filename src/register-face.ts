@@ -69,7 +69,7 @@ export interface Register<DB = AnyTables> {
   /**
    * Compares all records of a root table with what central has been given, and seals what differs: changes, additions and
    * deletions that no trigger saw. In short transactions, while sales go on; what is interrupted goes on at the next
-   * `start()`. Happens by itself where the rules of a table have changed.
+   * `start()`, and another call begins anew. Happens by itself where the rules of a table have changed.
    *
    * @throws ERR_UNKNOWN_TABLE
    */

@@ -28,7 +28,7 @@ export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[],
   const before = new Set((yield* readStates(database, PREFIX)).map(({ key }) => key.slice(PREFIX.length)))
   const changed = yield* database.capture.install(plan.sources, plan.tables)
   const mended = [...plan.roots.values()].filter(({ table, spec }) => before.has(table) && tablesOf(spec).some((name) => changed.has(name)))
-  for (const { table } of mended) yield* askReseal(table, false)
+  for (const { table } of mended) yield* askReseal(database, table, false)
   yield* activate(
     database,
     plan,
@@ -53,7 +53,7 @@ function* activate(database: CapturingDatabase, plan: CapturePlan, named: readon
     if (before === text) continue
     yield* writeState(`${PREFIX}${root.table}`, text)
     if (before !== undefined) {
-      yield* askReseal(root.table, initialsDiffer(JSON.parse(before) as Rules, rules))
+      yield* askReseal(database, root.table, initialsDiffer(JSON.parse(before) as Rules, rules))
       continue
     }
     const { changed, existing } = root.existing

@@ -44,7 +44,7 @@ interface Member {
 export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit: number, now: () => number): Work<Slice> {
   const touches = yield* database.capture.takeTouches(limit)
   const whole = rootsTouchedWhole(plan, touches)
-  for (const table of whole) yield* askReseal(table, false)
+  for (const table of whole) yield* askReseal(database, table, false)
   const meant = yield* documentsTouched(plan, touches)
   const readings = yield* readAll([...meant.values()])
   const others = yield* otherwiseWritten(meant, readings)

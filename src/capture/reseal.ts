@@ -19,8 +19,11 @@ interface Progress {
 }
 
 /** Asks for a reseal from the beginning, with `all` of what has not changed too; it is done in the background, or by `touchReseal`. */
-export function* askReseal(table: string, all: boolean): Work<void> {
-  yield* writeState(`${PREFIX}${table}`, JSON.stringify({ phase: 'records', all } satisfies Progress))
+export function* askReseal(database: CapturingDatabase, table: string, all: boolean): Work<void> {
+  const pending = yield* readState(database, `${PREFIX}${table}`)
+  // One that was to seal everything is not made less by another that comes before its end.
+  const everything = all || (pending !== undefined && (JSON.parse(pending) as Progress).all === true)
+  yield* writeState(`${PREFIX}${table}`, JSON.stringify({ phase: 'records', all: everything } satisfies Progress))
 }
 
 /** The tables whose reseal was asked for and is not done. */

@@ -6,7 +6,7 @@ import { keepUp, type Upkeep } from './activation.ts'
 import { type Slice, sealSlice } from './collector.ts'
 import { exportTasks, touchExport } from './export.ts'
 import { type CapturePlan, type Problem, requireRoot } from './plan.ts'
-import { pendingReseals, touchReseal } from './reseal.ts'
+import { askReseal, pendingReseals, touchReseal } from './reseal.ts'
 import type { RootSpec } from './rules.ts'
 
 export interface Sealed {
@@ -78,7 +78,7 @@ export class Sealer {
     const before = { ...this.sealed }
     await this.seal(signal)
     const plan = await this.planned()
-    for (const table of [...this.whole]) if (plan.roots.has(table)) await this.reseal(table, signal)
+    for (const table of [...this.whole]) if (plan.roots.has(table)) await this.resume(table, signal)
     return { documents: this.sealed.documents - before.documents, entries: this.sealed.entries - before.entries }
   }
 
@@ -156,8 +156,14 @@ export class Sealer {
     for (const table of await this.database.read(() => pendingReseals(this.database))) if (plan.roots.has(table)) await this.reseal(table, signal)
   }
 
-  /** Compares all records of a root table with what was given, and seals what differs. Goes on where an earlier one was ended. */
+  /** Compares all records of a root table with what was given, and seals what differs. One that was interrupted begins anew. */
   async reseal(table: string, signal?: AbortSignal): Promise<Sealed> {
+    requireRoot(await this.planned(), table)
+    await this.database.write(() => askReseal(this.database, table, false), { signal })
+    return this.resume(table, signal)
+  }
+
+  private async resume(table: string, signal: AbortSignal | undefined): Promise<Sealed> {
     const before = { ...this.sealed }
     const root = requireRoot(await this.planned(), table)
     this.whole.delete(table)
