@@ -129,7 +129,7 @@ class Log {
       this.released.push(key)
       return
     }
-    this.add('remove', document, { table: document.root.table, recordId: document.recordId, record: null })
+    this.addRecords('remove', document, [{ table: document.root.table, recordId: document.recordId, record: null }])
     this.documents++
   }
 
@@ -139,15 +139,13 @@ class Log {
     this.withheld.push([...key, JSON.stringify(now.records.map(({ table, recordId, record }) => [table, recordId, record]))])
   }
 
-  private addRecords(operation: Operation, document: TouchedDocument, records: readonly ReadRecord[]): void {
-    for (const record of records) this.add(operation, document, record)
-  }
-
-  private add(operation: Operation, of: TouchedDocument, { table, recordId, record }: Pick<Entry, 'table' | 'recordId' | 'record'>): void {
+  private addRecords(operation: Operation, of: TouchedDocument, records: readonly Pick<Entry, 'table' | 'recordId' | 'record'>[]): void {
     const document = documentLine({ table: of.root.table, recordId: of.recordId })
-    this.entryNo++
-    this.digest = chainLines(this.digest, { entryNo: this.entryNo, table, operation, recordId, record, sealedAt: this.sealedAt }, document)
-    this.rows.push([this.entryNo, table, operation, recordId, record, document, this.sealedAt, Buffer.from(this.digest, 'hex')])
+    for (const { table, recordId, record } of records) {
+      this.entryNo++
+      this.digest = chainLines(this.digest, { entryNo: this.entryNo, table, operation, recordId, record, sealedAt: this.sealedAt }, document)
+      this.rows.push([this.entryNo, table, operation, recordId, record, document, this.sealedAt, Buffer.from(this.digest, 'hex')])
+    }
   }
 
   *write(): Work<void> {

@@ -158,7 +158,7 @@ function* addParts(above: TablePlan, owners: readonly Owned[], records: (HashedR
       const { document } = owners[n] as Owned
       for (const tuple of tuples) {
         records[document]?.push(toRecord(part, tuple))
-        owned.push({ document, tuple })
+        if (part.parts.length > 0) owned.push({ document, tuple })
       }
     }
     yield* addParts(part, owned, records)
@@ -207,9 +207,14 @@ interface HashedRecord extends ReadRecord {
 function toRecord(plan: TablePlan, tuple: Key): HashedRecord {
   const { encode, prefixes, hashed } = plan
   if (plan.keyAt.some((at) => tuple[at] === null)) throw withoutKey(plan.table)
-  const values = encode.map((encodeOne, at) => encodeOne(tuple[at]))
+  const values: string[] = []
   let record = ''
-  for (const [at, value] of values.entries()) record += prefixes[at] + value
+  // Plain loops: this is run for every value that is ever sealed.
+  for (let at = 0; at < encode.length; at++) {
+    const value = (encode[at] as (value: unknown) => string)(tuple[at])
+    values.push(value)
+    record += prefixes[at] + value
+  }
   let content = ''
   for (const { at, prefix, initial } of hashed) if (values[at] !== initial) content += `${prefix}${values[at]},`
   return { table: plan.table, recordId: recordIdOf(plan, tuple), record: `${record}}`, content }

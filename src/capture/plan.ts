@@ -86,7 +86,7 @@ export function* planCapture(database: CapturingDatabase, specs: readonly RootSp
     resolvers.set(resolverName(root.table, root.key), { kind: 'root', root })
     addParts(database, tables, root, root, sources, resolvers)
   }
-  return { roots, tables, sources, resolver: (table, refers) => resolvers.get(resolverName(table, refers)) }
+  return { roots, tables, sources, resolver: remembering(resolvers) }
 }
 
 /** Runs the filters once, for a key that there can't be and for no row: what it names must be there, and what it compares with must be a value. */
@@ -109,6 +109,19 @@ export function requireRoot(plan: CapturePlan, table: string): RootPlan {
     hint: `Published roots: ${[...plan.roots.keys()].join(', ')}. A part goes with its root.`,
     context: { table },
   })
+}
+
+/** Touches come with the same lists of columns again and again: their names are made once. */
+function remembering(resolvers: ReadonlyMap<string, Resolver>): CapturePlan['resolver'] {
+  const known = new WeakMap<readonly string[], Map<string, Resolver | undefined>>()
+  return (table, refers) => {
+    const byTable = known.get(refers) ?? new Map<string, Resolver | undefined>()
+    if (!byTable.has(table)) {
+      byTable.set(table, resolvers.get(resolverName(table, refers)))
+      known.set(refers, byTable)
+    }
+    return byTable.get(table)
+  }
 }
 
 function resolverName(table: string, refers: readonly string[]): string {

@@ -49,6 +49,8 @@ export function sqlite(connection: (() => Connection) | Connection, options: Sql
 /** How long a transaction waits for its turn before it gives up for now. */
 const PATIENCE_MS = 10_000
 const MAX_PREPARED = 500
+/** Rows that one INSERT brings: the fewer statements, the fewer calls into SQLite. */
+const ROWS_TOGETHER = 16
 
 class SqliteDatabase implements CapturingDatabase {
   readonly dialect = 'sqlite'
@@ -203,11 +205,9 @@ class SqliteDatabase implements CapturingDatabase {
       }
       case 'lookup':
         return this.lookup(connection, step)
-      case 'insert': {
-        const statement = this.prepare(connection, insertSql(step.table, step.replaceBy), 'objects')
-        for (const row of step.rows) statement.run(row)
+      case 'insert':
+        this.insert(connection, step)
         return undefined
-      }
       case 'erase': {
         const statement = this.prepare(
           connection,
@@ -231,6 +231,16 @@ class SqliteDatabase implements CapturingDatabase {
     } catch (error) {
       throw isBusy(error) ? error : classify(error, 'A statement does not compile')
     }
+  }
+
+  private insert(connection: Connection, { table, rows, replaceBy }: Step & { kind: 'insert' }): void {
+    let at = 0
+    if (rows.length >= ROWS_TOGETHER) {
+      const many = this.prepare(connection, insertSql(table, replaceBy, ROWS_TOGETHER), 'objects')
+      for (; at + ROWS_TOGETHER <= rows.length; at += ROWS_TOGETHER) many.run(rows.slice(at, at + ROWS_TOGETHER).flat())
+    }
+    const one = this.prepare(connection, insertSql(table, replaceBy, 1), 'objects')
+    for (; at < rows.length; at++) one.run(rows[at])
   }
 
   private lookup(connection: Connection, step: Step & { kind: 'lookup' }): unknown[][][] {

@@ -37,9 +37,10 @@ export function* dropTable(name: string): Work<void> {
   yield* query({ sql: `DROP TABLE IF EXISTS ${quote(name)}`, parameters: [] })
 }
 
-export function insertSql(table: OwnTable, replaceBy: readonly string[] | undefined): string {
+export function insertSql(table: OwnTable, replaceBy: readonly string[] | undefined, rows: number): string {
   const columns = insertedColumns(table).map(([name]) => name)
-  const values = `INSERT INTO ${quote(table.name)} (${columns.map(quote).join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`
+  const row = `(${columns.map(() => '?').join(', ')})`
+  const values = `INSERT INTO ${quote(table.name)} (${columns.map(quote).join(', ')}) VALUES ${Array(rows).fill(row).join(', ')}`
   if (replaceBy === undefined) return values
   const others = columns.filter((name) => !replaceBy.includes(name)).map((name) => `${quote(name)} = excluded.${quote(name)}`)
   return `${values} ON CONFLICT (${replaceBy.map(quote).join(', ')}) DO UPDATE SET ${others.join(', ')}`
