@@ -99,6 +99,11 @@ export interface RootRule<DB, T extends keyof DB> extends ColumnChoice<DB, T> {
    * insert under the same key fall between two sealings: other values are another document.
    */
   readonly identity?: readonly ColumnName<DB, T>[]
+  /**
+   * Other tables that the filter reads, by columns of this one and the columns of the other with equal values: a change of
+   * `assortments` with `{ assortments: { item_no: 'item_no' } }` looks again at the items with its `item_no`.
+   */
+  readonly dependsOn?: Reference<DB, T>
   /** Documents that this one belongs to; `export(…, { related: true })` of those exports this one too. */
   readonly relatedTo?: Reference<DB, T>
   /**
@@ -114,6 +119,8 @@ export interface RootRule<DB, T extends keyof DB> extends ColumnChoice<DB, T> {
 export interface PartRule<DB, T extends keyof DB> extends ColumnChoice<DB, T> {
   /** The table above, and which columns of this one hold which unique columns of that one. */
   readonly partOf: Reference<DB, T>
+  /** Other tables that the root's filter reads for the sake of this part; as at the root. */
+  readonly dependsOn?: Reference<DB, T>
   readonly where?: never
   readonly identity?: never
   readonly relatedTo?: never

@@ -97,6 +97,11 @@ export interface TouchSource {
   readonly refers: readonly string[]
 }
 
+/** Whether a source notes the records of its own table by their key: then a delete is one of theirs. */
+export function isOwnKey({ on, columns, table, refers }: TouchSource): boolean {
+  return on === table && columns.every((name, at) => name === refers[at])
+}
+
 /** How a touch came about. 'whole': the table was emptied, or its key could not be read; it may be any of its records, and there is no key. */
 export type TouchKind = 'changed' | 'deleted' | 'exported' | 'existing' | 'whole'
 
@@ -107,6 +112,14 @@ export interface Touch {
   readonly kind: TouchKind
 }
 
+/** What is to be done so that exactly the wanted changes are noted. */
+export interface Changes {
+  /** The tables whose triggers are not as they should be. */
+  readonly tables: ReadonlySet<string>
+  /** SQL, in order. */
+  readonly statements: readonly string[]
+}
+
 /** What a database must do so that its changes can be captured. */
 export interface Capture {
   /**
@@ -114,6 +127,8 @@ export interface Capture {
    * Answers the tables whose triggers were not as they should be: what happened to them meanwhile may have gone unseen.
    */
   install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<ReadonlySet<string>>
+  /** What `install` would do; nothing is done. */
+  changes(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes>
   /** Drops the library's triggers; what is touched stays. */
   removeTriggers(): Work<void>
   /** Another text whenever the schema may have changed. */
@@ -180,6 +195,14 @@ export interface Database {
   dropTable(name: string): Work<void>
 }
 
+/** A table that a statement reads. */
+export interface TableRead {
+  /** By its name; one that is not in the database's own schema by another. */
+  readonly table: string
+  /** Whether every row of it, for want of an index. */
+  readonly whole: boolean
+}
+
 /** A database whose changes can be captured. */
 export interface CapturingDatabase extends Database {
   readonly capture: Capture
@@ -187,6 +210,8 @@ export interface CapturingDatabase extends Database {
   readonly sliceMs: number
   /** `columns = the key of a lookup`, as SQL text for the start of a WHERE; see the step `lookup`. */
   keyed(table: HostTable | OwnTable, columns: readonly string[]): string
+  /** What a lookup reads, once for each place where it does; it is not run. */
+  inspect(statement: Statement, keyWidth: number): Work<readonly TableRead[]>
   /** How the values of a column are written as JSON text, exactly. What it returns throws ERR_VALUE where it can't. */
   encoderOf(column: HostColumn): (value: unknown) => string
   /** The key that a record id stands for, as `lookup` takes it. */

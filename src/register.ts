@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { keepUp } from './capture/activation.ts'
 import { lastEntry } from './capture/collector.ts'
+import { checkFilters } from './capture/filters.ts'
 import { type ListedEntry, listEntries, oldestAfter } from './capture/log.ts'
 import { listParked } from './capture/parked.ts'
 import { digestAt, pruneSlice } from './capture/prune.ts'
@@ -69,6 +70,7 @@ class RegisterReplica implements Register {
     this.database = options.database
     this.clock = clock
     this.specs = readRules(options.publish)
+    checkFilters(this.database, this.specs)
     this.retainMs = readRetainMs(options.retainMs)
     this.sealer = new Sealer(
       this.database,

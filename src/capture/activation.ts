@@ -1,9 +1,10 @@
 import { hash } from 'node:crypto'
 import { readStates, STATE, writeState } from '../migrate.ts'
 import { type CapturingDatabase, erase, type Work } from '../ports.ts'
-import { type CapturePlan, type Problem, planCapture, type RootPlan, type TablePlan } from './plan.ts'
+import { type CapturePlan, type Problem, planCapture } from './plan.ts'
 import { askReseal } from './reseal.ts'
-import { type RootSpec, tablesOf } from './rules.ts'
+import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
+import type { RootPlan, TablePlan } from './table-plan.ts'
 
 const PREFIX = 'published.'
 
@@ -27,7 +28,9 @@ export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[],
   const plan = yield* planCapture(database, specs, strict ? undefined : problems)
   const before = new Set((yield* readStates(database, PREFIX)).map(({ key }) => key.slice(PREFIX.length)))
   const changed = yield* database.capture.install(plan.sources, plan.tables)
-  const mended = [...plan.roots.values()].filter(({ table, spec }) => before.has(table) && tablesOf(spec).some((name) => changed.has(name)))
+  const mended = [...plan.roots.values()].filter(
+    ({ table, spec }) => before.has(table) && [...tablesOf(spec), ...dependenciesOf(spec)].some((name) => changed.has(name)),
+  )
   for (const { table } of mended) yield* askReseal(database, table, false)
   yield* activate(
     database,

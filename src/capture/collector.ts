@@ -10,11 +10,11 @@ import {
   type Reading,
   type ReadRecord,
   readDocuments,
-  rootsTouchedWhole,
   type TouchedDocument,
 } from './documents.ts'
-import type { CapturePlan, RootPlan } from './plan.ts'
+import type { CapturePlan } from './plan.ts'
 import { askReseal } from './reseal.ts'
+import type { RootPlan } from './table-plan.ts'
 import { ENTRIES, MEMBERS, PARKED, WITHHELD } from './tables.ts'
 
 /** What one slice of sealing did. */
@@ -43,9 +43,8 @@ interface Member {
  */
 export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit: number, now: () => number): Work<Slice> {
   const touches = yield* database.capture.takeTouches(limit)
-  const whole = rootsTouchedWhole(plan, touches)
+  const { documents: meant, whole } = yield* documentsTouched(plan, touches)
   for (const table of whole) yield* askReseal(database, table, false)
-  const meant = yield* documentsTouched(plan, touches)
   const readings = yield* readAll([...meant.values()])
   const others = yield* otherwiseWritten(meant, readings)
   for (const [document, reading] of yield* readAll(others)) readings.set(document, reading)

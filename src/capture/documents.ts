@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto'
 import { asTillsyncError, TillsyncError } from '../errors.ts'
 import { type Key, lookup, query, type Touch, type Work } from '../ports.ts'
-import type { CapturePlan, RootPlan, TablePlan } from './plan.ts'
+import { type CapturePlan, MANY, type Resolver } from './plan.ts'
+import type { RootPlan, TablePlan } from './table-plan.ts'
 
 /** A document as it stands: its records, header first. */
 export interface ReadDocument {
@@ -39,17 +40,31 @@ interface Step {
   readonly touch: Touch
 }
 
-/** The documents that touches lead to, in the order of their first touch. Touches of tables that the rules no longer name lead nowhere. */
-export function* documentsTouched(plan: CapturePlan, touches: readonly Touch[]): Work<ReadonlyMap<string, TouchedDocument>> {
+/** What touches lead to. */
+export interface Touched {
+  /** By table and record id, in the order of their first touch. */
+  readonly documents: ReadonlyMap<string, TouchedDocument>
+  /** Roots of which any record may have changed, or more than are looked for one by one. */
+  readonly whole: ReadonlySet<string>
+}
+
+/** Touches of tables that the rules no longer name lead nowhere. */
+export function* documentsTouched(plan: CapturePlan, touches: readonly Touch[]): Work<Touched> {
   const arrived: (Step & { readonly root: RootPlan })[] = []
-  for (let steps: readonly Step[] = touches.map((touch, at) => ({ at, touch })); steps.length > 0; ) steps = yield* climb(plan, steps, arrived)
-  const found = new Map<string, TouchedDocument>()
-  for (const { root, touch } of arrived.sort((a, b) => a.at - b.at)) add(found, root, touch)
-  return found
+  const whole = rootsTouchedWhole(plan, touches)
+  for (let steps: readonly Step[] = touches.map((touch, at) => ({ at, touch })); steps.length > 0; ) steps = yield* climb(plan, steps, arrived, whole)
+  const documents = new Map<string, TouchedDocument>()
+  for (const { root, touch } of arrived.sort((a, b) => a.at - b.at)) add(documents, root, touch)
+  return { documents, whole }
 }
 
 /** One step up for all; answers those that have not arrived at a root. */
-function* climb(plan: CapturePlan, steps: readonly Step[], arrived: (Step & { readonly root: RootPlan })[]): Work<readonly Step[]> {
+function* climb(
+  plan: CapturePlan,
+  steps: readonly Step[],
+  arrived: (Step & { readonly root: RootPlan })[],
+  whole: Set<string>,
+): Work<readonly Step[]> {
   const higher: Step[] = []
   for (const [resolver, group] of Map.groupBy(steps, ({ touch }) => plan.resolver(touch.table, touch.refers))) {
     if (resolver?.kind === 'root') for (const step of group) if (step.touch.kind !== 'whole') arrived.push({ ...step, root: resolver.root })
@@ -60,25 +75,30 @@ function* climb(plan: CapturePlan, steps: readonly Step[], arrived: (Step & { re
       asked.map(({ touch }) => touch.key),
     )
     for (const [n, { at, touch }] of asked.entries()) {
-      for (const key of found[n] ?? []) {
-        if (resolver.kind === 'search') arrived.push({ at, touch: { ...touch, key }, root: resolver.root })
-        else higher.push({ at, touch: { ...touch, ...resolver.to, key } })
-      }
+      const keys = found[n] ?? []
+      if (keys.length > MANY) whole.add(rootAbove(plan, resolver).table)
+      else
+        for (const key of keys) {
+          if (resolver.kind === 'search') arrived.push({ at, touch: { ...touch, key }, root: resolver.root })
+          else higher.push({ at, touch: { ...touch, ...resolver.to, key } })
+        }
     }
   }
   return higher
 }
 
-/** The roots of which any record may have changed. */
-export function rootsTouchedWhole(plan: CapturePlan, touches: readonly Touch[]): ReadonlySet<string> {
+function rootsTouchedWhole(plan: CapturePlan, touches: readonly Touch[]): Set<string> {
   const roots = new Set<string>()
   for (const touch of touches) {
-    if (touch.kind !== 'whole') continue
-    let resolver = plan.resolver(touch.table, touch.refers)
-    while (resolver?.kind === 'climb') resolver = plan.resolver(resolver.to.table, resolver.to.refers)
-    if (resolver !== undefined) roots.add(resolver.root.table)
+    const resolver = touch.kind === 'whole' ? plan.resolver(touch.table, touch.refers) : undefined
+    if (resolver !== undefined) roots.add(rootAbove(plan, resolver).table)
   }
   return roots
+}
+
+function rootAbove(plan: CapturePlan, resolver: Resolver): RootPlan {
+  if (resolver.kind !== 'climb') return resolver.root
+  return rootAbove(plan, plan.resolver(resolver.to.table, resolver.to.refers) as Resolver)
 }
 
 function add(found: Map<string, TouchedDocument>, root: RootPlan, touch: Touch): void {

@@ -1,10 +1,11 @@
 import { sql } from 'kysely'
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, Which } from '../model.ts'
-import { type CapturingDatabase, type Key, lookup, type Work } from '../ports.ts'
-import { compileFilter, filterError } from './filters.ts'
-import { type CapturePlan, type RootPlan, requireRoot, selectColumns } from './plan.ts'
-import { tablesOf } from './rules.ts'
+import { type CapturingDatabase, type Key, lookup, type Statement, type Work } from '../ports.ts'
+import { filterError } from './filters.ts'
+import { type CapturePlan, requireRoot } from './plan.ts'
+import { selectColumns } from './selects.ts'
+import type { RootPlan } from './table-plan.ts'
 
 /** Records whose keys are touched in one transaction. */
 const SLICE = 500
@@ -28,7 +29,7 @@ export function exportTasks(
   related: boolean,
 ): readonly ExportTask[] {
   const root = requireRoot(plan, table)
-  if (typeof which !== 'function') checkWhich(root, which)
+  checkWhich(root, which)
   const tasks: ExportTask[] = [{ root, which }]
   if (!related) return tasks
   for (const other of plan.roots.values()) {
@@ -40,7 +41,9 @@ export function exportTasks(
   return tasks
 }
 
-function checkWhich(root: RootPlan, which: Which<AnyTables, string>): void {
+/** @throws ERR_OPTION, ERR_UNKNOWN_COLUMN */
+export function checkWhich(root: RootPlan, which: Which<AnyTables, string>): void {
+  if (typeof which === 'function') return
   for (const one of Array.isArray(which) ? which : [which]) {
     const names = typeof one === 'object' && one !== null ? Object.keys(one) : []
     const odd = Object.entries(one ?? {}).find(([, value]) => !isComparable(value))
@@ -93,19 +96,36 @@ function ownersOf(
 export function* touchExport(database: CapturingDatabase, task: ExportTask, after: Key | undefined): Work<Key | undefined> {
   const { root, which } = task
   const { key, table } = root
-  const own = [...tablesOf(root.spec), ...root.spec.relatedTo.map((related) => related.table)]
-  const statement = compileFilter(table, own, () => {
+  const keys = yield* selectWhich(database, root, which, after, SLICE)
+  yield* database.capture.touch(table, key, keys, 'exported')
+  return keys.length < SLICE ? undefined : keys.at(-1)
+}
+
+/**
+ * The keys of the documents meant, in key order after the given one. Unlike the filters of the rules, this is asked once, so it may
+ * read any table.
+ *
+ * @throws ERR_FILTER
+ */
+export function* selectWhich(
+  database: CapturingDatabase,
+  { key, table }: RootPlan,
+  which: Which<AnyTables, string>,
+  after: Key | undefined,
+  limit: number,
+): Work<readonly Key[]> {
+  let statement: Statement
+  try {
     let select = selectColumns(database, table, key).where((eb) => condition(eb, table, which))
     if (after !== undefined) select = select.where(sql<boolean>`(${sql.join(key.map((name) => sql.id(table, name)))}) > (${sql.join([...after])})`)
     for (const name of key) select = select.orderBy(sql.id(table, name))
-    return select.limit(SLICE)
-  })
-  let keys: readonly Key[]
+    statement = select.limit(limit).compile()
+  } catch (error) {
+    throw filterError(table, 'throws', error)
+  }
   try {
-    keys = (yield* lookup(statement, [[]]))[0] ?? []
+    return (yield* lookup(statement, [[]]))[0] ?? []
   } catch (error) {
     throw error instanceof TillsyncError && !error.retryable ? filterError(table, 'does not run', error) : error
   }
-  yield* database.capture.touch(table, key, keys, 'exported')
-  return keys.length < SLICE ? undefined : keys.at(-1)
 }

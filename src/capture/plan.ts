@@ -1,46 +1,10 @@
-import { type SelectQueryBuilder, type SqlBool, sql } from 'kysely'
+import { sql } from 'kysely'
 import { TillsyncError } from '../errors.ts'
-import type { AnyTables, Filter } from '../model.ts'
-import { type CapturingDatabase, type HostColumn, type HostTable, lookup, query, type Statement, type TouchSource, type Work } from '../ports.ts'
-import { compileFilter, filterError } from './filters.ts'
-import { type PartSpec, type ReferenceSpec, type RootSpec, tablesOf } from './rules.ts'
-
-/** How the records of one table are found, read and encoded. */
-export interface TablePlan {
-  readonly table: string
-  readonly key: readonly string[]
-  /** Published columns, in the table's order: the first columns of every tuple that `read` answers. */
-  readonly columns: readonly HostColumn[]
-  /** How the values of `columns` are written. */
-  readonly encode: readonly ((value: unknown) => string)[]
-  /** `{"id":`, `,"receipt_no":` … what stands before each value in the record's JSON. */
-  readonly prefixes: readonly string[]
-  /** The columns by name, for the hash: a value that is the column's initial one is left out of it, so that a column which is added changes no document. */
-  readonly hashed: readonly { readonly at: number; readonly prefix: string; readonly initial: string }[]
-  /** Where the key stands in a tuple. */
-  readonly keyAt: readonly number[]
-  /** Roots: by key and inside the filter. Parts: by the columns that refer to the parent, in key order. */
-  readonly read: Statement
-  readonly parts: readonly PartPlan[]
-}
-
-export interface PartPlan extends TablePlan {
-  readonly parent: ReferenceSpec
-  /** Where the parent's tuple holds the values that this part refers to. */
-  readonly parentAt: readonly number[]
-}
-
-export interface RootPlan extends TablePlan {
-  readonly spec: RootSpec
-  /** Selects the keys of what stands there already: to be sealed, and to be withheld. */
-  readonly existing: { readonly changed?: Statement; readonly existing?: Statement }
-  /** Whether any record has NULL in its key, as SQLite allows: it can't be told from another such. */
-  readonly anyWithoutKey: Statement
-  /** The keys that the database finds equal to a key, whether inside the filter or not. */
-  readonly identify: Statement
-  readonly keyColumns: readonly HostColumn[]
-  readonly identityAt: readonly number[]
-}
+import { type CapturingDatabase, type HostTable, lookup, query, type Statement, type TouchSource, type Work } from '../ports.ts'
+import { filterError, readableBy, refuseOthers } from './filters.ts'
+import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
+import { findBy } from './selects.ts'
+import { isPart, planRoot, type RootPlan, type TablePlan } from './table-plan.ts'
 
 /** From touched columns to what they mean: a document's key, or a step up to the parent. */
 export type Resolver =
@@ -67,38 +31,42 @@ export interface Problem {
  * @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE, ERR_FILTER
  */
 export function* planCapture(database: CapturingDatabase, specs: readonly RootSpec[], problems?: Problem[]): Work<CapturePlan> {
-  const tables = yield* database.describe(specs.flatMap(tablesOf))
+  const tables = yield* database.describe(specs.flatMap((spec) => [...tablesOf(spec), ...dependenciesOf(spec)]))
   const roots = new Map<string, RootPlan>()
   for (const spec of specs) {
     try {
       const root = planRoot(database, spec, tables)
-      yield* tryOut(root)
+      yield* tryOut(database, root)
       roots.set(spec.table, root)
     } catch (error) {
       if (!problems || !(error instanceof TillsyncError)) throw error
       problems.push({ table: spec.table, error })
     }
   }
-  const sources: TouchSource[] = []
-  const resolvers = new Map<string, Resolver>()
-  for (const root of roots.values()) {
-    sources.push({ on: root.table, columns: root.key, table: root.table, refers: root.key })
-    resolvers.set(resolverName(root.table, root.key), { kind: 'root', root })
-    addParts(database, tables, root, root, sources, resolvers)
-  }
-  return { roots, tables, sources, resolver: remembering(resolvers) }
+  const paths = new Paths(database, tables)
+  for (const root of roots.values()) paths.addRoot(root)
+  return { roots, tables, sources: paths.sources, resolver: remembering(paths.resolvers) }
 }
 
-/** Runs the filters once, for a key that there can't be and for no row: what it names must be there, and what it compares with must be a value. */
-function* tryOut(root: RootPlan): Work<void> {
+/**
+ * Runs the filters once, for a key that there can't be and for no row: what they name must be there, what they compare with must be a
+ * value, and they may read nothing that the rules don't name, by whatever text or view.
+ */
+function* tryOut(database: CapturingDatabase, root: RootPlan): Work<void> {
   const { changed, existing } = root.existing
   const none = (statement: Statement) => ({ sql: `SELECT 1 FROM (${statement.sql}) AS tried WHERE 1 = 0`, parameters: statement.parameters })
+  const read = new Set<string>()
   try {
-    if (root.spec.where !== undefined) yield* lookup(root.read, [root.key.map(() => null)])
+    if (root.spec.where !== undefined) {
+      yield* lookup(root.read, [root.key.map(() => null)])
+      for (const { table } of yield* database.inspect(root.read, root.key.length)) read.add(table)
+    }
     for (const statement of [changed, existing]) if (statement !== undefined) yield* query<unknown>(none(statement))
   } catch (error) {
     throw filterError(root.table, 'does not run', error)
   }
+  read.delete(root.table) // which every document is read from
+  refuseOthers(readableBy(root.spec), read)
 }
 
 /** @throws ERR_UNKNOWN_TABLE where `table` is no published root */
@@ -128,208 +96,46 @@ function resolverName(table: string, refers: readonly string[]): string {
   return JSON.stringify([table, ...refers])
 }
 
-function addParts(
-  database: CapturingDatabase,
-  tables: ReadonlyMap<string, HostTable>,
-  root: RootPlan,
-  above: TablePlan,
-  sources: TouchSource[],
-  resolvers: Map<string, Resolver>,
-): void {
-  for (const part of above.parts) {
-    const { own, others } = part.parent
-    sources.push({ on: part.table, columns: own, table: above.table, refers: others })
-    const name = resolverName(above.table, others)
-    if (!resolvers.has(name)) {
-      const table = tables.get(above.table) as HostTable
-      resolvers.set(
-        name,
-        isPart(above)
-          ? { kind: 'climb', find: findBy(database, table, others, above.parent.own), to: { table: above.parent.table, refers: above.parent.others } }
-          : { kind: 'search', root, find: findBy(database, table, others, root.key) },
-      )
+/** More documents than this are not looked for one by one: their whole table is compared. */
+export const MANY = 1_000
+
+/** How touches of any table lead to documents: what is noted, and what it means. */
+class Paths {
+  readonly sources: TouchSource[] = []
+  readonly resolvers = new Map<string, Resolver>()
+  private readonly database: CapturingDatabase
+  private readonly tables: ReadonlyMap<string, HostTable>
+
+  constructor(database: CapturingDatabase, tables: ReadonlyMap<string, HostTable>) {
+    this.database = database
+    this.tables = tables
+  }
+
+  addRoot(root: RootPlan): void {
+    this.sources.push({ on: root.table, columns: root.key, table: root.table, refers: root.key })
+    this.resolvers.set(resolverName(root.table, root.key), { kind: 'root', root })
+    this.addBelow(root, root)
+  }
+
+  private addBelow(root: RootPlan, above: TablePlan): void {
+    for (const { table, own, others } of above.dependsOn) this.add(root, above, { on: table, columns: others, table: above.table, refers: own })
+    for (const part of above.parts) {
+      this.add(root, above, { on: part.table, columns: part.parent.own, table: above.table, refers: part.parent.others })
+      this.addBelow(root, part)
     }
-    addParts(database, tables, root, part, sources, resolvers)
   }
-}
 
-function isPart(plan: TablePlan): plan is PartPlan {
-  return 'parent' in plan
-}
-
-function planRoot(database: CapturingDatabase, spec: RootSpec, tables: ReadonlyMap<string, HostTable>): RootPlan {
-  const plan = planTable(database, spec, tables, undefined)
-  const identityAt = spec.identity.map((name) => columnAt(plan, name, `publish.${spec.table}.identity`))
-  for (const related of spec.relatedTo) {
-    requireColumns(tables.get(spec.table) as HostTable, related.own, `publish.${spec.table}.relatedTo`)
-    requireColumns(requireTable(tables, related.table), related.others, `publish.${spec.table}.relatedTo`)
+  private add(root: RootPlan, above: TablePlan, source: TouchSource): void {
+    this.sources.push(source)
+    const name = resolverName(above.table, source.refers)
+    if (this.resolvers.has(name)) return
+    const find = (columns: readonly string[]) =>
+      findBy(this.database, this.tables.get(above.table) as HostTable, source.refers, columns, sql.lit(MANY + 1))
+    this.resolvers.set(
+      name,
+      isPart(above)
+        ? { kind: 'climb', find: find(above.parent.own), to: { table: above.parent.table, refers: above.parent.others } }
+        : { kind: 'search', root, find: find(root.key) },
+    )
   }
-  const keyColumns = plan.keyAt.map((at) => plan.columns[at] as HostColumn)
-  return {
-    ...plan,
-    spec,
-    identityAt,
-    keyColumns,
-    anyWithoutKey: anyWithoutKey(database, plan),
-    identify: findBy(database, tables.get(spec.table) as HostTable, plan.key, plan.key),
-    existing: existingOf(database, plan, spec),
-  }
-}
-
-/** What an `existing` filter says of no row, by NULL, is withheld: both statements together select every row once. */
-function existingOf(database: CapturingDatabase, { table, key }: TablePlan, spec: RootSpec): RootPlan['existing'] {
-  const all = selectColumns(database, table, key)
-  const { existing } = spec
-  if (existing === 'none') return { existing: all.compile() }
-  if (existing === 'all') return { changed: all.compile() }
-  const inside = compileFilter(table, tablesOf(spec), () => all.where(existing))
-  const outside = compileFilter(table, tablesOf(spec), () => all.where((eb) => eb(existing(eb), 'is not', sql<SqlBool>`true`)))
-  return { changed: inside, existing: outside }
-}
-
-function anyWithoutKey(database: CapturingDatabase, { table, key }: TablePlan): Statement {
-  return selectColumns(database, table, key)
-    .where((eb) => eb.or(key.map((name) => eb(sql.id(name), 'is', null))))
-    .limit(1)
-    .compile()
-}
-
-function columnAt(plan: TablePlan, name: string, option: string): number {
-  const at = plan.columns.findIndex((column) => column.name === name)
-  if (at !== -1) return at
-  throw new TillsyncError('ERR_UNKNOWN_COLUMN', `\`${option}\` names \`${name}\`, which is not a published column of \`${plan.table}\``, {
-    hint: `Published: ${plan.columns.map((column) => column.name).join(', ')}.`,
-    context: { table: plan.table, column: name },
-  })
-}
-
-function planTable(
-  database: CapturingDatabase,
-  spec: RootSpec | PartSpec,
-  tables: ReadonlyMap<string, HostTable>,
-  parent: { readonly reference: ReferenceSpec } | undefined,
-): TablePlan {
-  const table = requireTable(tables, spec.table)
-  if (table.key.length === 0) {
-    throw new TillsyncError('ERR_NO_KEY', `\`${table.name}\` has no primary key, so its records can't be told apart`, {
-      hint: 'Give it a primary key, or leave it out of the rules.',
-      context: { table: table.name },
-    })
-  }
-  const columns = publishedColumns(table, spec)
-  if (parent === undefined && columns.some(({ name }) => name === 'parts')) {
-    throw new TillsyncError('ERR_RULE', `\`${table.name}\` has a column \`parts\`, by which handlers get the parts of its documents`, {
-      hint: `Leave it out: ${table.name}: { except: ['parts'] }, or publish it under another name by a generated column.`,
-      context: { table: table.name, column: 'parts' },
-    })
-  }
-  for (const part of spec.parts) checkReference(table, part, tables)
-  const selected = columns.map((column) => column.name)
-  const where = 'where' in spec ? spec.where : undefined
-  return {
-    table: table.name,
-    key: table.key,
-    columns,
-    encode: columns.map((column) => database.encoderOf(column)),
-    prefixes: columns.map((column, at) => `${at === 0 ? '{' : ','}${JSON.stringify(column.name)}:`),
-    hashed: columns
-      .map(({ name, initial = 'null' }, at) => ({ at, prefix: `${JSON.stringify(name)}:`, initial }))
-      .sort((a, b) => (a.prefix < b.prefix ? -1 : 1)),
-    keyAt: table.key.map((name) => selected.indexOf(name)),
-    read: parent ? readParts(database, table, selected, parent.reference.own) : readRoots(database, table, selected, where, tablesOf(spec)),
-    parts: spec.parts.map((part) => ({
-      ...planTable(database, part, tables, { reference: part.parent }),
-      parent: part.parent,
-      parentAt: part.parent.others.map((name) => selected.indexOf(name)),
-    })),
-  }
-}
-
-function requireTable(tables: ReadonlyMap<string, HostTable>, name: string): HostTable {
-  const table = tables.get(name)
-  if (table !== undefined) return table
-  throw new TillsyncError('ERR_UNKNOWN_TABLE', `The rules name \`${name}\`, which is not a table of the database`, {
-    hint: 'Names are compared to the letter; views and virtual tables can not be published. Create the table before install().',
-    context: { table: name },
-  })
-}
-
-function requireColumns(table: HostTable, names: readonly string[], option: string): void {
-  for (const name of names) {
-    if (table.columns.some((column) => column.name === name)) continue
-    throw new TillsyncError('ERR_UNKNOWN_COLUMN', `\`${option}\` names \`${name}\`, which \`${table.name}\` does not have`, {
-      hint: `Its columns: ${table.columns.map((column) => column.name).join(', ')}.`,
-      context: { table: table.name, column: name },
-    })
-  }
-}
-
-function publishedColumns(table: HostTable, spec: RootSpec | PartSpec): HostColumn[] {
-  const only = 'only' in spec.columns ? spec.columns.only : undefined
-  const except = 'except' in spec.columns ? spec.columns.except : []
-  requireColumns(table, only ?? except, `publish.${table.name}.${only ? 'only' : 'except'}`)
-  const needed = [...table.key, ...spec.parts.flatMap((part) => part.parent.others), ...('parent' in spec ? spec.parent.own : [])]
-  const leftOut = needed.find((name) => except.includes(name))
-  if (leftOut !== undefined) {
-    throw new TillsyncError('ERR_RULE', `\`publish.${table.name}.except\` leaves out \`${leftOut}\`, by which records are known or hang together`, {
-      hint: 'Columns of the key and of `partOf` are always published.',
-      context: { table: table.name, column: leftOut },
-    })
-  }
-  return table.columns.filter(({ name }) => needed.includes(name) || (only ? only.includes(name) : !except.includes(name)))
-}
-
-function checkReference(parent: HostTable, part: PartSpec, tables: ReadonlyMap<string, HostTable>): void {
-  requireColumns(requireTable(tables, part.table), part.parent.own, `publish.${part.table}.partOf`)
-  requireColumns(parent, part.parent.others, `publish.${part.table}.partOf`)
-  const uniques = [
-    parent.key,
-    ...parent.uniques.filter((unique) => unique.where === undefined).map((unique) => unique.columns.map((column) => column.name)),
-  ]
-  if (uniques.some((unique) => sameNames(unique, part.parent.others))) return
-  throw new TillsyncError(
-    'ERR_RULE',
-    `\`publish.${part.table}.partOf\` refers to columns of \`${parent.name}\` that are not unique: ${part.parent.others.join(', ')}`,
-    {
-      hint: 'A part belongs to exactly one record: refer to the primary key, or to columns with a unique index.',
-      context: { table: part.table, partOf: parent.name },
-    },
-  )
-}
-
-function sameNames(a: readonly string[], b: readonly string[]): boolean {
-  return a.length === b.length && a.every((name) => b.includes(name))
-}
-
-/**
- * A select of columns by their very names: Kysely reads more into a string (`a as b`, `a.b`, `a desc`), and a host's names may be
- * like that. The table goes by its own name, so that filters can refer to it.
- */
-export function selectColumns(database: CapturingDatabase, table: string, columns: readonly string[]) {
-  return database.build
-    .selectFrom(sql<Record<string, unknown>>`${sql.raw(database.qualify(table))}`.as(table))
-    .select(columns.map((name) => sql.id(table, name).as(name))) as SelectQueryBuilder<AnyTables, string, Record<string, unknown>>
-}
-
-function findBy(database: CapturingDatabase, table: HostTable, by: readonly string[], select: readonly string[]): Statement {
-  return selectColumns(database, table.name, select)
-    .where(sql.raw<boolean>(database.keyed(table, by)))
-    .compile()
-}
-
-function readParts(database: CapturingDatabase, table: HostTable, selected: readonly string[], by: readonly string[]): Statement {
-  let select = selectColumns(database, table.name, selected).where(sql.raw<boolean>(database.keyed(table, by)))
-  for (const name of table.key) select = select.orderBy(sql.id(name))
-  return select.compile()
-}
-
-function readRoots(
-  database: CapturingDatabase,
-  table: HostTable,
-  selected: readonly string[],
-  where: Filter<AnyTables, string> | undefined,
-  own: readonly string[],
-): Statement {
-  const all = selectColumns(database, table.name, selected).where(sql.raw<boolean>(database.keyed(table, table.key)))
-  return where ? compileFilter(table.name, own, () => all.where(where)) : all.compile()
 }

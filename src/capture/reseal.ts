@@ -1,29 +1,34 @@
 import { sql } from 'kysely'
 import { readState, readStates, STATE, writeState } from '../migrate.ts'
-import { type CapturingDatabase, erase, type Key, lookup, query, type Work } from '../ports.ts'
+import { type CapturingDatabase, erase, type Key, lookup, type OwnTable, query, type Work } from '../ports.ts'
 import { recordIdOf, recordIdText } from './documents.ts'
-import { type RootPlan, selectColumns } from './plan.ts'
-import { MEMBERS } from './tables.ts'
+import { selectColumns } from './selects.ts'
+import type { RootPlan } from './table-plan.ts'
+import { MEMBERS, PARKED } from './tables.ts'
 
 /** Records that are looked at in one transaction. */
 const SLICE = 500
 const PREFIX = 'reseal.'
 
-/** How far a reseal has come: first through the records of the table, then through its members. */
+/** How far a reseal has come: through the records of the table, then through its members and the parked that are no longer there. */
 interface Progress {
-  readonly phase: 'records' | 'members'
+  readonly phase: 'records' | 'members' | 'parked'
   /** Whether what has not changed is sealed too. */
-  readonly all?: boolean
+  readonly all: boolean
   /** The record id after which to go on; undefined at the beginning. */
   readonly after?: string | undefined
+  /** It was asked for once more meanwhile, and begins anew when it has ended. One that came first is not kept from its end. */
+  readonly again?: 'changed' | 'all' | undefined
 }
 
-/** Asks for a reseal from the beginning, with `all` of what has not changed too; it is done in the background, or by `touchReseal`. */
+const NEXT_PHASE = { records: 'members', members: 'parked', parked: undefined } as const
+
+/** Asks for a reseal of all records, with `all` of what has not changed too; it is done in the background, or by `touchReseal`. */
 export function* askReseal(database: CapturingDatabase, table: string, all: boolean): Work<void> {
-  const pending = yield* readState(database, `${PREFIX}${table}`)
-  // One that was to seal everything is not made less by another that comes before its end.
-  const everything = all || (pending !== undefined && (JSON.parse(pending) as Progress).all === true)
-  yield* writeState(`${PREFIX}${table}`, JSON.stringify({ phase: 'records', all: everything } satisfies Progress))
+  const pending = yield* progressOf(database, table)
+  if (pending === undefined) yield* writeProgress(table, { phase: 'records', all })
+  else if (pending.phase === 'records' && pending.after === undefined) yield* writeProgress(table, { ...pending, all: all || pending.all })
+  else yield* writeProgress(table, { ...pending, again: all || pending.again === 'all' ? 'all' : 'changed' })
 }
 
 /** The tables whose reseal was asked for and is not done. */
@@ -32,17 +37,28 @@ export function* pendingReseals(database: CapturingDatabase): Work<readonly stri
 }
 
 /**
- * One slice: touches the next records of the table, then those members that are no longer there. What is touched is compared by the
+ * One slice: touches the next records of the table, or what is known of it and no longer there. What is touched is compared by the
  * collector; so a change that comes in between is never undone. Progress is stored with the touches. True at the end.
  */
 export function* touchReseal(database: CapturingDatabase, root: RootPlan): Work<boolean> {
-  const name = `${PREFIX}${root.table}`
-  const { phase, after, all = false } = JSON.parse((yield* readState(database, name)) ?? '{"phase":"records"}') as Progress
-  const next = phase === 'records' ? yield* touchRecords(database, root, after, all) : yield* touchMissing(database, root, after)
-  if (next !== undefined) yield* writeState(name, JSON.stringify({ phase, after: next, all } satisfies Progress))
-  else if (phase === 'records') yield* writeState(name, JSON.stringify({ phase: 'members' } satisfies Progress))
-  else yield* erase(STATE, STATE.primaryKey, [[name]])
-  return next === undefined && phase === 'members'
+  const progress = yield* progressOf(database, root.table)
+  if (progress === undefined) return true
+  const { phase, after, all, again } = progress
+  const last = phase === 'records' ? yield* touchRecords(database, root, after, all) : yield* touchMissing(database, root, KNOWN[phase], after)
+  const next = last === undefined ? NEXT_PHASE[phase] : phase
+  if (next !== undefined) yield* writeProgress(root.table, { ...progress, phase: next, after: last })
+  else if (again !== undefined) yield* writeProgress(root.table, { phase: 'records', all: again === 'all' })
+  else yield* erase(STATE, STATE.primaryKey, [[`${PREFIX}${root.table}`]])
+  return next === undefined && again === undefined
+}
+
+function* progressOf(database: CapturingDatabase, table: string): Work<Progress | undefined> {
+  const text = yield* readState(database, `${PREFIX}${table}`)
+  return text === undefined ? undefined : (JSON.parse(text) as Progress)
+}
+
+function writeProgress(table: string, progress: Progress): Work<void> {
+  return writeState(`${PREFIX}${table}`, JSON.stringify(progress))
 }
 
 /** Returns the record id of the last one; undefined at the end. */
@@ -59,10 +75,12 @@ function* touchRecords(database: CapturingDatabase, root: RootPlan, after: strin
   return keys.length < SLICE || last === undefined ? undefined : recordIdText(root, last)
 }
 
-function* touchMissing(database: CapturingDatabase, root: RootPlan, after: string | undefined): Work<string | undefined> {
+const KNOWN = { members: MEMBERS, parked: PARKED } as const
+
+function* touchMissing(database: CapturingDatabase, root: RootPlan, known: OwnTable, after: string | undefined): Work<string | undefined> {
   const rows = yield* query<{ record_id: string }>(
     database.build
-      .selectFrom(MEMBERS.name)
+      .selectFrom(known.name)
       .select('record_id')
       .where('table_name', '=', root.table)
       .where('record_id', '>', after ?? '')

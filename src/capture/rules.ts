@@ -8,6 +8,7 @@ export interface RootSpec {
   readonly columns: ColumnsSpec
   readonly identity: readonly string[]
   readonly relatedTo: readonly ReferenceSpec[]
+  readonly dependsOn: readonly ReferenceSpec[]
   readonly existing: 'none' | 'all' | Filter<AnyTables, string>
   readonly parts: readonly PartSpec[]
 }
@@ -16,6 +17,7 @@ export interface PartSpec {
   readonly table: string
   readonly columns: ColumnsSpec
   readonly parent: ReferenceSpec
+  readonly dependsOn: readonly ReferenceSpec[]
   readonly parts: readonly PartSpec[]
 }
 
@@ -34,12 +36,13 @@ interface AnyRule {
   readonly except?: unknown
   readonly identity?: unknown
   readonly relatedTo?: unknown
+  readonly dependsOn?: unknown
   readonly existing?: unknown
   readonly partOf?: unknown
 }
 
-const ROOT_OPTIONS = ['where', 'only', 'except', 'identity', 'relatedTo', 'existing']
-const PART_OPTIONS = ['partOf', 'only', 'except']
+const ROOT_OPTIONS = ['where', 'only', 'except', 'identity', 'relatedTo', 'dependsOn', 'existing']
+const PART_OPTIONS = ['partOf', 'only', 'except', 'dependsOn']
 
 /**
  * The rules as trees of tables.
@@ -70,7 +73,13 @@ export function readRules(publish: PublishRules<AnyTables>): readonly RootSpec[]
   const partsOf = (table: string): PartSpec[] =>
     [...parents]
       .filter(([, parent]) => parent.table === table)
-      .map(([part, parent]) => ({ table: part, parent, columns: readColumns(part, rules), parts: partsOf(part) }))
+      .map(([part, parent]) => ({
+        table: part,
+        parent,
+        columns: readColumns(part, rules),
+        dependsOn: readDependsOn(part, rules),
+        parts: partsOf(part),
+      }))
   return [...rules]
     .filter(([table]) => !parents.has(table))
     .map(([table, rule]) => ({
@@ -79,9 +88,20 @@ export function readRules(publish: PublishRules<AnyTables>): readonly RootSpec[]
       columns: readColumns(table, rules),
       identity: readNames(table, 'identity', rule.identity),
       relatedTo: rule.relatedTo === undefined ? [] : readRelated(table, rule.relatedTo, rules),
+      dependsOn: readDependsOn(table, rules),
       existing: (rule.existing ?? 'none') as RootSpec['existing'],
       parts: partsOf(table),
     }))
+}
+
+function readDependsOn(table: string, rules: ReadonlyMap<string, AnyRule>): readonly ReferenceSpec[] {
+  const dependsOn = rules.get(table)?.dependsOn
+  return dependsOn === undefined ? [] : readReference(table, 'dependsOn', dependsOn, 'any')
+}
+
+/** The tables that a root's filters may read beside its own: those that it or its parts depend on. */
+export function dependenciesOf(spec: RootSpec | PartSpec): string[] {
+  return [...spec.dependsOn.map(({ table }) => table), ...spec.parts.flatMap(dependenciesOf)]
 }
 
 /** All tables of a root, itself first, parents before their parts. */
@@ -136,7 +156,7 @@ function readReference(table: string, option: string, reference: unknown, count:
   const expected = `${count === 'one' ? 'one table' : 'tables'} with columns, such as { receipts: { receipt_id: 'id' } }`
   if (typeof reference !== 'object' || reference === null) throw badOption(`publish.${table}.${option}`, expected, reference)
   const specs = Object.entries(reference).map(([other, columns]) => {
-    const pairs = typeof columns === 'object' && columns !== null ? Object.entries(columns) : []
+    const pairs = typeof columns === 'object' && columns !== null && !Array.isArray(columns) ? Object.entries(columns) : []
     if (pairs.length === 0 || pairs.some(([, name]) => typeof name !== 'string'))
       throw badOption(`publish.${table}.${option}.${other}`, expected, columns)
     return { table: other, own: pairs.map(([own]) => own), others: pairs.map(([, name]) => name as string) }

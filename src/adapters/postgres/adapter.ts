@@ -3,11 +3,12 @@ import { DummyDriver, Kysely } from 'kysely'
 import type { Pool, PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
-import type { ApplyingDatabase, CapturingDatabase, HostTable, OwnTable, Work } from '../../ports.ts'
+import type { ApplyingDatabase, CapturingDatabase, HostTable, OwnTable, Statement, TableRead, Work } from '../../ports.ts'
 import { query } from '../../ports.ts'
 import { PostgresCapture } from './capture.ts'
 import { dialectOf } from './dialect.ts'
 import { classify, isConflict, isLocked } from './errors.ts'
+import { inspect } from './inspect.ts'
 import { LOCK_BRIEFLY, LockFirst } from './installation.ts'
 import { describe } from './introspect.ts'
 import { keyed } from './lookup.ts'
@@ -182,6 +183,10 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>> {
     this.capture.watch(names)
     return describe(this.schema, names)
+  }
+
+  inspect(statement: Statement, keyWidth: number): Work<readonly TableRead[]> {
+    return inspect(this.schema, statement, keyWidth)
   }
 
   qualify(table: string): string {

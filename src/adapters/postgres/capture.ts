@@ -1,8 +1,8 @@
-import { TillsyncError } from '../../errors.ts'
 import {
   type Capture,
+  type Changes,
   type HostTable,
-  insert,
+  isOwnKey,
   type Key,
   query,
   type Statement,
@@ -11,10 +11,11 @@ import {
   type TouchSource,
   type Work,
 } from '../../ports.ts'
+import { SOURCES, TouchSources } from '../../touch-sources.ts'
 import { Installation } from './installation.ts'
 import { endOf, inOrder, type TouchRow } from './order.ts'
 import { createTable, quote } from './tables.ts'
-import { KINDS, type NumberedSource, SOURCES, TOUCHES, touchesTable } from './triggers.ts'
+import { KINDS, type NumberedSource, TOUCHES, touchesTable } from './triggers.ts'
 import { keyText } from './values.ts'
 
 /** Touches that are taken at most, even where a transaction made more. */
@@ -22,10 +23,9 @@ const MOST = 5_000
 
 /** Touches in a PostgreSQL database: sync_touches, filled by triggers, emptied by the collector. */
 export class PostgresCapture implements Capture {
-  /** What the numbers in sync_touches mean, as far as they were read. */
-  private known = new Map<number, { readonly table: string; readonly refers: readonly string[] }>()
   private readonly schema: string
   private readonly installation: Installation
+  private readonly sources: TouchSources
   /** The tables that the rules name, be they there or not. */
   private readonly watched = new Set<string>([TOUCHES])
   /** Below this transaction id nothing is touched: all such ended before we looked. Polls ask only from here on. */
@@ -35,6 +35,7 @@ export class PostgresCapture implements Capture {
   constructor(schema: string) {
     this.schema = schema
     this.installation = new Installation(schema)
+    this.sources = new TouchSources(this.qualify(SOURCES.name), () => this.hasTable(SOURCES.name))
   }
 
   /** From now on `schemaVersion` tells of these tables too. */
@@ -49,21 +50,27 @@ export class PostgresCapture implements Capture {
   }
 
   *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<ReadonlySet<string>> {
-    if (!(yield* this.hasTable(SOURCES.name))) for (const sql of createTable(SOURCES, (name) => this.qualify(name))) yield* this.run(sql)
     const isThere = yield* this.hasTable(TOUCHES)
-    if (!isThere) for (const sql of touchesTable((name) => this.qualify(name))) yield* this.run(sql)
-    const numbers = yield* this.numberSources(sources)
-    const numbered = new Map<string, NumberedSource[]>()
-    for (const [name, group] of Map.groupBy(sources, (source) => source.on)) {
-      const own = group.map((source): NumberedSource => {
-        const columns = tables.get(source.table)?.columns ?? []
-        const refers = source.refers.flatMap((refer) => columns.filter((column) => column.name === refer))
-        return { source: numbers.get(source) as number, columns: source.columns, refers, root: source.on === source.table }
-      })
-      numbered.set(name, own)
-    }
+    for (const sql of yield* this.ownTables()) yield* this.run(sql)
+    const numbered = numberedByTable(sources, tables, yield* this.sources.number(sources))
     const changed = yield* this.installation.bring(numbered, tables)
     return isThere ? changed : new Set(numbered.keys())
+  }
+
+  *changes(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
+    const own = yield* this.ownTables()
+    const { numbers } = yield* this.sources.numbersOf(sources)
+    const { changed, statements } = yield* this.installation.compare(numberedByTable(sources, tables, numbers), tables)
+    return { tables: changed, statements: [...own, ...statements] }
+  }
+
+  /** What makes sync_sources and sync_touches, where they are missing. */
+  private *ownTables(): Work<readonly string[]> {
+    const qualify = (name: string) => this.qualify(name)
+    return [
+      ...((yield* this.hasTable(SOURCES.name)) ? [] : createTable(SOURCES, qualify)),
+      ...((yield* this.hasTable(TOUCHES)) ? [] : touchesTable(qualify)),
+    ]
   }
 
   removeTriggers(): Work<void> {
@@ -74,7 +81,7 @@ export class PostgresCapture implements Capture {
     yield* this.installation.removeTriggers()
     yield* this.installation.removeFunctions()
     for (const name of [TOUCHES, SOURCES.name]) yield* this.run(`DROP TABLE IF EXISTS ${this.qualify(name)}`)
-    this.known.clear()
+    this.sources.forget()
   }
 
   /** Every change of a table, a column, a trigger or a partition leaves another row version in the catalogue. */
@@ -119,7 +126,7 @@ export class PostgresCapture implements Capture {
     else if (rows[0] !== undefined) this.nextHorizon = rows[0].horizon
     const touches: Touch[] = []
     for (const row of inOrder(rows)) {
-      const meaning = this.known.get(row.source) ?? (yield* this.meaningOf(row.source))
+      const meaning = this.sources.known(row.source) ?? (yield* this.sources.meaningOf(row.source))
       touches.push({ ...meaning, kind: KINDS[row.kind] as TouchKind, key: row.key === null ? [] : (JSON.parse(row.key) as Key) })
     }
     return touches
@@ -167,40 +174,7 @@ export class PostgresCapture implements Capture {
   }
 
   private *sourceOf(table: string, refers: readonly string[]): Work<number> {
-    return (yield* this.numberSources([{ on: table, columns: refers, table, refers }])).values().next().value as number
-  }
-
-  private sources(): Work<readonly { source: number; table_name: string; refers: string }[]> {
-    return query({ sql: `SELECT source, table_name, refers FROM ${this.qualify(SOURCES.name)}`, parameters: [] })
-  }
-
-  private *meaningOf(source: number): Work<{ readonly table: string; readonly refers: readonly string[] }> {
-    for (const row of yield* this.sources()) this.known.set(row.source, { table: row.table_name, refers: JSON.parse(row.refers) as string[] })
-    const meaning = this.known.get(source)
-    if (meaning !== undefined) return meaning
-    throw new TillsyncError('ERR_NOT_INSTALLED', `sync_touches holds source ${source}, which sync_sources does not explain`, {
-      hint: 'Was sync_sources changed by hand? Run install(), then reseal the tables.',
-      context: { source },
-    })
-  }
-
-  private *numberSources(sources: readonly TouchSource[]): Work<ReadonlyMap<TouchSource, number>> {
-    const rows = yield* this.sources()
-    const numbers = new Map(rows.map((row) => [`${row.table_name}\n${row.refers}`, row.source]))
-    let next = Math.max(0, ...numbers.values()) + 1
-    const result = new Map<TouchSource, number>()
-    for (const source of sources) {
-      const refers = JSON.stringify(source.refers)
-      const name = `${source.table}\n${refers}`
-      let number = numbers.get(name)
-      if (number === undefined) {
-        number = next++
-        numbers.set(name, number)
-        yield* insert(SOURCES, [[number, source.table, refers]])
-      }
-      result.set(source, number)
-    }
-    return result
+    return (yield* this.sources.number([{ on: table, columns: refers, table, refers }])).values().next().value as number
   }
 
   private *hasTable(name: string): Work<boolean> {
@@ -214,4 +188,21 @@ export class PostgresCapture implements Capture {
   private qualify(name: string): string {
     return `${quote(this.schema)}.${quote(name)}`
   }
+}
+
+function numberedByTable(
+  sources: readonly TouchSource[],
+  tables: ReadonlyMap<string, HostTable>,
+  numbers: ReadonlyMap<TouchSource, number>,
+): ReadonlyMap<string, readonly NumberedSource[]> {
+  const numbered = new Map<string, readonly NumberedSource[]>()
+  for (const [name, group] of Map.groupBy(sources, (source) => source.on)) {
+    const own = group.map((source): NumberedSource => {
+      const columns = tables.get(source.table)?.columns ?? []
+      const refers = source.refers.flatMap((refer) => columns.filter((column) => column.name === refer))
+      return { source: numbers.get(source) as number, columns: source.columns, refers, root: isOwnKey(source) }
+    })
+    numbered.set(name, own)
+  }
+  return numbered
 }

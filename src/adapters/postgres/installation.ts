@@ -72,6 +72,15 @@ const BODIES = `
   SELECT p.proname::text AS name, p.prosrc AS body FROM pg_proc p JOIN pg_namespace f ON f.oid = p.pronamespace
   WHERE f.nspname = $1 AND starts_with(p.proname, '${FUNCTIONS}') AND strpos(p.prosrc, '${TOUCHES}') > 0`
 
+/** What must be done so that exactly the wanted triggers are there. */
+interface Difference {
+  /** The tables on which something is missing. */
+  readonly changed: ReadonlySet<string>
+  /** Those of them that are not locked yet. */
+  readonly unlocked: readonly string[]
+  readonly statements: readonly string[]
+}
+
 const run = (sql: string): Work<readonly unknown[]> => query({ sql, parameters: [] })
 
 /** The triggers of one schema's tables, as they are and as they should be. */
@@ -84,35 +93,48 @@ export class Installation {
 
   /** Makes exactly these triggers. Answers the tables on which something was missing. */
   *bring(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>): Work<ReadonlySet<string>> {
+    const { changed, unlocked, statements } = yield* this.compare(sources, tables)
+    if (unlocked.length > 0) throw new LockFirst(unlocked)
+    if (statements.length > 0) yield* run(LOCK_BRIEFLY)
+    for (const sql of statements) yield* run(sql)
+    return changed
+  }
+
+  /** What there is against what there should be; changes nothing. */
+  *compare(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>): Work<Difference> {
     const places = yield* query<Place>({ sql: PLACES, parameters: [this.schema, [...sources.keys()]] })
     refuseInherited(places)
     const present = yield* this.present()
     const bodies = new Map((yield* this.bodies()).map(({ name, body }) => [name, body]))
-    const wanted = new Map<string, string>()
+    const other = new Map<string, string>()
     for (const [name, own] of sources) {
+      const table = tables.get(name) as HostTable
       const partitions = places.filter(({ root, partition }) => partition && root === name).map(({ oid }) => oid)
-      wanted.set(name, functionBody(tables.get(name) as HostTable, own, this.qualify(TOUCHES), partitions))
+      const body = functionBody(table, own, this.qualify(TOUCHES), partitions)
+      if (bodies.get(functionName(name)) !== body) other.set(name, createFunction(this.qualify(functionName(name)), table, own, body))
     }
     const missing = places.flatMap((place) => missingOn(place, present).map((trigger) => ({ place, trigger })))
-    const changed = new Set(missing.map(({ place }) => place.root))
-    for (const [name, body] of wanted) if (bodies.get(functionName(name)) !== body) changed.add(name)
     const surplus = present.filter(
       ({ oid, runs, cloned }) => !cloned && !places.some((place) => place.oid === oid && functionName(place.root) === runs),
     )
-    yield* this.lock(places.filter(({ root, partition, locked }) => changed.has(root) && !partition && !locked))
-    for (const [name, body] of wanted) {
-      if (bodies.get(functionName(name)) === body) continue
-      yield* run(createFunction(this.qualify(functionName(name)), tables.get(name) as HostTable, sources.get(name) ?? [], body))
+    const changed = new Set([...missing.map(({ place }) => place.root), ...other.keys()])
+    const functions = new Set([...sources.keys()].map(functionName))
+    return {
+      changed,
+      unlocked: places.filter(({ root, partition, locked }) => changed.has(root) && !partition && !locked).map(({ name }) => name),
+      statements: [
+        ...other.values(),
+        ...missing.flatMap(({ place, trigger }) => this.mend(place, trigger, present)),
+        ...surplus.map(dropTrigger),
+        ...[...bodies.keys()].filter((name) => !functions.has(name)).map((name) => `DROP FUNCTION ${this.qualify(name)}()`),
+      ],
     }
-    for (const { place, trigger } of missing) for (const sql of this.mend(place, trigger, present)) yield* run(sql)
-    yield* this.drop(surplus)
-    const functions = new Set([...wanted.keys()].map(functionName))
-    for (const name of bodies.keys()) if (!functions.has(name)) yield* run(`DROP FUNCTION ${this.qualify(name)}()`)
-    return changed
   }
 
   *removeTriggers(): Work<void> {
-    yield* this.drop((yield* this.present()).filter(({ cloned }) => !cloned))
+    const own = (yield* this.present()).filter(({ cloned }) => !cloned)
+    if (own.length > 0) yield* run(LOCK_BRIEFLY)
+    for (const trigger of own) yield* run(dropTrigger(trigger))
   }
 
   *removeFunctions(): Work<void> {
@@ -134,16 +156,6 @@ export class Installation {
     return present.some((one) => one.oid === place.oid && one.name === trigger) ? [enable] : []
   }
 
-  private *drop(triggers: readonly Present[]): Work<void> {
-    if (triggers.length > 0) yield* run(LOCK_BRIEFLY)
-    for (const { name, on } of triggers) yield* run(`DROP TRIGGER ${quote(name)} ON ${on}`)
-  }
-
-  private *lock(places: readonly Place[]): Work<void> {
-    if (places.length > 0) throw new LockFirst(places.map(({ name }) => name))
-    yield* run(LOCK_BRIEFLY)
-  }
-
   private qualify(name: string): string {
     return `${quote(this.schema)}.${quote(name)}`
   }
@@ -151,6 +163,10 @@ export class Installation {
 
 /** While one waits for a lock, sales queue behind; so it never waits for long. */
 export const LOCK_BRIEFLY = `SET LOCAL lock_timeout = '50ms'`
+
+function dropTrigger({ name, on }: Present): string {
+  return `DROP TRIGGER ${quote(name)} ON ${on}`
+}
 
 function missingOn(place: Place, present: readonly Present[]): TriggerName[] {
   const own = present.filter(({ oid, runs }) => oid === place.oid && runs === functionName(place.root))

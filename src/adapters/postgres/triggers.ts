@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import type { HostColumn, HostTable, OwnTable, TouchKind } from '../../ports.ts'
+import type { HostColumn, HostTable, TouchKind } from '../../ports.ts'
 import { quote } from './tables.ts'
 import { SETTINGS, settingsFor, textOf } from './values.ts'
 
@@ -15,13 +15,6 @@ export interface NumberedSource {
 
 /** A kind is stored as its number here. */
 export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing', 'whole']
-
-/** What the numbers in sync_touches mean. A number is never used again. */
-export const SOURCES = {
-  name: 'sync_sources',
-  columns: { source: 'integer', table_name: 'text', refers: 'text' },
-  primaryKey: ['source'],
-} as const satisfies OwnTable
 
 export const TOUCHES = 'sync_touches'
 

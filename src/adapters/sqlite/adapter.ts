@@ -6,6 +6,7 @@ import type { AnyTables } from '../../model.ts'
 import type { CapturingDatabase, HostColumn, HostTable, Key, OwnTable, Step, Work } from '../../ports.ts'
 import { SqliteCapture } from './capture.ts'
 import { classify, isBusy, isRaised } from './errors.ts'
+import { inspect } from './inspect.ts'
 import { describe } from './introspect.ts'
 import { createTable, dropTable, hasTable, insertSql } from './tables.ts'
 import { quote } from './triggers.ts'
@@ -71,6 +72,7 @@ class SqliteDatabase implements CapturingDatabase {
   })
   readonly createTable = createTable
   readonly hasTable = hasTable
+  readonly inspect = inspect
   readonly dropTable = dropTable
   private readonly connect: () => Connection
   private readonly host: Connection | undefined

@@ -1,8 +1,8 @@
-import { TillsyncError } from '../../errors.ts'
 import {
   type Capture,
+  type Changes,
   type HostTable,
-  insert,
+  isOwnKey,
   type Key,
   query,
   type Statement,
@@ -11,38 +11,45 @@ import {
   type TouchSource,
   type Work,
 } from '../../ports.ts'
+import { SOURCES, TouchSources } from '../../touch-sources.ts'
 import { createTable, hasTable } from './tables.ts'
-import { KINDS, keyColumns, type NumberedSource, quote, SOURCES, touchesTable, triggersFor } from './triggers.ts'
+import { KINDS, keyColumns, type NumberedSource, quote, touchesTable, triggersFor } from './triggers.ts'
 
 const run = (sql: string, parameters: readonly unknown[] = []): Work<readonly unknown[]> => query({ sql, parameters })
 
 /** Touches in an SQLite database: sync_touches, filled by triggers, emptied by the collector. */
 export class SqliteCapture implements Capture {
-  /** What the numbers in sync_touches mean, as far as they were read. */
-  private known = new Map<number, { readonly table: string; readonly refers: readonly string[] }>()
+  private readonly sources = new TouchSources(quote(SOURCES.name), () => hasTable(SOURCES.name))
   private width = 0;
 
   *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<ReadonlySet<string>> {
-    yield* this.widen(Math.max(1, ...sources.map((source) => source.refers.length)))
-    const numbers = yield* this.numberSources(sources)
-    const wanted = new Map<string, string>()
-    const tableOf = new Map<string, string>()
-    for (const [name, group] of Map.groupBy(sources, (source) => source.on)) {
-      const numbered: NumberedSource[] = group.map((source) => ({
-        source: numbers.get(source) as number,
-        columns: source.columns,
-        root: source.on === source.table,
-      }))
-      for (const [trigger, sql] of triggersFor(tables.get(name) as HostTable, numbered)) {
-        wanted.set(trigger, sql)
-        tableOf.set(trigger, name)
-      }
+    for (const sql of yield* this.ownTables(sources)) yield* run(sql)
+    yield* this.measure()
+    const { changed, statements } = yield* this.compare(yield* this.sources.number(sources), tables)
+    for (const sql of statements) yield* run(sql)
+    return changed
+  }
+
+  *changes(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
+    const own = yield* this.ownTables(sources)
+    const { changed, statements } = yield* this.compare((yield* this.sources.numbersOf(sources)).numbers, tables)
+    return { tables: changed, statements: [...own, ...statements] }
+  }
+
+  /** The triggers that there are against those that there should be; changes nothing. */
+  private *compare(numbers: ReadonlyMap<TouchSource, number>, tables: ReadonlyMap<string, HostTable>) {
+    const wanted = new Map<string, { readonly table: string; readonly sql: string }>()
+    for (const [table, group] of Map.groupBy(numbers, ([source]) => source.on)) {
+      const numbered = group.map(([source, number]): NumberedSource => ({ source: number, columns: source.columns, root: isOwnKey(source) }))
+      for (const [trigger, sql] of triggersFor(tables.get(table) as HostTable, numbered)) wanted.set(trigger, { table, sql })
     }
     const present = new Map((yield* this.triggers()).map(({ name, sql }) => [name, sql]))
-    const missing = [...wanted].filter(([name, sql]) => present.get(name) !== sql)
-    for (const [name, sql] of present) if (wanted.get(name) !== sql) yield* run(`DROP TRIGGER ${quote(name)}`)
-    for (const [, sql] of missing) yield* run(sql)
-    return new Set(missing.map(([name]) => tableOf.get(name) as string))
+    const missing = [...wanted].filter(([name, { sql }]) => present.get(name) !== sql).map(([, trigger]) => trigger)
+    const surplus = [...present].filter(([name, sql]) => wanted.get(name)?.sql !== sql).map(([name]) => name)
+    return {
+      changed: new Set(missing.map(({ table }) => table)),
+      statements: [...surplus.map((name) => `DROP TRIGGER ${quote(name)}`), ...missing.map(({ sql }) => sql)],
+    }
   }
 
   *removeTriggers(): Work<void> {
@@ -58,7 +65,7 @@ export class SqliteCapture implements Capture {
     yield* this.removeTriggers()
     yield* run('DROP TABLE IF EXISTS sync_touches')
     yield* run(`DROP TABLE IF EXISTS ${SOURCES.name}`)
-    this.known.clear()
+    this.sources.forget()
     this.width = 0
   }
 
@@ -85,61 +92,22 @@ export class SqliteCapture implements Capture {
     yield* run('DELETE FROM sync_touches WHERE touch <= ?', [last[0]])
     const touches: Touch[] = []
     for (const [, source, kind, ...key] of rows) {
-      const meaning = this.known.get(Number(source)) ?? (yield* this.meaningOf(Number(source)))
+      const meaning = this.sources.known(Number(source)) ?? (yield* this.sources.meaningOf(Number(source)))
       touches.push({ ...meaning, kind: KINDS[Number(kind)] as TouchKind, key: key.slice(0, meaning.refers.length) })
     }
     return touches
   }
 
   *touch(table: string, refers: readonly string[], keys: readonly Key[], kind: TouchKind): Work<void> {
-    const source = (yield* this.numberSources([{ on: table, columns: refers, table, refers }])).values().next().value as number
+    const source = (yield* this.sources.number([{ on: table, columns: refers, table, refers }])).values().next().value as number
     const sql = `INSERT INTO sync_touches (${['source', 'kind', ...keyColumns(refers.length)].join(', ')}) VALUES (?, ?${', ?'.repeat(refers.length)})`
     for (const key of keys) yield* run(sql, [source, KINDS.indexOf(kind), ...key])
   }
 
   *touchSelected(table: string, refers: readonly string[], select: Statement, kind: TouchKind): Work<void> {
-    const source = (yield* this.numberSources([{ on: table, columns: refers, table, refers }])).values().next().value as number
+    const source = (yield* this.sources.number([{ on: table, columns: refers, table, refers }])).values().next().value as number
     const into = `INSERT INTO sync_touches (${['source', 'kind', ...keyColumns(refers.length)].join(', ')})`
     yield* run(`${into} SELECT ${source}, ${KINDS.indexOf(kind)}, selected.* FROM (${select.sql}) AS selected`, select.parameters)
-  }
-
-  private *meaningOf(source: number): Work<{ readonly table: string; readonly refers: readonly string[] }> {
-    for (const row of (yield* run(`SELECT source, table_name, refers FROM ${SOURCES.name}`)) as readonly {
-      source: number
-      table_name: string
-      refers: string
-    }[]) {
-      this.known.set(row.source, { table: row.table_name, refers: JSON.parse(row.refers) as string[] })
-    }
-    const meaning = this.known.get(source)
-    if (meaning !== undefined) return meaning
-    throw new TillsyncError('ERR_NOT_INSTALLED', `sync_touches holds source ${source}, which sync_sources does not explain`, {
-      hint: 'Was sync_sources changed by hand? Run install(), then reseal the tables.',
-      context: { source },
-    })
-  }
-
-  private *numberSources(sources: readonly TouchSource[]): Work<ReadonlyMap<TouchSource, number>> {
-    const rows = (yield* run(`SELECT source, table_name, refers FROM ${SOURCES.name}`)) as readonly {
-      source: number
-      table_name: string
-      refers: string
-    }[]
-    const numbers = new Map(rows.map((row) => [`${row.table_name}\n${row.refers}`, row.source]))
-    let next = Math.max(0, ...numbers.values()) + 1
-    const result = new Map<TouchSource, number>()
-    for (const source of sources) {
-      const refers = JSON.stringify(source.refers)
-      const name = `${source.table}\n${refers}`
-      let number = numbers.get(name)
-      if (number === undefined) {
-        number = next++
-        numbers.set(name, number)
-        yield* insert(SOURCES, [[number, source.table, refers]])
-      }
-      result.set(source, number)
-    }
-    return result
   }
 
   private *triggers(): Work<readonly { name: string; sql: string }[]> {
@@ -151,12 +119,14 @@ export class SqliteCapture implements Capture {
     }[]
   }
 
-  private *widen(width: number): Work<void> {
-    if (!(yield* hasTable(SOURCES.name))) for (const sql of createTable(SOURCES)) yield* run(sql)
-    if (!(yield* hasTable('sync_touches'))) yield* run(touchesTable(width))
+  /** What makes sync_sources and sync_touches, or makes the latter wide enough. */
+  private *ownTables(sources: readonly TouchSource[]): Work<readonly string[]> {
+    const width = Math.max(1, ...sources.map((source) => source.refers.length))
+    const statements = (yield* hasTable(SOURCES.name)) ? [] : createTable(SOURCES)
+    if (!(yield* hasTable('sync_touches'))) return [...statements, touchesTable(width)]
     yield* this.measure()
-    for (const column of keyColumns(width).slice(this.width)) yield* run(`ALTER TABLE sync_touches ADD COLUMN ${column}`)
-    this.width = Math.max(this.width, width)
+    const missing = keyColumns(width).slice(this.width)
+    return [...statements, ...missing.map((column) => `ALTER TABLE sync_touches ADD COLUMN ${column}`)]
   }
 
   private *measure(): Work<void> {

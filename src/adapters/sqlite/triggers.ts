@@ -1,4 +1,4 @@
-import type { HostTable, OwnTable, TouchKind } from '../../ports.ts'
+import type { HostTable, TouchKind } from '../../ports.ts'
 
 /** A source with the number that its touches carry. */
 export interface NumberedSource {
@@ -9,13 +9,6 @@ export interface NumberedSource {
 }
 
 export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing']
-
-/** What the numbers in sync_touches mean. A number is never used again. */
-export const SOURCES = {
-  name: 'sync_sources',
-  columns: { source: 'integer', table_name: 'text', refers: 'text' },
-  primaryKey: ['source'],
-} as const satisfies OwnTable
 
 export function quote(name: string): string {
   return `"${name.replaceAll('"', '""')}"`
@@ -91,7 +84,7 @@ interface Unique {
  */
 function inTheWay(table: HostTable, sources: readonly NumberedSource[]): Unique[] {
   const key: Unique = { columns: table.key.map((name) => ({ name })) }
-  return sources.every((source) => source.root) ? [...table.uniques] : [key, ...table.uniques]
+  return table.key.length === 0 || sources.every((source) => source.root) ? [...table.uniques] : [key, ...table.uniques]
 }
 
 function touchInTheWay(table: HostTable, source: NumberedSource, unique: Unique): string {
