@@ -5,6 +5,7 @@ export { stockMovements } from './apply/stock-movements.ts'
 export type { ListedEntry } from './capture/log.ts'
 export type { ParkedDocument } from './capture/parked.ts'
 export type { Sealed } from './capture/sealer.ts'
+export type { TracedDocument, TracedVersion } from './capture/trace.ts'
 export { type Central, createCentral } from './central.ts'
 export { type Decimal, negate } from './decimal.ts'
 export { TillsyncError, type TillsyncErrorCode, type TillsyncErrorDetails } from './errors.ts'
@@ -15,6 +16,8 @@ export type {
   Document,
   Entry,
   Filter,
+  Finding,
+  FindingCode,
   Operation,
   PartRule,
   PartShape,

@@ -20,19 +20,32 @@ export interface Migrations {
 }
 
 /**
- * Brings the library's own tables to this version, inside the caller's transaction.
+ * The SQL that `migrate` would run.
+ *
+ * @throws ERR_SCHEMA_NEWER
+ */
+export function* migrationStatements(database: Database, all: readonly Migrations[]): Work<readonly string[]> {
+  const installed = yield* database.hasTable(STATE.name)
+  const statements = installed ? [] : [...database.createTable(STATE)]
+  for (const { component, steps } of all) {
+    const version = installed ? Number((yield* readState(database, versionKey(component))) ?? 0) : 0
+    if (version > steps.length) throw newer(component, version, steps.length)
+    for (const table of steps.slice(version).flatMap((step) => step.create)) statements.push(...database.createTable(table))
+  }
+  return statements
+}
+
+/**
+ * Brings the library's own tables to this version, inside the caller's transaction. Returns the SQL that it ran.
  *
  * @throws ERR_SCHEMA_NEWER where a later version of the library made them
  */
-export function* migrate(database: Database, all: readonly Migrations[]): Work<void> {
+export function* migrate(database: Database, all: readonly Migrations[]): Work<readonly string[]> {
   yield* database.lockInstall()
-  if (!(yield* database.hasTable(STATE.name))) yield* create(database, STATE)
-  for (const { component, steps } of all) {
-    const version = Number((yield* readState(database, versionKey(component))) ?? 0)
-    if (version > steps.length) throw newer(component, version, steps.length)
-    for (const step of steps.slice(version)) for (const table of step.create) yield* create(database, table)
-    if (version < steps.length) yield* writeState(versionKey(component), String(steps.length))
-  }
+  const statements = yield* migrationStatements(database, all)
+  for (const sql of statements) yield* query({ sql, parameters: [] })
+  if (statements.length > 0) for (const { component, steps } of all) yield* writeState(versionKey(component), String(steps.length))
+  return statements
 }
 
 /**

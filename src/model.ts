@@ -66,6 +66,28 @@ export interface PartShape {
 
 export const START: Point = { entryNo: 0, digest: '0'.repeat(64) }
 
+/**
+ * - `DRIFT`: a table or its triggers are not what the rules need.
+ * - `NO_INDEX`: a lookup reads every row of a table.
+ * - `EXPRESSION_INDEX`: a REPLACE by a unique index over an expression is not noticed (SQLite).
+ * - `NULLABLE_KEY`: a key may be NULL (SQLite).
+ * - `NO_IDENTITY`: keys come back after a delete, and no `identity` tells documents apart.
+ * - `NOT_DURABLE`: the host's commits survive no power cut.
+ * - `BUSY_TIMEOUT`: the host's connection gives up while the library commits (SQLite).
+ * - `ROW_SECURITY`: a policy hides rows from the library, which is an error when they are read (PostgreSQL).
+ */
+export type FindingCode = 'DRIFT' | 'NO_INDEX' | 'EXPRESSION_INDEX' | 'NULLABLE_KEY' | 'NO_IDENTITY' | 'NOT_DURABLE' | 'BUSY_TIMEOUT' | 'ROW_SECURITY'
+
+/** What `check()` has found. Codes are part of the public face; texts are not. */
+export interface Finding {
+  readonly code: FindingCode
+  /** The host's table that it is about. */
+  readonly table?: string
+  readonly message: string
+  /** What to do about it. */
+  readonly hint: string
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Rules, as the host writes them
 

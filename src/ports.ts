@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely'
-import type { AnyTables, Batch, Point, RegisterName, Standing } from './model.ts'
+import type { AnyTables, Batch, Finding, Point, RegisterName, Standing } from './model.ts'
 
 /** A key of a record: its values in key order, exactly as the database gave them. */
 export type Key = readonly unknown[]
@@ -64,6 +64,10 @@ export interface HostTable {
   readonly key: readonly string[]
   /** Unique constraints and indexes beside the primary key. */
   readonly uniques: readonly HostUnique[]
+  /** Names of unique indexes over expressions. */
+  readonly expressionUniques?: readonly string[]
+  /** Whether the database, or the host by itself, hands out keys again that were deleted. */
+  readonly reusesKeys?: boolean
 }
 
 export interface HostColumn {
@@ -124,11 +128,13 @@ export interface Changes {
 export interface Capture {
   /**
    * Creates, mends and drops the library's triggers so that exactly `sources` are noted; changes nothing where nothing differs.
-   * Answers the tables whose triggers were not as they should be: what happened to them meanwhile may have gone unseen.
+   * What happened to tables whose triggers were not as they should be may have gone unseen.
    */
-  install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<ReadonlySet<string>>
+  install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes>
   /** What `install` would do; nothing is done. */
   changes(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes>
+  /** What of this database, in the way that it is set up, would cost time or let something slip through. */
+  findings(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<readonly Finding[]>
   /** Drops the library's triggers; what is touched stays. */
   removeTriggers(): Work<void>
   /** Another text whenever the schema may have changed. */

@@ -1,10 +1,11 @@
 import type { ListedEntry } from './capture/log.ts'
 import type { ParkedDocument } from './capture/parked.ts'
 import type { Sealed } from './capture/sealer.ts'
+import type { TracedDocument } from './capture/trace.ts'
 import type { RunResult } from './courier.ts'
 import type { TillsyncError } from './errors.ts'
 import type { RegisterEvents } from './events.ts'
-import type { AnyTables, Standing, TableName, Which } from './model.ts'
+import type { AnyTables, Finding, Standing, TableName, Which } from './model.ts'
 
 /** What a `synchronize()` moved. */
 export type Synchronized = RunResult
@@ -35,11 +36,13 @@ export interface RegisterStatus {
 /** A till's replica: captures what its tables say and brings it to central. */
 export interface Register<DB = AnyTables> {
   /**
-   * Creates or mends the library's tables and triggers, in one transaction; safe to run at every start.
+   * Creates or mends the library's tables and triggers, in one transaction; safe to run at every start. With `dryRun` nothing is
+   * done. Returns the SQL that defines tables, functions and triggers, in order; it is empty where all is as it should be. Rows of the
+   * library's own tables are not in it, so it does not replace a call without `dryRun`.
    *
    * @throws ERR_NOT_WAL, ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE, ERR_FILTER, ERR_SCHEMA_NEWER: the database is as it was
    */
-  install(): Promise<void>
+  install(options?: { readonly dryRun?: boolean }): Promise<readonly string[]>
   /** Removes every trigger and table of the library; what was not sent is gone. The host's tables are untouched. */
   uninstall(): Promise<void>
   /**
@@ -77,6 +80,18 @@ export interface Register<DB = AnyTables> {
   /** Sealed entries in order, for people. `after` is an entry number; `limit` is at most 1,000. */
   entries(which?: { readonly table?: TableName<DB>; readonly after?: number; readonly limit?: number }): Promise<readonly ListedEntry[]>
   status(): Promise<RegisterStatus>
+  /**
+   * Looks for what would cost time or let something slip through: missing indexes, keys that come back, settings that survive no
+   * power cut, triggers that somebody has changed. Empty where nothing was found. Changes nothing.
+   */
+  check(): Promise<readonly Finding[]>
+  /**
+   * What is known here of documents: whether they stand in the table, what of them was sealed when, what central has acknowledged. By
+   * values of columns also of those that were deleted, as long as their entries are kept. At most 100.
+   *
+   * @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_OPTION, ERR_FILTER, ERR_ABORTED
+   */
+  trace<T extends TableName<DB>>(table: T, which: Which<DB, T>, options?: { readonly signal?: AbortSignal }): Promise<readonly TracedDocument[]>
   /**
    * Deletes entries that central has acknowledged and that are older than `retainMs`, in short transactions; the last entry
    * stays. Happens by itself every hour once started.

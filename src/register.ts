@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { keepUp } from './capture/activation.ts'
+import { keepUp, upkeepStatements } from './capture/activation.ts'
+import { checkCapture } from './capture/check.ts'
 import { lastEntry } from './capture/collector.ts'
 import { checkFilters } from './capture/filters.ts'
 import { type ListedEntry, listEntries, oldestAfter } from './capture/log.ts'
@@ -10,12 +11,13 @@ import { readRules } from './capture/rules.ts'
 import { type Sealed, Sealer } from './capture/sealer.ts'
 import { readBatch } from './capture/stream.ts'
 import { DIGESTS, ENTRIES, MEMBERS, PARKED, WITHHELD } from './capture/tables.ts'
+import { type TracedDocument, traceDocuments } from './capture/trace.ts'
 import { systemClock } from './clock.ts'
 import { Courier } from './courier.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import { Events, type RegisterEvents } from './events.ts'
-import { checkMigrated, type Migrations, migrate, readState, writeState } from './migrate.ts'
-import type { AnyTables, RegisterName, Which } from './model.ts'
+import { checkMigrated, type Migrations, migrate, migrationStatements, readState, writeState } from './migrate.ts'
+import type { AnyTables, Finding, RegisterName, Which } from './model.ts'
 import { checkRegisterOptions, known, type RegisterOptions, readRetainMs, readTransfer, whole } from './options.ts'
 import type { CapturingDatabase, Clock } from './ports.ts'
 import type { Register, RegisterStatus, Synchronized } from './register-face.ts'
@@ -114,15 +116,22 @@ class RegisterReplica implements Register {
     })
   }
 
-  async install(): Promise<void> {
+  async install(options: { readonly dryRun?: boolean } = {}): Promise<readonly string[]> {
+    known('options', options, ['dryRun'])
     const { database, specs } = this
     await database.open()
-    await database.write(function* () {
-      yield* migrate(database, MIGRATIONS)
+    if (options.dryRun) {
+      return database.read(function* () {
+        return [...(yield* migrationStatements(database, MIGRATIONS)), ...(yield* upkeepStatements(database, specs))]
+      })
+    }
+    const done = await database.write(function* () {
+      const migrated = yield* migrate(database, MIGRATIONS)
       if ((yield* readState(database, 'epoch')) === undefined) yield* writeState('epoch', randomBytes(12).toString('base64url'))
-      yield* keepUp(database, specs, true)
+      return [...migrated, ...(yield* keepUp(database, specs, true)).statements]
     })
     this.sealer.forgetPlan()
+    return done
   }
 
   async uninstall(): Promise<void> {
@@ -290,6 +299,19 @@ class RegisterReplica implements Register {
       problems: this.sealer.problems,
       resealing,
     }
+  }
+
+  async check(): Promise<readonly Finding[]> {
+    await this.ready()
+    return this.database.read(() => checkCapture(this.database, this.specs))
+  }
+
+  async trace(table: string, which: Which<AnyTables, string>, options: { readonly signal?: AbortSignal } = {}): Promise<readonly TracedDocument[]> {
+    known('options', options, ['signal'])
+    await this.ready()
+    const { database } = this
+    const acknowledged = (await database.read(() => readPeer(database, CENTRAL)))?.standing.entryNo ?? 0
+    return traceDocuments(database, await this.sealer.planned(), table, which, acknowledged, options.signal)
   }
 
   async prune({ signal }: { readonly signal?: AbortSignal } = {}): Promise<{ readonly entries: number }> {

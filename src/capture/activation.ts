@@ -16,6 +16,8 @@ export interface Upkeep {
   /** Roots of which something may have gone unseen; their reseal was asked for. */
   readonly mended: readonly string[]
   readonly problems: readonly Problem[]
+  /** What was run to make or mend tables and triggers. */
+  readonly statements: readonly string[]
 }
 
 /**
@@ -27,7 +29,7 @@ export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[],
   const problems: Problem[] = []
   const plan = yield* planCapture(database, specs, strict ? undefined : problems)
   const before = new Set((yield* readStates(database, PREFIX)).map(({ key }) => key.slice(PREFIX.length)))
-  const changed = yield* database.capture.install(plan.sources, plan.tables)
+  const { tables: changed, statements } = yield* database.capture.install(plan.sources, plan.tables)
   const mended = [...plan.roots.values()].filter(
     ({ table, spec }) => before.has(table) && [...tablesOf(spec), ...dependenciesOf(spec)].some((name) => changed.has(name)),
   )
@@ -37,7 +39,13 @@ export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[],
     plan,
     specs.map((spec) => spec.table),
   )
-  return { plan, schema: yield* database.capture.schemaVersion(), mended: mended.map(({ table }) => table), problems }
+  return { plan, schema: yield* database.capture.schemaVersion(), mended: mended.map(({ table }) => table), problems, statements }
+}
+
+/** The statements that `keepUp` would run. */
+export function* upkeepStatements(database: CapturingDatabase, specs: readonly RootSpec[]): Work<readonly string[]> {
+  const { sources, tables } = yield* planCapture(database, specs)
+  return (yield* database.capture.changes(sources, tables)).statements
 }
 
 /**

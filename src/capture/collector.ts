@@ -30,7 +30,8 @@ export interface Slice {
   readonly whole: ReadonlySet<string>
 }
 
-interface Member {
+/** A document that the audience was given, or that is withheld from it. */
+export interface Member {
   readonly hash: Uint8Array
   readonly identity: Uint8Array | null
   /** Its records where it is withheld, undefined where it was given. */
@@ -111,7 +112,7 @@ class Log {
       return
     }
     const another = member !== undefined && !equal(member.identity, now.identity)
-    if (member !== undefined && !another && !document.exported && equal(member.hash, now.hash)) return
+    if (member !== undefined && !document.exported && isEqual(now, member)) return
     if (another) this.remove(document, member)
     if (member?.withheld && !another) this.addRecords('baseline', document, member.withheld)
     this.addRecords('upsert', document, now.records)
@@ -154,6 +155,11 @@ class Log {
     yield* erase(WITHHELD, WITHHELD.primaryKey, this.released)
     yield* insert(WITHHELD, this.withheld, WITHHELD.primaryKey)
   }
+}
+
+/** Whether a document is as it was given. */
+export function isEqual(now: ReadDocument, member: Member): boolean {
+  return equal(member.identity, now.identity) && equal(member.hash, now.hash)
 }
 
 function equal(a: Uint8Array | null, b: Uint8Array | null): boolean {
@@ -199,7 +205,7 @@ function statementsOf(database: CapturingDatabase): Statements {
   return known
 }
 
-function* membersOf(database: CapturingDatabase, touched: readonly TouchedDocument[]): Work<readonly (Member | undefined)[]> {
+export function* membersOf(database: CapturingDatabase, touched: readonly TouchedDocument[]): Work<readonly (Member | undefined)[]> {
   const keys = touched.map(({ root, recordId }) => [root.table, recordId])
   const found = yield* lookup(statementsOf(database).members, keys)
   const withheldAt = [...found.keys()].filter((n) => found[n]?.[0]?.[2] === 'withheld')

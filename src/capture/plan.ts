@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { TillsyncError } from '../errors.ts'
-import { type CapturingDatabase, type HostTable, lookup, query, type Statement, type TouchSource, type Work } from '../ports.ts'
+import { type CapturingDatabase, type HostTable, lookup, type Statement, type TouchSource, type Work } from '../ports.ts'
 import { filterError, readableBy, refuseOthers } from './filters.ts'
 import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
 import { findBy } from './selects.ts'
@@ -61,7 +61,8 @@ function* tryOut(database: CapturingDatabase, root: RootPlan): Work<void> {
       yield* lookup(root.read, [root.key.map(() => null)])
       for (const { table } of yield* database.inspect(root.read, root.key.length)) read.add(table)
     }
-    for (const statement of [changed, existing]) if (statement !== undefined) yield* query<unknown>(none(statement))
+    if (typeof root.spec.existing === 'function')
+      for (const statement of [changed, existing]) if (statement !== undefined) yield* lookup(none(statement), [[]])
   } catch (error) {
     throw filterError(root.table, 'does not run', error)
   }

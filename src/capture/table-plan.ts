@@ -144,7 +144,7 @@ export function requireTable(tables: ReadonlyMap<string, HostTable>, name: strin
   const table = tables.get(name)
   if (table !== undefined) return table
   throw new TillsyncError('ERR_UNKNOWN_TABLE', `The rules name \`${name}\`, which is not a table of the database`, {
-    hint: 'Names are compared to the letter; views and virtual tables can not be published. Create the table before install().',
+    hint: 'Names are compared to the letter; views, virtual tables and tables of attached databases can not be published. Create the table before install().',
     context: { table: name },
   })
 }

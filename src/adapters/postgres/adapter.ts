@@ -60,6 +60,8 @@ const settings = (all: Readonly<Record<string, string>>) =>
     .join('; ')
 const READER_SETTINGS = settings(OWN_SETTINGS)
 const WRITER_SETTINGS = settings(SETTINGS)
+/** What is shipped, or said to be applied, must survive a crash; it takes all that was committed before with it. */
+const DURABLE = `SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off'`
 
 class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   readonly dialect = 'postgres'
@@ -144,6 +146,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       await client.query(`BEGIN ISOLATION LEVEL ${ISOLATION[mode]}; ${mode === 'write' ? WRITER_SETTINGS : READER_SETTINGS}`)
       // No snapshot is taken yet: all that was written before the lock will be in it.
       if (lock.length > 0) await client.query(`${LOCK_BRIEFLY}; LOCK TABLE ${lock.join(', ')} IN SHARE ROW EXCLUSIVE MODE`)
+      if (mode !== 'read') await client.query(DURABLE)
       const value = await new Transaction(client, (name) => this.qualify(name)).drive(work)
       await client.query('COMMIT')
       if (mode === 'alone') await this.endAlone(client, true)

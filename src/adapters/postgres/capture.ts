@@ -1,3 +1,4 @@
+import type { Finding } from '../../model.ts'
 import {
   type Capture,
   type Changes,
@@ -12,6 +13,7 @@ import {
   type Work,
 } from '../../ports.ts'
 import { SOURCES, TouchSources } from '../../touch-sources.ts'
+import { findingsOf } from './findings.ts'
 import { Installation } from './installation.ts'
 import { endOf, inOrder, type TouchRow } from './order.ts'
 import { createTable, quote } from './tables.ts'
@@ -49,12 +51,13 @@ export class PostgresCapture implements Capture {
     this.nextHorizon = this.horizon
   }
 
-  *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<ReadonlySet<string>> {
+  *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
     const isThere = yield* this.hasTable(TOUCHES)
-    for (const sql of yield* this.ownTables()) yield* this.run(sql)
+    const own = yield* this.ownTables()
+    for (const sql of own) yield* this.run(sql)
     const numbered = numberedByTable(sources, tables, yield* this.sources.number(sources))
-    const changed = yield* this.installation.bring(numbered, tables)
-    return isThere ? changed : new Set(numbered.keys())
+    const { changed, statements } = yield* this.installation.bring(numbered, tables)
+    return { tables: isThere ? changed : new Set(numbered.keys()), statements: [...own, ...statements] }
   }
 
   *changes(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
@@ -62,6 +65,10 @@ export class PostgresCapture implements Capture {
     const { numbers } = yield* this.sources.numbersOf(sources)
     const { changed, statements } = yield* this.installation.compare(numberedByTable(sources, tables, numbers), tables)
     return { tables: changed, statements: [...own, ...statements] }
+  }
+
+  findings(_sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<readonly Finding[]> {
+    return findingsOf(this.schema, [...tables.keys()])
   }
 
   /** What makes sync_sources and sync_touches, where they are missing. */

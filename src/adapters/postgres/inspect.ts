@@ -5,6 +5,7 @@ interface PlanNode {
   readonly 'Node Type': string
   readonly 'Relation Name'?: string
   readonly Schema?: string
+  readonly 'Index Cond'?: string
   readonly Plans?: readonly PlanNode[]
 }
 
@@ -36,8 +37,13 @@ export function* inspect(schema: string, statement: Statement, keyWidth: number)
   return scans.map((node) => {
     const table = tables.find(({ name, schema }) => name === node['Relation Name'] && schema === node.Schema)
     const name = table?.root ?? (node['Relation Name'] as string)
-    return { table: table?.root_schema === schema ? name : `${table?.root_schema}.${name}`, whole: node['Node Type'] === 'Seq Scan' }
+    return { table: table?.root_schema === schema ? name : `${table?.root_schema}.${name}`, whole: isWalk(node) }
   })
+}
+
+/** An index that is read without a condition is read from one end to the other. */
+function isWalk(node: PlanNode): boolean {
+  return node['Node Type'] === 'Seq Scan' || (node['Node Type'].startsWith('Index') && node['Index Cond'] === undefined)
 }
 
 function nodesOf(plans: readonly PlanNode[]): readonly PlanNode[] {

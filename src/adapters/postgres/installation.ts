@@ -91,13 +91,14 @@ export class Installation {
     this.schema = schema
   }
 
-  /** Makes exactly these triggers. Answers the tables on which something was missing. */
-  *bring(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>): Work<ReadonlySet<string>> {
-    const { changed, unlocked, statements } = yield* this.compare(sources, tables)
+  /** Makes exactly these triggers. */
+  *bring(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>): Work<Difference> {
+    const difference = yield* this.compare(sources, tables)
+    const { unlocked, statements } = difference
     if (unlocked.length > 0) throw new LockFirst(unlocked)
     if (statements.length > 0) yield* run(LOCK_BRIEFLY)
     for (const sql of statements) yield* run(sql)
-    return changed
+    return difference
   }
 
   /** What there is against what there should be; changes nothing. */

@@ -1,7 +1,7 @@
 import { TillsyncError } from '../../errors.ts'
 import { type HostColumn, type HostTable, lookup, query, type Work } from '../../ports.ts'
 import { literal } from './triggers.ts'
-import { encoderOf } from './values.ts'
+import { encoderOf, INTEGERS } from './values.ts'
 
 interface ColumnInfo {
   readonly table_name: string
@@ -10,6 +10,8 @@ interface ColumnInfo {
   readonly nullable: boolean
   readonly generated: boolean
   readonly base: string
+  /** A sequence hands out its values. */
+  readonly numbered: boolean
   /** The default, as SQL. */
   readonly otherwise: string | null
   /** What rows hold that were there before the column, in an array of one. */
@@ -24,7 +26,7 @@ interface UniqueInfo {
 
 const COLUMNS = `
   SELECT c.relname AS table_name, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
-         NOT a.attnotnull AS nullable, a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
+         NOT a.attnotnull AS nullable, a.attidentity <> '' OR coalesce(starts_with(pg_get_expr(d.adbin, d.adrelid), 'nextval('), false) AS numbered, a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
          (WITH RECURSIVE types AS (
             SELECT t.oid, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid
             UNION ALL SELECT t.oid, t.typbasetype FROM types d JOIN pg_type t ON t.oid = d.typbasetype)
@@ -54,10 +56,12 @@ export function* describe(schema: string, names: readonly string[]): Work<Readon
     const indexes = uniques.filter((unique) => unique.table_name === name)
     const described = own.map(({ name, type, nullable, generated, base }) => ({ name, type, nullable, generated, base }))
     const initials = yield* initialsOf(described, own)
+    const key = indexes.find((index) => index.primary)?.columns ?? []
     tables.set(name, {
       name,
       columns: described.map((column, at) => ({ ...column, initial: initials[at] as string })),
-      key: indexes.find((index) => index.primary)?.columns ?? [],
+      key,
+      reusesKeys: key.length === 1 && own.some((column) => column.name === key[0] && INTEGERS.includes(column.base) && !column.numbered),
       uniques: indexes
         .filter((index) => !index.primary)
         .map((index) => ({ columns: index.columns.map((column) => ({ name: column, collation: '' })) })),

@@ -5,7 +5,7 @@ import type { AnyTables } from '../../model.ts'
 import type { Step, Work } from '../../ports.ts'
 import { copyRows } from './copy.ts'
 import { ClientDriver, dialectOf } from './dialect.ts'
-import { asFinal, isFinal, isRaised } from './errors.ts'
+import { asFinal, classify, isFinal, isRaised } from './errors.ts'
 import { byKey, lookupSql } from './lookup.ts'
 import { copyTarget, eraseSql, insertSql } from './tables.ts'
 
@@ -101,7 +101,7 @@ export class Transaction {
     } catch (error) {
       if (isFinal(error)) throw error
       await client.query('ROLLBACK TO SAVEPOINT sync_lookup')
-      if (!isRaised(error)) throw error
+      if (!isRaised(error)) throw classify(error, 'A statement does not run')
       throw new TillsyncError('ERR_FILTER', `Reading raised an error: ${(error as Error).message}`, { cause: error })
     }
   }

@@ -12,7 +12,7 @@ export const SETTINGS: Readonly<Record<string, string>> = {
   lc_monetary: 'C',
 }
 
-const INTEGERS = ['smallint', 'integer', 'bigint']
+export const INTEGERS = ['smallint', 'integer', 'bigint']
 const REALS = ['real', 'double precision']
 const TIMES = ['timestamp without time zone', 'timestamp with time zone']
 

@@ -60,7 +60,7 @@ const CHECKPOINT_EVERY = 16
 
 class SqliteDatabase implements CapturingDatabase {
   readonly dialect = 'sqlite'
-  readonly capture = new SqliteCapture()
+  readonly capture: SqliteCapture
   readonly sliceMs = 3
   readonly build = new Kysely<AnyTables>({
     dialect: {
@@ -85,6 +85,7 @@ class SqliteDatabase implements CapturingDatabase {
     this.connect = connect
     this.host = host
     this.shared = shared
+    this.capture = new SqliteCapture(host)
   }
 
   async open(): Promise<void> {

@@ -1,3 +1,5 @@
+import type { Database as Connection } from 'better-sqlite3'
+import type { Finding } from '../../model.ts'
 import {
   type Capture,
   type Changes,
@@ -12,32 +14,41 @@ import {
   type Work,
 } from '../../ports.ts'
 import { SOURCES, TouchSources } from '../../touch-sources.ts'
+import { connectionFindings, slowReplace, unseenReplace } from './findings.ts'
+import { inspect } from './inspect.ts'
 import { createTable, hasTable } from './tables.ts'
-import { KINDS, keyColumns, type NumberedSource, quote, touchesTable, triggersFor } from './triggers.ts'
+import { KINDS, keyColumns, lookupsInTheWay, type NumberedSource, quote, touchesTable, triggersFor } from './triggers.ts'
 
 const run = (sql: string, parameters: readonly unknown[] = []): Work<readonly unknown[]> => query({ sql, parameters })
 
 /** Touches in an SQLite database: sync_touches, filled by triggers, emptied by the collector. */
 export class SqliteCapture implements Capture {
   private readonly sources = new TouchSources(quote(SOURCES.name), () => hasTable(SOURCES.name))
-  private width = 0;
+  private width = 0
+  /** The host's own connection, where it is known. */
+  private readonly host: Connection | undefined
 
-  *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<ReadonlySet<string>> {
-    for (const sql of yield* this.ownTables(sources)) yield* run(sql)
+  constructor(host: Connection | undefined) {
+    this.host = host
+  }
+
+  *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
+    const own = yield* this.ownTables(sources)
+    for (const sql of own) yield* run(sql)
     yield* this.measure()
-    const { changed, statements } = yield* this.compare(yield* this.sources.number(sources), tables)
-    for (const sql of statements) yield* run(sql)
-    return changed
+    const changes = yield* this.compare(yield* this.sources.number(sources), tables)
+    for (const sql of changes.statements) yield* run(sql)
+    return { ...changes, statements: [...own, ...changes.statements] }
   }
 
   *changes(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
     const own = yield* this.ownTables(sources)
-    const { changed, statements } = yield* this.compare((yield* this.sources.numbersOf(sources)).numbers, tables)
-    return { tables: changed, statements: [...own, ...statements] }
+    const changes = yield* this.compare((yield* this.sources.numbersOf(sources)).numbers, tables)
+    return { ...changes, statements: [...own, ...changes.statements] }
   }
 
   /** The triggers that there are against those that there should be; changes nothing. */
-  private *compare(numbers: ReadonlyMap<TouchSource, number>, tables: ReadonlyMap<string, HostTable>) {
+  private *compare(numbers: ReadonlyMap<TouchSource, number>, tables: ReadonlyMap<string, HostTable>): Work<Changes> {
     const wanted = new Map<string, { readonly table: string; readonly sql: string }>()
     for (const [table, group] of Map.groupBy(numbers, ([source]) => source.on)) {
       const numbered = group.map(([source, number]): NumberedSource => ({ source: number, columns: source.columns, root: isOwnKey(source) }))
@@ -47,9 +58,21 @@ export class SqliteCapture implements Capture {
     const missing = [...wanted].filter(([name, { sql }]) => present.get(name) !== sql).map(([, trigger]) => trigger)
     const surplus = [...present].filter(([name, sql]) => wanted.get(name)?.sql !== sql).map(([name]) => name)
     return {
-      changed: new Set(missing.map(({ table }) => table)),
+      tables: new Set(missing.map(({ table }) => table)),
       statements: [...surplus.map((name) => `DROP TRIGGER ${quote(name)}`), ...missing.map(({ sql }) => sql)],
     }
+  }
+
+  *findings(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<readonly Finding[]> {
+    const findings: Finding[] = []
+    for (const [name, group] of Map.groupBy(sources, (source) => source.on)) {
+      const table = tables.get(name) as HostTable
+      const numbered = group.map((source): NumberedSource => ({ source: 0, columns: source.columns, root: isOwnKey(source) }))
+      for (const [sql, width] of lookupsInTheWay(table, numbered))
+        if ((yield* inspect({ sql, parameters: [] }, width)).some(({ whole }) => whole)) findings.push(slowReplace(name))
+      for (const index of table.expressionUniques ?? []) findings.push(unseenReplace(name, index))
+    }
+    return [...findings, ...(this.host === undefined ? [] : connectionFindings(this.host))]
   }
 
   *removeTriggers(): Work<void> {

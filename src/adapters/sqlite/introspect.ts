@@ -2,6 +2,17 @@ import { TillsyncError } from '../../errors.ts'
 import { type HostColumn, type HostTable, type HostUnique, lookup, query, type Work } from '../../ports.ts'
 import { encodeValue } from './values.ts'
 
+interface TableInfo {
+  readonly schema: string
+  readonly type: string
+  /** 1 for WITHOUT ROWID. */
+  readonly wr: number
+  readonly sql: string | null
+}
+
+/** `INTEGER PRIMARY KEY DESC` is no rowid, by a quirk (https://www.sqlite.org/lang_createtable.html#rowid). */
+const DESCENDING_KEY = /\bPRIMARY\s+KEY\s+DESC\b/i
+
 interface ColumnInfo {
   readonly name: string
   readonly type: string
@@ -15,31 +26,47 @@ interface ColumnInfo {
 export function* describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>> {
   const tables = new Map<string, HostTable>()
   for (const name of new Set(names)) {
-    const [table] = yield* query<{ name: string }>({
-      sql: `SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name = ?`,
+    const found = yield* query<TableInfo>({
+      sql: `SELECT list.schema, list.type, list.wr, made.sql FROM pragma_table_list AS list
+            LEFT JOIN main.sqlite_schema AS made ON made.type = 'table' AND made.name = list.name WHERE list.name = ?`,
       parameters: [name],
     })
-    if (table !== undefined) tables.set(name, yield* describeTable(name))
+    refuseHidden(name, found)
+    const table = found.find(({ schema, type }) => schema === 'main' && type === 'table')
+    if (table !== undefined) tables.set(name, yield* describeTable(name, table))
   }
   return tables
 }
 
-function* describeTable(name: string): Work<HostTable> {
+/** Names are looked up in the temporary tables first: triggers and reads would be of another table than the file's. */
+function refuseHidden(name: string, found: readonly TableInfo[]): void {
+  if (!found.some(({ schema }) => schema === 'temp')) return
+  throw new TillsyncError('ERR_CONNECTION', `A temporary table or view hides \`${name}\` on the connection`, {
+    hint: 'Drop it, or let the library open a connection of its own: sqlite(() => new Database(file)).',
+    context: { table: name },
+  })
+}
+
+function* describeTable(name: string, { wr, sql }: TableInfo): Work<HostTable> {
   const columns = yield* query<ColumnInfo>({
     sql: 'SELECT name, type, "notnull", pk, hidden, dflt_value FROM pragma_table_xinfo(?) WHERE hidden <> 1',
     parameters: [name],
   })
   const key = columns.filter((column) => column.pk > 0).sort((a, b) => a.pk - b.pk)
+  const [first] = key
+  const isRowid = wr === 0 && key.length === 1 && first?.type.toUpperCase() === 'INTEGER' && !DESCENDING_KEY.test(sql ?? '')
   const described: HostColumn[] = []
   for (const column of columns) {
-    const { name, type, notnull, hidden } = column
-    described.push({ name, type, nullable: notnull === 0, generated: hidden > 0, initial: yield* initialOf(column) })
+    const { name, type, notnull, pk, hidden } = column
+    const nullable = notnull === 0 && !(pk > 0 && (isRowid || wr === 1))
+    described.push({ name, type, nullable, generated: hidden > 0, initial: yield* initialOf(column) })
   }
   return {
     name,
     columns: described,
     key: key.map((column) => column.name),
-    uniques: yield* describeUniques(name),
+    ...(yield* describeUniques(name)),
+    reusesKeys: isRowid && !/\bAUTOINCREMENT\b/i.test(sql ?? ''),
   }
 }
 
@@ -55,24 +82,28 @@ function* initialOf({ dflt_value, type }: ColumnInfo): Work<string> {
   }
 }
 
-/** Unique indexes beside the primary key. One over an expression is left out: no column lookup can stand for it. */
-function* describeUniques(table: string): Work<HostUnique[]> {
+/** Unique indexes beside the primary key. One over an expression is only named: no column lookup can stand for it. */
+function* describeUniques(table: string): Work<Pick<HostTable, 'uniques' | 'expressionUniques'>> {
   const indexes = yield* query<{ name: string; origin: string; partial: number; sql: string | null }>({
     sql: `SELECT list.name, list.origin, list.partial, made.sql FROM pragma_index_list(?) AS list
           LEFT JOIN sqlite_schema AS made ON made.type = 'index' AND made.name = list.name WHERE list."unique" = 1 AND list.origin <> 'pk'`,
     parameters: [table],
   })
   const uniques: HostUnique[] = []
+  const expressionUniques: string[] = []
   for (const index of indexes) {
     const columns = yield* query<{ name: string | null; collation: string }>({
       sql: 'SELECT name, coll AS collation FROM pragma_index_xinfo(?) WHERE key = 1 ORDER BY seqno',
       parameters: [index.name],
     })
-    if (columns.some((column) => column.name === null)) continue
+    if (columns.some((column) => column.name === null)) {
+      expressionUniques.push(index.name)
+      continue
+    }
     const where = index.partial === 1 ? conditionOf(index.sql ?? '') : undefined
     uniques.push({ columns: columns as { name: string; collation: string }[], ...(where !== undefined && { where }) })
   }
-  return uniques
+  return { uniques, expressionUniques }
 }
 
 /** The condition of a partial index: what stands behind the parenthesis that closes its columns. */

@@ -88,10 +88,18 @@ function inTheWay(table: HostTable, sources: readonly NumberedSource[]): Unique[
 }
 
 function touchInTheWay(table: HostTable, source: NumberedSource, unique: Unique): string {
-  const conditions = unique.columns.map(
-    ({ name, collation }) => `${quote(name)} = NEW.${quote(name)}${collation ? ` COLLATE ${quote(collation)}` : ''}`,
-  )
-  if (unique.where) conditions.push(`(${unique.where})`)
   const kind = KINDS.indexOf(source.root ? 'deleted' : 'changed')
-  return `${intoTouches(source)} SELECT ${[source.source, kind, ...source.columns.map(quote)].join(', ')} FROM ${quote(table.name)} WHERE ${conditions.join(' AND ')}`
+  const values = [source.source, kind, ...source.columns.map(quote)]
+  return `${intoTouches(source)} SELECT ${values.join(', ')} ${whereInTheWay(table, unique, (name) => `NEW.${quote(name)}`)}`
+}
+
+function whereInTheWay(table: HostTable, unique: Unique, value: (name: string) => string): string {
+  const conditions = unique.columns.map(({ name, collation }) => `${quote(name)} = ${value(name)}${collation ? ` COLLATE ${quote(collation)}` : ''}`)
+  if (unique.where) conditions.push(`(${unique.where})`)
+  return `FROM ${quote(table.name)} WHERE ${conditions.join(' AND ')}`
+}
+
+/** The lookups of the triggers, each with a parameter for every value: SQL and how many there are. */
+export function lookupsInTheWay(table: HostTable, sources: readonly NumberedSource[]): readonly (readonly [string, number])[] {
+  return inTheWay(table, sources).map((unique) => [`SELECT 1 ${whereInTheWay(table, unique, () => '?')}`, unique.columns.length])
 }
