@@ -5,7 +5,8 @@ import type { Value } from './model.ts'
  * How the values of a record are written as JSON text, by publishers, and read again, by subscribers.
  *
  * Integers are integer literals of any length, doubles always show a point or an exponent, text is a JSON string. What
- * JSON can't say is an object with one member: `{"$blob": base64}`, `{"$real": "Infinity" | "-Infinity" | "NaN" | "-0.0"}`.
+ * JSON can't say is an object with one member: `{"$blob": base64}`, `{"$real": "Infinity" | "-Infinity" | "NaN" | "-0.0"}`,
+ * `{"$text": base64}` for text whose bytes are not UTF-8.
  * No SQL value is a JSON object otherwise (a json column travels as its text), so a tag can't be mistaken.
  */
 
@@ -15,6 +16,31 @@ export function encodeText(value: string): string {
 
 export function encodeBlob(value: Uint8Array): string {
   return `{"$blob":"${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64')}"}`
+}
+
+/** Text whose bytes are not UTF-8, as an older program may have left it in an SQLite file: no string holds it. */
+export class InvalidText {
+  readonly bytes: Uint8Array
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes
+  }
+}
+
+export function encodeInvalidText({ bytes }: InvalidText): string {
+  return `{"$text":"${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64')}"}`
+}
+
+/** In a quoted string the tag's own quotes would be escaped, so only the tag itself is found. */
+const INVALID_TEXT = /\{"\$text":"([A-Za-z0-9+/=]*)"\}/g
+
+/** A record as a database takes it that has valid text only: with a replacement character for what is none. */
+export function withValidText(record: string): string {
+  return record.includes('{"$text":') ? record.replace(INVALID_TEXT, (_, bytes: string) => encodeText(readable(bytes))) : record
+}
+
+function readable(base64: string): string {
+  return Buffer.from(base64, 'base64').toString('utf8')
 }
 
 /** The shortest decimal that reads back as the same double. */
@@ -28,7 +54,8 @@ const LONG_INTEGER = /[-:[,]\d{16,}/
 const REALS: Readonly<Record<string, number>> = { Infinity: Infinity, '-Infinity': -Infinity, NaN: NaN, '-0.0': -0 }
 
 /**
- * The record of an entry as handlers get it. Integers beyond 2^53 are bigint, blobs are Buffers.
+ * The record of an entry as handlers get it. Integers beyond 2^53 are bigint, blobs are Buffers; text that is not UTF-8 shows
+ * replacement characters.
  *
  * @throws ERR_VALUE where the text is no record
  */
@@ -38,10 +65,12 @@ export function decodeRecord(text: string): Record<string, Value> {
   return record as Record<string, Value>
 }
 
-/** The values of a record id with every integer literal as bigint, so that it can be told from a whole double. */
-export function decodeKeyValues(text: string): (Value | bigint)[] {
+/** The values of a record id as they are kept: every integer literal as bigint, so that it can be told from a whole double. */
+export function decodeKeyValues(text: string): (Value | InvalidText)[] {
   const id: unknown = JSON.parse(text, function exact(this: unknown, key: string, value: unknown, context?: { source?: string }): unknown {
     if (typeof value === 'number' && /^-?\d+$/.test(context?.source ?? '')) return BigInt(context?.source ?? '')
+    const bytes = typeof value === 'object' && value !== null && '$text' in value ? value.$text : undefined
+    if (typeof bytes === 'string') return new InvalidText(Buffer.from(bytes, 'base64'))
     return revive.call(this, key, value, context)
   } as (key: string, value: unknown) => unknown)
   if (!Array.isArray(id)) throw notARecord()
@@ -77,6 +106,7 @@ function revive(this: unknown, key: string, value: unknown, context?: { source?:
   const tags = Object.entries(value)
   const [tag, content] = tags[0] ?? []
   if (tags.length === 1 && tag === '$blob' && typeof content === 'string') return Buffer.from(content, 'base64')
+  if (tags.length === 1 && tag === '$text' && typeof content === 'string') return readable(content)
   const real = tags.length === 1 && tag === '$real' ? REALS[String(content)] : undefined
   if (real !== undefined) return real
   throw notARecord()

@@ -1,5 +1,15 @@
 import t from 'tap'
-import { decodeRecord, decodeRecordId, encodeBlob, encodeReal, encodeText } from '../../src/record.ts'
+import {
+  decodeKeyValues,
+  decodeRecord,
+  decodeRecordId,
+  encodeBlob,
+  encodeInvalidText,
+  encodeReal,
+  encodeText,
+  InvalidText,
+  withValidText,
+} from '../../src/record.ts'
 
 t.test('every double comes back to the bit', async (t) => {
   const doubles = [
@@ -18,6 +28,17 @@ t.test('every double comes back to the bit', async (t) => {
     2 ** 53 + 2,
   ]
   for (const value of doubles) t.ok(Object.is(decodeRecord(`{"v":${encodeReal(value)}}`).v, value), String(value))
+})
+
+t.test('text that is no UTF-8 keeps its bytes, and shows replacement characters to handlers', async (t) => {
+  const bytes = Buffer.from('4d\xfcller', 'latin1')
+  const encoded = encodeInvalidText(new InvalidText(bytes))
+  t.equal(encoded, `{"$text":"${bytes.toString('base64')}"}`)
+  t.same(decodeRecord(`{"name":${encoded},"note":"x"}`), { name: '4d\ufffdller', note: 'x' })
+  t.same((decodeKeyValues(`[1,${encoded}]`)[1] as InvalidText).bytes, bytes)
+  const quoted = JSON.stringify({ note: encoded })
+  t.equal(withValidText(quoted), quoted, 'text that looks like the tag is left alone')
+  t.same(JSON.parse(withValidText(`{"name":${encoded}}`)), { name: '4d\ufffdller' })
 })
 
 t.test('a whole double can be told from an integer in the text', async (t) => {

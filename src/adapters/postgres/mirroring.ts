@@ -1,4 +1,5 @@
 import { type HostColumn, type HostTable, type Mirroring, type MirrorRows, query, type Work } from '../../ports.ts'
+import { withValidText } from '../../record.ts'
 import { quote } from './tables.ts'
 
 /**
@@ -58,7 +59,7 @@ function columnOf(table: HostTable, name: string): HostColumn {
 }
 
 function asArray(records: readonly string[]): string {
-  return `[${records.join(',')}]`
+  return withValidText(`[${records.join(',')}]`)
 }
 
 function recordset(alias: string, parameter: number, columns: readonly string[]): string {

@@ -4,13 +4,14 @@ import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryComp
 import { messageOf, TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
 import type { CapturingDatabase, HostColumn, HostTable, Key, OwnTable, Step, Work } from '../../ports.ts'
+import { InvalidText } from '../../record.ts'
 import { SqliteCapture } from './capture.ts'
 import { classify, isBusy, isRaised } from './errors.ts'
 import { inspect } from './inspect.ts'
 import { describe } from './introspect.ts'
 import { createTable, dropTable, hasTable, insertSql } from './tables.ts'
 import { quote } from './triggers.ts'
-import { decodeKey, encodeValue, toBindable } from './values.ts'
+import { bindExactly, decodeKey, encodeValue, exactly, isSuspect, readExactly, toBindable } from './values.ts'
 import { watchCommits, watchShared } from './watch.ts'
 
 export interface SqliteOptions {
@@ -272,11 +273,23 @@ class SqliteDatabase implements CapturingDatabase {
     const { keys } = step
     const parameters = step.parameters.map(toBindable)
     try {
-      return keys.map((key) => statement.all(parameters.length === 0 ? key : [...key, ...parameters]) as unknown[][])
+      return keys.map((key) => {
+        if (key.some((value) => value instanceof InvalidText)) return this.lookupExactly(connection, step.sql, key, parameters)
+        const found = statement.all(parameters.length === 0 ? key : [...key, ...parameters]) as unknown[][]
+        return found.some(isSuspect) ? this.lookupExactly(connection, step.sql, key, parameters) : found
+      })
     } catch (error) {
       if (!isRaised(error)) throw error
       throw new TillsyncError('ERR_FILTER', `Reading raised an error: ${(error as Error).message}`, { cause: error })
     }
+  }
+
+  /** The way for text that is not UTF-8: by its bytes. */
+  private lookupExactly(connection: Connection, sql: string, key: Key, parameters: readonly unknown[]): unknown[][] {
+    const columns = this.prepare(connection, sql, 'tuples').columns().length
+    const bound = bindExactly(sql, key)
+    const rows = this.prepare(connection, exactly(bound.sql, columns), 'tuples').all([...bound.key, ...parameters])
+    return (rows as unknown[][]).map(readExactly)
   }
 
   private prepare(connection: Connection, sql: string, rows: 'objects' | 'tuples'): Prepared {

@@ -13,6 +13,7 @@ import {
   type TouchSource,
   type Work,
 } from '../../ports.ts'
+import { InvalidText } from '../../record.ts'
 import { SOURCES, TouchSources } from '../../touch-sources.ts'
 import { connectionFindings, slowReplace, unseenReplace } from './findings.ts'
 import { inspect } from './inspect.ts'
@@ -123,8 +124,12 @@ export class SqliteCapture implements Capture {
 
   *touch(table: string, refers: readonly string[], keys: readonly Key[], kind: TouchKind): Work<void> {
     const source = (yield* this.sources.number([{ on: table, columns: refers, table, refers }])).values().next().value as number
-    const sql = `INSERT INTO sync_touches (${['source', 'kind', ...keyColumns(refers.length)].join(', ')}) VALUES (?, ?${', ?'.repeat(refers.length)})`
-    for (const key of keys) yield* run(sql, [source, KINDS.indexOf(kind), ...key])
+    const into = `INSERT INTO sync_touches (${['source', 'kind', ...keyColumns(refers.length)].join(', ')})`
+    for (const key of keys) {
+      const values = key.map((value) => (value instanceof InvalidText ? 'CAST(? AS TEXT)' : '?'))
+      const bound = key.map((value) => (value instanceof InvalidText ? value.bytes : value))
+      yield* run(`${into} VALUES (${['?', '?', ...values].join(', ')})`, [source, KINDS.indexOf(kind), ...bound])
+    }
   }
 
   *touchSelected(table: string, refers: readonly string[], select: Statement, kind: TouchKind): Work<void> {

@@ -1,6 +1,7 @@
+import { isUtf8 } from 'node:buffer'
 import { TillsyncError } from '../../errors.ts'
 import type { Key } from '../../ports.ts'
-import { decodeKeyValues, encodeBlob, encodeReal, encodeText } from '../../record.ts'
+import { decodeKeyValues, encodeBlob, encodeInvalidText, encodeReal, encodeText, InvalidText } from '../../record.ts'
 
 /**
  * A value as JSON text, by the storage class that SQLite gave it (https://www.sqlite.org/datatype3.html): the declared
@@ -12,6 +13,7 @@ export function encodeValue(value: unknown): string {
   if (value === null) return 'null'
   if (typeof value === 'number') return encodeReal(value)
   if (value instanceof Uint8Array) return encodeBlob(value)
+  if (value instanceof InvalidText) return encodeInvalidText(value)
   throw new TillsyncError('ERR_VALUE', `A value of type ${typeof value} came from SQLite`, {
     hint: 'Open the connection with better-sqlite3 as it is, without custom value conversion.',
   })
@@ -33,4 +35,42 @@ export function toBindable(value: unknown): unknown {
   throw new TillsyncError('ERR_FILTER', `SQLite has no ${value instanceof Date ? 'Date' : typeof value} to compare with`, {
     hint: 'Compare with what the column holds: text, a number, a bigint, a boolean, a Buffer or null.',
   })
+}
+
+const REPLACEMENT = '\uFFFD'
+
+/** Whether any text may have had bytes that are no UTF-8: the driver puts the replacement character in their place. */
+export function isSuspect(tuple: readonly unknown[]): boolean {
+  for (const value of tuple) if (typeof value === 'string' && value.indexOf(REPLACEMENT) !== -1) return true // faster than includes()
+  return false
+}
+
+/** The same rows with every text as its bytes, each value after its storage class. */
+export function exactly(sql: string, columns: number): string {
+  const names = Array.from({ length: columns }, (_, n) => `c${n}`)
+  const values = names.flatMap((name) => [`typeof(${name})`, `CASE typeof(${name}) WHEN 'text' THEN CAST(${name} AS BLOB) ELSE ${name} END`])
+  return `WITH found(${names.join(', ')}) AS MATERIALIZED (${sql}) SELECT ${values.join(', ')} FROM found`
+}
+
+/** A row of `exactly`, as a row of the statement itself. */
+export function readExactly(tuple: readonly unknown[]): unknown[] {
+  const values: unknown[] = []
+  for (let at = 0; at < tuple.length; at += 2) {
+    const value = tuple[at + 1]
+    values.push(tuple[at] === 'text' ? textOf(value as Buffer) : value)
+  }
+  return values
+}
+
+function textOf(bytes: Buffer): string | InvalidText {
+  return isUtf8(bytes) ? bytes.toString('utf8') : new InvalidText(bytes)
+}
+
+/** SQL and values for a key that holds such text, which the driver binds as bytes only. The key's conditions come first in the SQL. */
+export function bindExactly(sql: string, key: Key): { readonly sql: string; readonly key: Key } {
+  let at = 0
+  return {
+    sql: sql.replace(/" = \?/g, (condition) => (key[at++] instanceof InvalidText ? '" = CAST(? AS TEXT)' : condition)),
+    key: key.map((value) => (value instanceof InvalidText ? value.bytes : value)),
+  }
 }
