@@ -12,6 +12,8 @@ export type Key = readonly unknown[]
  * - `insert`: rows for one of the library's own tables, in one go; with `replaceBy`, a row with equal key columns is overwritten.
  * - `erase`: deletes the rows of one of the library's own tables whose `by` columns equal one of the keys.
  * - `call`: the host's own asynchronous code inside the transaction (not on SQLite, whose transactions are synchronous).
+ * - `pause`: a place in a long computation where the host's event loop may go on, as far as the transaction lets it.
+ * - `writing`: from here on it writes; what it has read stands.
  */
 export type Step =
   | { readonly kind: 'query'; readonly sql: string; readonly parameters: readonly unknown[] }
@@ -19,6 +21,8 @@ export type Step =
   | { readonly kind: 'insert'; readonly table: OwnTable; readonly rows: readonly (readonly unknown[])[]; readonly replaceBy?: readonly string[] }
   | { readonly kind: 'erase'; readonly table: OwnTable; readonly by: readonly string[]; readonly keys: readonly Key[] }
   | { readonly kind: 'call'; readonly call: (trx: Kysely<AnyTables>) => Promise<unknown> }
+  | { readonly kind: 'pause' }
+  | { readonly kind: 'writing' }
 
 /** A compiled statement, as Kysely's `compile()` gives it. */
 export interface Statement {
@@ -28,7 +32,7 @@ export interface Statement {
 
 /**
  * A piece of work inside one transaction, written once for both kinds of database: a generator that yields steps and is
- * resumed with their answers. SQLite drives it synchronously, so that nothing of the host can come in between;
+ * resumed with their answers. SQLite drives what writes synchronously, so that nothing of the host can come in between;
  * PostgreSQL awaits each step.
  */
 export type Work<T> = Generator<Step, T, unknown>
@@ -116,6 +120,16 @@ export interface Touch {
   readonly kind: TouchKind
 }
 
+export interface TakenTouches {
+  readonly touches: readonly Touch[]
+  /** Whether there may be others. */
+  readonly more: boolean
+  /** How far they go, as `mark` counts. */
+  readonly through: number
+  /** They are gone when the transaction commits. */
+  forget(): Work<void>
+}
+
 /** What is to be done so that exactly the wanted changes are noted. */
 export interface Changes {
   /** The tables whose triggers are not as they should be. */
@@ -145,8 +159,10 @@ export interface Capture {
   touched(): Work<boolean>
   /** How many touches wait. */
   countTouches(): Work<number>
-  /** Takes up to `limit` touches, oldest first: they are gone when the transaction commits. */
-  takeTouches(limit: number): Work<readonly Touch[]>
+  /** A number that is reached when all is taken that was committed before it was asked for. */
+  mark(): Work<number>
+  /** Reads up to about `limit` touches, oldest first; touches of the same record one after another are one. */
+  takeTouches(limit: number): Work<TakenTouches>
   /** Notes `keys` of a root table as touched. */
   touch(table: string, key: readonly string[], keys: readonly Key[], kind: TouchKind): Work<void>
   /** Notes as touched what a statement selects: the keys of records of a root table. */
@@ -186,7 +202,8 @@ export interface Database {
   read<T>(work: () => Work<T>, options?: { readonly signal?: AbortSignal | undefined }): Promise<T>
   /**
    * One transaction, all or nothing. `work` may run again after a conflict, so it must have no effect of its own. With
-   * `alone`, one after another with all work that asks so, whichever process it is in, and in one snapshot taken when its turn came.
+   * `alone`, one after another with all work that asks so, whichever process it is in, and in one snapshot; what it reads before
+   * `writing` may take long without harm to anybody.
    */
   write<T>(work: () => Work<T>, options?: { readonly signal?: AbortSignal | undefined; readonly alone?: boolean }): Promise<T>
   /** Waits until no other process installs, and keeps others waiting until the transaction ends. */
@@ -212,7 +229,7 @@ export interface TableRead {
 /** A database whose changes can be captured. */
 export interface CapturingDatabase extends Database {
   readonly capture: Capture
-  /** How long a transaction that seals may take, in milliseconds, before others would feel it. */
+  /** How long a transaction that seals may write, in milliseconds, before others would feel it. */
   readonly sliceMs: number
   /** `columns = the key of a lookup`, as SQL text for the start of a WHERE; see the step `lookup`. */
   keyed(table: HostTable | OwnTable, columns: readonly string[]): string
@@ -289,4 +306,12 @@ export function* erase(table: OwnTable, by: readonly string[], keys: readonly Ke
 
 export function* call<T>(run: (trx: Kysely<AnyTables>) => Promise<T>): Work<T> {
   return (yield { kind: 'call', call: run }) as T
+}
+
+export function* pause(): Work<void> {
+  yield { kind: 'pause' }
+}
+
+export function* writing(): Work<void> {
+  yield { kind: 'writing' }
 }

@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import { chainLines, documentLine } from '../digest.ts'
 import type { TillsyncError } from '../errors.ts'
 import { type Entry, type Operation, START } from '../model.ts'
-import { type CapturingDatabase, erase, insert, type Key, lookup, type OwnTable, query, type Statement, type Work } from '../ports.ts'
+import { type CapturingDatabase, erase, insert, type Key, lookup, type OwnTable, pause, query, type Statement, type Work, writing } from '../ports.ts'
 import {
   documentsTouched,
   otherwiseWritten,
@@ -19,7 +19,10 @@ import { ENTRIES, MEMBERS, PARKED, WITHHELD } from './tables.ts'
 
 /** What one slice of sealing did. */
 export interface Slice {
-  readonly touches: number
+  /** Whether there may be more to seal. */
+  readonly more: boolean
+  /** How far its touches went, as the capture's `mark` counts. */
+  readonly touch: number
   readonly documents: number
   readonly entries: number
   /** Those sealed because of `export()`, changed or not. */
@@ -28,6 +31,8 @@ export interface Slice {
   readonly through: number
   /** Roots that were touched as a whole: their reseal was asked for. */
   readonly whole: ReadonlySet<string>
+  /** How long it wrote. */
+  readonly wroteMs: number
 }
 
 /** A document that the audience was given, or that is withheld from it. */
@@ -40,19 +45,19 @@ export interface Member {
 
 /**
  * Seals what up to `limit` touches lead to, in one transaction: touches taken, entries numbered and chained, members
- * brought up to date. Whatever runs at the same time, or twice, this is the only writer while it lasts.
+ * brought up to date. Whatever runs at the same time, or twice, this is the only writer while it lasts. All is read and computed
+ * before anything is written.
  */
 export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit: number, now: () => number): Work<Slice> {
-  const touches = yield* database.capture.takeTouches(limit)
+  const { touches, more, through: touch, forget } = yield* database.capture.takeTouches(limit)
   const { documents: meant, whole } = yield* documentsTouched(plan, touches)
-  for (const table of whole) yield* askReseal(database, table, false)
   const readings = yield* readAll([...meant.values()])
   const others = yield* otherwiseWritten(meant, readings)
   for (const [document, reading] of yield* readAll(others)) readings.set(document, reading)
   const touched = [...meant.values(), ...others]
   const log = new Log(yield* lastEntry(database), new Date(now()).toISOString())
   const exported = { documents: 0, entries: 0 }
-  const parked: { document: TouchedDocument; error: TillsyncError }[] = []
+  const parked: Parked[] = []
   for (const some of inChunks(touched)) {
     const members = yield* membersOf(database, some)
     for (const [n, document] of some.entries()) {
@@ -63,18 +68,41 @@ export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit
       }
       const before = log.entries
       log.seal(document, members[n], reading)
+      if (reading !== undefined && reading.records.length >= MANY_RECORDS) yield* pause()
       if (!document.exported || reading === undefined) continue
       exported.documents++
       exported.entries += log.entries - before
     }
+    yield* pause()
   }
+  const anyParked = yield* query(database.build.selectFrom(PARKED.name).select('table_name').limit(1).compile())
+  yield* writing()
+  const began = performance.now()
+  yield* forget()
+  for (const table of whole) yield* askReseal(database, table, false)
   yield* log.write()
-  yield* park(database, touched, parked, log.sealedAt)
-  return { touches: touches.length, documents: log.documents, entries: log.entries, exported, through: log.entryNo, whole }
+  yield* park(anyParked.length > 0 ? touched : [], parked, log.sealedAt)
+  return {
+    more,
+    touch,
+    documents: log.documents,
+    entries: log.entries,
+    exported,
+    through: log.entryNo,
+    whole,
+    wroteMs: performance.now() - began,
+  }
+}
+
+interface Parked {
+  readonly document: TouchedDocument
+  readonly error: TillsyncError
 }
 
 /** Documents that are worked on between two steps: where steps are awaited, the host's event loop goes on in between. */
-const CHUNK = 128
+const CHUNK = 64
+/** Records that are read between two steps, as far as their number can be foreseen; a document with more has pauses of its own. */
+const MANY_RECORDS = 256
 
 function* inChunks<T>(all: readonly T[]): Generator<readonly T[]> {
   for (let from = 0; from < all.length; from += CHUNK) yield all.slice(from, from + CHUNK)
@@ -169,9 +197,20 @@ function equal(a: Uint8Array | null, b: Uint8Array | null): boolean {
 function* readAll(touched: readonly TouchedDocument[]): Work<Map<TouchedDocument, Reading>> {
   const readings = new Map<TouchedDocument, Reading>()
   for (const [root, documents] of Map.groupBy(touched, (document): RootPlan => document.root)) {
-    for (const some of inChunks(documents)) {
+    let size = 16
+    for (let from = 0; from < documents.length; ) {
+      const some = documents.slice(from, from + size)
       const read = yield* readDocuments(root, some)
-      for (const [n, document] of some.entries()) readings.set(document, read[n])
+      let records = 0
+      for (const [n, document] of some.entries()) {
+        const reading = read[n]
+        if (reading !== undefined && !(reading instanceof Error)) records += reading.records.length
+        readings.set(document, reading)
+      }
+      from += some.length
+      // As many as had about so many records this time.
+      size = Math.max(1, Math.min(CHUNK, Math.round((4 * MANY_RECORDS * some.length) / Math.max(1, records))))
+      yield* pause()
     }
   }
   return readings
@@ -230,19 +269,13 @@ export function* lastEntry(database: CapturingDatabase): Work<{ readonly entryNo
   return last ? { entryNo: Number(last.entry_no), digest: Buffer.from(last.digest).toString('hex') } : START
 }
 
-function* park(
-  database: CapturingDatabase,
-  touched: readonly TouchedDocument[],
-  parked: readonly { readonly document: TouchedDocument; readonly error: TillsyncError }[],
-  at: string,
-): Work<void> {
-  const [any] = yield* query(database.build.selectFrom(PARKED.name).select('table_name').limit(1).compile())
-  if (any !== undefined)
-    yield* erase(
-      PARKED,
-      PARKED.primaryKey,
-      touched.map(({ root, recordId }) => [root.table, recordId]),
-    )
+/** Documents that wait from now on, in place of those of the touched that waited before. */
+function* park(touched: readonly TouchedDocument[], parked: readonly Parked[], at: string): Work<void> {
+  yield* erase(
+    PARKED,
+    PARKED.primaryKey,
+    touched.map(({ root, recordId }) => [root.table, recordId]),
+  )
   yield* insert(
     PARKED,
     parked.map(({ document, error }) => [document.root.table, document.recordId, error.code, error.message, at]),

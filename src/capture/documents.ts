@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 import { asTillsyncError, TillsyncError } from '../errors.ts'
-import { type Key, lookup, query, type Touch, type Work } from '../ports.ts'
+import { type Key, lookup, pause, query, type Touch, type Work } from '../ports.ts'
 import { type CapturePlan, MANY, type Resolver } from './plan.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'
 
@@ -54,7 +54,11 @@ export function* documentsTouched(plan: CapturePlan, touches: readonly Touch[]):
   const whole = rootsTouchedWhole(plan, touches)
   for (let steps: readonly Step[] = touches.map((touch, at) => ({ at, touch })); steps.length > 0; ) steps = yield* climb(plan, steps, arrived, whole)
   const documents = new Map<string, TouchedDocument>()
-  for (const { root, touch } of arrived.sort((a, b) => a.at - b.at)) add(documents, root, touch)
+  let sincePause = 0
+  for (const { root, touch } of arrived.sort((a, b) => a.at - b.at)) {
+    if (++sincePause % (4 * PAUSE_AFTER) === 0) yield* pause()
+    add(documents, root, touch)
+  }
   return { documents, whole }
 }
 
@@ -167,6 +171,9 @@ interface Owned {
   readonly tuple: Key
 }
 
+/** Records that are encoded in one go. */
+const PAUSE_AFTER = 200
+
 function* addParts(above: TablePlan, owners: readonly Owned[], records: (HashedRecord[] | undefined)[]): Work<void> {
   for (const part of above.parts) {
     const found = yield* lookup(
@@ -174,9 +181,11 @@ function* addParts(above: TablePlan, owners: readonly Owned[], records: (HashedR
       owners.map(({ tuple }) => part.parentAt.map((at) => tuple[at])),
     )
     const owned: Owned[] = []
+    let sincePause = 0
     for (const [n, tuples] of found.entries()) {
       const { document } = owners[n] as Owned
       for (const tuple of tuples) {
+        if (++sincePause % PAUSE_AFTER === 0) yield* pause()
         records[document]?.push(toRecord(part, tuple))
         if (part.parts.length > 0) owned.push({ document, tuple })
       }

@@ -96,13 +96,14 @@ export class Sealer {
     await this.planned()
     const sealed = { documents: 0, entries: 0 }
     if (!(await this.database.read(() => this.isDue()))) return sealed
+    const mark = await this.database.read(() => this.database.capture.mark())
     for (;;) {
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'Sealing was aborted', { cause: signal.reason })
       const { limit } = this
       const slice = await this.slice(limit, signal)
       add(sealed, slice)
-      // A slice that was not full took all there was: what comes later is another call's.
-      if (slice.touches < limit) return sealed
+      // What comes later is another call's: a host that writes without a pause must not keep this one from its end.
+      if (!slice.more || slice.touch >= mark) return sealed
       await setImmediate()
     }
   }
@@ -112,24 +113,23 @@ export class Sealer {
     return (yield* this.database.capture.touched()) || (yield* this.database.capture.schemaVersion()) !== this.upkeep?.schema
   }
 
-  private async slice(limit: number, signal: AbortSignal | undefined): Promise<Slice> {
-    let began = 0
-    let lasted = 0
+  private async slice(limit: number, signal: AbortSignal | undefined): Promise<Slice & { readonly limit: number }> {
+    let tries = 0
     const { upkeep, slice } = await this.database.write(
       function* (this: Sealer) {
-        began = performance.now()
+        // The host wrote meanwhile: less is more likely to come through.
+        const less = tries++ === 0 ? limit : Math.ceil(limit / 2)
         const known = this.upkeep?.schema === (yield* this.database.capture.schemaVersion()) ? this.upkeep : undefined
         const upkeep = known ?? (yield* keepUp(this.database, this.specs, false))
-        const slice = yield* sealSlice(this.database, upkeep.plan, limit, this.clock.now)
-        lasted = performance.now() - began
-        return { upkeep, slice }
+        return { upkeep, slice: { ...(yield* sealSlice(this.database, upkeep.plan, less, this.clock.now)), limit: less } }
       }.bind(this),
       { signal, alone: true },
     )
     if (upkeep !== this.upkeep) this.keep(upkeep)
     const { sliceMs } = this.database
-    if (slice.touches >= limit && lasted < sliceMs / 2) this.limit = Math.min(LIMITS.most, limit * 2)
-    else if (lasted > sliceMs) this.limit = Math.max(LIMITS.least, Math.ceil((limit * sliceMs) / lasted))
+    const { more, wroteMs } = slice
+    if (more && wroteMs < sliceMs / 2) this.limit = Math.min(LIMITS.most, limit * 2)
+    else if (wroteMs > sliceMs) this.limit = Math.max(LIMITS.least, Math.ceil((slice.limit * sliceMs) / wroteMs))
     for (const table of slice.whole) this.whole.add(table)
     add(this.sealed, slice)
     add(this.exported, slice.exported)

@@ -448,7 +448,7 @@ async function ends(file: string, code: string): Promise<boolean> {
        ${code}
        await till.stop()`,
     ],
-    { stdio: ['ignore', 'inherit', 'inherit'], timeout: 5_000, killSignal: 'SIGKILL' },
+    { stdio: ['ignore', 'inherit', 'inherit'], timeout: 60_000, killSignal: 'SIGKILL' },
   )
   const [exitCode] = await once(child, 'exit')
   return exitCode === 0

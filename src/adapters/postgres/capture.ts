@@ -7,6 +7,7 @@ import {
   type Key,
   query,
   type Statement,
+  type TakenTouches,
   type Touch,
   type TouchKind,
   type TouchSource,
@@ -123,11 +124,16 @@ export class PostgresCapture implements Capture {
     return row?.touches ?? 0
   }
 
+  *mark(): Work<number> {
+    const [row] = yield* query<{ next: number }>({ sql: 'SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next', parameters: [] })
+    return row?.next ?? 0
+  }
+
   /**
    * Whole transactions, causes before effects: whatever a transaction may have seen of others has an id below the end of its
    * snapshot, so all up to there is taken with it.
    */
-  *takeTouches(limit: number): Work<readonly Touch[]> {
+  *takeTouches(limit: number): Work<TakenTouches> {
     const rows = [...(yield* this.take('xid >= $1::xid8', [this.horizon], limit))]
     if (rows.length === limit) yield* this.takeCauses(rows)
     else if (rows[0] !== undefined) this.nextHorizon = rows[0].horizon
@@ -136,7 +142,7 @@ export class PostgresCapture implements Capture {
       const meaning = this.sources.known(row.source) ?? (yield* this.sources.meaningOf(row.source))
       touches.push({ ...meaning, kind: KINDS[row.kind] as TouchKind, key: row.key === null ? [] : (JSON.parse(row.key) as Key) })
     }
-    return touches
+    return { touches, more: rows.length >= limit, through: rows.reduce((most, row) => Math.max(most, row.xid), 0), *forget() {} } // deleted as they were read
   }
 
   private *takeCauses(rows: TouchRow[]): Work<void> {

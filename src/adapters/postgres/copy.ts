@@ -1,12 +1,13 @@
 import { pipeline } from 'node:stream/promises'
+import { setImmediate } from 'node:timers/promises'
 import type { PoolClient } from 'pg'
 import { from } from 'pg-copy-streams'
 
 const SPECIAL = /[\\\t\n\r]/
 const ALL_SPECIAL = /[\\\t\n\r]/g
 const ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\t': '\\t', '\n': '\\n', '\r': '\\r' }
-/** How much text is handed to the connection at a time. */
-const CHUNK = 262_144
+/** How much text is made in one turn of the event loop and handed to the connection. */
+const CHUNK = 65_536
 
 /**
  * Inserts rows by COPY, which takes about half the time of INSERT from arrays at both ends.
@@ -16,13 +17,14 @@ export async function copyRows(client: PoolClient, into: string, rows: readonly 
   await pipeline(linesOf(rows), client.query(from(`COPY ${into} FROM STDIN`)))
 }
 
-function* linesOf(rows: readonly (readonly unknown[])[]): Generator<string> {
+async function* linesOf(rows: readonly (readonly unknown[])[]): AsyncGenerator<string> {
   let text = ''
   for (const row of rows) {
     for (let at = 0; at < row.length; at++) text += (at === 0 ? '' : '\t') + fieldOf(row[at])
     text += '\n'
     if (text.length < CHUNK) continue
     yield text
+    await setImmediate()
     text = ''
   }
   if (text !== '') yield text

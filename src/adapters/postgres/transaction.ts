@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { Kysely } from 'kysely'
 import type { PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
@@ -71,6 +72,7 @@ export class Transaction {
 
   private async step(step: Step): Promise<unknown> {
     if (step.kind === 'lookup') return this.lookup(step)
+    if (step.kind === 'pause' || step.kind === 'writing') return step.kind === 'pause' ? setImmediate() : undefined
     this.saved = false
     const { client } = this
     switch (step.kind) {

@@ -51,13 +51,20 @@ export function sqlite(connection: (() => Connection) | Connection, options: Sql
 /** How long a transaction waits for its turn before it gives up for now. */
 const PATIENCE_MS = 10_000
 const MAX_PREPARED = 500
+/** How long is read in one turn of the event loop. */
+const TURN_MS = 2
+/** How often it is tried to read in turns; a host that always writes in between makes us read synchronously, so many times. */
+const SLICED_TRIES = 3
+const SYNCHRONOUS_TIMES = 16
 /** Rows that one INSERT brings: the fewer statements, the fewer calls into SQLite. */
 const ROWS_TOGETHER = 16
 /**
- * Of so many commits one is followed by a checkpoint in a turn of the event loop of its own. SQLite's automatic one would come
- * inside a commit, copy 1,000 pages, and hold up the host for 10 ms where a slice takes 3.
+ * After about so many bytes a checkpoint follows in a turn of the event loop of its own. SQLite's automatic one would come
+ * inside a commit, copy 4 MB, and hold up the host for 10 ms where a slice takes 3.
  */
-const CHECKPOINT_EVERY = 16
+const CHECKPOINT_BYTES = 1_500_000
+/** What a commit writes beside its rows: the pages on which they stand, and those of the indexes. */
+const COMMIT_BYTES = 16_384
 
 class SqliteDatabase implements CapturingDatabase {
   readonly dialect = 'sqlite'
@@ -80,7 +87,11 @@ class SqliteDatabase implements CapturingDatabase {
   private readonly shared: boolean
   private connection: Connection | undefined
   private prepared = new Map<string, Prepared>()
-  private commits = 0
+  /** Written since the last checkpoint, in bytes. */
+  private written = 0
+  /** How many times more it is not tried to read in turns. */
+  private synchronously = 0
+  private lastWrite: Promise<unknown> = Promise.resolve()
 
   constructor(connect: () => Connection, host: Connection | undefined, shared: boolean) {
     this.connect = connect
@@ -143,16 +154,28 @@ class SqliteDatabase implements CapturingDatabase {
     return this.transact('BEGIN', work, options.signal)
   }
 
-  async write<T>(work: () => Work<T>, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<T> {
-    const value = await this.transact('BEGIN IMMEDIATE', work, options.signal)
-    await this.checkpoint()
-    return value
+  async write<T>(work: () => Work<T>, options: { readonly signal?: AbortSignal | undefined; readonly alone?: boolean } = {}): Promise<T> {
+    return this.inTurn(async () => {
+      const value = await this.transact(options.alone ? 'sliced' : 'BEGIN IMMEDIATE', work, options.signal)
+      await this.checkpoint()
+      return value
+    })
   }
 
-  private async transact<T>(begin: string, work: () => Work<T>, signal: AbortSignal | undefined): Promise<T> {
+  /** One after another, so that our own transactions are not in each other's way while one of them reads in slices. */
+  private inTurn<T>(run: () => Promise<T>): Promise<T> {
+    const done = this.lastWrite.then(run)
+    this.lastWrite = done.catch(() => undefined)
+    return done
+  }
+
+  private async transact<T>(mode: 'BEGIN' | 'BEGIN IMMEDIATE' | 'sliced', work: () => Work<T>, signal: AbortSignal | undefined): Promise<T> {
     const patience = Date.now() + PATIENCE_MS
     for (let attempt = 0; ; attempt++) {
-      const done = this.attempt(begin, work)
+      const sliced = mode === 'sliced' && attempt < SLICED_TRIES && this.synchronously === 0
+      if (mode === 'sliced' && attempt === SLICED_TRIES) this.synchronously = SYNCHRONOUS_TIMES
+      const done = sliced ? await this.attemptSliced(work) : this.attempt(mode === 'BEGIN' ? mode : 'BEGIN IMMEDIATE', work)
+      if (done !== undefined && mode === 'sliced' && !sliced) this.synchronously--
       if (done !== undefined) return done.value
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The wait for the database was aborted', { cause: signal.reason })
       if (Date.now() > patience) {
@@ -168,27 +191,85 @@ class SqliteDatabase implements CapturingDatabase {
   /** One try, synchronously; undefined when it is not our turn. */
   private attempt<T>(begin: string, work: () => Work<T>): { readonly value: T } | undefined {
     const connection = this.open_()
-    if (this.host?.inTransaction) return undefined
     try {
-      connection.exec(begin)
-    } catch (error) {
-      if (isBusy(error)) return undefined
-      throw classify(error, begin)
-    }
-    try {
+      if (!this.begin(connection, begin)) return undefined
       const value = this.drive(connection, work)
       connection.exec('COMMIT')
       return { value }
     } catch (error) {
-      if (connection.inTransaction) connection.exec('ROLLBACK')
-      if (isBusy(error)) return undefined
-      throw classify(error, 'A transaction failed')
+      return this.undo(connection, error)
     }
+  }
+
+  /**
+   * One try, in which what is read before the first write is read in turns of the event loop, each in a transaction of its own:
+   * they are as good as one where nobody has written in between. Undefined where somebody has, or when it is not our turn.
+   */
+  private async attemptSliced<T>(work: () => Work<T>): Promise<{ readonly value: T } | undefined> {
+    const connection = this.open_()
+    try {
+      if (!this.begin(connection, 'BEGIN')) return undefined
+      const seen = this.version(connection)
+      const steps = work()
+      let next = steps.next()
+      for (
+        let turn = performance.now();
+        next.done !== true && !this.isWrite(connection, next.value);
+        next = this.advance(connection, steps, next.value)
+      ) {
+        const writes = next.value.kind === 'writing'
+        if (!writes && performance.now() - turn < TURN_MS) continue
+        connection.exec('COMMIT')
+        await setImmediate()
+        if (this.connection !== connection || !this.begin(connection, writes ? 'BEGIN IMMEDIATE' : 'BEGIN')) return undefined
+        if (this.version(connection) !== seen) {
+          connection.exec('ROLLBACK')
+          return undefined
+        }
+        turn = performance.now()
+        if (writes) break
+      }
+      while (!next.done) next = this.advance(connection, steps, next.value)
+      connection.exec('COMMIT')
+      return { value: next.value }
+    } catch (error) {
+      return this.undo(connection, error)
+    }
+  }
+
+  /** Another one whenever anybody has written: another connection, or this one, which the host may share. */
+  private version(connection: Connection): string {
+    const changes = this.prepare(connection, 'SELECT total_changes() AS changes', 'objects').get() as { changes: number }
+    return `${connection.pragma('data_version', { simple: true })} ${changes.changes}`
+  }
+
+  private isWrite(connection: Connection, step: Step): boolean {
+    if (step.kind === 'query') return !this.prepare(connection, step.sql, 'objects').readonly
+    return step.kind === 'insert' || step.kind === 'erase'
+  }
+
+  private begin(connection: Connection, begin: string): boolean {
+    if (this.host?.inTransaction) return false
+    try {
+      connection.exec(begin)
+      return true
+    } catch (error) {
+      if (isBusy(error)) return false
+      throw classify(error, begin)
+    }
+  }
+
+  /** Undefined where the transaction met another one; the same one works later. */
+  private undo(connection: Connection, error: unknown): undefined {
+    if (connection.open && connection.inTransaction) connection.exec('ROLLBACK')
+    if (!isBusy(error)) throw classify(error, 'A transaction failed')
   }
 
   /** Returns in another turn of the event loop than the one that it has used. */
   private async checkpoint(): Promise<void> {
-    if (this.shared || ++this.commits % CHECKPOINT_EVERY !== 0) return
+    this.written += COMMIT_BYTES
+    if (this.shared || this.written < CHECKPOINT_BYTES) return
+    this.written = 0
     await setImmediate()
     try {
       this.connection?.pragma('wal_checkpoint(PASSIVE)')
@@ -206,17 +287,18 @@ class SqliteDatabase implements CapturingDatabase {
   private drive<T>(connection: Connection, work: () => Work<T>): T {
     const steps = work()
     let next = steps.next()
-    while (!next.done) {
-      let answer: unknown
-      try {
-        answer = this.step(connection, next.value)
-      } catch (error) {
-        next = steps.throw(error)
-        continue
-      }
-      next = steps.next(answer)
-    }
+    while (!next.done) next = this.advance(connection, steps, next.value)
     return next.value
+  }
+
+  private advance<T>(connection: Connection, steps: Work<T>, step: Step): IteratorResult<Step, T> {
+    let answer: unknown
+    try {
+      answer = this.step(connection, step)
+    } catch (error) {
+      return steps.throw(error)
+    }
+    return steps.next(answer)
   }
 
   private step(connection: Connection, step: Step): unknown {
@@ -242,6 +324,9 @@ class SqliteDatabase implements CapturingDatabase {
         for (const key of step.keys) statement.run(key)
         return undefined
       }
+      case 'pause':
+      case 'writing':
+        return undefined
       case 'call':
         throw new TillsyncError('ERR_OPTION', "The host's own handlers cannot run inside a transaction of an SQLite database", {
           hint: "At an SQLite register subscribe with mirror(), and listen to the event 'applied'.",
@@ -259,6 +344,7 @@ class SqliteDatabase implements CapturingDatabase {
   }
 
   private insert(connection: Connection, { table, rows, replaceBy }: Step & { kind: 'insert' }): void {
+    for (const row of rows) for (const value of row) if (typeof value === 'string') this.written += value.length
     let at = 0
     if (rows.length >= ROWS_TOGETHER) {
       const many = this.prepare(connection, insertSql(table, replaceBy, ROWS_TOGETHER), 'objects')

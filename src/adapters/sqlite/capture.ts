@@ -6,8 +6,10 @@ import {
   type HostTable,
   isOwnKey,
   type Key,
+  lookup,
   query,
   type Statement,
+  type TakenTouches,
   type Touch,
   type TouchKind,
   type TouchSource,
@@ -21,6 +23,11 @@ import { createTable, hasTable } from './tables.ts'
 import { KINDS, keyColumns, lookupsInTheWay, type NumberedSource, quote, touchesTable, triggersFor } from './triggers.ts'
 
 const run = (sql: string, parameters: readonly unknown[] = []): Work<readonly unknown[]> => query({ sql, parameters })
+
+/** How many touches of one record are expected one after another: a line touches its receipt, and so does the next. */
+const ALIKE = 8
+/** But as many are read at least: or a document of thousands of lines would be read again for every few of its touches. */
+const LEAST_READ = 2_048
 
 /** Touches in an SQLite database: sync_touches, filled by triggers, emptied by the collector. */
 export class SqliteCapture implements Capture {
@@ -102,24 +109,39 @@ export class SqliteCapture implements Capture {
     return row?.touches ?? 0
   }
 
-  *takeTouches(limit: number): Work<readonly Touch[]> {
+  *mark(): Work<number> {
+    const [row] = (yield* run('SELECT max(touch) AS last FROM sync_touches')) as readonly { last: number | null }[]
+    return row?.last ?? 0
+  }
+
+  *takeTouches(limit: number): Work<TakenTouches> {
     if (this.width === 0) yield* this.measure()
-    const taken = (yield {
-      kind: 'lookup',
-      sql: `SELECT touch, source, kind, ${keyColumns(this.width).join(', ')} FROM sync_touches ORDER BY touch LIMIT ?`,
-      keys: [[limit]],
-      parameters: [],
-    }) as readonly (readonly Key[])[]
-    const rows = taken[0] ?? []
-    const last = rows.at(-1)
-    if (last === undefined) return []
-    yield* run('DELETE FROM sync_touches WHERE touch <= ?', [last[0]])
+    const most = Math.max(LEAST_READ, limit * ALIKE)
+    const rows = (yield* lookup(
+      { sql: `SELECT touch, source, kind, ${keyColumns(this.width).join(', ')} FROM sync_touches ORDER BY touch LIMIT ?`, parameters: [] },
+      [[most]],
+    ))[0] as readonly Key[]
     const touches: Touch[] = []
-    for (const [, source, kind, ...key] of rows) {
-      const meaning = this.sources.known(Number(source)) ?? (yield* this.sources.meaningOf(Number(source)))
+    let before: Key = []
+    for (const row of rows) {
+      if (row.every((value, at) => at === 0 || value === before[at])) {
+        before = row
+        continue
+      }
+      if (touches.length === limit) break
+      before = row
+      const [, number, kind, ...key] = row
+      const meaning = this.sources.known(Number(number)) ?? (yield* this.sources.meaningOf(Number(number)))
       touches.push({ ...meaning, kind: KINDS[Number(kind)] as TouchKind, key: key.slice(0, meaning.refers.length) })
     }
-    return touches
+    return {
+      touches,
+      more: rows.length === most || before !== rows.at(-1),
+      through: Number(before[0] ?? 0),
+      *forget() {
+        if (touches.length > 0) yield* run('DELETE FROM sync_touches WHERE touch <= ?', [before[0]])
+      },
+    }
   }
 
   *touch(table: string, refers: readonly string[], keys: readonly Key[], kind: TouchKind): Work<void> {
