@@ -3,11 +3,13 @@ import pg from 'pg'
 import t from 'tap'
 import { startServer } from '../support/postgres.ts'
 import { isComplete, openTill } from '../support/postgres-till.ts'
-import { argument, Random, seedOfRun } from '../support/random.ts'
+import { argument, budgetOfRun, Random, roundsOfRun, seedOfRun } from '../support/random.ts'
 
 const seed = seedOfRun()
 const schedules = Number(argument('schedules') ?? 60)
-t.comment(`--seed=${seed} --schedules=${schedules}`)
+const timeout = budgetOfRun(60_000) + 60_000
+t.setTimeout(timeout + 60_000)
+t.comment(`--seed=${seed}`)
 const server = await startServer(t)
 
 /** What a cashier's transaction does to two receipts; `#` is a number of its own. */
@@ -76,37 +78,42 @@ class Cashier {
   }
 }
 
-t.test('whatever the order in which three transactions work on two documents, all that is committed is sealed, and only that', async (t) => {
-  const till = await openTill(t, server)
-  const random = new Random(seed)
-  const { host, port, user, password, database } = till.pool.options
-  const make = () => new Cashier(new pg.Client({ host, port, user, password: password as string, database }))
-  const cashiers = [make(), make(), make()]
-  for (const cashier of cashiers) await cashier.open()
-  t.teardown(() => Promise.all(cashiers.map(({ client }) => client.end())))
-  await till.pool.query(`ALTER SYSTEM SET deadlock_timeout = '20ms'; `)
-  await till.pool.query('SELECT pg_reload_conf()')
-  let number = 100
-  for (let schedule = 0; schedule < schedules; schedule++) {
-    await till.pool.query(`INSERT INTO receipts VALUES (1, 'posted', 1), (2, 'posted', 2) ON CONFLICT (id) DO UPDATE SET status = 'posted'`)
-    const steps = cashiers.map(() => [
-      random.chance(0.2) ? 'BEGIN ISOLATION LEVEL REPEATABLE READ' : 'BEGIN',
-      random.pick(CHANGES).replaceAll('#', String(++number)),
-      random.pick(CHANGES).replaceAll('#', String(++number)),
-      random.chance(0.8) ? 'COMMIT' : 'ROLLBACK',
-    ])
-    const order = random.shuffle(steps.flatMap((own, cashier) => own.map(() => cashier)))
-    const story: string[] = []
-    for (const cashier of order) {
-      const sql = steps[cashier]?.shift() ?? ''
-      story.push(`${cashier}: ${sql}`)
-      await cashiers[cashier]?.run(sql, till.pool)
-      // One that was blocked may go on now, and let another one go on.
-      for (const _ of cashiers) for (const one of cashiers) await one.quiet(till.pool)
-      if (random.chance(0.3)) await isComplete(t, till, `schedule ${schedule}, after ${story.join(' | ')}`)
+t.test(
+  'whatever the order in which three transactions work on two documents, all that is committed is sealed, and only that',
+  { timeout },
+  async (t) => {
+    const till = await openTill(t, server)
+    const random = new Random(seed)
+    const { host, port, user, password, database } = till.pool.options
+    const make = () => new Cashier(new pg.Client({ host, port, user, password: password as string, database }))
+    const cashiers = [make(), make(), make()]
+    for (const cashier of cashiers) await cashier.open()
+    t.teardown(() => Promise.all(cashiers.map(({ client }) => client.end())))
+    await till.pool.query(`ALTER SYSTEM SET deadlock_timeout = '20ms'; `)
+    await till.pool.query('SELECT pg_reload_conf()')
+    const broken = (schedule: number) => t.comment(`--seed=${seed} --schedules=${schedule + 1}`)
+    let number = 100
+    for (const schedule of roundsOfRun(schedules)) {
+      await till.pool.query(`INSERT INTO receipts VALUES (1, 'posted', 1), (2, 'posted', 2) ON CONFLICT (id) DO UPDATE SET status = 'posted'`)
+      const steps = cashiers.map(() => [
+        random.chance(0.2) ? 'BEGIN ISOLATION LEVEL REPEATABLE READ' : 'BEGIN',
+        random.pick(CHANGES).replaceAll('#', String(++number)),
+        random.pick(CHANGES).replaceAll('#', String(++number)),
+        random.chance(0.8) ? 'COMMIT' : 'ROLLBACK',
+      ])
+      const order = random.shuffle(steps.flatMap((own, cashier) => own.map(() => cashier)))
+      const story: string[] = []
+      for (const cashier of order) {
+        const sql = steps[cashier]?.shift() ?? ''
+        story.push(`${cashier}: ${sql}`)
+        await cashiers[cashier]?.run(sql, till.pool)
+        // One that was blocked may go on now, and let another one go on.
+        for (const _ of cashiers) for (const one of cashiers) await one.quiet(till.pool)
+        if (random.chance(0.3) && !(await isComplete(t, till, `schedule ${schedule}, after ${story.join(' | ')}`))) return broken(schedule)
+      }
+      for (const cashier of cashiers) await cashier.settle()
+      if (!(await isComplete(t, till, `schedule ${schedule}: ${story.join(' | ')}`))) return broken(schedule)
+      if (!t.equal((await till.replica.status()).unsealed, 0)) return broken(schedule)
     }
-    for (const cashier of cashiers) await cashier.settle()
-    await isComplete(t, till, `schedule ${schedule}: ${story.join(' | ')}`)
-    t.equal((await till.replica.status()).unsealed, 0)
-  }
-})
+  },
+)

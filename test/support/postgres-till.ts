@@ -99,9 +99,9 @@ export async function resealed({ replica }: PostgresTill): Promise<void> {
   for (const table of (await replica.status()).resealing) await replica.reseal(table)
 }
 
-/** What the entries add up to is what stands in the tables. */
-export async function isComplete(t: Test, till: PostgresTill, message: string): Promise<void> {
+/** What the entries add up to is what stands in the tables. Answers whether it is. */
+export async function isComplete(t: Test, till: PostgresTill, message: string): Promise<boolean> {
   await till.replica.seal()
   const [found, wanted] = [await till.replay.tables(), await standing(till.pool)]
-  for (const table of ['receipts', 'receipt_lines']) t.same(byId(found[table]), byId(wanted[table]), `${message}: ${table}`)
+  return ['receipts', 'receipt_lines'].map((table) => t.same(byId(found[table]), byId(wanted[table]), `${message}: ${table}`)).every(Boolean)
 }

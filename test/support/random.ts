@@ -46,3 +46,15 @@ export function seedOfRun(): number {
   const given = Number(argument('seed'))
   return Number.isSafeInteger(given) && given > 0 ? given : 1 + Math.floor(Math.random() * 2 ** 31)
 }
+
+/** How long a test's random work may take, in milliseconds: `--ms=N`, or what it takes by itself. */
+export function budgetOfRun(usualMs: number): number {
+  const given = Number(argument('ms'))
+  return given > 0 ? given : usualMs
+}
+
+/** Numbers of rounds from 0: as many as the test makes by itself, or with `--ms=N` until this share of it has passed. */
+export function* roundsOfRun(usual: number, share = 1): Generator<number> {
+  const end = Date.now() + budgetOfRun(Infinity) * share
+  for (let round = 0; end === Infinity ? round < usual : Date.now() < end; round++) yield round
+}
