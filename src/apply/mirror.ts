@@ -1,5 +1,6 @@
+import { isUtf8 } from 'node:buffer'
 import { TillsyncError } from '../errors.ts'
-import type { AnyDocument, PartShape } from '../model.ts'
+import type { AnyDocument, PartShape, Value } from '../model.ts'
 import type { ApplyingDatabase, HostTable, MirrorRows, Work } from '../ports.ts'
 import { decodeRecord } from '../record.ts'
 import type { AppliedDocument } from './document-set.ts'
@@ -196,9 +197,14 @@ function latest(records: readonly string[], key: readonly string[]): readonly Mi
   const found = new Map<string, Mirrored>()
   for (const record of records) {
     const values = decodeRecord(record)
-    const name = JSON.stringify(key.map((column) => (Object.hasOwn(values, column) ? String(values[column]) : '')))
+    const name = JSON.stringify(key.map((column) => (Object.hasOwn(values, column) ? keyText(values[column] as Value) : '')))
     found.delete(name)
     found.set(name, { record, columns: JSON.stringify(Object.keys(values)) })
   }
   return [...found.values()]
+}
+
+/** Bytes that are no text would all look alike as one. */
+function keyText(value: Value): string {
+  return value instanceof Uint8Array && !isUtf8(value) ? `\\x${Buffer.from(value).toString('hex')}` : String(value)
 }

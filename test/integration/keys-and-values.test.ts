@@ -240,6 +240,22 @@ t.test('values arrive to the bit', async (t) => {
   t.same((await shop.pool.query('SELECT id::int FROM reading_parts')).rows, [{ id: 2 }])
 })
 
+t.test('keys of bytes that are no text are different records, in one batch too', async (t) => {
+  const shop = await openShop(t, server, { schema: 'CREATE TABLE tags (uid bytea PRIMARY KEY, name text)', subscribe: { tags: mirror() } })
+  const { db, replica } = await shop.addTill('POS1', {
+    schema: 'CREATE TABLE tags (uid BLOB PRIMARY KEY NOT NULL, name TEXT)',
+    publish: { tags: {} },
+  })
+  db.exec("INSERT INTO tags VALUES (x'ff', 'a'), (x'fe', 'b'), (x'80', 'c'), (x'41', 'd')")
+  await replica.synchronize()
+  t.same((await shop.pool.query('SELECT uid, name FROM tags ORDER BY uid')).rows, [
+    { uid: Buffer.of(0x41), name: 'd' },
+    { uid: Buffer.of(0x80), name: 'c' },
+    { uid: Buffer.of(0xfe), name: 'b' },
+    { uid: Buffer.of(0xff), name: 'a' },
+  ])
+})
+
 t.test('negative zero and infinity go through the entry and into any column that can hold them', async (t) => {
   const shop = await openShop(t, server, {
     schema: 'CREATE TABLE readings (id bigint PRIMARY KEY, approx double precision, exact numeric, whole bigint, words text)',
