@@ -66,7 +66,7 @@ export interface HostTable {
   readonly columns: readonly HostColumn[]
   /** Columns of the primary key, in key order; empty when there is none. */
   readonly key: readonly string[]
-  /** Unique constraints and indexes beside the primary key. */
+  /** Unique constraints and indexes beside the primary key; its own too, where the database takes different keys for equal. */
   readonly uniques: readonly HostUnique[]
   /** Names of unique indexes over expressions. */
   readonly expressionUniques?: readonly string[]

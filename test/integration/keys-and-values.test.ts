@@ -162,6 +162,25 @@ t.test('text keys: any text, compared to the bit although the column is NOCASE',
   t.same(await replica.seal(), { documents: 2, entries: 1 + 3 }, 'another case is another key')
 })
 
+t.test('a REPLACE by an equal key that is written otherwise removes the document that it takes the place of', async (t) => {
+  const shop = await openShop(t, server)
+  const keys = { 'item_no TEXT COLLATE NOCASE PRIMARY KEY NOT NULL': ["'abc'", "'ABC'"], 'item_no PRIMARY KEY NOT NULL': ['1', '1.0'] }
+  const further = { 'item_no TEXT NOT NULL, PRIMARY KEY (item_no COLLATE NOCASE)': ["'abc'", "'ABC'"] }
+  for (const [column, [before, after]] of Object.entries({ ...keys, ...further })) {
+    for (const how of [`INSERT OR REPLACE INTO items VALUES (${after})`, `UPDATE OR REPLACE items SET item_no = ${after} WHERE item_no = 'other'`]) {
+      const { db, replica } = await shop.addTill(`${column}: ${how}`, { schema: `CREATE TABLE items (${column})`, publish: { items: {} } })
+      db.exec(`INSERT INTO items VALUES (${before}), ('other')`)
+      await replica.seal()
+      db.exec(how)
+      await replica.seal()
+      const entries = db.prepare('SELECT operation, record_id FROM sync_entries ORDER BY entry_no').raw().all() as string[][]
+      const last = new Map(entries.map(([operation, recordId]) => [recordId, operation]))
+      t.equal([...last.values()].filter((operation) => operation === 'upsert').length, db.prepare('SELECT count(*) FROM items').pluck().get(), how)
+      t.same(await replica.reseal('items'), { documents: 0, entries: 0 })
+    }
+  }
+})
+
 t.test('a reference of another storage class than the key it refers to still finds its document', async (t) => {
   const shop = await openShop(t, server)
   const schema = (type: string) => `

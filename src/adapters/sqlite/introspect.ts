@@ -65,7 +65,7 @@ function* describeTable(name: string, { wr, sql }: TableInfo): Work<HostTable> {
     name,
     columns: described,
     key: key.map((column) => column.name),
-    ...(yield* describeUniques(name)),
+    ...(yield* describeUniques(name, columns)),
     reusesKeys: isRowid && !/\bAUTOINCREMENT\b/i.test(sql ?? ''),
   }
 }
@@ -82,11 +82,14 @@ function* initialOf({ dflt_value, type }: ColumnInfo): Work<string> {
   }
 }
 
-/** Unique indexes beside the primary key. One over an expression is only named: no column lookup can stand for it. */
-function* describeUniques(table: string): Work<Pick<HostTable, 'uniques' | 'expressionUniques'>> {
+/**
+ * Unique indexes beside the primary key, and the key's own where equal keys can be different records. One over an expression is
+ * only named: no column lookup can stand for it.
+ */
+function* describeUniques(table: string, infos: readonly ColumnInfo[]): Work<Pick<HostTable, 'uniques' | 'expressionUniques'>> {
   const indexes = yield* query<{ name: string; origin: string; partial: number; sql: string | null }>({
     sql: `SELECT list.name, list.origin, list.partial, made.sql FROM pragma_index_list(?) AS list
-          LEFT JOIN sqlite_schema AS made ON made.type = 'index' AND made.name = list.name WHERE list."unique" = 1 AND list.origin <> 'pk'`,
+          LEFT JOIN sqlite_schema AS made ON made.type = 'index' AND made.name = list.name WHERE list."unique" = 1`,
     parameters: [table],
   })
   const uniques: HostUnique[] = []
@@ -96,6 +99,7 @@ function* describeUniques(table: string): Work<Pick<HostTable, 'uniques' | 'expr
       sql: 'SELECT name, coll AS collation FROM pragma_index_xinfo(?) WHERE key = 1 ORDER BY seqno',
       parameters: [index.name],
     })
+    if (index.origin === 'pk' && columns.every(({ name, collation }) => collation === 'BINARY' && hasAffinity(infos, name))) continue
     if (columns.some((column) => column.name === null)) {
       expressionUniques.push(index.name)
       continue
@@ -104,6 +108,12 @@ function* describeUniques(table: string): Work<Pick<HostTable, 'uniques' | 'expr
     uniques.push({ columns: columns as { name: string; collation: string }[], ...(where !== undefined && { where }) })
   }
   return { uniques, expressionUniques }
+}
+
+/** Without affinity a column holds 1 beside 1.0, which are equal (https://www.sqlite.org/datatype3.html#determination_of_column_affinity). */
+function hasAffinity(infos: readonly ColumnInfo[], name: string | null): boolean {
+  const type = infos.find((info) => info.name === name)?.type ?? ''
+  return /INT|CHAR|CLOB|TEXT/i.test(type) || !/^(ANY)?$|BLOB/i.test(type)
 }
 
 /** The condition of a partial index: what stands behind the parenthesis that closes its columns. */

@@ -80,7 +80,7 @@ interface Unique {
 /**
  * By which columns a REPLACE can remove another row, for which SQLite fires no delete trigger while recursive_triggers is
  * off (https://www.sqlite.org/lang_conflict.html): every unique index; and the primary key, unless the row in the way is
- * touched under that very key anyway.
+ * touched under that very key anyway (where equal keys can be written otherwise, the key is among `uniques`).
  */
 function inTheWay(table: HostTable, sources: readonly NumberedSource[]): Unique[] {
   const key: Unique = { columns: table.key.map((name) => ({ name })) }
