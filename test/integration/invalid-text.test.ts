@@ -59,3 +59,11 @@ t.test('keys that are not UTF-8 are keys like others', async (t) => {
   t.same(last(), { operation: 'remove', record_id: `[${tag('M\xfdller')}]` }, 'a reseal finds its removal')
   t.same((await replica.status()).parked, [])
 })
+
+t.test('in a database in UTF-16 a replacement character is one, and what stands beside it is text', async (t) => {
+  const shop = await openShop(t, server)
+  const { db, replica } = await shop.addTill('POS1', { schema: `PRAGMA encoding = 'UTF-16le'; ${TABLES}`, publish: PUBLISH })
+  db.exec(`INSERT INTO items VALUES ('A', 'M\ufffdller', x'4dfc')`)
+  await replica.seal()
+  t.match((await replica.entries()).at(-1), { recordId: ['A'], record: { item_no: 'A', name: 'M\ufffdller', raw: Buffer.of(0x4d, 0xfc) } })
+})

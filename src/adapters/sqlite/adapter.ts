@@ -92,6 +92,8 @@ class SqliteDatabase implements CapturingDatabase {
   /** How many times more it is not tried to read in turns. */
   private synchronously = 0
   private lastWrite: Promise<unknown> = Promise.resolve()
+  /** In a database in UTF-16 the bytes of a text are another thing, and none of them are other than they show. */
+  private isUtf8 = true
 
   constructor(connect: () => Connection, host: Connection | undefined, shared: boolean) {
     this.connect = connect
@@ -112,6 +114,7 @@ class SqliteDatabase implements CapturingDatabase {
       if (!this.shared) connection.close()
       throw classify(error, 'Opening the database')
     }
+    this.isUtf8 = connection.pragma('encoding', { simple: true }) === 'UTF-8'
     this.connection = connection
   }
 
@@ -362,7 +365,7 @@ class SqliteDatabase implements CapturingDatabase {
       return keys.map((key) => {
         if (key.some((value) => value instanceof InvalidText)) return this.lookupExactly(connection, step.sql, key, parameters)
         const found = statement.all(parameters.length === 0 ? key : [...key, ...parameters]) as unknown[][]
-        return found.some(isSuspect) ? this.lookupExactly(connection, step.sql, key, parameters) : found
+        return this.isUtf8 && found.some(isSuspect) ? this.lookupExactly(connection, step.sql, key, parameters) : found
       })
     } catch (error) {
       if (!isRaised(error)) throw error
