@@ -30,13 +30,15 @@ export function* migrationStatements(database: Database, all: readonly Migration
   for (const { component, steps } of all) {
     const version = installed ? Number((yield* readState(database, versionKey(component))) ?? 0) : 0
     if (version > steps.length) throw newer(component, version, steps.length)
-    for (const table of steps.slice(version).flatMap((step) => step.create)) statements.push(...database.createTable(table))
+    for (const table of steps.flatMap((step) => step.create))
+      if (!(yield* database.hasTable(table.name))) statements.push(...database.createTable(table))
   }
   return statements
 }
 
 /**
- * Brings the library's own tables to this version, inside the caller's transaction. Returns the SQL that it ran.
+ * Brings the library's own tables to this version, inside the caller's transaction; one that somebody dropped is made anew.
+ * Returns the SQL that it ran.
  *
  * @throws ERR_SCHEMA_NEWER where a later version of the library made them
  */
@@ -44,7 +46,8 @@ export function* migrate(database: Database, all: readonly Migrations[]): Work<r
   yield* database.lockInstall()
   const statements = yield* migrationStatements(database, all)
   for (const sql of statements) yield* query({ sql, parameters: [] })
-  if (statements.length > 0) for (const { component, steps } of all) yield* writeState(versionKey(component), String(steps.length))
+  for (const { component, steps } of all)
+    if (Number((yield* readState(database, versionKey(component))) ?? 0) !== steps.length) yield* writeState(versionKey(component), String(steps.length))
   return statements
 }
 

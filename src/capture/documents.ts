@@ -111,7 +111,8 @@ function add(found: Map<string, TouchedDocument>, root: RootPlan, touch: Touch):
   const known = found.get(name)
   const document = known ?? { root, recordId, key: touch.key, exported: false, existing: false }
   if (touch.kind === 'exported') document.exported = true
-  if (touch.kind === 'existing') document.existing = true
+  // Whoever changed it before that was seen: it has been published already, and somebody dropped sync_state.
+  if (touch.kind === 'existing' && known === undefined) document.existing = true
   found.set(name, document)
 }
 

@@ -41,18 +41,21 @@ export class SqliteCapture implements Capture {
   }
 
   *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
-    const own = yield* this.ownTables(sources)
+    const { statements: own, lost } = yield* this.ownTables(sources)
     for (const sql of own) yield* run(sql)
+    this.sources.forget()
     yield* this.measure()
-    const changes = yield* this.compare(yield* this.sources.number(sources), tables)
-    for (const sql of changes.statements) yield* run(sql)
-    return { ...changes, statements: [...own, ...changes.statements] }
+    const numbers = yield* this.sources.number(sources)
+    const unexplained = yield* this.dropUnexplained()
+    const { tables: changed, statements } = yield* this.compare(numbers, tables)
+    for (const sql of statements) yield* run(sql)
+    return { tables: lost || unexplained ? tablesOn(sources) : changed, statements: [...own, ...statements] }
   }
 
   *changes(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
-    const own = yield* this.ownTables(sources)
-    const changes = yield* this.compare((yield* this.sources.numbersOf(sources)).numbers, tables)
-    return { ...changes, statements: [...own, ...changes.statements] }
+    const { statements: own, lost } = yield* this.ownTables(sources)
+    const { tables: changed, statements } = yield* this.compare((yield* this.sources.numbersOf(sources)).numbers, tables)
+    return { tables: lost ? tablesOn(sources) : changed, statements: [...own, ...statements] }
   }
 
   /** The triggers that there are against those that there should be; changes nothing. */
@@ -160,27 +163,54 @@ export class SqliteCapture implements Capture {
     yield* run(`${into} SELECT ${source}, ${KINDS.indexOf(kind)}, selected.* FROM (${select.sql}) AS selected`, select.parameters)
   }
 
+  /** Where somebody renames sync_touches, SQLite writes the new name into our triggers. */
   private *triggers(): Work<readonly { name: string; sql: string }[]> {
     return (yield* run(
-      `SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'sync\\_%' ESCAPE '\\' AND sql LIKE '%INSERT INTO sync_touches%'`,
+      `SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'sync\\_%' ESCAPE '\\'
+       AND (sql LIKE '%INSERT INTO sync_touches%' OR sql LIKE '%INSERT INTO % (source, kind, %')`,
     )) as readonly {
       name: string
       sql: string
     }[]
   }
 
-  /** What makes sync_sources and sync_touches, or makes the latter wide enough. */
-  private *ownTables(sources: readonly TouchSource[]): Work<readonly string[]> {
+  /** What makes sync_sources and sync_touches, or what somebody has made of them anew; and whether touches may have been lost. */
+  private *ownTables(sources: readonly TouchSource[]): Work<{ readonly statements: readonly string[]; readonly lost: boolean }> {
     const width = Math.max(1, ...sources.map((source) => source.refers.length))
-    const statements = (yield* hasTable(SOURCES.name)) ? [] : createTable(SOURCES)
-    if (!(yield* hasTable('sync_touches'))) return [...statements, touchesTable(width)]
+    const explained = yield* hasTable(SOURCES.name)
     yield* this.measure()
+    const sound = yield* this.isSound()
     const missing = keyColumns(width).slice(this.width)
-    return [...statements, ...missing.map((column) => `ALTER TABLE sync_touches ADD COLUMN ${column}`)]
+    return {
+      lost: !(explained && sound),
+      statements: [
+        ...(explained ? [] : createTable(SOURCES)),
+        ...(!sound && (yield* hasTable('sync_touches')) ? ['DROP TABLE sync_touches'] : []),
+        ...(sound ? missing.map((column) => `ALTER TABLE sync_touches ADD COLUMN ${column}`) : [touchesTable(width)]),
+      ],
+    }
+  }
+
+  /** Whether sync_touches is as we made it: a column less, an index or a trigger more, and sales fail by it. */
+  private *isSound(): Work<boolean> {
+    const made = (yield* run(`SELECT type, sql FROM sqlite_schema WHERE tbl_name = 'sync_touches'`)) as readonly { type: string; sql: string }[]
+    return made.length === 1 && made[0]?.type === 'table' && made[0].sql === touchesTable(this.width)
+  }
+
+  /** Touches that no source explains lead nowhere, and nothing behind them would be taken. */
+  private *dropUnexplained(): Work<boolean> {
+    const where = `WHERE source IS NULL OR source NOT IN (SELECT source FROM ${SOURCES.name})`
+    if ((yield* run(`SELECT 1 FROM sync_touches ${where} LIMIT 1`)).length === 0) return false
+    yield* run(`DELETE FROM sync_touches ${where}`)
+    return true
   }
 
   private *measure(): Work<void> {
     const columns = (yield* run(`SELECT name FROM pragma_table_info('sync_touches') WHERE name GLOB 'k[0-9]*'`)) as readonly unknown[]
     this.width = columns.length
   }
+}
+
+function tablesOn(sources: readonly TouchSource[]): ReadonlySet<string> {
+  return new Set(sources.map(({ on }) => on))
 }
