@@ -47,7 +47,8 @@ export function* migrate(database: Database, all: readonly Migrations[]): Work<r
   const statements = yield* migrationStatements(database, all)
   for (const sql of statements) yield* query({ sql, parameters: [] })
   for (const { component, steps } of all)
-    if (Number((yield* readState(database, versionKey(component))) ?? 0) !== steps.length) yield* writeState(versionKey(component), String(steps.length))
+    if (Number((yield* readState(database, versionKey(component))) ?? 0) !== steps.length)
+      yield* writeState(versionKey(component), String(steps.length))
   return statements
 }
 

@@ -18,7 +18,7 @@ import { findingsOf } from './findings.ts'
 import { Installation } from './installation.ts'
 import { endOf, inOrder, type TouchRow } from './order.ts'
 import { createTable, quote } from './tables.ts'
-import { KINDS, type NumberedSource, TOUCHES, touchesTable } from './triggers.ts'
+import { KINDS, type NumberedSource, TOUCHES, TOUCHES_SOUND, touchesTable } from './triggers.ts'
 import { keyText } from './values.ts'
 
 /** Touches that are taken at most, even where a transaction made more. */
@@ -53,32 +53,50 @@ export class PostgresCapture implements Capture {
   }
 
   *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
-    const isThere = yield* this.hasTable(TOUCHES)
-    const own = yield* this.ownTables()
+    const { statements: own, lost, untouched } = yield* this.ownTables()
     for (const sql of own) yield* this.run(sql)
+    this.sources.forget()
     const numbered = numberedByTable(sources, tables, yield* this.sources.number(sources))
-    const { changed, statements } = yield* this.installation.bring(numbered, tables)
-    return { tables: isThere ? changed : new Set(numbered.keys()), statements: [...own, ...statements] }
+    const { changed, statements } = yield* this.installation.bring(numbered, tables, untouched)
+    const unexplained = yield* this.dropUnexplained()
+    return { tables: lost || unexplained ? new Set(numbered.keys()) : changed, statements: [...own, ...statements] }
   }
 
   *changes(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
-    const own = yield* this.ownTables()
+    const { statements: own, lost, untouched } = yield* this.ownTables()
     const { numbers } = yield* this.sources.numbersOf(sources)
-    const { changed, statements } = yield* this.installation.compare(numberedByTable(sources, tables, numbers), tables)
-    return { tables: changed, statements: [...own, ...statements] }
+    const numbered = numberedByTable(sources, tables, numbers)
+    const { changed, statements } = yield* this.installation.compare(numbered, tables, untouched)
+    return { tables: lost ? new Set(numbered.keys()) : changed, statements: [...own, ...statements] }
   }
 
   findings(_sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<readonly Finding[]> {
     return findingsOf(this.schema, [...tables.keys()])
   }
 
-  /** What makes sync_sources and sync_touches, where they are missing. */
-  private *ownTables(): Work<readonly string[]> {
+  /**
+   * What makes sync_sources and sync_touches, or what somebody has made of them anew; whether touches may have been lost, and whether
+   * there was nowhere to note one.
+   */
+  private *ownTables(): Work<{ readonly statements: readonly string[]; readonly lost: boolean; readonly untouched: boolean }> {
     const qualify = (name: string) => this.qualify(name)
-    return [
-      ...((yield* this.hasTable(SOURCES.name)) ? [] : createTable(SOURCES, qualify)),
-      ...((yield* this.hasTable(TOUCHES)) ? [] : touchesTable(qualify)),
-    ]
+    const explained = yield* this.hasTable(SOURCES.name)
+    const sound = (yield* query({ sql: TOUCHES_SOUND, parameters: [this.schema] })).length > 0
+    return {
+      lost: !(explained && sound),
+      untouched: !sound,
+      statements: [
+        ...(explained ? [] : createTable(SOURCES, qualify)),
+        ...(!sound && (yield* this.hasTable(TOUCHES)) ? [`DROP TABLE ${this.qualify(TOUCHES)}`] : []),
+        ...(sound ? [] : touchesTable(qualify)),
+      ],
+    }
+  }
+
+  /** Touches that no source explains lead nowhere, and nothing behind them would be taken. */
+  private *dropUnexplained(): Work<boolean> {
+    const sql = `DELETE FROM ${this.qualify(TOUCHES)} WHERE source NOT IN (SELECT source FROM ${this.qualify(SOURCES.name)}) RETURNING 1`
+    return (yield* this.run(sql)).length > 0
   }
 
   removeTriggers(): Work<void> {
@@ -92,7 +110,7 @@ export class PostgresCapture implements Capture {
     this.sources.forget()
   }
 
-  /** Every change of a table, a column, a trigger or a partition leaves another row version in the catalogue. */
+  /** Every change of a table, a column, a trigger, its function or a partition leaves another row version in the catalogue. */
   *schemaVersion(): Work<string> {
     const sql = `
       WITH tables AS (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -105,6 +123,9 @@ export class PostgresCapture implements Capture {
         UNION ALL SELECT format('p%s %s', count(*), sum(part.relid::oid::bigint)) FROM tables t, pg_partition_tree(t.oid) part
         UNION ALL SELECT format('t%s %s', count(*), sum(t.xmin::text::bigint)) FROM pg_trigger t
                   JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace f ON f.oid = p.pronamespace WHERE f.nspname = $1 AND starts_with(p.proname, 'sync_touch_')
+        UNION ALL SELECT format('f%s', sum(p.xmin::text::bigint)) FROM pg_proc p JOIN pg_namespace f ON f.oid = p.pronamespace
+                  WHERE f.nspname = $1 AND starts_with(p.proname, 'sync_touch_')
+        UNION ALL SELECT format('o%s', c.xmin) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = '${TOUCHES}'
       ) AS versions`
     const [row] = yield* query<{ version: string | null }>({ sql, parameters: [this.schema, [...this.watched]] })
     return row?.version ?? ''
@@ -140,7 +161,9 @@ export class PostgresCapture implements Capture {
     const touches: Touch[] = []
     for (const row of inOrder(rows)) {
       const meaning = this.sources.known(row.source) ?? (yield* this.sources.meaningOf(row.source))
-      touches.push({ ...meaning, kind: KINDS[row.kind] as TouchKind, key: row.key === null ? [] : (JSON.parse(row.key) as Key) })
+      const key = row.key === null ? [] : (JSON.parse(row.key) as Key)
+      // A key that is none was written by hand, or before the rules were what they are.
+      touches.push({ ...meaning, kind: key.length === meaning.refers.length ? (KINDS[row.kind] as TouchKind) : 'whole', key })
     }
     return { touches, more: rows.length >= limit, through: rows.reduce((most, row) => Math.max(most, row.xid), 0), *forget() {} } // deleted as they were read
   }

@@ -68,8 +68,12 @@ const PRESENT = `
   JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE f.nspname = $1 AND starts_with(p.proname, '${FUNCTIONS}') AND strpos(p.prosrc, '${TOUCHES}') > 0`
 
+/** One that runs as somebody who may not touch, or under another search path, is not ours whatever its body. */
 const BODIES = `
-  SELECT p.proname::text AS name, p.prosrc AS body FROM pg_proc p JOIN pg_namespace f ON f.oid = p.pronamespace
+  SELECT p.proname::text AS name,
+         CASE WHEN p.prosecdef AND 'search_path=pg_catalog, pg_temp' = ANY (p.proconfig)
+              AND has_table_privilege(p.proowner, to_regclass(format('%I.${TOUCHES}', $1::text)), 'INSERT') THEN p.prosrc END AS body
+  FROM pg_proc p JOIN pg_namespace f ON f.oid = p.pronamespace
   WHERE f.nspname = $1 AND starts_with(p.proname, '${FUNCTIONS}') AND strpos(p.prosrc, '${TOUCHES}') > 0`
 
 /** What must be done so that exactly the wanted triggers are there. */
@@ -92,8 +96,8 @@ export class Installation {
   }
 
   /** Makes exactly these triggers. */
-  *bring(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>): Work<Difference> {
-    const difference = yield* this.compare(sources, tables)
+  *bring(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>, untouched: boolean): Work<Difference> {
+    const difference = yield* this.compare(sources, tables, untouched)
     const { unlocked, statements } = difference
     if (unlocked.length > 0) throw new LockFirst(unlocked)
     if (statements.length > 0) yield* run(LOCK_BRIEFLY)
@@ -101,8 +105,8 @@ export class Installation {
     return difference
   }
 
-  /** What there is against what there should be; changes nothing. */
-  *compare(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>): Work<Difference> {
+  /** What there is against what there should be; changes nothing. With `untouched` all is made anew, because there was nowhere to note a touch. */
+  *compare(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>, untouched: boolean): Work<Difference> {
     const places = yield* query<Place>({ sql: PLACES, parameters: [this.schema, [...sources.keys()]] })
     refuseInherited(places)
     const present = yield* this.present()
@@ -112,7 +116,8 @@ export class Installation {
       const table = tables.get(name) as HostTable
       const partitions = places.filter(({ root, partition }) => partition && root === name).map(({ oid }) => oid)
       const body = functionBody(table, own, this.qualify(TOUCHES), partitions)
-      if (bodies.get(functionName(name)) !== body) other.set(name, createFunction(this.qualify(functionName(name)), table, own, body))
+      // Where there was nowhere to note a touch, sessions may keep a plan that notes none; another function ends it.
+      if (untouched || bodies.get(functionName(name)) !== body) other.set(name, createFunction(this.qualify(functionName(name)), table, own, body))
     }
     const missing = places.flatMap((place) => missingOn(place, present).map((trigger) => ({ place, trigger })))
     const surplus = present.filter(
@@ -146,8 +151,8 @@ export class Installation {
     return query<Present>({ sql: PRESENT, parameters: [this.schema] })
   }
 
-  private bodies(): Work<readonly { name: string; body: string }[]> {
-    return query<{ name: string; body: string }>({ sql: BODIES, parameters: [this.schema] })
+  private bodies(): Work<readonly { name: string; body: string | null }[]> {
+    return query<{ name: string; body: string | null }>({ sql: BODIES, parameters: [this.schema] })
   }
 
   /** A row trigger of a partition is a clone of its table's; it can only be enabled. */

@@ -26,9 +26,24 @@ export function touchesTable(qualify: (name: string) => string): readonly string
   return [
     `CREATE TABLE ${qualify(TOUCHES)} (xid xid8 NOT NULL DEFAULT pg_current_xact_id(), seen pg_snapshot NOT NULL DEFAULT pg_current_snapshot(),
        source integer NOT NULL, kind smallint NOT NULL, key text[])`,
-    `CREATE INDEX ${quote('sync_touches_xid')} ON ${qualify(TOUCHES)} (xid)`,
+    `CREATE INDEX ON ${qualify(TOUCHES)} (xid)`, // by no name: one that somebody renamed keeps its index
   ]
 }
+
+/** True where sync_touches is as `touchesTable` makes it: a column less, a constraint or a trigger more, and sales fail by it. */
+export const TOUCHES_SOUND = `
+  SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = $1 AND c.relname = '${TOUCHES}' AND c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relrowsecurity AND NOT c.relhasrules
+    AND (SELECT bool_and(has_table_privilege(c.oid, privilege)) FROM unnest('{INSERT,SELECT,DELETE}'::text[]) privilege)
+    AND (SELECT string_agg(format('%s %s %s %s', a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)), ', '
+                           ORDER BY a.attnum)
+         FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+      = 'xid xid8 t pg_current_xact_id(), seen pg_snapshot t pg_current_snapshot(), source integer t , kind smallint t , key text[] f '
+    AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid)
+    AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique)
+    AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid)
+    AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype <> 'n')`
 
 /** PostgreSQL cuts names at 63 bytes. */
 export function functionName(table: string): string {
