@@ -22,9 +22,18 @@ export function* listParked(database: Database): Work<readonly ParkedDocument[]>
   )
   return rows.map((row) => ({
     table: row.table_name,
-    recordId: decodeRecordId(row.record_id),
+    recordId: readRecordId(row.record_id),
     code: row.code,
     message: row.message,
     parkedAt: row.parked_at,
   }))
+}
+
+/** A touch may hold what is no key of its table any more, and is parked as it came. */
+function readRecordId(recordId: string): readonly Value[] {
+  try {
+    return decodeRecordId(recordId)
+  } catch {
+    return [recordId]
+  }
 }

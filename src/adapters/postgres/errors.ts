@@ -4,8 +4,8 @@ import { asTillsyncError, messageOf, TillsyncError } from '../../errors.ts'
 const CONFLICTS = ['40001', '40P01']
 /** Somebody holds the lock that NOWAIT or a timeout would not wait for. */
 const LOCKED = ['55P03']
-/** Shutdown, crash, too many connections, no connection: class 08, 53, 57. */
-const AWAY = /^(08|53|57P)/
+/** Shutdown, crash, too many connections, no room, no connection: class 08, 53, 57; a transaction that was idle or took too long: the connection is gone. */
+const AWAY = /^(08|53|57P|25P0[34])/
 
 export function isConflict(thrown: unknown): boolean {
   return CONFLICTS.includes(sqlState(thrown))
