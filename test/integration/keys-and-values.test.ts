@@ -160,6 +160,29 @@ t.test('text keys: any text, compared to the bit although the column is NOCASE',
   t.same(await replica.seal(), { documents: 1, entries: 3 }, 'a part whose reference is written otherwise brings its document')
   db.exec("UPDATE items SET item_no = 'ABC' WHERE item_no = 'abc'")
   t.same(await replica.seal(), { documents: 2, entries: 1 + 3 }, 'another case is another key')
+  db.exec("REPLACE INTO items VALUES ('AbC', 'third')")
+  t.same(await replica.seal(), { documents: 2, entries: 1 + 3 }, 'a REPLACE by another case takes the record whose key the column finds equal')
+  db.exec("UPDATE OR REPLACE items SET item_no = 'aBC' WHERE item_no = 'null'")
+  t.same(await replica.seal(), { documents: 3, entries: 2 + 3 }, 'and so does an UPDATE that replaces')
+})
+
+t.test('a key that is equal in another storage class is another key', async (t) => {
+  const shop = await openShop(t, server)
+  for (const type of ['', 'BLOB', 'ANY']) {
+    const { db, replica } = await shop.addTill(`POS ${type}`, {
+      schema: `CREATE TABLE items (id ${type} NOT NULL PRIMARY KEY, name TEXT)${type === 'ANY' ? ' STRICT' : ''}`,
+      publish: { items: {} },
+    })
+    db.exec(`INSERT INTO items VALUES (1, 'first')`)
+    await replica.seal()
+    db.exec(`REPLACE INTO items VALUES (1.0, 'second')`)
+    await replica.seal()
+    t.match((await replica.entries()).slice(1), [{ operation: 'remove' }, { operation: 'upsert', record: { name: 'second' } }], `id ${type}`)
+    t.same(db.prepare('SELECT record_id FROM sync_members').pluck().all(), ['[1.0]'], `id ${type}`)
+    db.exec('UPDATE items SET id = 1')
+    t.same(await replica.seal(), { documents: 2, entries: 2 }, `id ${type}: and an UPDATE of it is seen`)
+    t.same(db.prepare('SELECT record_id FROM sync_members').pluck().all(), ['[1]'], `id ${type}`)
+  }
 })
 
 t.test('a REPLACE by an equal key that is written otherwise removes the document that it takes the place of', async (t) => {

@@ -1,6 +1,6 @@
 import { TillsyncError } from '../../errors.ts'
 import { type HostColumn, type HostTable, type HostUnique, lookup, query, type Work } from '../../ports.ts'
-import { encodeValue } from './values.ts'
+import { encodeValue, isLoose } from './values.ts'
 
 interface TableInfo {
   readonly schema: string
@@ -99,7 +99,11 @@ function* describeUniques(table: string, infos: readonly ColumnInfo[]): Work<Pic
       sql: 'SELECT name, coll AS collation FROM pragma_index_xinfo(?) WHERE key = 1 ORDER BY seqno',
       parameters: [index.name],
     })
-    if (index.origin === 'pk' && columns.every(({ name, collation }) => collation === 'BINARY' && hasAffinity(infos, name))) continue
+    if (
+      index.origin === 'pk' &&
+      columns.every(({ name, collation }) => collation === 'BINARY' && !isLoose(infos.find((info) => info.name === name)?.type ?? ''))
+    )
+      continue
     if (columns.some((column) => column.name === null)) {
       expressionUniques.push(index.name)
       continue
@@ -108,12 +112,6 @@ function* describeUniques(table: string, infos: readonly ColumnInfo[]): Work<Pic
     uniques.push({ columns: columns as { name: string; collation: string }[], ...(where !== undefined && { where }) })
   }
   return { uniques, expressionUniques }
-}
-
-/** Without affinity a column holds 1 beside 1.0, which are equal (https://www.sqlite.org/datatype3.html#determination_of_column_affinity). */
-function hasAffinity(infos: readonly ColumnInfo[], name: string | null): boolean {
-  const type = infos.find((info) => info.name === name)?.type ?? ''
-  return /INT|CHAR|CLOB|TEXT/i.test(type) || !/^(ANY)?$|BLOB/i.test(type)
 }
 
 /** The condition of a partial index: what stands behind the parenthesis that closes its columns. */

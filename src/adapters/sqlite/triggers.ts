@@ -1,4 +1,5 @@
 import type { HostTable, TouchKind } from '../../ports.ts'
+import { isLoose } from './values.ts'
 
 /** A source with the number that its touches carry. */
 export interface NumberedSource {
@@ -42,7 +43,7 @@ export function triggersFor(table: HostTable, sources: readonly NumberedSource[]
   add('update', 'AFTER UPDATE', touch('NEW', false))
   add('delete', 'AFTER DELETE', touch('OLD', true))
   const noted = [...new Set(sources.flatMap((source) => source.columns))]
-  add('move', 'AFTER UPDATE', touch('OLD', true), ` WHEN ${changed(noted)}`)
+  add('move', 'AFTER UPDATE', touch('OLD', true), ` WHEN ${changed(table, noted)}`)
   const uniques = inTheWay(table, sources)
   add(
     'replace',
@@ -54,7 +55,7 @@ export function triggersFor(table: HostTable, sources: readonly NumberedSource[]
     'displace',
     'BEFORE UPDATE',
     uniques.flatMap((unique) => sources.map((source) => touchInTheWay(table, source, unique))),
-    ` WHEN ${changed(columns)}`,
+    ` WHEN ${changed(table, columns)}`,
   )
   return triggers
 }
@@ -68,8 +69,14 @@ function intoTouches(source: NumberedSource): string {
   return `INSERT INTO sync_touches (${['source', 'kind', ...keyColumns(source.columns.length)].join(', ')})`
 }
 
-function changed(columns: readonly string[]): string {
-  return columns.map((name) => `OLD.${quote(name)} IS NOT NEW.${quote(name)} COLLATE BINARY`).join(' OR ')
+function changed(table: HostTable, names: readonly string[]): string {
+  const loose = (name: string) => isLoose(table.columns.find((column) => column.name === name)?.type ?? '')
+  return names
+    .flatMap((name) => [
+      `OLD.${quote(name)} IS NOT NEW.${quote(name)} COLLATE BINARY`,
+      ...(loose(name) ? [`typeof(OLD.${quote(name)}) <> typeof(NEW.${quote(name)})`] : []),
+    ])
+    .join(' OR ')
 }
 
 interface Unique {

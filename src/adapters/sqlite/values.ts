@@ -74,3 +74,8 @@ export function bindExactly(sql: string, key: Key): { readonly sql: string; read
     key: key.map((value) => (value instanceof InvalidText ? value.bytes : value)),
   }
 }
+
+/** Whether a column of this type has no affinity: it holds 1 beside 1.0, which are equal (https://www.sqlite.org/datatype3.html#determination_of_column_affinity). */
+export function isLoose(type: string): boolean {
+  return /^(ANY)?$|BLOB/i.test(type) && !/INT|CHAR|CLOB|TEXT/i.test(type)
+}
