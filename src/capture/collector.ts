@@ -4,6 +4,7 @@ import type { TillsyncError } from '../errors.ts'
 import { type Entry, type Operation, START } from '../model.ts'
 import { type CapturingDatabase, erase, insert, type Key, lookup, type OwnTable, pause, query, type Statement, type Work, writing } from '../ports.ts'
 import {
+  areComparable,
   documentsTouched,
   otherwiseWritten,
   type ReadDocument,
@@ -139,12 +140,16 @@ class Log {
       this.withhold(document, now)
       return
     }
-    const another = member !== undefined && !equal(member.identity, now.identity)
-    if (member !== undefined && !document.exported && isEqual(now, member)) return
+    const another = member !== undefined && isAnother(now, member)
+    if (member !== undefined && !document.exported && isEqual(now, member)) {
+      // The rules name other identity columns by now: from here on those tell.
+      if (!equal(member.identity, now.identity)) this.note(document, now, member.withheld ? 'withheld' : 'given')
+      return
+    }
     if (another) this.remove(document, member)
     if (member?.withheld && !another) this.addRecords('baseline', document, member.withheld)
     this.addRecords('upsert', document, now.records)
-    this.members.push([document.root.table, document.recordId, now.hash, now.identity, 'given'])
+    this.note(document, now, 'given')
     if (member?.withheld) this.released.push([document.root.table, document.recordId])
     this.documents++
   }
@@ -162,9 +167,16 @@ class Log {
   }
 
   private withhold(document: TouchedDocument, now: ReadDocument): void {
-    const key = [document.root.table, document.recordId]
-    this.members.push([...key, now.hash, now.identity, 'withheld'])
-    this.withheld.push([...key, JSON.stringify(now.records.map(({ table, recordId, record }) => [table, recordId, record]))])
+    this.note(document, now, 'withheld')
+    this.withheld.push([
+      document.root.table,
+      document.recordId,
+      JSON.stringify(now.records.map(({ table, recordId, record }) => [table, recordId, record])),
+    ])
+  }
+
+  private note({ root, recordId }: TouchedDocument, now: ReadDocument, state: 'given' | 'withheld'): void {
+    this.members.push([root.table, recordId, now.hash, now.identity, state])
   }
 
   private addRecords(operation: Operation, of: TouchedDocument, records: readonly Pick<Entry, 'table' | 'recordId' | 'record'>[]): void {
@@ -187,7 +199,12 @@ class Log {
 
 /** Whether a document is as it was given. */
 export function isEqual(now: ReadDocument, member: Member): boolean {
-  return equal(member.identity, now.identity) && equal(member.hash, now.hash)
+  return !isAnother(now, member) && equal(member.hash, now.hash)
+}
+
+/** Whether the key was used again. Where the rules name other identity columns than before, nobody can say. */
+function isAnother(now: ReadDocument, { identity }: Member): boolean {
+  return areComparable(identity, now.identity) && !equal(identity, now.identity)
 }
 
 function equal(a: Uint8Array | null, b: Uint8Array | null): boolean {

@@ -9,7 +9,7 @@ export interface ReadDocument {
   readonly records: readonly ReadRecord[]
   /** Over all records and what in them is not a column's initial value; equal hashes are equal documents. */
   readonly hash: Buffer
-  /** Over the identity columns; null where the rules name none. */
+  /** Over the identity columns, behind a mark of which those are; null where the rules name none. */
   readonly identity: Buffer | null
 }
 
@@ -258,5 +258,15 @@ function finish(root: RootPlan, records: readonly HashedRecord[], header: Key): 
 
 function identityHash(root: RootPlan, header: Key): Buffer | null {
   if (root.identityAt.length === 0) return null
-  return hash('sha256', root.identityAt.map((at) => root.encode[at]?.(header[at])).join(','), 'buffer')
+  const mark = hash('sha256', JSON.stringify(root.spec.identity), 'buffer').subarray(0, IDENTITY_MARK)
+  return Buffer.concat([mark, hash('sha256', root.identityAt.map((at) => root.encode[at]?.(header[at])).join(','), 'buffer')])
+}
+
+/** Bytes that say which columns an identity is over. */
+const IDENTITY_MARK = 4
+
+/** Whether two identities are over the same columns; others do not tell whether it is another document. */
+export function areComparable(a: Uint8Array | null, b: Uint8Array | null): boolean {
+  if (a === null || b === null) return a === b
+  return Buffer.compare(a.subarray(0, IDENTITY_MARK), b.subarray(0, IDENTITY_MARK)) === 0
 }

@@ -1,0 +1,41 @@
+import t from 'tap'
+import type { AnyTables, PublishRules, Register } from '../../src/index.ts'
+import { type Host, onEachDatabase, sealedBy } from '../support/each-database.ts'
+import { startServer } from '../support/postgres.ts'
+
+const server = await startServer(t)
+const TABLES = 'CREATE TABLE receipts (id INTEGER PRIMARY KEY, receipt_no TEXT, status TEXT); CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT)'
+
+/** The till's process ends and another one begins, with other rules. */
+async function restarted(host: Host, till: Register, publish: PublishRules<AnyTables>): Promise<Register> {
+  await till.stop()
+  const next = host.create(publish)
+  await next.install()
+  return next
+}
+
+/** Until what the rules asked for is done. */
+async function resealed(till: Register): Promise<void> {
+  await till.seal()
+  for (const table of (await till.status()).resealing) await till.reseal(table)
+}
+
+onEachDatabase(t, server, 'rules that name an identity, another one or none any more seal nothing anew', TABLES, async (t, host) => {
+  await host.exec(`INSERT INTO receipts VALUES (1, 'R-1', 'posted')`)
+  let till = host.create({ receipts: {} })
+  await till.install()
+  await till.seal()
+  await host.exec(`INSERT INTO receipts VALUES (2, 'R-2', 'posted')`)
+  t.same(await sealedBy(till)(), ['upsert receipts[2]'], 'the first one is withheld')
+  for (const identity of [['receipt_no'], ['receipt_no', 'status'], ['status'], [], ['receipt_no']]) {
+    till = await restarted(host, till, { receipts: identity.length > 0 ? { identity } : {} })
+    await resealed(till)
+    t.equal((await till.status()).head.entryNo, 1, `identity ${identity}`)
+  }
+  const sealed = sealedBy(till)
+  await sealed()
+  await host.exec(`UPDATE receipts SET receipt_no = 'R-3' WHERE id = 2`)
+  t.same(await sealed(), ['remove receipts[2]', 'upsert receipts[2]'], 'the identity that the rules name now tells')
+  await host.exec(`UPDATE receipts SET status = 'void' WHERE id = 1`)
+  t.same(await sealed(), ['baseline receipts[1]', 'upsert receipts[1]'], 'what was withheld is so still')
+})
