@@ -1,10 +1,11 @@
 import { hash } from 'node:crypto'
 import { readStates, STATE, writeState } from '../migrate.ts'
-import { type CapturingDatabase, erase, type Work } from '../ports.ts'
+import { type CapturingDatabase, erase, query, type Work } from '../ports.ts'
 import { type CapturePlan, type Problem, planCapture } from './plan.ts'
-import { askReseal } from './reseal.ts'
+import { askReseal, forgetReseal } from './reseal.ts'
 import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'
+import { MEMBERS } from './tables.ts'
 
 const PREFIX = 'published.'
 
@@ -57,9 +58,9 @@ export function* upkeepStatements(database: CapturingDatabase, specs: readonly R
 function* activate(database: CapturingDatabase, plan: CapturePlan, named: readonly string[]): Work<void> {
   const known = new Map((yield* readStates(database, PREFIX)).map(({ key, value }) => [key.slice(PREFIX.length), value]))
   for (const root of plan.roots.values()) {
+    const before = known.get(root.table)
     const rules = rulesOf(root)
     const text = JSON.stringify(rules)
-    const before = known.get(root.table)
     known.delete(root.table)
     if (before === text) continue
     yield* writeState(`${PREFIX}${root.table}`, text)
@@ -67,15 +68,23 @@ function* activate(database: CapturingDatabase, plan: CapturePlan, named: readon
       yield* askReseal(database, root.table, initialsDiffer(JSON.parse(before) as Rules, rules))
       continue
     }
+    // What it was given when it was published before and is gone by now, nothing else finds.
+    if (yield* hasMembers(database, root.table)) yield* askReseal(database, root.table, false)
     const { changed, existing } = root.existing
     if (existing) yield* database.capture.touchSelected(root.table, root.key, existing, 'existing')
     if (changed) yield* database.capture.touchSelected(root.table, root.key, changed, 'changed')
   }
+  const forgotten = [...known.keys()].filter((table) => !named.includes(table))
   yield* erase(
     STATE,
     STATE.primaryKey,
-    [...known.keys()].filter((table) => !named.includes(table)).map((table) => [`${PREFIX}${table}`]),
+    forgotten.map((table) => [`${PREFIX}${table}`]),
   )
+  for (const table of forgotten) yield* forgetReseal(table)
+}
+
+function* hasMembers({ build }: CapturingDatabase, table: string): Work<boolean> {
+  return (yield* query(build.selectFrom(MEMBERS.name).select('table_name').where('table_name', '=', table).limit(1).compile())).length > 0
 }
 
 /** What decides which documents are published and what they hold. */

@@ -31,6 +31,11 @@ export function* askReseal(database: CapturingDatabase, table: string, all: bool
   else yield* writeProgress(table, { ...pending, again: all || pending.again === 'all' ? 'all' : 'changed' })
 }
 
+/** Nobody asks for it any more: the table is in no rule. */
+export function forgetReseal(table: string): Work<void> {
+  return erase(STATE, STATE.primaryKey, [[`${PREFIX}${table}`]])
+}
+
 /** The tables whose reseal was asked for and is not done. */
 export function* pendingReseals(database: CapturingDatabase): Work<readonly string[]> {
   return (yield* readStates(database, PREFIX)).map(({ key }) => key.slice(PREFIX.length))

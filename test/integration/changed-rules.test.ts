@@ -39,3 +39,33 @@ onEachDatabase(t, server, 'rules that name an identity, another one or none any 
   await host.exec(`UPDATE receipts SET status = 'void' WHERE id = 1`)
   t.same(await sealed(), ['baseline receipts[1]', 'upsert receipts[1]'], 'what was withheld is so still')
 })
+
+onEachDatabase(
+  t,
+  server,
+  'a table that leaves the rules and comes back: what is gone meanwhile is removed, what came is withheld',
+  TABLES,
+  async (t, host) => {
+    let till = host.create({ receipts: {}, items: {} })
+    await till.install()
+    await host.exec(`INSERT INTO receipts VALUES (1, 'R-1', 'posted'), (2, 'R-2', 'posted'), (3, 'R-3', 'posted')`)
+    await till.seal()
+    till = await restarted(host, till, { items: {} })
+    await host.exec(
+      `DELETE FROM receipts WHERE id = 1; UPDATE receipts SET status = 'void' WHERE id = 2; INSERT INTO receipts VALUES (4, 'R-4', 'posted')`,
+    )
+    await resealed(till)
+    till = await restarted(host, till, { receipts: {}, items: {} })
+    await resealed(till)
+    t.same((await sealedBy(till)()).slice(3).sort(), ['remove receipts[1]', 'upsert receipts[2]'])
+  },
+)
+
+onEachDatabase(t, server, 'a reseal of a table that is in no rule any more is not waited for', TABLES, async (t, host) => {
+  let till = host.create({ receipts: {}, items: {} })
+  await till.install()
+  till = await restarted(host, till, { receipts: { except: ['status'] }, items: {} })
+  t.same((await till.status()).resealing, ['receipts'])
+  till = await restarted(host, till, { items: {} })
+  t.same((await till.status()).resealing, [])
+})
