@@ -59,7 +59,7 @@ function* activate(database: CapturingDatabase, plan: CapturePlan, named: readon
   const known = new Map((yield* readStates(database, PREFIX)).map(({ key, value }) => [key.slice(PREFIX.length), value]))
   for (const root of plan.roots.values()) {
     const before = known.get(root.table)
-    const rules = rulesOf(root)
+    const rules = rulesOf(root, before === undefined ? {} : (JSON.parse(before) as Rules).initials)
     const text = JSON.stringify(rules)
     known.delete(root.table)
     if (before === text) continue
@@ -90,16 +90,16 @@ function* hasMembers({ build }: CapturingDatabase, table: string): Work<boolean>
 /** What decides which documents are published and what they hold. */
 interface Rules {
   readonly hash: string
-  /** The initial value of each column, which the hashes of documents leave out. */
+  /** The initial value of each column, which the hashes of documents leave out; of one that is gone the last, for its name may come again. */
   readonly initials: Readonly<Record<string, string>>
 }
 
-function rulesOf(root: RootPlan): Rules {
+function rulesOf(root: RootPlan, before: Rules['initials']): Rules {
   const plans = (plan: TablePlan): TablePlan[] => [plan, ...plan.parts.flatMap(plans)]
   const all = plans(root)
   const statements = all.map(({ read }) => [read.sql, read.parameters.map(String)])
   const initials = all.flatMap(({ table, columns }) => columns.map(({ name, initial = 'null' }) => [`${table}.${name}`, initial]))
-  return { hash: hash('sha256', JSON.stringify([statements, root.spec.identity])), initials: Object.fromEntries(initials) }
+  return { hash: hash('sha256', JSON.stringify([statements, root.spec.identity])), initials: { ...before, ...Object.fromEntries(initials) } }
 }
 
 /** With another default the same hash could mean another document: then everything is sealed once more. */

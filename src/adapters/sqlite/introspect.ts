@@ -1,12 +1,14 @@
 import { TillsyncError } from '../../errors.ts'
-import { type HostColumn, type HostTable, type HostUnique, lookup, query, type Work } from '../../ports.ts'
-import { encodeValue, isLoose } from './values.ts'
+import { type HostColumn, type HostTable, type HostUnique, query, type Work } from '../../ports.ts'
+import { initialOf } from './initial.ts'
+import { isLoose } from './values.ts'
 
 interface TableInfo {
   readonly schema: string
   readonly type: string
   /** 1 for WITHOUT ROWID. */
   readonly wr: number
+  readonly strict: number
   readonly sql: string | null
 }
 
@@ -27,7 +29,7 @@ export function* describe(names: readonly string[]): Work<ReadonlyMap<string, Ho
   const tables = new Map<string, HostTable>()
   for (const name of new Set(names)) {
     const found = yield* query<TableInfo>({
-      sql: `SELECT list.schema, list.type, list.wr, made.sql FROM pragma_table_list AS list
+      sql: `SELECT list.schema, list.type, list.wr, list.strict, made.sql FROM pragma_table_list AS list
             LEFT JOIN main.sqlite_schema AS made ON made.type = 'table' AND made.name = list.name WHERE list.name = ?`,
       parameters: [name],
     })
@@ -47,7 +49,7 @@ function refuseHidden(name: string, found: readonly TableInfo[]): void {
   })
 }
 
-function* describeTable(name: string, { wr, sql }: TableInfo): Work<HostTable> {
+function* describeTable(name: string, { wr, strict, sql }: TableInfo): Work<HostTable> {
   const columns = yield* query<ColumnInfo>({
     sql: 'SELECT name, type, "notnull", pk, hidden, dflt_value FROM pragma_table_xinfo(?) WHERE hidden <> 1',
     parameters: [name],
@@ -56,10 +58,9 @@ function* describeTable(name: string, { wr, sql }: TableInfo): Work<HostTable> {
   const [first] = key
   const isRowid = wr === 0 && key.length === 1 && first?.type.toUpperCase() === 'INTEGER' && !DESCENDING_KEY.test(sql ?? '')
   const described: HostColumn[] = []
-  for (const column of columns) {
-    const { name, type, notnull, pk, hidden } = column
+  for (const { name, type, notnull, pk, hidden, dflt_value } of columns) {
     const nullable = notnull === 0 && !(pk > 0 && (isRowid || wr === 1))
-    described.push({ name, type, nullable, generated: hidden > 0, initial: yield* initialOf(column) })
+    described.push({ name, type, nullable, generated: hidden > 0, initial: yield* initialOf(dflt_value, strict === 1 && type === 'ANY' ? '' : type) })
   }
   return {
     name,
@@ -67,18 +68,6 @@ function* describeTable(name: string, { wr, sql }: TableInfo): Work<HostTable> {
     key: key.map((column) => column.name),
     ...(yield* describeUniques(name, columns)),
     reusesKeys: isRowid && !/\bAUTOINCREMENT\b/i.test(sql ?? ''),
-  }
-}
-
-/** The default is an expression; SQLite gives it the column's affinity, which a cast comes close to. One that can't be evaluated counts as NULL. */
-function* initialOf({ dflt_value, type }: ColumnInfo): Work<string> {
-  if (dflt_value === null) return 'null'
-  try {
-    const [rows] = yield* lookup({ sql: type === '' ? `SELECT (${dflt_value})` : `SELECT CAST((${dflt_value}) AS ${type})`, parameters: [] }, [[]])
-    return encodeValue(rows?.[0]?.[0])
-  } catch (error) {
-    if (error instanceof TillsyncError) return 'null'
-    throw error
   }
 }
 
