@@ -3,21 +3,22 @@ import { cpus } from 'node:os'
 import { join } from 'node:path'
 import Table from 'cli-table3'
 import { Command, InvalidArgumentError } from 'commander'
-import { captureFull, captureOff } from './capture.ts'
+import { captureFull, captureOff, updateRow } from './capture.ts'
 import type { Bench, Result } from './measure.ts'
 import { pipeline } from './pipeline.ts'
 import { seal } from './seal.ts'
 
-const BENCHES: readonly Bench[] = [captureOff, captureFull, seal, pipeline]
+const BENCHES: readonly Bench[] = [captureOff, captureFull, updateRow, seal, pipeline]
 const RESULTS = join(import.meta.dirname, 'results.json')
 
 const command = new Command('npm run bench --')
   .description('Measures the library against baselines of the same run: interleaved rounds, medians, ratios.')
   .argument('[name...]', `which: ${BENCHES.map(({ name }) => name).join(', ')} (default: all)`, named, [])
   .option('--rounds <n>', 'rounds of each, instead of its own number', wholeNumber)
+  .option('--entries <n>', 'entries in the log of large-log', wholeNumber, 5_000_000)
   .option('--list', 'say what there is')
   .parse()
-const { rounds, list } = command.opts<{ rounds?: number; list?: true }>()
+const { rounds, entries, list } = command.opts<{ rounds?: number; entries: number; list?: true }>()
 const names = command.processedArgs[0] as string[]
 
 if (list) for (const { name, about } of BENCHES) console.log(`${name}: ${about}`)
@@ -28,17 +29,19 @@ async function runAll(benches: readonly Bench[]): Promise<void> {
   const results: Result[] = []
   for (const bench of benches) {
     console.log(`${bench.name}: ${bench.about}`)
-    results.push(...(await bench.run(rounds ?? bench.rounds, (text) => console.log(`  ${text}`))))
+    results.push(...(await bench.run({ rounds: rounds ?? bench.rounds, entries, note: (text) => console.log(`  ${text}`) })))
   }
   console.log(`\n${tableOf(results)}`)
   await writeFile(RESULTS, `${JSON.stringify(results, null, 2)}\n`)
 }
 
 function tableOf(results: readonly Result[]): string {
-  const table = new Table({ head: ['', 'unit', 'median', 'min', 'max', 'baseline', 'ratio', 'aim', 'holds'], style: { head: [], border: [] } })
+  const head = ['', 'unit', 'median', 'min', 'max', 'baseline', 'ratio', 'difference', 'aim', 'holds']
+  const table = new Table({ head, style: { head: [], border: [] } })
   const show = (figure: number | null) => (figure === null ? '' : figure.toLocaleString('en'))
-  for (const { name, unit, median, min, max, baseline, ratio, aim, holds } of results) {
-    table.push([name, unit, show(median), show(min), show(max), show(baseline), show(ratio), aim, holds ? 'yes' : 'NO'])
+  for (const { name, unit, median, min, max, baseline, ratio, difference, aim, holds } of results) {
+    const verdict = holds === null ? '' : holds ? 'yes' : 'NO'
+    table.push([name, unit, show(median), show(min), show(max), show(baseline), show(ratio), show(difference), aim ?? '', verdict])
   }
   return table.toString()
 }

@@ -9,9 +9,20 @@ export interface Result {
   readonly baseline: number | null
   /** The median of the rounds' own ratios to the baseline; null without one. */
   readonly ratio: number | null
-  /** What the project wants, e.g. 'ratio ≤ 1.35'. */
-  readonly aim: string
-  readonly holds: boolean
+  /** The median of the rounds' own differences from the baseline; null without one. */
+  readonly difference: number | null
+  /** What the project wants, e.g. 'ratio ≤ 1.3'; null where the figure is there to be compared with. */
+  readonly aim: string | null
+  readonly holds: boolean | null
+}
+
+/** What a bench is told. */
+export interface Run {
+  readonly rounds: number
+  /** How many entries the log of `large-log` holds. */
+  readonly entries: number
+  /** Says what it does meanwhile, or a figure beside the table. */
+  readonly note: (text: string) => void
 }
 
 /** A bench: measures and answers its figures. */
@@ -20,12 +31,12 @@ export interface Bench {
   readonly about: string
   /** How many rounds it makes unless told otherwise. */
   readonly rounds: number
-  run(rounds: number, note: (text: string) => void): Promise<readonly Result[]>
+  run(run: Run): Promise<readonly Result[]>
 }
 
-/** What is wanted of a figure: a bound of its ratio to the baseline, or of its median. */
+/** What is wanted of a figure: a bound of its ratio to the baseline, of its difference from it, or of its median. */
 export interface Aim {
-  readonly of: 'ratio' | 'median'
+  readonly of: 'ratio' | 'difference' | 'median'
   readonly bound: '≤' | '≥'
   readonly value: number
 }
@@ -76,19 +87,22 @@ export function expect(what: string, got: unknown, wanted: unknown): void {
 }
 
 /** A figure from the rounds of what is measured, and of its baseline in the same rounds. */
-export function toResult(name: string, unit: string, measured: readonly number[], baseline: readonly number[] | undefined, aim: Aim): Result {
-  const ratio = baseline ? median(measured.map((figure, round) => figure / (baseline[round] as number))) : null
-  const figure = aim.of === 'ratio' ? (ratio as number) : median(measured)
+export function toResult(name: string, unit: string, measured: readonly number[], baseline?: readonly number[], aim?: Aim): Result {
+  const against = (compare: (figure: number, base: number) => number) =>
+    baseline ? median(measured.map((figure, n) => compare(figure, baseline[n] as number))) : null
+  const figures = { median: median(measured), ratio: against((figure, base) => figure / base), difference: against((figure, base) => figure - base) }
+  const wanted = aim && (figures[aim.of] as number)
   return {
     name,
     unit,
-    median: round(median(measured)),
+    median: round(figures.median),
     min: round(Math.min(...measured)),
     max: round(Math.max(...measured)),
     baseline: baseline ? round(median(baseline)) : null,
-    ratio: ratio === null ? null : round(ratio),
-    aim: `${aim.of} ${aim.bound} ${aim.value.toLocaleString('en')}`,
-    holds: aim.bound === '≤' ? figure <= aim.value : figure >= aim.value,
+    ratio: figures.ratio === null ? null : round(figures.ratio),
+    difference: figures.difference === null ? null : round(figures.difference),
+    aim: aim ? `${aim.of} ${aim.bound} ${aim.value.toLocaleString('en')}` : null,
+    holds: aim && wanted !== undefined ? (aim.bound === '≤' ? wanted <= aim.value : wanted >= aim.value) : null,
   }
 }
 
@@ -102,6 +116,11 @@ export function median(figures: readonly number[]): number {
   const sorted = [...figures].sort((a, b) => a - b)
   const middle = sorted.length >> 1
   return sorted.length % 2 === 1 ? (sorted[middle] as number) : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2
+}
+
+export function percentile(figures: readonly number[], share: number): number {
+  const sorted = [...figures].sort((a, b) => a - b)
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] as number
 }
 
 /** Three significant digits say what such a figure can say. */

@@ -89,7 +89,7 @@ export const pipeline: Bench = {
   name: 'pipeline',
   about: `entries a second from ${ENTRIES.toLocaleString('en')} sealed entries to posted movements and levels over loopback HTTP, beside reading, posting by HTTP and inserting into one table`,
   rounds: 3,
-  async run(rounds, note) {
+  async run({ rounds, note }) {
     const folder = temporaryFolder()
     const template = join(folder, 'sealed.sqlite')
     const entries = await sealedTill(template)

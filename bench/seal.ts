@@ -63,7 +63,7 @@ export const seal: Bench = {
   name: 'seal',
   about: `entries sealed a second, and a second of CPU time (where the disk doesn't count), from ${SALES.toLocaleString('en')} touched sales, beside merely copying their rows as JSON into one table`,
   rounds: 5,
-  async run(rounds) {
+  async run({ rounds }) {
     const folder = temporaryFolder()
     const template = join(folder, 'touched.sqlite')
     await touchedTill(template)

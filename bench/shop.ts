@@ -14,6 +14,8 @@ const SCHEMA = `
   CREATE TABLE tender_lines (id INTEGER PRIMARY KEY, receipt_id INTEGER NOT NULL REFERENCES receipts (id), tender TEXT NOT NULL, amount TEXT NOT NULL);
   CREATE INDEX tender_lines_receipt_id ON tender_lines (receipt_id)`
 
+export const TABLES = ['receipts', 'receipt_lines', 'tender_lines'] as const
+
 /** Rows of a sale: 1 receipt, 5 lines, 1 tender. */
 export const ROWS = 7
 export const LINES = 5
