@@ -4,11 +4,13 @@ import { join } from 'node:path'
 import Table from 'cli-table3'
 import { Command, InvalidArgumentError } from 'commander'
 import { captureFull, captureOff, updateRow } from './capture.ts'
+import { capturePostgres } from './capture-postgres.ts'
 import type { Bench, Result } from './measure.ts'
 import { pipeline } from './pipeline.ts'
 import { seal } from './seal.ts'
+import { sealPostgres } from './seal-postgres.ts'
 
-const BENCHES: readonly Bench[] = [captureOff, captureFull, updateRow, seal, pipeline]
+const BENCHES: readonly Bench[] = [captureOff, captureFull, updateRow, capturePostgres, seal, sealPostgres, pipeline]
 const RESULTS = join(import.meta.dirname, 'results.json')
 
 const command = new Command('npm run bench --')

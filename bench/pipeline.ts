@@ -55,7 +55,7 @@ async function startCentral(config: object, rounds: number): Promise<{ child: Ch
 
 async function synchronize(file: string, port: number, { register: name, token }: Ready['tokens'][number], entries: number): Promise<number> {
   const link = httpLink({ url: `http://127.0.0.1:${port}/sync`, token })
-  const till = register(file, name, { type: 'push', link, recordsPerRun: BATCH, bytesPerRun: 16_777_216 })
+  const till = register(file, name, { transfer: { type: 'push', link, recordsPerRun: BATCH, bytesPerRun: 16_777_216 } })
   await till.status() // opens it
   const began = performance.now()
   const { sent } = await till.synchronize()

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { sqlite } from '../src/adapters/sqlite/adapter.ts'
-import { createRegister, type PushTransfer, type Register } from '../src/index.ts'
+import { type AnyTables, createRegister, type PublishRules, type PushTransfer, type Register } from '../src/index.ts'
 
 const SCHEMA = `
   CREATE TABLE receipts (id INTEGER PRIMARY KEY, receipt_no TEXT NOT NULL UNIQUE, series TEXT NOT NULL, business_date TEXT NOT NULL, posted_at TEXT NOT NULL,
@@ -19,7 +19,7 @@ export const TABLES = ['receipts', 'receipt_lines', 'tender_lines'] as const
 /** Rows of a sale: 1 receipt, 5 lines, 1 tender. */
 export const ROWS = 7
 export const LINES = 5
-const ITEMS = 5_000
+export const ITEMS = 5_000
 
 export type Connection = InstanceType<typeof Database>
 
@@ -55,14 +55,21 @@ export function seller(db: Connection): (no: number) => void {
   })
 }
 
+const part = { partOf: { receipts: { receipt_id: 'id' } } }
+
+export const RULES: PublishRules<AnyTables> = {
+  receipts: { where: (eb) => eb('status', '=', 'posted') },
+  receipt_lines: part,
+  tender_lines: part,
+}
+
+/** What a bench wants of a register beside the rules. */
+export interface RegisterMore {
+  readonly transfer?: PushTransfer
+  readonly retainMs?: number
+}
+
 /** The same till with tillsync: rules for all three tables. */
-export function register(file: string, name: string, transfer?: PushTransfer): Register {
-  const part = { partOf: { receipts: { receipt_id: 'id' } } }
-  return createRegister({
-    location: 'BA01',
-    register: name,
-    database: sqlite(() => new Database(file)),
-    publish: { receipts: { where: (eb) => eb('status', '=', 'posted') }, receipt_lines: part, tender_lines: part },
-    ...(transfer && { transfer }),
-  })
+export function register(file: string, name: string, more: RegisterMore = {}): Register {
+  return createRegister({ location: 'BA01', register: name, database: sqlite(() => new Database(file)), publish: RULES, ...more })
 }
