@@ -26,6 +26,11 @@ await register.export('receipts', { receipt_no: 'R-4711' })
 await register.export('receipts', [{ id: 1 }, { id: 2 }])
 await register.export('receipts', (eb) => eb('business_date', '>=', '2026-11-21'))
 await register.entries({ table: 'receipt_lines' })
+await register.trace('receipts', { receipt_no: 'R-4711' })
+await register.install({ dryRun: true })
+for (const { code } of await register.check()) if (code === 'NO_INDEX') break
+// @ts-expect-error a column that there is not
+await register.trace('receipts', { receiptno: 'R-4711' })
 // @ts-expect-error a table that there is not
 await register.export('receipt', { receipt_no: 'R-4711' })
 // @ts-expect-error a column that there is not
@@ -45,6 +50,14 @@ createRegister<TillTables>({ ...till, publish: { receipts: { where: (eb) => eb('
 createRegister<TillTables>({ ...till, publish: { receipts: {}, receipt_lines: { partOf: { receipts: { receipt: 'id' } } } } })
 // @ts-expect-error the root has no such column
 createRegister<TillTables>({ ...till, publish: { receipts: {}, receipt_lines: { partOf: { receipts: { receipt_id: 'no' } } } } })
+interface TillWithCustomers extends TillTables {
+  customers: { no: string; blocked: number }
+}
+createRegister<TillWithCustomers>({ ...till, publish: { receipts: { dependsOn: { customers: { customer_no: 'no' } } } } })
+// @ts-expect-error the other table has no such column
+createRegister<TillWithCustomers>({ ...till, publish: { receipts: { dependsOn: { customers: { customer_no: 'number' } } } } })
+// @ts-expect-error this table has no such column
+createRegister<TillWithCustomers>({ ...till, publish: { receipts: { dependsOn: { customers: { customer: 'no' } } } } })
 // @ts-expect-error parts have no filter of their own
 createRegister<TillTables>({ ...till, publish: { receipt_lines: { partOf: { receipts: { receipt_id: 'id' } }, where: (eb) => eb('id', '=', 1) } } })
 createRegister<TillTables>({ ...till, database: postgres(pool, { schema: 'pos' }), publish: { receipts: {} } })
