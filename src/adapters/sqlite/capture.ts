@@ -139,7 +139,7 @@ export class SqliteCapture implements Capture {
     }
     return {
       touches,
-      more: rows.length === most || before !== rows.at(-1),
+      more: rows.length === most || (rows.length > 0 && before !== rows.at(-1)),
       through: Number(before[0] ?? 0),
       *forget() {
         if (touches.length > 0) yield* run('DELETE FROM sync_touches WHERE touch <= ?', [before[0]])
