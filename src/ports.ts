@@ -88,7 +88,12 @@ export interface HostColumn {
 }
 
 export interface HostUnique {
-  readonly columns: readonly { readonly name: string; readonly collation: string }[]
+  readonly columns: readonly {
+    readonly name: string
+    readonly collation: string
+    /** An expression for what a REPLACE puts in the place of NULL, where the column has such. */
+    readonly insteadOfNull?: string
+  }[]
   /** The condition of a partial index, as SQL text. */
   readonly where?: string
 }

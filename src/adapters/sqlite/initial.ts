@@ -29,7 +29,7 @@ export function* initialOf(defaultSql: string | null, type: string): Work<string
 type Affinity = 'integer' | 'text' | 'blob' | 'real' | 'numeric'
 
 /** https://www.sqlite.org/datatype3.html#determination_of_column_affinity */
-export function affinityOf(type: string): Affinity {
+function affinityOf(type: string): Affinity {
   if (/int/i.test(type)) return 'integer'
   if (/char|clob|text/i.test(type)) return 'text'
   if (type === '' || /blob/i.test(type)) return 'blob'

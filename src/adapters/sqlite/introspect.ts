@@ -1,6 +1,6 @@
 import { TillsyncError } from '../../errors.ts'
 import { type HostColumn, type HostTable, type HostUnique, query, type Work } from '../../ports.ts'
-import { initialOf } from './initial.ts'
+import { initialOf, isConstant } from './initial.ts'
 import { isLoose } from './values.ts'
 
 interface TableInfo {
@@ -72,10 +72,10 @@ function* describeTable(name: string, { wr, strict, sql }: TableInfo): Work<Host
 }
 
 /**
- * Unique indexes beside the primary key, and the key's own where equal keys can be different records. One over an expression is
- * only named: no column lookup can stand for it.
+ * Unique indexes beside the primary key; and that one too, where it may find a row equal whose key is written otherwise. One over an
+ * expression is only named: no column lookup can stand for it.
  */
-function* describeUniques(table: string, infos: readonly ColumnInfo[]): Work<Pick<HostTable, 'uniques' | 'expressionUniques'>> {
+function* describeUniques(table: string, described: readonly ColumnInfo[]): Work<Pick<HostTable, 'uniques' | 'expressionUniques'>> {
   const indexes = yield* query<{ name: string; origin: string; partial: number; sql: string | null }>({
     sql: `SELECT list.name, list.origin, list.partial, made.sql FROM pragma_index_list(?) AS list
           LEFT JOIN sqlite_schema AS made ON made.type = 'index' AND made.name = list.name WHERE list."unique" = 1`,
@@ -84,38 +84,48 @@ function* describeUniques(table: string, infos: readonly ColumnInfo[]): Work<Pic
   const uniques: HostUnique[] = []
   const expressionUniques: string[] = []
   for (const index of indexes) {
-    const columns = yield* query<{ name: string | null; collation: string }>({
+    const found = yield* query<{ name: string | null; collation: string }>({
       sql: 'SELECT name, coll AS collation FROM pragma_index_xinfo(?) WHERE key = 1 ORDER BY seqno',
       parameters: [index.name],
     })
-    if (
-      index.origin === 'pk' &&
-      columns.every(({ name, collation }) => collation === 'BINARY' && !isLoose(infos.find((info) => info.name === name)?.type ?? ''))
-    )
-      continue
-    if (columns.some((column) => column.name === null)) {
+    const columns = found.flatMap(({ name, collation }) => {
+      const info = described.find((column) => column.name === name)
+      return info ? [{ info, collation }] : []
+    })
+    if (columns.length < found.length) {
       expressionUniques.push(index.name)
       continue
     }
+    if (index.origin === 'pk' && !columns.some(({ info, collation }) => collation !== 'BINARY' || mayBeWrittenOtherwise(info))) continue
     const where = index.partial === 1 ? conditionOf(index.sql ?? '') : undefined
-    uniques.push({ columns: columns as { name: string; collation: string }[], ...(where !== undefined && { where }) })
+    uniques.push({
+      columns: columns.map(({ info, collation }) => ({ name: info.name, collation, ...insteadOfNull(info) })),
+      ...(where !== undefined && { where }),
+    })
   }
   return { uniques, expressionUniques }
 }
 
+/** Whether equal values may be of two storage classes (1 and 1.0), or REPLACE puts another value in the place of what the statement brings. */
+function mayBeWrittenOtherwise({ type, dflt_value }: ColumnInfo): boolean {
+  return isLoose(type) || dflt_value !== null
+}
+
+/** What REPLACE makes of NULL in a NOT NULL column. Only a constant may stand in a trigger: functions of the host's run as often as without us. */
+function insteadOfNull({ notnull, dflt_value }: ColumnInfo): { readonly insteadOfNull?: string } {
+  return notnull === 1 && dflt_value !== null && isConstant(dflt_value) ? { insteadOfNull: dflt_value } : {}
+}
+
+/** Names, texts and comments: any character may stand in them. */
+const OPAQUE = /'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|\/\*[\s\S]*?\*\//g
+
 /** The condition of a partial index: what stands behind the parenthesis that closes its columns. */
 function conditionOf(sql: string): string {
+  const bare = sql.replace(OPAQUE, (text) => ' '.repeat(text.length))
   let depth = 0
-  for (let at = sql.indexOf('('); at < sql.length; at++) {
-    const char = sql[at] as string
-    if (char === "'" || char === '"' || char === '`') at = sql.indexOf(char, at + 1)
-    else if (char === '[') at = sql.indexOf(']', at)
-    else if (char === '(') depth++
-    else if (char === ')' && --depth === 0)
-      return sql
-        .slice(at + 1)
-        .replace(/^[\s\S]*?\bwhere\b/i, '')
-        .trim()
+  for (let at = bare.indexOf('('); at < bare.length; at++) {
+    if (bare[at] === '(') depth++
+    else if (bare[at] === ')' && --depth === 0) return sql.slice(bare.toLowerCase().indexOf('where', at) + 'where'.length).trim()
   }
   return ''
 }

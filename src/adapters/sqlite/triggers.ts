@@ -80,7 +80,7 @@ function changed(table: HostTable, names: readonly string[]): string {
 }
 
 interface Unique {
-  readonly columns: readonly { readonly name: string; readonly collation?: string }[]
+  readonly columns: readonly { readonly name: string; readonly collation?: string; readonly insteadOfNull?: string }[]
   readonly where?: string
 }
 
@@ -101,7 +101,10 @@ function touchInTheWay(table: HostTable, source: NumberedSource, unique: Unique)
 }
 
 function whereInTheWay(table: HostTable, unique: Unique, value: (name: string) => string): string {
-  const conditions = unique.columns.map(({ name, collation }) => `${quote(name)} = ${value(name)}${collation ? ` COLLATE ${quote(collation)}` : ''}`)
+  const conditions = unique.columns.map(({ name, collation, insteadOfNull }) => {
+    const wanted = insteadOfNull === undefined ? value(name) : `coalesce(${value(name)}, ${insteadOfNull})`
+    return `${quote(name)} = ${wanted}${collation ? ` COLLATE ${quote(collation)}` : ''}`
+  })
   if (unique.where) conditions.push(`(${unique.where})`)
   return `FROM ${quote(table.name)} WHERE ${conditions.join(' AND ')}`
 }

@@ -1,0 +1,72 @@
+import Database from 'better-sqlite3'
+import t, { type Test } from 'tap'
+import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
+import { type AnyTables, createRegister, type PublishRules } from '../../src/index.ts'
+import { sealedBy } from '../support/each-database.ts'
+import { openDatabase } from '../support/shop.ts'
+
+/** What is sealed after each of the host's statements. */
+async function till(t: Test, tables: string, publish: PublishRules<AnyTables>) {
+  const { db, file } = openDatabase(t, tables)
+  const register = createRegister({ location: 'BA01', register: 'POS1', database: sqlite(() => new Database(file)), publish })
+  t.teardown(() => register.stop())
+  await register.install()
+  const sealed = sealedBy(register)
+  return async (sql: string) => {
+    db.exec(sql)
+    return (await sealed()).sort()
+  }
+}
+
+t.test('REPLACE by a key that is equal and written otherwise removes the former document', async (t) => {
+  const after = await till(
+    t,
+    `CREATE TABLE receipts (no TEXT COLLATE NOCASE PRIMARY KEY NOT NULL, status TEXT) WITHOUT ROWID;
+     CREATE TABLE items (no NOT NULL PRIMARY KEY, name TEXT);
+     CREATE TABLE orders (a TEXT, b INTEGER, PRIMARY KEY (a COLLATE RTRIM, b))`,
+    { receipts: {}, items: {}, orders: {} },
+  )
+  await after(`INSERT INTO receipts VALUES ('r1', 'a'), ('r2', 'a'); INSERT INTO items VALUES (1, 'x'); INSERT INTO orders VALUES ('a', 1)`)
+  t.same(await after(`INSERT OR REPLACE INTO receipts VALUES ('R1', 'b')`), ['remove receipts["r1"]', 'upsert receipts["R1"]'])
+  t.same(await after(`UPDATE OR REPLACE receipts SET no = 'R2' WHERE no = 'r1'`), [
+    'remove receipts["R1"]',
+    'remove receipts["r2"]',
+    'upsert receipts["R2"]',
+  ])
+  t.same(await after('REPLACE INTO items VALUES (1.0, 5)'), ['remove items[1]', 'upsert items[1]'], 'another storage class')
+  t.same(await after(`REPLACE INTO orders VALUES ('a ', 1)`), ['remove orders["a",1]', 'upsert orders["a ",1]'], "by the index's own collation")
+})
+
+t.test('REPLACE puts a default in the place of NULL: the row that is in its way is noticed', async (t) => {
+  const after = await till(
+    t,
+    `CREATE TABLE receipts (id INTEGER PRIMARY KEY, slot INTEGER NOT NULL DEFAULT 4 UNIQUE);
+     CREATE TABLE receipt_lines (no INT NOT NULL DEFAULT 7, receipt_id INTEGER, PRIMARY KEY (no))`,
+    { receipts: {}, receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } } },
+  )
+  await after('INSERT INTO receipts VALUES (1, 4), (2, 5); INSERT INTO receipt_lines VALUES (7, 2)')
+  t.same(await after('INSERT OR REPLACE INTO receipts VALUES (3, NULL)'), ['remove receipts[1]', 'upsert receipts[3]'])
+  t.same(await after('UPDATE OR REPLACE receipts SET slot = NULL WHERE id = 2'), [
+    'remove receipts[3]',
+    'upsert receipt_lines[7]',
+    'upsert receipts[2]',
+  ])
+  await after('INSERT INTO receipts VALUES (9, 9)')
+  t.same(await after('REPLACE INTO receipt_lines VALUES (NULL, 9)'), ['upsert receipt_lines[7]', 'upsert receipts[2]', 'upsert receipts[9]'])
+})
+
+t.test('the condition of a partial index is found, whatever its names, texts and comments hold', async (t) => {
+  const after = await till(
+    t,
+    `CREATE TABLE "a where (b" (id INTEGER PRIMARY KEY, "x) where" TEXT, status TEXT);
+     CREATE UNIQUE INDEX "by ( [it" /* where ( */ ON "a where (b" ("x) where" COLLATE NOCASE) -- where
+       WHERE status <> 'where (' /* ) */ AND "x) where" <> ''`,
+    { 'a where (b': {} },
+  )
+  await after(`INSERT INTO "a where (b" VALUES (1, 'a', 'open'), (2, 'A', 'where ('), (3, '', 'open')`)
+  t.same(await after(`INSERT OR REPLACE INTO "a where (b" VALUES (4, 'A', 'open'), (5, '', 'open')`), [
+    'remove a where (b[1]',
+    'upsert a where (b[4]',
+    'upsert a where (b[5]',
+  ])
+})
