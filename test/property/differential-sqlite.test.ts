@@ -1,0 +1,14 @@
+import t from 'tap'
+import { holdsForRandomCases } from '../support/differential/property.ts'
+import { runOnSqlite } from '../support/differential/sqlite-run.ts'
+import { sqliteCase } from '../support/hosts/sqlite-case.ts'
+import { argument } from '../support/random.ts'
+
+const TIMEOUT_MS = Number(argument('ms') ?? 15_000) + 120_000
+
+t.setTimeout(TIMEOUT_MS)
+t.test(
+  'random tables and statements on SQLite, collected at any moment: the statements come to what they come to without us, and the entries to what stands there',
+  { timeout: TIMEOUT_MS },
+  (t) => holdsForRandomCases(t, sqliteCase, runOnSqlite),
+)

@@ -1,0 +1,59 @@
+import type { Test } from 'tap'
+import { argument, Random, seedOfRun } from '../random.ts'
+import { Break, Unfit } from './break.ts'
+import { shrink } from './shrink.ts'
+import { type Case, storyOf } from './steps.ts'
+
+const SHRINK_MS = Number(argument('shrink') ?? 30_000)
+
+/**
+ * Plays random cases for as long as the budget lasts, each of them a function of the seed and its number: `--seed=N --case=M` plays one
+ * again. One that breaks a promise is made smaller and told.
+ */
+export async function holdsForRandomCases(t: Test, make: (random: Random) => Case, play: (one: Case) => Promise<void>): Promise<void> {
+  const seed = seedOfRun()
+  const only = argument('case')
+  const budgetMs = Number(argument('ms') ?? 15_000)
+  t.comment(`--seed=${seed}${only === undefined ? '' : ` --case=${only}`}`)
+  const deadline = performance.now() + budgetMs
+  let played = 0
+  let unfit = 0
+  for (let number = Number(only ?? 1); ; number++) {
+    const one = make(caseRandom(seed, number))
+    const found = await trial(play, one)
+    played++
+    if (found === 'unfit') unfit++
+    else if (found !== undefined) return tell(t, one, found, play, `--seed=${seed} --case=${number}`)
+    if (only !== undefined || performance.now() > deadline) break
+  }
+  t.comment(`${played} cases, ${unfit} of them with tables that could not be made`)
+  t.ok(unfit < played / 2 || only !== undefined, 'most cases could be played')
+}
+
+function caseRandom(seed: number, number: number): Random {
+  return new Random(Math.imul(seed, 0x9e3779b1) ^ Math.imul(number, 0x85ebca6b))
+}
+
+async function trial(play: (one: Case) => Promise<void>, one: Case): Promise<Break | 'unfit' | undefined> {
+  try {
+    await play(one)
+    return undefined
+  } catch (error) {
+    if (error instanceof Unfit) return 'unfit'
+    if (error instanceof Break) return error
+    const { code, message, stack } = error as { code?: string; message?: string; stack?: string }
+    return new Break(`error ${code ?? message?.slice(0, 30)}`, stack ?? String(error))
+  }
+}
+
+async function tell(t: Test, one: Case, found: Break, play: (one: Case) => Promise<void>, which: string): Promise<void> {
+  const again = async (smaller: Case) => {
+    const other = await trial(play, smaller)
+    return other === 'unfit' ? undefined : other
+  }
+  const smallest = await shrink(one, found.kind, again, Date.now() + SHRINK_MS)
+  const last = (await again(smallest)) ?? found
+  t.comment(which)
+  t.comment(storyOf(smallest))
+  t.fail(`${which}: ${last.message}`)
+}
