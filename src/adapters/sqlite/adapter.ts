@@ -307,7 +307,9 @@ class SqliteDatabase implements CapturingDatabase {
   private step(connection: Connection, step: Step): unknown {
     switch (step.kind) {
       case 'query': {
-        const statement = this.prepare(connection, step.sql, 'objects')
+        // SQLite makes a statement anew where the schema has changed, but not what explains one.
+        const explains = step.sql.startsWith('EXPLAIN')
+        const statement = explains ? this.prepareOrThrow(connection, step.sql) : this.prepare(connection, step.sql, 'objects')
         const parameters = step.parameters.map(toBindable)
         if (statement.reader) return statement.all(parameters)
         statement.run(parameters)
