@@ -1,12 +1,12 @@
 import type { Random } from '../random.ts'
 import { type Column, columnOf, list, q, type Schema, type Table, writable } from './model.ts'
-import { valueFor, valueOf } from './values.ts'
+import { literalOf, valueFor } from './values.ts'
 
 /** A condition over a table's rows: a key, a value, a range, what another table has. */
 export function condition(random: Random, schema: Schema, table: Table): string {
   const key = random.pick(table.key)
   const column = random.pick(table.columns)
-  const value = (name: string) => valueOf(random, schema.dialect, columnOf(table, name))
+  const value = (name: string) => literalOf(random, schema.dialect, columnOf(table, name))
   const kind = random.int(1, 12)
   if (kind <= 4) return table.key.map((name) => `${q(name)} = ${value(name)}`).join(' AND ')
   if (kind <= 6) return `${q(key)} IN (${value(key)}, ${value(key)}, ${value(key)})`

@@ -2,7 +2,7 @@ import type { Random } from '../random.ts'
 import { type Column, type DialectName, type Kind, list, type Parent, type Partition, q, type Schema, type Table, type Unique } from './model.ts'
 import { Names } from './names.ts'
 import { isStrictKind, keyKind, payloadKind, referringType, typeOf } from './types.ts'
-import { defaultOf, valueOf } from './values.ts'
+import { defaultOf, literalOf } from './values.ts'
 
 /** A host's tables: one to three roots, their parts, and parts of those; and sometimes a table aside that only triggers write to. */
 export function randomSchema(random: Random, dialect: DialectName): Schema {
@@ -86,7 +86,7 @@ function randomKey(random: Random, schema: Schema, strict: boolean, column: () =
   const add = (kind: Kind): string => {
     const name = column()
     const declared = typeOf(random, schema, kind, strict)
-    columns.push({ name, ...declared, notNull: true, ...(random.chance(0.1) && { default: valueOf(random, schema.dialect, declared) }) })
+    columns.push({ name, ...declared, notNull: true, ...(random.chance(0.1) && { default: literalOf(random, schema.dialect, declared) }) })
     return name
   }
   const shape = random.int(1, 10)
@@ -122,7 +122,7 @@ function addPayload(random: Random, schema: Schema, strict: boolean, column: () 
   for (let more = random.chance(0.04) ? 200 : random.int(0, 3); more > 0; more--) {
     const declared = typeOf(random, schema, payloadKind(random, schema), strict)
     const replaced = dialect === 'sqlite' && random.chance(0.08)
-    const initial = defaultOf(random, dialect, declared) ?? (replaced ? valueOf(random, dialect, declared) : undefined)
+    const initial = defaultOf(random, dialect, declared) ?? (replaced ? literalOf(random, dialect, declared) : undefined)
     const notNull = replaced || random.chance(0.15)
     columns.push({ name: column(), ...declared, default: initial, notNull, extra: replaced ? 'ON CONFLICT REPLACE' : undefined })
   }

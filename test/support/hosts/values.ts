@@ -33,7 +33,7 @@ const POSTGRES: Readonly<Partial<Record<Kind, (random: Random) => string>>> = {
 }
 
 /** A value of a column's kind as SQL text. */
-export function valueOf(random: Random, dialect: DialectName, { kind, strict = false }: Pick<Column, 'kind' | 'strict'>): string {
+export function literalOf(random: Random, dialect: DialectName, { kind, strict = false }: Pick<Column, 'kind' | 'strict'>): string {
   if (kind === 'status') return text(random.pick(STATUS))
   const make = (dialect === 'sqlite' ? SQLITE : POSTGRES)[kind]
   if (make === undefined) throw new Error(`No values of ${kind} on ${dialect}`)
@@ -47,13 +47,13 @@ export function valueFor(random: Random, dialect: DialectName, column: Column): 
   const loose = column.notNull ? 0.02 : 0.12
   if (random.chance(loose)) return 'NULL'
   // SQLite's columns take values of any class, unless the table is STRICT.
-  if (dialect === 'sqlite' && !column.strict && random.chance(0.02)) return valueOf(random, dialect, { kind: 'any' })
-  return valueOf(random, dialect, column)
+  if (dialect === 'sqlite' && !column.strict && random.chance(0.02)) return literalOf(random, dialect, { kind: 'any' })
+  return literalOf(random, dialect, column)
 }
 
 /** A default that is a constant, or undefined. */
 export function defaultOf(random: Random, dialect: DialectName, column: Pick<Column, 'kind' | 'strict'>): string | undefined {
   if (!random.chance(0.35)) return undefined
-  const value = valueOf(random, dialect, column)
+  const value = literalOf(random, dialect, column)
   return /^[\d.e]+$|^'[^|]*'$|^x'/.test(value) ? value : `(${value})`
 }
