@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import { readState, readStates, STATE, writeState } from '../migrate.ts'
-import { type CapturingDatabase, erase, type Key, lookup, type OwnTable, query, type Work } from '../ports.ts'
+import { type CapturingDatabase, erase, lookup, type OwnTable, query, type Work } from '../ports.ts'
+import { decodeKeyValues } from '../record.ts'
 import { recordIdOf, recordIdText } from './documents.ts'
 import { selectColumns } from './selects.ts'
 import type { RootPlan } from './table-plan.ts'
@@ -93,10 +94,34 @@ function* touchMissing(database: CapturingDatabase, root: RootPlan, known: OwnTa
       .limit(SLICE)
       .compile(),
   )
-  const keys = rows.map((row) => database.keyOf(root.keyColumns, row.record_id))
-  const found = yield* lookup(root.read, keys)
+  const ids = rows.map((row) => row.record_id)
+  const none = ids.filter((id) => !isRecordId(id))
+  yield* erase(
+    known,
+    known.primaryKey,
+    none.map((id) => [root.table, id]),
+  )
+  const keys = ids.filter((id) => !none.includes(id)).map((recordId) => ({ recordId, key: database.keyOf(root.keyColumns, recordId) }))
+  const found = yield* lookup(
+    root.read,
+    keys.map(({ key }) => key),
+  )
   // Compared to the bit: a key that changed its case is another record's.
-  const missing: Key[] = keys.filter((_, n) => !found[n]?.some((tuple) => recordIdOf(root, tuple) === rows[n]?.record_id))
-  yield* database.capture.touch(root.table, root.key, missing, 'changed')
+  const missing = keys.filter(({ recordId }, n) => !found[n]?.some((tuple) => recordIdOf(root, tuple) === recordId))
+  yield* database.capture.touch(
+    root.table,
+    root.key,
+    missing.map(({ key }) => key),
+    'changed',
+  )
   return rows.length < SLICE ? undefined : rows.at(-1)?.record_id
+}
+
+/** What was parked because its key is none is known to be nothing when all records have been looked at. */
+function isRecordId(text: string): boolean {
+  try {
+    return decodeKeyValues(text).length > 0
+  } catch {
+    return false
+  }
 }
