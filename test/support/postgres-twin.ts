@@ -103,6 +103,7 @@ export async function openTwins(t: Test, server: Postgres): Promise<(t: Test) =>
       await client.query(`SET search_path = ${schemas[n]}`)
     }
     await admin.query(`SET search_path = ${schemas[0]}`)
+    t.teardown(() => admin.query(`DROP SCHEMA ${schemas[0]}, ${schemas[1]} CASCADE`))
     const again = (): Register => {
       const replica = createRegister({ location: 'A', register: '1', database: postgres(library, { schema: schemas[0] }), publish: HOST_PUBLISH })
       t.teardown(() => replica.stop())
