@@ -96,6 +96,8 @@ export interface Shop {
 }
 
 export interface ShopOptions {
+  /** A database that has its tables already. Default: a new one, with `schema`. */
+  readonly pool?: Pool
   readonly schema?: string
   readonly subscribe?: SubscribeRules<AnyTables>
   readonly maxMessageBytes?: number
@@ -103,8 +105,8 @@ export interface ShopOptions {
 
 /** A head office on a database of its own, reached over a real socket; it ends with the test. */
 export async function openShop(t: Test, server: Postgres, options: ShopOptions = {}): Promise<Shop> {
-  const pool = await createPool(t, server)
-  await pool.query(options.schema ?? CENTRAL_SCHEMA)
+  const pool = options.pool ?? (await createPool(t, server))
+  if (options.pool === undefined) await pool.query(options.schema ?? CENTRAL_SCHEMA)
   const { maxMessageBytes } = options
   const central = createCentral({
     database: postgres(pool),

@@ -1,6 +1,7 @@
 import { type HostColumn, type HostTable, type Mirroring, type MirrorRows, query, type Work } from '../../ports.ts'
 import { withValidText } from '../../record.ts'
 import { quote } from './tables.ts'
+import { isWrittenAlike, textOf } from './values.ts'
 
 /**
  * Writes sealed records into tables without parsing them here: PostgreSQL reads the JSON texts itself and turns each
@@ -19,10 +20,13 @@ export class PostgresMirroring implements Mirroring {
     const fixed = Object.keys(constants)
     const names = [...columns, ...fixed]
     const values = [...columns.map((name) => jsonAs(columnOf(table, name))), ...fixed.map((name, n) => `$${n + 2}::${columnOf(table, name).type}`)]
-    const others = names.filter((name) => !table.key.includes(name)).map((name) => `${quote(name)} = excluded.${quote(name)}`)
+    // The key too: an equal one may be written otherwise, as 1.0 and 1.00, or 'abc' and 'ABC' where the column's collation lets it.
+    const changes = names.every((name) => table.key.includes(name)) ? [] : names.map((name) => `${quote(name)} = excluded.${quote(name)}`)
+    const { distinct, order } = lastOfEqual(table, columns)
     yield* query({
-      sql: `INSERT INTO ${this.qualify(table.name)} (${names.map(quote).join(', ')}) SELECT ${values.join(', ')} FROM ${recordset('x', 1, columns)}
-            ON CONFLICT (${table.key.map(quote).join(', ')}) DO ${others.length > 0 ? `UPDATE SET ${others.join(', ')}` : 'NOTHING'}`,
+      sql: `INSERT INTO ${this.qualify(table.name)} (${names.map(quote).join(', ')})
+            SELECT ${distinct} ${values.join(', ')} FROM ${recordset('x', 1, columns, order !== '')} ${order}
+            ON CONFLICT (${table.key.map(quote).join(', ')}) DO ${changes.length > 0 ? `UPDATE SET ${changes.join(', ')}` : 'NOTHING'}`,
       parameters: [asArray(rows.records), ...Object.values(constants)],
     })
   }
@@ -45,8 +49,11 @@ export class PostgresMirroring implements Mirroring {
     const belongs = Object.entries(columns).map(([own, above]) => `t.${quote(own)} = ${jsonAs(columnOf(parents.table, above))}`)
     const constants = fixed.map((name, n) => `t.${quote(name)} = $${n + 3}::${columnOf(table, name).type}`)
     const same = key.map((name) => `t.${quote(name)} = ${jsonAs(columnOf(table, name), 'k')}`)
+    // As text, which jsonAs reads back whatever the type; as JSON an array or a composite would not be its own text.
+    const texts = table.columns.map((column) => `${textOf(column, `t.${quote(column.name)}`)} AS ${quote(column.name)}`)
     const rows = yield* query<{ record: string }>({
-      sql: `SELECT row_to_json(t)::text AS record FROM ${this.qualify(table.name)} t JOIN ${recordset('x', 1, Object.values(columns))} ON ${belongs.join(' AND ')}
+      sql: `SELECT (SELECT row_to_json(texts)::text FROM (SELECT ${texts.join(', ')}) AS texts) AS record
+            FROM ${this.qualify(table.name)} t JOIN ${recordset('x', 1, Object.values(columns))} ON ${belongs.join(' AND ')}
             WHERE ${[...constants, `NOT EXISTS (SELECT FROM ${recordset('k', 2, key)} WHERE ${same.join(' AND ')})`].join(' AND ')}`,
       parameters: [asArray(parents.records), asArray(kept), ...Object.values(parents.constants)],
     })
@@ -62,8 +69,22 @@ function asArray(records: readonly string[]): string {
   return withValidText(`[${records.join(',')}]`)
 }
 
-function recordset(alias: string, parameter: number, columns: readonly string[]): string {
-  return `json_to_recordset($${parameter}::json) AS ${alias}(${[...new Set(columns)].map((name) => `${quote(name)} json`).join(', ')})`
+function recordset(alias: string, parameter: number, columns: readonly string[], numbered = false): string {
+  const names = [...new Set(columns)].map(quote)
+  const typed = names.map((name) => `${name} json`).join(', ')
+  const call = `json_to_recordset($${parameter}::json) AS`
+  return numbered ? `ROWS FROM (${call} (${typed})) WITH ORDINALITY AS ${alias}(${names.join(', ')}, sync_n)` : `${call} ${alias}(${typed})`
+}
+
+/**
+ * Keys that are equal to PostgreSQL though their texts differ, as 1.0 and 1.00, are one row, and an INSERT may meet it once: the
+ * last of them is taken. Where texts tell keys apart nothing is to be sorted.
+ */
+function lastOfEqual(table: HostTable, columns: readonly string[]): { readonly distinct: string; readonly order: string } {
+  const key = table.columns.filter(({ name }) => table.key.includes(name) && columns.includes(name))
+  if (key.every(isWrittenAlike)) return { distinct: '', order: '' }
+  const values = key.map((column) => jsonAs(column)).join(', ')
+  return { distinct: `DISTINCT ON (${values})`, order: `ORDER BY ${values}, x.sync_n DESC` }
 }
 
 /** A JSON value as the column's type. Tags are what the codec writes for values that JSON does not have; see record.ts. */

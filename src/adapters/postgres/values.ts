@@ -27,6 +27,14 @@ const DEPENDS: Readonly<Record<string, readonly string[]>> = {
 /** Types whose cast to text is what the type itself writes; for others the cast may strip blanks or add a netmask. */
 const PLAIN = [...INTEGERS, 'text', 'character varying', 'uuid', 'numeric', 'bytea', ...REALS]
 
+/** Types of which equal values have one text (with a collation that tells all texts apart). */
+const WRITTEN_ALIKE = [...INTEGERS, ...TIMES, 'text', 'character varying', 'character', 'uuid', 'boolean', 'date', 'bytea']
+
+/** Whether values that are equal are the same to the bit. */
+export function isWrittenAlike(column: HostColumn): boolean {
+  return WRITTEN_ALIKE.includes(baseOf(column))
+}
+
 /** The type beneath domains, without length and precision. */
 function baseOf(column: HostColumn): string {
   return column.base ?? column.type
@@ -36,10 +44,10 @@ export function settingsFor(columns: readonly HostColumn[]): readonly string[] {
   return [...new Set(columns.flatMap((column) => DEPENDS[baseOf(column)] ?? Object.keys(SETTINGS)))].sort()
 }
 
-/** An expression for the text of a value, exactly as a lookup answers it. */
+/** An expression for the text of a value, exactly as a lookup answers it. A composite of NULLs is not NULL, though IS NULL says so. */
 export function textOf(column: HostColumn, expression: string): string {
   if (PLAIN.includes(baseOf(column))) return `${expression}::text`
-  return `CASE WHEN ${expression} IS NULL THEN NULL ELSE format('%s', ${expression}) END`
+  return `CASE WHEN ${expression} IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', ${expression}) END`
 }
 
 /**
