@@ -16,7 +16,7 @@ import { PostgresMirroring } from './mirroring.ts'
 import { createTable, quote } from './tables.ts'
 import { Transaction } from './transaction.ts'
 import { literal } from './triggers.ts'
-import { encoderOf, keyOf, SETTINGS } from './values.ts'
+import { encoderOf, keyOf, READING, SETTINGS } from './values.ts'
 
 export interface PostgresOptions {
   /** The schema of the host's tables and of the library's. Default 'public'. */
@@ -52,19 +52,17 @@ const LOOK_MS = 5_000
 
 type Mode = 'read' | 'write' | 'alone'
 const ISOLATION: Readonly<Record<Mode, string>> = { read: 'REPEATABLE READ READ ONLY', write: 'READ COMMITTED', alone: 'REPEATABLE READ' }
-/** Without it a NULL in an array, as we hand over many rows, is the word NULL. */
-const ARRAYS = { array_nulls: 'on' }
 /**
  * An error is better than rows that a policy hides and that would look deleted. Timeouts of the role are for its users: a slice that is
  * too long for them would be so for ever. The host's handlers write under the host's own settings.
  */
-const OWN_SETTINGS = { ...SETTINGS, ...ARRAYS, row_security: 'off', jit: 'off', statement_timeout: '0', idle_in_transaction_session_timeout: '0' }
+const OWN_SETTINGS = { ...SETTINGS, ...READING, row_security: 'off', jit: 'off', statement_timeout: '0', idle_in_transaction_session_timeout: '0' }
 const settings = (all: Readonly<Record<string, string>>) =>
   Object.entries(all)
     .map(([name, value]) => `SET LOCAL ${name} = '${value}'`)
     .join('; ')
 const READER_SETTINGS = settings(OWN_SETTINGS)
-const WRITER_SETTINGS = settings({ ...SETTINGS, ...ARRAYS })
+const WRITER_SETTINGS = settings({ ...SETTINGS, ...READING })
 /** What is shipped, or said to be applied, must survive a crash; it takes all that was committed before with it. */
 const DURABLE = `SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off'`
 

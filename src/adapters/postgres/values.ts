@@ -12,6 +12,14 @@ export const SETTINGS: Readonly<Record<string, string>> = {
   lc_monetary: 'C',
 }
 
+/** What statements and the texts of values are read by, which a role or a database may have set otherwise; and how types are named. */
+export const READING: Readonly<Record<string, string>> = {
+  standard_conforming_strings: 'on',
+  array_nulls: 'on',
+  xmloption: 'content',
+  quote_all_identifiers: 'off',
+}
+
 export const INTEGERS = ['smallint', 'integer', 'bigint']
 const REALS = ['real', 'double precision']
 const TIMES = ['timestamp without time zone', 'timestamp with time zone']
