@@ -14,7 +14,7 @@ import type { TillArguments } from './till-process.ts'
 const budgetMs = budgetOfRun(80_000)
 /** With a budget of its own the run may be short, and nothing but the budget bounds it. */
 const isUsual = argument('ms') === undefined
-t.setTimeout(budgetMs + 100_000)
+t.setTimeout(budgetMs + 150_000)
 const server = await startServer(t)
 const seed = seedOfRun()
 t.comment(`--seed=${seed} (who is killed and what is sold; not the moment in the victim's own work)`)
@@ -133,6 +133,7 @@ async function settle(t: Test, scene: Scene): Promise<void> {
 
 t.test('till and central killed at random moments: everything sold is moved once', { timeout: budgetMs / 2 + 120_000 }, async (t) => {
   const scene = await openScene(t, server)
+  await eventually('both sell', () => [...scene.sold.values()].every(({ size }) => size > 0), 40_000)
   const deadline = Date.now() + budgetMs / 2
   let rounds = 0
   for (const round of roundsOfRun(ROUNDS, 1 / 2)) {
@@ -153,7 +154,7 @@ t.test('till and central killed at random moments: everything sold is moved once
 
 t.test(
   'PostgreSQL killed in the middle of a batch: central outlives it, and everything is moved once',
-  { timeout: budgetMs / 4 + 40_000 },
+  { timeout: budgetMs / 4 + 80_000 },
   async (t) => {
     const scene = await openScene(t, server)
     const archived = async () => Number((await scene.shop.pool.query('SELECT count(*) AS entries FROM sync_archive')).rows[0].entries)
@@ -168,8 +169,9 @@ t.test(
   },
 )
 
-t.test('connections that PostgreSQL ends in the middle of a batch: central goes on', { timeout: budgetMs / 4 + 40_000 }, async (t) => {
+t.test('connections that PostgreSQL ends in the middle of a batch: central goes on', { timeout: budgetMs / 4 + 80_000 }, async (t) => {
   const scene = await openScene(t, server)
+  await eventually('both sell', () => [...scene.sold.values()].every(({ size }) => size > 0), 40_000)
   const { pool } = scene.shop
   const ended = { connections: 0 }
   const deadline = Date.now() + budgetMs / 4
