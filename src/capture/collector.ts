@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import { sql } from 'kysely'
 import { chainLines, documentLine } from '../digest.ts'
 import type { TillsyncError } from '../errors.ts'
@@ -6,6 +7,7 @@ import { type CapturingDatabase, erase, insert, type Key, lookup, type OwnTable,
 import {
   areComparable,
   documentsTouched,
+  LONGEST_RECORD_ID,
   otherwiseWritten,
   type ReadDocument,
   type Reading,
@@ -291,11 +293,16 @@ function* park(touched: readonly TouchedDocument[], parked: readonly Parked[], a
   yield* erase(
     PARKED,
     PARKED.primaryKey,
-    touched.map(({ root, recordId }) => [root.table, recordId]),
+    touched.map(({ root, recordId }) => [root.table, parkedId(recordId)]),
   )
   yield* insert(
     PARKED,
-    parked.map(({ document, error }) => [document.root.table, document.recordId, error.code, error.message, at]),
+    parked.map(({ document, error }) => [document.root.table, parkedId(document.recordId), error.code, error.message, at]),
     PARKED.primaryKey,
   )
+}
+
+/** A record id that is too long for an index is known by its beginning and its digest. */
+function parkedId(recordId: string): string {
+  return Buffer.byteLength(recordId) <= LONGEST_RECORD_ID ? recordId : `${recordId.slice(0, 100)}… SHA-256 ${hash('sha256', recordId)}`
 }

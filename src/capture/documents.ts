@@ -124,6 +124,7 @@ export type Reading = ReadDocument | undefined | TillsyncError
  */
 export function* readDocuments(root: RootPlan, documents: readonly TouchedDocument[]): Work<readonly Reading[]> {
   try {
+    refuseLongKeys(root, documents)
     yield* refuseMissingKeys(root, documents)
     return yield* readTogether(root, documents)
   } catch (error) {
@@ -136,7 +137,18 @@ export function* readDocuments(root: RootPlan, documents: readonly TouchedDocume
   }
 }
 
-const OF_ONE_DOCUMENT = ['ERR_FILTER', 'ERR_VALUE', 'ERR_NO_KEY']
+const OF_ONE_DOCUMENT = ['ERR_FILTER', 'ERR_VALUE', 'ERR_NO_KEY', 'ERR_TOO_LARGE']
+
+/** PostgreSQL's indexes take 2,704 bytes an entry, and head office's begin with the register and the table. */
+export const LONGEST_RECORD_ID = 2_000
+
+function refuseLongKeys(root: RootPlan, documents: readonly TouchedDocument[]): void {
+  if (documents.every(({ recordId }) => 3 * recordId.length <= LONGEST_RECORD_ID || Buffer.byteLength(recordId) <= LONGEST_RECORD_ID)) return
+  throw new TillsyncError('ERR_TOO_LARGE', `A record id of \`${root.table}\` has more than ${LONGEST_RECORD_ID} bytes`, {
+    hint: 'Key documents by something shorter.',
+    context: { table: root.table },
+  })
+}
 
 function* refuseMissingKeys(root: RootPlan, documents: readonly TouchedDocument[]): Work<void> {
   if (!documents.some(({ key }) => key.includes(null))) return

@@ -11,9 +11,9 @@ import { MEMBERS, PARKED } from './tables.ts'
 const SLICE = 500
 const PREFIX = 'reseal.'
 
-/** How far a reseal has come: through the records of the table, then through its members and the parked that are no longer there. */
+/** How far a reseal has come: through the parked, the records of the table, then the members that are no longer there. */
 interface Progress {
-  readonly phase: 'records' | 'members' | 'parked'
+  readonly phase: 'parked' | 'records' | 'members'
   /** Whether what has not changed is sealed too. */
   readonly all: boolean
   /** The record id after which to go on; undefined at the beginning. */
@@ -22,13 +22,14 @@ interface Progress {
   readonly again?: 'changed' | 'all' | undefined
 }
 
-const NEXT_PHASE = { records: 'members', members: 'parked', parked: undefined } as const
+const FIRST_PHASE = 'parked'
+const NEXT_PHASE = { parked: 'records', records: 'members', members: undefined } as const
 
 /** Asks for a reseal of all records, with `all` of what has not changed too; it is done in the background, or by `touchReseal`. */
 export function* askReseal(database: CapturingDatabase, table: string, all: boolean): Work<void> {
   const pending = yield* progressOf(database, table)
-  if (pending === undefined) yield* writeProgress(table, { phase: 'records', all })
-  else if (pending.phase === 'records' && pending.after === undefined) yield* writeProgress(table, { ...pending, all: all || pending.all })
+  if (pending === undefined) yield* writeProgress(table, { phase: FIRST_PHASE, all })
+  else if (pending.phase === FIRST_PHASE && pending.after === undefined) yield* writeProgress(table, { ...pending, all: all || pending.all })
   else yield* writeProgress(table, { ...pending, again: all || pending.again === 'all' ? 'all' : 'changed' })
 }
 
@@ -53,7 +54,7 @@ export function* touchReseal(database: CapturingDatabase, root: RootPlan): Work<
   const last = phase === 'records' ? yield* touchRecords(database, root, after, all) : yield* touchMissing(database, root, KNOWN[phase], after)
   const next = last === undefined ? NEXT_PHASE[phase] : phase
   if (next !== undefined) yield* writeProgress(root.table, { ...progress, phase: next, after: last })
-  else if (again !== undefined) yield* writeProgress(root.table, { phase: 'records', all: again === 'all' })
+  else if (again !== undefined) yield* writeProgress(root.table, { phase: FIRST_PHASE, all: again === 'all' })
   else yield* erase(STATE, STATE.primaryKey, [[`${PREFIX}${root.table}`]])
   return next === undefined && again === undefined
 }
@@ -117,7 +118,7 @@ function* touchMissing(database: CapturingDatabase, root: RootPlan, known: OwnTa
   return rows.length < SLICE ? undefined : rows.at(-1)?.record_id
 }
 
-/** What was parked because its key is none is known to be nothing when all records have been looked at. */
+/** What was parked because its key is none, or too long, is forgotten: if a record has it, it is parked again. */
 function isRecordId(text: string): boolean {
   try {
     return decodeKeyValues(text).length > 0
