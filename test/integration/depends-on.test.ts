@@ -120,20 +120,17 @@ each('what a rule depends on must be there', async (t, host) => {
     await t.rejects(async () => host.create({ items: { dependsOn } } as never).install(), { code, hint: /./ }, what)
 })
 
-each('a filter reads the same tables after one of them was rebuilt', async (t, host) => {
-  const { till, sealed } = await installed(host, { items: { where: assorted, dependsOn: { assortments: { item_no: 'item_no' } } } })
-  await host.exec(`INSERT INTO items VALUES (1, 'A', 'x', NULL), (2, 'B', 'x', NULL); INSERT INTO assortments VALUES ('BA01', 'A')`)
+each('a filter reads the same table after it was rebuilt', async (t, host) => {
+  const { till, sealed } = await installed(host, { items: { where: (eb) => eb('kind', '=', 'x') } })
+  await host.exec(`INSERT INTO items VALUES (1, 'A', 'x', NULL), (2, 'B', 'y', NULL)`)
   t.same(await sealed(), ['upsert items[1]'])
-  for (const table of ['items', 'assortments']) {
-    await host.exec(`CREATE TABLE made_anew AS SELECT * FROM ${table}; DROP TABLE ${table}`)
-    const columns =
-      table === 'items'
-        ? 'id INTEGER PRIMARY KEY, item_no TEXT NOT NULL, kind TEXT, parent INTEGER'
-        : 'location TEXT, item_no TEXT, PRIMARY KEY (location, item_no)'
-    await host.exec(`CREATE TABLE ${table} (${columns}); INSERT INTO ${table} SELECT * FROM made_anew; DROP TABLE made_anew`)
-    t.same(await sealed(), [], `${table} holds what it held`)
+  for (let n = 0; n < 3; n++) {
+    await host.exec(`
+      CREATE TABLE made_anew (id INTEGER PRIMARY KEY, item_no TEXT NOT NULL, kind TEXT, parent INTEGER);
+      INSERT INTO made_anew SELECT * FROM items; DROP TABLE items; ALTER TABLE made_anew RENAME TO items`)
+    t.same(await sealed(), [], 'it holds what it held')
     t.same((await till.status()).problems, [])
   }
-  await host.exec(`INSERT INTO assortments VALUES ('BA01', 'B')`)
+  await host.exec(`UPDATE items SET kind = 'x'`)
   t.same(await sealed(), ['upsert items[2]'])
 })
