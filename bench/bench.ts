@@ -5,12 +5,15 @@ import Table from 'cli-table3'
 import { Command, InvalidArgumentError } from 'commander'
 import { captureFull, captureOff, updateRow } from './capture.ts'
 import { capturePostgres } from './capture-postgres.ts'
+import { eventLoop } from './event-loop.ts'
+import { largeLog } from './large-log.ts'
 import type { Bench, Result } from './measure.ts'
 import { pipeline } from './pipeline.ts'
+import { salesP99 } from './sales-p99.ts'
 import { seal } from './seal.ts'
 import { sealPostgres } from './seal-postgres.ts'
 
-const BENCHES: readonly Bench[] = [captureOff, captureFull, updateRow, capturePostgres, seal, sealPostgres, pipeline]
+const BENCHES: readonly Bench[] = [captureOff, captureFull, updateRow, capturePostgres, seal, sealPostgres, pipeline, largeLog, eventLoop, salesP99]
 const RESULTS = join(import.meta.dirname, 'results.json')
 
 const command = new Command('npm run bench --')

@@ -106,10 +106,14 @@ export function toResult(name: string, unit: string, measured: readonly number[]
   }
 }
 
-/** The means of each round's turns. */
-export function roundsOf(figures: readonly number[], turns: number): readonly number[] {
+/** Each round's turns as one figure: their mean, or where a turn that the disk held up must not count their median. */
+export function roundsOf(figures: readonly number[], turns: number, as: (turns: readonly number[]) => number = mean): readonly number[] {
   const starts = Array.from({ length: figures.length / turns }, (_, round) => round * turns)
-  return starts.map((start) => figures.slice(start, start + turns).reduce((sum, figure) => sum + figure, 0) / turns)
+  return starts.map((start) => as(figures.slice(start, start + turns)))
+}
+
+function mean(figures: readonly number[]): number {
+  return figures.reduce((sum, figure) => sum + figure, 0) / figures.length
 }
 
 export function median(figures: readonly number[]): number {

@@ -1,5 +1,3 @@
-import { type ChildProcess, fork } from 'node:child_process'
-import { once } from 'node:events'
 import { copyFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
@@ -7,6 +5,7 @@ import Database from 'better-sqlite3'
 import { startPostgres } from '../examples/support/postgres.ts'
 import { httpLink } from '../src/transport/http.ts'
 import { type Bench, expect, interleave, toResult } from './measure.ts'
+import { startProgram } from './program.ts'
 import { LINES, openTill, ROWS, register, seller, temporaryFolder } from './shop.ts'
 
 const ENTRIES = 200_000
@@ -39,18 +38,6 @@ async function sealedTill(file: string): Promise<number> {
   await till.stop()
   db.close()
   return entries
-}
-
-async function startCentral(config: object, rounds: number): Promise<{ child: ChildProcess; ready: Ready }> {
-  const child = fork(join(import.meta.dirname, 'pipeline-central.ts'), [JSON.stringify({ config, rounds })], { execPath: process.execPath })
-  process.once('exit', () => child.kill('SIGKILL'))
-  const [ready] = (await Promise.race([
-    once(child, 'message'),
-    once(child, 'exit').then(([code]) => {
-      throw new Error(`The central process ended with ${code}`)
-    }),
-  ])) as [Ready]
-  return { child, ready }
 }
 
 async function synchronize(file: string, port: number, { register: name, token }: Ready['tokens'][number], entries: number): Promise<number> {
@@ -97,7 +84,7 @@ export const pipeline: Bench = {
     const server = await startPostgres()
     try {
       const { config } = await server.createDatabase()
-      const { child, ready } = await startCentral(config, rounds + 1)
+      const { ready, stop } = await startProgram<Ready>('pipeline-central.ts', { config, rounds: rounds + 1 })
       const tokens = [...ready.tokens]
       const { moved, copied } = await interleave(rounds, {
         moved: () => {
@@ -108,10 +95,7 @@ export const pipeline: Bench = {
         },
         copied: () => copy(template, ready.port, entries),
       })
-      const exited = once(child, 'exit')
-      child.send('stop')
-      const [counted] = (await once(child, 'message')) as [Counted]
-      await exited
+      const counted = (await stop()) as Counted
       expect('the number of movements', counted.movements, (rounds + 1) * (entries / ROWS) * LINES)
       expect('the stock of all articles', counted.level, counted.moved)
       expect('the number of copied entries', counted.copies, (rounds + 1) * entries)

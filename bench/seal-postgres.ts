@@ -2,7 +2,7 @@ import type pg from 'pg'
 import type { Postgres } from '../examples/support/postgres.ts'
 import { type Bench, expect, interleave, take, toResult } from './measure.ts'
 import { ROWS } from './shop.ts'
-import { connect, openTill, sellMany, withPostgres, withRegister } from './shop-postgres.ts'
+import { connect, copyDatabase, openTill, sellMany, withPostgres, withRegister } from './shop-postgres.ts'
 
 const SALES = 20_000
 const ENTRIES = SALES * ROWS
@@ -19,15 +19,10 @@ async function touchedTill(server: Postgres): Promise<string> {
   return database.config.database
 }
 
-/** Does the work on a copy of the template. */
 async function onCopy(server: Postgres, template: string, work: (config: pg.PoolConfig) => Promise<number>): Promise<number> {
-  const admin = await connect(server.database('postgres').config)
-  await admin.query(`CREATE DATABASE bench_copy TEMPLATE "${template}"`)
-  await admin.query('CHECKPOINT') // what copying left to be written is nobody's
-  const copy = server.database('bench_copy')
+  const copy = await copyDatabase(server, template)
   const figure = await work(copy.config)
   await copy.drop()
-  await admin.end()
   return figure
 }
 

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { type OwnDatabase, type Postgres, startPostgres } from '../examples/support/postgres.ts'
 import { postgres } from '../src/adapters/postgres/adapter.ts'
@@ -56,6 +57,16 @@ export async function openTill(server: Postgres): Promise<{ database: OwnDatabas
   await client.query(SCHEMA)
   await client.query(SELL_MANY)
   return { database, client }
+}
+
+/** A copy of a database that nobody is connected to. */
+export async function copyDatabase(server: Postgres, template: string): Promise<OwnDatabase> {
+  const name = `copy_${randomBytes(4).toString('hex')}`
+  const admin = await connect(server.database('postgres').config)
+  await admin.query(`CREATE DATABASE ${name} TEMPLATE "${template}"`)
+  await admin.query('CHECKPOINT') // what copying left to be written is nobody's
+  await admin.end()
+  return server.database(name)
 }
 
 /** Where something fails and the server is stopped, that is what is to be read, not that the connection ended. */

@@ -39,15 +39,15 @@ export function openTill(file: string, synchronous: 'OFF' | 'FULL'): Connection 
 }
 
 /** What a POS does for a sale, in one transaction. */
-export function seller(db: Connection): (no: number) => void {
+export function seller(db: Connection): (no: number, lines?: number) => void {
   const receipt = db.prepare('INSERT INTO receipts VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)')
   const line = db.prepare('INSERT INTO receipt_lines VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)')
   const tender = db.prepare('INSERT INTO tender_lines VALUES (NULL, ?, ?, ?)')
-  return db.transaction((no: number) => {
+  return db.transaction((no: number, lines = LINES) => {
     const customer = no % 3 === 0 ? `C${no % 997}` : null
     const posted = `2026-11-21T10:${String(no % 60).padStart(2, '0')}:00.000Z`
     const id = receipt.run(`R-${no}`, 'A', '2026-11-21', posted, customer, `cashier ${no % 4}`, 'posted', '62.50', '11.88', '74.38').lastInsertRowid
-    for (let n = 0; n < LINES; n++) {
+    for (let n = 0; n < lines; n++) {
       const item = (no * 31 + n * 7) % ITEMS
       line.run(id, n + 1, `40063813${String(item).padStart(5, '0')}`, `Article number ${item}`, 1 + (n % 3), '12.50', 'S', '12.50', '2.38')
     }

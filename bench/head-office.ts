@@ -1,0 +1,32 @@
+// Head office of the benches that watch a till: acknowledges whatever comes, and does nothing with it.
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { buffer } from 'node:stream/consumers'
+import type { RegisterName, Standing } from '../src/model.ts'
+import type { Subscriber } from '../src/ports.ts'
+import { answer } from '../src/transport/answer.ts'
+import { CONTENT_TYPE } from '../src/transport/http.ts'
+
+const standings = new Map<string, Standing>()
+const subscriber: Subscriber = {
+  standing: async ({ register }) => standings.get(register),
+  async apply({ register }, { epoch, through }) {
+    const standing = { epoch, ...through }
+    standings.set(register, standing)
+    return { outcome: 'applied', standing }
+  },
+}
+const answerer = { subscriber, maxMessageBytes: 67_108_864, onRefused: (_: RegisterName, error: Error) => console.error(error) }
+
+const server = createServer(async (request, response) => {
+  const register = request.headers.authorization?.replace('Bearer ', '') ?? ''
+  const answered = await answer(answerer, { location: 'BA01', register }, await buffer(request))
+  response.writeHead(200, { 'content-type': CONTENT_TYPE }).end(answered)
+})
+server.listen(0, '127.0.0.1', () => process.send?.({ port: (server.address() as AddressInfo).port }))
+process.once('message', () => {
+  process.send?.('stopped')
+  server.close()
+  server.closeAllConnections()
+  process.disconnect?.()
+})
