@@ -135,7 +135,7 @@ function recordOf(table: string, values: readonly Exact[], key: readonly string[
 const scratch = new Database(':memory:')
 const known = new Map<string, Exact>()
 
-/** What a row holds that was there before the column: seen by making such a row. A default that is another one each time is nobody's initial value. */
+/** What a row holds that was there before the column: seen by making such a row. Where the default is another one each time there can be none: it counts as NULL. */
 function initialsOf(db: Database.Database, rules: readonly RootRules[]): Map<string, Exact> {
   const initials = new Map<string, Exact>()
   const note = (rule: PartRules): void => {
@@ -154,7 +154,7 @@ function isStrict(db: Database.Database, table: string): boolean {
 }
 
 function initialOf(type: string, initial: string, strict: boolean): Exact {
-  if (/CURRENT_|random/i.test(initial)) return 'none'
+  if (/CURRENT_|random/i.test(initial)) return NULL
   const name = `${type} ${strict} ${initial}`
   const cached = known.get(name)
   if (cached !== undefined) return cached
