@@ -1,4 +1,3 @@
-import { setImmediate } from 'node:timers/promises'
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, Which } from '../model.ts'
 import type { CapturingDatabase, Clock, Key, Work } from '../ports.ts'
@@ -104,7 +103,6 @@ export class Sealer {
       add(sealed, slice)
       // What comes later is another call's: a host that writes without a pause must not keep this one from its end.
       if (!slice.more || slice.touch >= mark) return sealed
-      await setImmediate()
     }
   }
 
@@ -171,7 +169,6 @@ export class Sealer {
       const ended = await this.database.write(() => touchReseal(this.database, root), { signal })
       await this.seal(signal)
       if (ended) return { documents: this.sealed.documents - before.documents, entries: this.sealed.entries - before.entries }
-      await setImmediate()
     }
   }
 }

@@ -1,4 +1,5 @@
 import type { Batch, Point } from '../model.ts'
+import { turn } from '../turns.ts'
 import { encodeBatch } from './codec.ts'
 import type { PackedBatch } from './exchange.ts'
 
@@ -28,6 +29,7 @@ export class BatchReader {
 
   private async pack(after: Point): Promise<PackedBatch | undefined> {
     const batch = await this.source(after)
+    await turn()
     return batch && { through: batch.through, bytes: await encodeBatch(batch) }
   }
 }

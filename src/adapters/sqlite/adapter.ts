@@ -1,10 +1,11 @@
-import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Database as Connection, Statement as Prepared } from 'better-sqlite3'
 import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
 import { messageOf, TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
 import type { CapturingDatabase, HostColumn, HostTable, Key, OwnTable, Step, Work } from '../../ports.ts'
 import { InvalidText } from '../../record.ts'
+import { turn } from '../../turns.ts'
 import { SqliteCapture } from './capture.ts'
 import { classify, isBusy, isRaised } from './errors.ts'
 import { inspect } from './inspect.ts'
@@ -175,6 +176,7 @@ class SqliteDatabase implements CapturingDatabase {
   private async transact<T>(mode: 'BEGIN' | 'BEGIN IMMEDIATE' | 'sliced', work: () => Work<T>, signal: AbortSignal | undefined): Promise<T> {
     const patience = Date.now() + PATIENCE_MS
     for (let attempt = 0; ; attempt++) {
+      await turn()
       const sliced = mode === 'sliced' && attempt < SLICED_TRIES && this.synchronously === 0
       if (mode === 'sliced' && attempt === SLICED_TRIES) this.synchronously = SYNCHRONOUS_TIMES
       const done = sliced ? await this.attemptSliced(work) : this.attempt(mode === 'BEGIN' ? mode : 'BEGIN IMMEDIATE', work)
@@ -216,20 +218,20 @@ class SqliteDatabase implements CapturingDatabase {
       const steps = work()
       let next = steps.next()
       for (
-        let turn = performance.now();
+        let began = performance.now();
         next.done !== true && !this.isWrite(connection, next.value);
         next = this.advance(connection, steps, next.value)
       ) {
         const writes = next.value.kind === 'writing'
-        if (!writes && performance.now() - turn < TURN_MS) continue
+        if (!writes && performance.now() - began < TURN_MS) continue
         connection.exec('COMMIT')
-        await setImmediate()
+        await turn()
         if (this.connection !== connection || !this.begin(connection, writes ? 'BEGIN IMMEDIATE' : 'BEGIN')) return undefined
         if (this.version(connection) !== seen) {
           connection.exec('ROLLBACK')
           return undefined
         }
-        turn = performance.now()
+        began = performance.now()
         if (writes) break
       }
       while (!next.done) next = this.advance(connection, steps, next.value)
@@ -242,8 +244,9 @@ class SqliteDatabase implements CapturingDatabase {
 
   /** Another one whenever anybody has written: another connection, or this one, which the host may share. */
   private version(connection: Connection): string {
-    const changes = this.prepare(connection, 'SELECT total_changes() AS changes', 'objects').get() as { changes: number }
-    return `${connection.pragma('data_version', { simple: true })} ${changes.changes}`
+    const { data_version } = this.prepare(connection, 'PRAGMA data_version', 'objects').get() as { data_version: number }
+    const { changes } = this.prepare(connection, 'SELECT total_changes() AS changes', 'objects').get() as { changes: number }
+    return `${data_version} ${changes}`
   }
 
   private isWrite(connection: Connection, step: Step): boolean {
@@ -273,13 +276,12 @@ class SqliteDatabase implements CapturingDatabase {
     this.written += COMMIT_BYTES
     if (this.shared || this.written < CHECKPOINT_BYTES) return
     this.written = 0
-    await setImmediate()
+    await turn()
     try {
       this.connection?.pragma('wal_checkpoint(PASSIVE)')
     } catch {
       // Nothing depends on it: what can't be copied now stays in the -wal file, until the next one or the end of the last connection.
     }
-    await setImmediate()
   }
 
   private open_(): Connection {
