@@ -44,6 +44,36 @@ t.test('a cashier without rights on our tables, on another search path, can sell
   await t.rejects(cashier.query('SELECT FROM pos.sync_touches'), { code: '42501' })
 })
 
+for (const key of ['bigint', 'uuid', 'date']) {
+  t.test(`what a session puts before pg_catalog is not what triggers on keys of type ${key} run`, async (t) => {
+    const tables = TABLES.replace('id bigint PRIMARY KEY', `id ${key} PRIMARY KEY`).replace('receipt_id bigint', `receipt_id ${key}`)
+    const till = await openTill(t, server, { tables })
+    const host = await session(t, till.pool)
+    const [one, two] = {
+      bigint: ['1', '2'],
+      uuid: [`${'0'.repeat(8)}-0000-0000-0000-${'0'.repeat(11)}1`, `${'0'.repeat(8)}-0000-0000-0000-${'0'.repeat(11)}2`],
+      date: ['2026-11-21', '2026-11-22'],
+    }[key] as [string, string]
+    await host.query(`
+      CREATE SCHEMA evil; CREATE DOMAIN evil.text AS bytea; CREATE DOMAIN evil.uuid AS pg_catalog.text;
+      CREATE FUNCTION evil.raise(pg_catalog.anyarray, pg_catalog.anyarray) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil'; END $$;
+      CREATE FUNCTION evil.raise(pg_catalog.text, pg_catalog.text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil'; END $$;
+      CREATE FUNCTION evil.to_regclass(pg_catalog.text) RETURNS regclass LANGUAGE plpgsql AS $$ BEGIN RAISE 'evil'; END $$;
+      CREATE FUNCTION evil.format(pg_catalog.text, VARIADIC "any") RETURNS pg_catalog.text LANGUAGE internal AS 'pg_get_keywords';
+      CREATE OPERATOR evil.= (FUNCTION = evil.raise, LEFTARG = pg_catalog.anyarray, RIGHTARG = pg_catalog.anyarray);
+      CREATE OPERATOR evil.<> (FUNCTION = evil.raise, LEFTARG = pg_catalog.anyarray, RIGHTARG = pg_catalog.anyarray);
+      CREATE OPERATOR evil.= (FUNCTION = evil.raise, LEFTARG = pg_catalog.text, RIGHTARG = pg_catalog.text);
+      SET search_path = evil, pg_catalog`)
+    await host.query(`INSERT INTO public.receipts VALUES ('${one}', 'posted', 1); INSERT INTO public.receipt_lines VALUES (1, '${one}', 'A')`)
+    const id = (value: string) => (key === 'bigint' ? value : `"${value}"`)
+    t.same(await till.sealed(), [`upsert receipts[${id(one)}]`, 'upsert receipt_lines[1]'])
+    await host.query(`UPDATE public.receipts SET total = 2; UPDATE public.receipts SET id = '${two}'; DELETE FROM public.receipt_lines`)
+    t.same((await till.sealed()).toSorted(), [`remove receipts[${id(one)}]`, `upsert receipts[${id(two)}]`])
+    await host.query('TRUNCATE public.receipts CASCADE')
+    t.same(await till.sealed(), [`remove receipts[${id(two)}]`])
+  })
+}
+
 t.test('rows that a policy hides from the library are an error, never deletions', async (t) => {
   const till = await openTill(t, server)
   const { pool } = till

@@ -11,6 +11,7 @@ import {
   TOUCHES,
   TRIGGERS,
   type TriggerName,
+  UNSET,
 } from './triggers.ts'
 
 /**
@@ -71,7 +72,8 @@ const PRESENT = `
 /** One that runs as somebody who may not touch, or under another search path, is not ours whatever its body. */
 const BODIES = `
   SELECT p.proname::text AS name,
-         CASE WHEN p.prosecdef AND 'search_path=pg_catalog, pg_temp' = ANY (p.proconfig)
+         CASE WHEN p.prosecdef AND (CASE WHEN strpos(p.prosrc, '\n-- ${UNSET};') > 0 THEN p.proconfig IS NULL
+                                         ELSE 'search_path=pg_catalog, pg_temp' = ANY (p.proconfig) END)
               AND has_table_privilege(p.proowner, to_regclass(format('%I.${TOUCHES}', $1::text)), 'INSERT') THEN p.prosrc END AS body
   FROM pg_proc p JOIN pg_namespace f ON f.oid = p.pronamespace
   WHERE f.nspname = $1 AND starts_with(p.proname, '${FUNCTIONS}') AND strpos(p.prosrc, '${TOUCHES}') > 0`

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import type { HostColumn, HostTable, TouchKind } from '../../ports.ts'
 import { quote } from './tables.ts'
-import { SETTINGS, settingsFor, textOf } from './values.ts'
+import { isPlain, SETTINGS, settingsFor, textOf } from './values.ts'
 
 /** A source with the number that its touches carry. */
 export interface NumberedSource {
@@ -65,43 +65,59 @@ export type TriggerName = keyof typeof TRIGGERS
  * The body of a table's trigger function. Only the key is read, in a block of its own: whatever is wrong with it (a column that
  * was renamed, a type that was changed under a running session), the host's statement goes on and the whole table is touched. It
  * goes on too where somebody has dropped our table.
+ * PL/pgSQL makes each expression ready anew in every transaction, so an INSERT, which is what sales consist of, meets as few as can be.
  * It ends with what it runs under, so that bodies are equal where functions are; and with the partitions, so that one that came or
  * went with its rows, which no trigger sees, is noticed.
  */
 export function functionBody(table: HostTable, sources: readonly NumberedSource[], touches: string, partitions: readonly string[]): string {
-  const into = `INSERT INTO ${touches} (source, kind, key) VALUES`
   const kind = (name: TouchKind) => KINDS.indexOf(name)
-  const read = sources.flatMap(({ columns, refers }, n) => {
-    const key = (row: string) =>
-      `ARRAY[${columns.map((name, at) => asReferred(columnOf(table, name), refers[at], `${row}.${quote(name)}`)).join(', ')}]`
-    return [`    IF TG_OP <> 'DELETE' THEN now_${n} := ${key('NEW')}; END IF;`, `    IF TG_OP <> 'INSERT' THEN was_${n} := ${key('OLD')}; END IF;`]
-  })
+  const touch = (rows: readonly string[]) => `INSERT INTO ${touches} (source, kind, key) VALUES ${rows.join(', ')}`
+  const read = (into: 'now' | 'was', row: 'NEW' | 'OLD') =>
+    sources.map(({ columns, refers }, n) => {
+      const key = columns.map((name, at) => asReferred(columnOf(table, name), refers[at], `${row}.${quote(name)}`))
+      return `${into}_${n} := ARRAY[${key.join(', ')}];`
+    })
+  const otherwise = `EXCEPTION WHEN OTHERS THEN
+      ${touch(sources.map(({ source }) => `(${source}, ${kind('whole')}, NULL)`))};
+      RETURN NULL;`
   const note = sources.flatMap(({ source, root }, n) => [
-    `  IF now_${n} IS NOT NULL THEN ${into} (${source}, ${kind('changed')}, now_${n}); END IF;`,
-    `  IF was_${n} IS NOT NULL AND was_${n} IS DISTINCT FROM now_${n} THEN ${into} (${source}, ${kind(root ? 'deleted' : 'changed')}, was_${n}); END IF;`,
+    `  IF now_${n} IS NOT NULL THEN ${touch([`(${source}, ${kind('changed')}, now_${n})`])}; END IF;`,
+    `  IF now_${n} IS NULL OR now_${n} ${IS_NOT} was_${n} THEN ${touch([`(${source}, ${kind(root ? 'deleted' : 'changed')}, was_${n})`])}; END IF;`,
   ])
   return `
 DECLARE
-${sources.map((_, n) => `  now_${n} text[]; was_${n} text[];`).join('\n')}
-  whole boolean := TG_OP = 'TRUNCATE';
+${sources.map((_, n) => `  now_${n} pg_catalog.text[]; was_${n} pg_catalog.text[];`).join('\n')}
 BEGIN
-  IF to_regclass(${literal(touches)}) IS NULL THEN RETURN NULL; END IF;
-  IF NOT whole THEN
+  IF pg_catalog.to_regclass(${literal(touches)}) IS NULL THEN RETURN NULL; END IF;
+  IF TG_OP ${IS} 'INSERT' THEN
     BEGIN
-${read.join('\n')}
-    EXCEPTION WHEN OTHERS THEN whole := true;
+      ${read('now', 'NEW').join('\n      ')}
+    ${otherwise}
     END;
-  END IF;
-  IF whole THEN
-    ${into} ${sources.map(({ source }) => `(${source}, ${kind('whole')}, NULL)`).join(', ')};
+    ${touch(sources.map(({ source }, n) => `(${source}, ${kind('changed')}, now_${n})`))};
     RETURN NULL;
   END IF;
+  BEGIN
+    IF TG_OP ${IS} 'TRUNCATE' THEN RAISE EXCEPTION 'whole'; END IF;
+    IF TG_OP ${IS} 'UPDATE' THEN
+      ${read('now', 'NEW').join('\n      ')}
+    END IF;
+    ${read('was', 'OLD').join('\n    ')}
+  ${otherwise}
+  END;
 ${note.join('\n')}
   RETURN NULL;
 END
--- ${settingsOf(table, sources).join('; ')}; partitions: ${partitions.join(' ')}
+-- ${settingsOf(table, sources).join('; ') || UNSET}; partitions: ${partitions.join(' ')}
 `
 }
+
+/** Operators under whatever search path. */
+const IS = 'OPERATOR(pg_catalog.=)'
+const IS_NOT = 'OPERATOR(pg_catalog.<>)'
+
+/** What the body of a function without settings says of them. */
+export const UNSET = 'no settings'
 
 /** A key as the table above writes it: a receipt 1 may be referred to as 1.00, or with blanks behind it. */
 function asReferred(own: HostColumn, referred: HostColumn | undefined, value: string): string {
@@ -111,14 +127,20 @@ function asReferred(own: HostColumn, referred: HostColumn | undefined, value: st
 
 /** A type by a name that needs no search path: of a domain the type beneath. */
 function castable({ type, base = type }: HostColumn): string {
+  if (base === 'text' || base === 'uuid') return `pg_catalog.${base}`
   if (type.replace(/\([\d,]+\)/, '') === base) return type
   return base === 'character' ? 'bpchar' : base
 }
 
-/** A fixed search path; and of the settings those on which the text of the keys depends. Each costs a moment at every row. */
+/**
+ * A fixed search path, and of the settings those on which the text of the keys depends. Each costs a moment at every statement; so a
+ * function has none where its keys are of types that depend on none, and whose cast names all by its schema.
+ */
 function settingsOf(table: HostTable, sources: readonly NumberedSource[]): string[] {
   const columns = sources.flatMap((source) => [...source.columns.map((name) => columnOf(table, name)), ...source.refers])
-  return ['SET search_path = pg_catalog, pg_temp', ...settingsFor(columns).map((name) => `SET ${name} = '${SETTINGS[name]}'`)]
+  const settings = settingsFor(columns)
+  if (settings.length === 0 && columns.every(isPlain)) return []
+  return ['SET search_path = pg_catalog, pg_temp', ...settings.map((name) => `SET ${name} = '${SETTINGS[name]}'`)]
 }
 
 export function createFunction(name: string, table: HostTable, sources: readonly NumberedSource[], body: string): string {

@@ -35,6 +35,11 @@ const DEPENDS: Readonly<Record<string, readonly string[]>> = {
 /** Types whose cast to text is what the type itself writes; for others the cast may strip blanks or add a netmask. */
 const PLAIN = [...INTEGERS, 'text', 'character varying', 'uuid', 'numeric', 'bytea', ...REALS]
 
+/** Whether `textOf` is such a cast. */
+export function isPlain(column: HostColumn): boolean {
+  return PLAIN.includes(baseOf(column))
+}
+
 /** Types of which equal values have one text (with a collation that tells all texts apart). */
 const WRITTEN_ALIKE = [...INTEGERS, ...TIMES, 'text', 'character varying', 'character', 'uuid', 'boolean', 'date', 'bytea']
 
@@ -54,7 +59,7 @@ export function settingsFor(columns: readonly HostColumn[]): readonly string[] {
 
 /** An expression for the text of a value, exactly as a lookup answers it. A composite of NULLs is not NULL, though IS NULL says so. */
 export function textOf(column: HostColumn, expression: string): string {
-  if (PLAIN.includes(baseOf(column))) return `${expression}::text`
+  if (isPlain(column)) return `${expression}::pg_catalog.text`
   return `CASE WHEN ${expression} IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', ${expression}) END`
 }
 
