@@ -9,6 +9,7 @@ const touch = (xid: number, seen: string, command = 0, place = '(0,1)'): TouchRo
   source: 1,
   kind: 0,
   key: null,
+  touches: 1,
   horizon: '0',
 })
 const order = (rows: readonly TouchRow[]) => inOrder(rows).map(({ xid, command, place }) => `${xid}.${command}${place}`)

@@ -156,7 +156,8 @@ export class PostgresCapture implements Capture {
    */
   *takeTouches(limit: number): Work<TakenTouches> {
     const rows = [...(yield* this.take('xid >= $1::xid8', [this.horizon], limit))]
-    if (rows.length === limit) yield* this.takeCauses(rows)
+    const taken = countOf(rows)
+    if (taken === limit) yield* this.takeCauses(rows)
     else if (rows[0] !== undefined) this.nextHorizon = rows[0].horizon
     const touches: Touch[] = []
     for (const row of inOrder(rows)) {
@@ -165,26 +166,27 @@ export class PostgresCapture implements Capture {
       // A key that is none was written by hand, or before the rules were what they are.
       touches.push({ ...meaning, kind: key.length === meaning.refers.length ? (KINDS[row.kind] as TouchKind) : 'whole', key })
     }
-    return { touches, more: rows.length >= limit, through: rows.reduce((most, row) => Math.max(most, row.xid), 0), *forget() {} } // deleted as they were read
+    return { touches, more: taken >= limit, through: rows.reduce((most, row) => Math.max(most, row.xid), 0), *forget() {} } // deleted as they were read
   }
 
   private *takeCauses(rows: TouchRow[]): Work<void> {
-    for (let through = 0; rows.length < MOST; ) {
+    for (let through = 0, taken = countOf(rows); taken < MOST; taken = countOf(rows)) {
       const end = rows.reduce((most, row) => Math.max(most, row.xid + 1, endOf(row.seen)), 0)
       if (end === through) return
       through = end
-      rows.push(...(yield* this.take('xid < $1::xid8', [through], MOST - rows.length)))
+      rows.push(...(yield* this.take('xid < $1::xid8', [through], MOST - taken)))
     }
   }
 
-  /** What is read is what is deleted: by where the rows lie, which nobody changes while our snapshot lasts. */
+  /** Touches that differ in nothing but their place are one. What is read is what is deleted: by where the rows lie, which nobody changes while our snapshot lasts. */
   private take(where: string, parameters: readonly unknown[], limit: number): Work<readonly TouchRow[]> {
     const sql = `
       WITH taken AS MATERIALIZED (
              SELECT ctid AS place, cmin AS command, xid, seen, source, kind, key FROM ${this.qualify(TOUCHES)} WHERE ${where} ORDER BY xid LIMIT ${limit}),
            gone AS (DELETE FROM ${this.qualify(TOUCHES)} WHERE ctid = ANY (ARRAY(SELECT place FROM taken)))
-      SELECT xid::text::bigint, seen::text, command::text::bigint, place::text, source, kind, to_json(key)::text AS key,
-             pg_snapshot_xmin(pg_current_snapshot())::text AS horizon FROM taken`
+      SELECT xid::text::bigint, seen::text, min(command::text::bigint) AS command, min(place)::text AS place, source, kind, to_json(key)::text AS key,
+             count(*) AS touches, pg_snapshot_xmin(pg_current_snapshot())::text AS horizon
+      FROM taken GROUP BY xid, seen::text, source, kind, key`
     return query<TouchRow>({ sql, parameters })
   }
 
@@ -224,6 +226,10 @@ export class PostgresCapture implements Capture {
   private qualify(name: string): string {
     return `${quote(this.schema)}.${quote(name)}`
   }
+}
+
+function countOf(rows: readonly TouchRow[]): number {
+  return rows.reduce((sum, { touches }) => sum + touches, 0)
 }
 
 function numberedByTable(

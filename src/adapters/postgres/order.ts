@@ -1,8 +1,9 @@
-/** A touch as it is read from sync_touches. */
+/** Equal touches as they are read from sync_touches: the first of them, and how many there are. */
 export interface TouchRow {
   readonly xid: number
   /** What its transaction saw of others. */
   readonly seen: string
+  readonly touches: number
   /** The command of its transaction that wrote it. */
   readonly command: number
   /** Where it lies, as a ctid. */
