@@ -9,11 +9,9 @@ import { CONTENT_TYPE } from '../src/transport/http.ts'
 
 const standings = new Map<string, Standing>()
 const subscriber: Subscriber = {
-  standing: async ({ register }) => standings.get(register),
-  async apply({ register }, { epoch, through }) {
-    const standing = { epoch, ...through }
-    standings.set(register, standing)
-    return { outcome: 'applied', standing }
+  async receive({ register }, _publish, batch) {
+    if (batch) standings.set(register, { epoch: batch.epoch, ...batch.through })
+    return { subscription: { standing: standings.get(register) } }
   },
 }
 const answerer = { subscriber, maxMessageBytes: 67_108_864, onRefused: (_: RegisterName, error: Error) => console.error(error) }

@@ -1,14 +1,16 @@
 import PQueue from 'p-queue'
-import { applyBatch, type HandlersByTable, standingOf } from './apply/batch.ts'
+import type { HandlersByTable } from './apply/batch.ts'
 import type { Handler, SubscribeRules } from './apply/handler.ts'
-import { ARCHIVE, DOCUMENTS, REGISTERS } from './apply/tables.ts'
+import { receive, standingFor } from './apply/receive.ts'
+import { ARCHIVE, DOCUMENTS, EPOCHS, ORPHANS, POINTS, REGISTERS, SHAPES } from './apply/tables.ts'
 import { systemClock } from './clock.ts'
 import { TillsyncError } from './errors.ts'
 import { type CentralEvents, Events } from './events.ts'
 import { checkMigrated, create, type Migrations, migrate } from './migrate.ts'
-import type { AnyTables, Batch, RegisterName } from './model.ts'
+import type { AnyTables, Batch, Publication, RegisterName } from './model.ts'
 import { type CentralOptions, readCentralOptions } from './options.ts'
-import type { Applied, ApplyingDatabase, Clock, OwnTable, Subscriber, Work } from './ports.ts'
+import { OrphanBook, type Orphans } from './orphans.ts'
+import type { ApplyingDatabase, Clock, OwnTable, Received, Subscriber, Work } from './ports.ts'
 import { RegisterBook, type Registers } from './registers.ts'
 import { answer } from './transport/answer.ts'
 import { type HttpServer, serve } from './transport/http-server.ts'
@@ -28,6 +30,7 @@ export interface Central {
   /** Refuses what comes from now on, and waits for what is being applied. The host ends its pool. Idempotent. */
   stop(): Promise<void>
   readonly registers: Registers
+  readonly orphans: Orphans
   /**
    * Answers an exchange of a register: mounts in any framework that speaks fetch, in node:http and Express by
    * `toNodeHandler(central.fetch)`. Never rejects; what it refuses it answers with a status and a code.
@@ -37,8 +40,9 @@ export interface Central {
   on<K extends keyof CentralEvents>(event: K, listener: (event: CentralEvents[K]) => void): () => void
 }
 
-const MIGRATIONS: readonly Migrations[] = [{ component: 'apply', steps: [{ create: [REGISTERS, ARCHIVE, DOCUMENTS] }] }]
-const OWN_TABLES = [REGISTERS, ARCHIVE, DOCUMENTS].map((table) => table.name)
+const TABLES = [REGISTERS, EPOCHS, POINTS, SHAPES, ARCHIVE, DOCUMENTS, ORPHANS]
+const MIGRATIONS: readonly Migrations[] = [{ component: 'apply', steps: [{ create: TABLES }] }]
+const OWN_TABLES = TABLES.map((table) => table.name)
 const LEDGERS = ['stock_movements', 'stock_levels']
 
 /**
@@ -52,6 +56,7 @@ export function createCentral<_DB = AnyTables, Sent = AnyTables>(options: Centra
 
 class CentralReplica implements Central, Subscriber {
   readonly registers: RegisterBook
+  readonly orphans: OrphanBook
   readonly fetch = (request: Request): Promise<Response> => serve(this.server, request)
   private readonly database: ApplyingDatabase
   private readonly handlers: HandlersByTable
@@ -69,6 +74,7 @@ class CentralReplica implements Central, Subscriber {
     this.clock = clock
     this.lanes = new PQueue({ concurrency: lanes })
     this.registers = new RegisterBook(this.database, clock, () => this.ready())
+    this.orphans = new OrphanBook(this.database, this.handlers, () => this.ready())
     const onRefused = (register: RegisterName | undefined, error: TillsyncError) => this.events.emit('refused', { register, error })
     this.server = {
       maxMessageBytes,
@@ -135,18 +141,17 @@ class CentralReplica implements Central, Subscriber {
     await this.database.read(() => checkMigrated(this.database, MIGRATIONS))
   }
 
-  async standing(from: RegisterName) {
-    return this.database.read(() => standingOf(this.database, from))
-  }
-
-  async apply(from: RegisterName, batch: Batch): Promise<Applied> {
-    return this.lanes.add(async () => {
-      const applied = await this.database.write(() => applyBatch(this.database, this.handlers, from, batch, this.clock.now()))
-      if (applied.outcome === 'applied') {
-        this.events.emit('applied', { register: from, documents: applied.documents, entries: batch.entries.length, through: batch.through.entryNo })
-      }
-      return applied
-    }) as Promise<Applied>
+  async receive(from: RegisterName, publish: Publication | undefined, batch: Batch | undefined): Promise<Received> {
+    const { database, handlers, events } = this
+    const incoming = { from, publish, batch }
+    const known = batch === undefined ? await database.read(() => standingFor(database, incoming)) : undefined
+    if (known !== undefined) return known
+    const received = (await this.lanes.add(() => database.write(() => receive(database, handlers, incoming, this.clock.now())))) as Received
+    const { applied, forked, cloned } = received
+    if (forked) events.emit('forked', { register: from, ...forked })
+    if (cloned) events.emit('cloned', { register: from })
+    if (applied) events.emit('applied', { register: from, ...applied })
+    return received
   }
 
   on<K extends keyof CentralEvents>(event: K, listener: (event: CentralEvents[K]) => void): () => void {

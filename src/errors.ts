@@ -52,8 +52,10 @@ export type TillsyncErrorCode =
   | 'ERR_NOT_NEXT'
   /** The entries of a batch do not have the digest that the batch states. */
   | 'ERR_DIGEST'
-  /** The publisher's history and the subscriber's standing part: one of them was restored or exchanged. */
+  /** A database without anything in common with the history that central knows by its name. */
   | 'ERR_FORKED'
+  /** Two copies of one register's database speak to central. */
+  | 'ERR_CLONED'
   /** A handler threw. */
   | 'ERR_HANDLER'
   /** A handler returned a movement that can't be posted. */
@@ -62,6 +64,8 @@ export type TillsyncErrorCode =
   | 'ERR_MIRROR'
   /** The register is known already, or unknown. */
   | 'ERR_REGISTER'
+  /** There is no such orphan, or it is settled. */
+  | 'ERR_ORPHAN'
   /** A listener of the host threw. */
   | 'ERR_LISTENER'
 

@@ -1,5 +1,5 @@
 import { asTillsyncError, type TillsyncError } from './errors.ts'
-import type { RegisterName } from './model.ts'
+import type { Point, RegisterName } from './model.ts'
 
 /** What a register tells its host. */
 export interface RegisterEvents {
@@ -7,6 +7,11 @@ export interface RegisterEvents {
   sealed: { readonly documents: number; readonly entries: number; readonly through: number }
   /** An exchange with central went well. */
   exchanged: { readonly sent: number }
+  /**
+   * This database, or central's, was restored from a backup: they are the same up to the entry `common`, and from there on this one goes on in a new
+   * epoch. With `anew`, what central lacks was pruned here, and all that is published is sealed again.
+   */
+  forked: { readonly common: Point; readonly anew: boolean }
   /** The line is gone; said once, until `online`. */
   offline: { readonly error: TillsyncError }
   /** The line is back. */
@@ -24,6 +29,13 @@ export interface RegisterEvents {
 export interface CentralEvents {
   /** A batch was applied and committed. */
   applied: { readonly register: RegisterName; readonly documents: number; readonly entries: number; readonly through: number }
+  /**
+   * A register, or central itself, was restored from a backup: they are the same up to entry `common`, and the register goes on in a new epoch. `orphaned` documents are
+   * here and no more there, see `orphans`; `wanted` ones are asked for once more.
+   */
+  forked: { readonly register: RegisterName; readonly epoch: string; readonly common: number; readonly orphaned: number; readonly wanted: number }
+  /** Two copies of a register's database speak: nothing is taken from either until `registers.keep()` says which one goes on. */
+  cloned: { readonly register: RegisterName }
   /** A message was refused, or a batch could not be applied; the register keeps its entries. */
   refused: { readonly register: RegisterName | undefined; readonly error: TillsyncError }
   /** Something in the background failed. */

@@ -1,6 +1,7 @@
 export type { Handler, SubscribeRules } from './apply/handler.ts'
 export { type MirrorOptions, mirror } from './apply/mirror.ts'
 export type { Movement } from './apply/movements.ts'
+export type { Orphan, OrphanState } from './apply/orphans.ts'
 export { stockMovements } from './apply/stock-movements.ts'
 export type { ListedEntry } from './capture/log.ts'
 export type { ParkedDocument } from './capture/parked.ts'
@@ -31,6 +32,7 @@ export type {
   Which,
 } from './model.ts'
 export type { CentralOptions, PushTransfer, RegisterOptions } from './options.ts'
+export type { Orphans } from './orphans.ts'
 export type { ApplyingDatabase, CapturingDatabase, Database, Link, OwnTable, Work } from './ports.ts'
 export { createRegister } from './register.ts'
 export type { Register, RegisterStatus, Synchronized } from './register-face.ts'

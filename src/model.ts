@@ -55,6 +55,35 @@ export interface Batch {
   readonly entries: readonly Entry[]
   /** The parts of each root table in it, as the publisher's rules have them. */
   readonly shapes: Readonly<Record<string, readonly PartShape[]>>
+  /** The columns of each root table in it that never change while a document lives, where its rules name such. */
+  readonly identities: Readonly<Record<string, readonly string[]>>
+}
+
+/** What a publisher says of its stream, beside a batch of it. */
+export interface Publication {
+  readonly epoch: string
+  /** The number of its last entry. */
+  readonly head: number
+  /** Where the epoch goes on in the history that the subscriber has, as long as that knows it by another one. */
+  readonly parent?: Point | undefined
+  /** Where the entries of the epoch begin, where that is not at `parent`: what lies between was pruned, and all is sealed anew. */
+  readonly start?: Point | undefined
+  /** Asks for points of the subscriber's history between two entry numbers, to find where the two part. */
+  readonly seek?: readonly [after: number, before: number] | undefined
+  /** What the subscriber said proves that another copy of this database speaks too. */
+  readonly cloned?: true | undefined
+}
+
+/** What a subscriber says of its standing in a stream. */
+export interface Subscription {
+  /** Undefined before the first batch. */
+  readonly standing?: Standing | undefined
+  /** Where it stands in the epoch of which the publisher spoke, where another one has superseded that. */
+  readonly superseded?: Point | undefined
+  /** Points of its history between those that `seek` named, ascending; none: it has no more between them. */
+  readonly points?: readonly Point[] | undefined
+  /** Documents of which it had a version that the publisher may have lost: they are to be sealed anew. */
+  readonly again?: readonly DocumentName[] | undefined
 }
 
 /** A table of parts: which of its columns hold which columns of the table above. */

@@ -1,5 +1,6 @@
 import type { Kysely } from 'kysely'
-import type { AnyTables, Batch, Finding, Point, RegisterName, Standing } from './model.ts'
+import type { TillsyncError } from './errors.ts'
+import type { AnyTables, Batch, Finding, Publication, RegisterName, Subscription } from './model.ts'
 
 /** A key of a record: its values in key order, exactly as the database gave them. */
 export type Key = readonly unknown[]
@@ -115,8 +116,8 @@ export function isOwnKey({ on, columns, table, refers }: TouchSource): boolean {
   return on === table && columns.every((name, at) => name === refers[at])
 }
 
-/** How a touch came about. 'whole': the table was emptied, or its key could not be read; it may be any of its records, and there is no key. */
-export type TouchKind = 'changed' | 'deleted' | 'exported' | 'existing' | 'whole'
+/** How a touch came about. 'whole': the table was emptied, or its key could not be read; it may be any of its records, and there is no key. 'again': it is sealed though it has not changed, unless it is withheld. */
+export type TouchKind = 'changed' | 'deleted' | 'exported' | 'existing' | 'whole' | 'again'
 
 export interface Touch {
   readonly table: string
@@ -258,24 +259,20 @@ export interface Link {
   exchange(message: Uint8Array, options: { readonly signal: AbortSignal }): Promise<Uint8Array>
 }
 
-/** A stream as the exchange sees it from the publisher's side. */
-export interface Publisher {
-  /** Epoch and last entry of the stream. */
-  head(): Promise<Standing>
-  /** The digest at an entry of the stream; undefined where there is no such entry (any more). */
-  digestAt(entryNo: number): Promise<string | undefined>
-  /** The next whole documents after a point that is in the stream; undefined when there are none. */
-  read(after: Point, limits: { readonly records: number; readonly bytes: number }): Promise<Batch | undefined>
+/** What became of what a publisher said. */
+export interface Received {
+  /** The answer: undefined where not even the standing is said. */
+  readonly subscription: Subscription | undefined
+  readonly error?: TillsyncError
+  readonly applied?: { readonly documents: number; readonly entries: number; readonly through: number } | undefined
+  /** An epoch that goes on behind an entry of the known history was taken. */
+  readonly forked?: { readonly epoch: string; readonly common: number; readonly orphaned: number; readonly wanted: number }
+  /** It has come to light that two copies of the publisher speak. */
+  readonly cloned?: true
 }
 
-/** What became of a batch at the subscriber. */
-export type Applied =
-  | { readonly outcome: 'applied' | 'already'; readonly standing: Standing }
-  | { readonly outcome: 'not next' | 'other epoch'; readonly standing: Standing | undefined }
-
 export interface Subscriber {
-  standing(from: RegisterName): Promise<Standing | undefined>
-  apply(from: RegisterName, batch: Batch): Promise<Applied>
+  receive(from: RegisterName, publish: Publication | undefined, batch: Batch | undefined): Promise<Received>
 }
 
 /** Time and chance, so that tests can pass their own. */

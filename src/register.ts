@@ -1,11 +1,11 @@
-import { randomBytes } from 'node:crypto'
 import { keepUp, upkeepStatements } from './capture/activation.ts'
 import { checkCapture } from './capture/check.ts'
 import { lastEntry } from './capture/collector.ts'
 import { checkFilters } from './capture/filters.ts'
+import { beginHistory, branchOff, type History, readHistory } from './capture/history.ts'
 import { type ListedEntry, listEntries, oldestAfter } from './capture/log.ts'
 import { listParked } from './capture/parked.ts'
-import { digestAt, pruneSlice } from './capture/prune.ts'
+import { digestsAt, pruneSlice } from './capture/prune.ts'
 import { pendingReseals } from './capture/reseal.ts'
 import { readRules } from './capture/rules.ts'
 import { type Sealed, Sealer } from './capture/sealer.ts'
@@ -16,14 +16,14 @@ import { systemClock } from './clock.ts'
 import { Courier } from './courier.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import { Events, type RegisterEvents } from './events.ts'
-import { checkMigrated, type Migrations, migrate, migrationStatements, readState, writeState } from './migrate.ts'
-import type { AnyTables, Finding, RegisterName, Which } from './model.ts'
+import { checkMigrated, type Migrations, migrate, migrationStatements } from './migrate.ts'
+import type { AnyTables, Finding, Point, RegisterName, Standing, Which } from './model.ts'
 import { checkRegisterOptions, known, type RegisterOptions, readRetainMs, readTransfer, whole } from './options.ts'
 import type { CapturingDatabase, Clock } from './ports.ts'
 import type { Register, RegisterStatus, Synchronized } from './register-face.ts'
 import { backoffMs } from './transport/backoff.ts'
 import { BatchReader } from './transport/batch-reader.ts'
-import { exchange } from './transport/exchange.ts'
+import { Exchanges } from './transport/exchange.ts'
 import { readPeer, writePeer } from './transport/peers.ts'
 import { PEERS } from './transport/tables.ts'
 
@@ -36,6 +36,8 @@ const CENTRAL = 'central'
 /** The pause after sealing failed. */
 const SEAL_AGAIN = { minMs: 200, maxMs: 30_000 }
 const PRUNE_EVERY_MS = 3_600_000
+/** How often it is written down that central was reached, where nothing else is new. */
+const CONTACT_EVERY_MS = 60_000
 /** Between two slices others have their turn. */
 const PRUNE_PAUSE_MS = 10
 
@@ -55,7 +57,7 @@ class RegisterReplica implements Register {
   private readonly sealer: Sealer
   private readonly courier: Courier | undefined
   private readonly specs: ReturnType<typeof readRules>
-  private epoch: string | undefined
+  private isInstalled = false
   private failure: TillsyncError | undefined
   private unwatch: (() => void) | undefined
   private starting: Promise<void> | undefined
@@ -88,31 +90,33 @@ class RegisterReplica implements Register {
     if (transfer === undefined) return
     const { database, name } = this
     const limits = { records: transfer.recordsPerRun, bytes: transfer.bytesPerRun }
-    const reader = new BatchReader(async (after) => {
-      const [epoch, plan] = [await this.knownEpoch(), await this.sealer.planned()]
+    const reader = new BatchReader(async (epoch, after) => {
+      const plan = await this.sealer.planned()
       return database.read(() => readBatch(database, plan, epoch, after, limits))
+    })
+    const exchanges = new Exchanges({
+      from: name,
+      link: transfer.link,
+      maxMessageBytes: transfer.maxMessageBytes,
+      known: () => this.history(),
+      digestsAt: (entryNos) => database.read(() => digestsAt(database, entryNos)),
+      read: (epoch, after) => reader.read(epoch, after),
+      readAhead: (epoch, after) => reader.readAhead(epoch, after),
+      standing: async () => (await database.read(() => readPeer(database, CENTRAL)))?.standing,
+      heard: (standing) => this.heard(standing),
+      branch: (known, from, common, anew) => this.branch(known as History, from, common, anew),
+      sealAgain: (documents) => this.sealer.sealAgain(documents),
     })
     this.courier = new Courier({
       clock,
       transfer,
       events: this.events,
       pending: () => this.isPending(),
-      exchange: (signal) =>
-        exchange(
-          {
-            from: name,
-            link: transfer.link,
-            maxMessageBytes: transfer.maxMessageBytes,
-            now: clock.now,
-            epoch: () => this.knownEpoch(),
-            digestAt: (entryNo) => database.read(() => digestAt(database, entryNo)),
-            read: (after) => reader.read(after),
-            readAhead: (after) => reader.readAhead(after),
-            peer: () => database.read(() => readPeer(database, CENTRAL)),
-            savePeer: (peer) => database.write(() => writePeer(CENTRAL, peer)),
-          },
-          signal,
-        ),
+      exchange: async (signal) => {
+        const exchanged = await exchanges.next(signal)
+        if (exchanged.branched) this.events.emit('forked', exchanged.branched)
+        return exchanged
+      },
     })
   }
 
@@ -127,7 +131,7 @@ class RegisterReplica implements Register {
     }
     const done = await database.write(function* () {
       const migrated = yield* migrate(database, MIGRATIONS)
-      if ((yield* readState(database, 'epoch')) === undefined) yield* writeState('epoch', randomBytes(12).toString('base64url'))
+      yield* beginHistory(database)
       return [...migrated, ...(yield* keepUp(database, specs, true)).statements]
     })
     this.sealer.forgetPlan()
@@ -142,7 +146,6 @@ class RegisterReplica implements Register {
       yield* database.capture.uninstall()
       for (const table of [...OWN_TABLES, 'sync_state']) yield* database.dropTable(table)
     })
-    this.epoch = undefined
     await database.close()
   }
 
@@ -186,13 +189,29 @@ class RegisterReplica implements Register {
   /** Open, and installed by this version or an earlier one that needs no change. */
   private async ready(): Promise<void> {
     await this.database.open()
-    if (this.epoch === undefined) await this.database.read(() => checkMigrated(this.database, MIGRATIONS))
+    if (!this.isInstalled) await this.database.read(() => checkMigrated(this.database, MIGRATIONS))
+    this.isInstalled = true
   }
 
-  private async knownEpoch(): Promise<string> {
-    this.epoch ??= await this.database.read(() => readState(this.database, 'epoch'))
-    if (this.epoch !== undefined) return this.epoch
+  private async history(): Promise<History> {
+    const history = await this.database.read(() => readHistory(this.database))
+    if (history !== undefined) return history
     throw new TillsyncError('ERR_NOT_INSTALLED', "The library's tables hold no epoch", { hint: 'Call install().' })
+  }
+
+  /** Writes only what is new: central is asked every few seconds, and mostly says the same. */
+  private async heard(standing: Standing | undefined): Promise<void> {
+    const { database, clock } = this
+    const known = await database.read(() => readPeer(database, CENTRAL))
+    const isKnown = known?.standing?.epoch === standing?.epoch && known?.standing?.entryNo === standing?.entryNo
+    if (known !== undefined && isKnown && clock.now() - Date.parse(known.contactAt) < CONTACT_EVERY_MS) return
+    await database.write(() => writePeer(CENTRAL, { standing, contactAt: new Date(clock.now()).toISOString() }))
+  }
+
+  private async branch(known: History, from: Standing, common: Point, anew: boolean): Promise<void> {
+    const tables = anew ? [...(await this.sealer.planned()).roots.keys()] : undefined
+    await this.database.write(() => branchOff(this.database, known, { from, common }, tables))
+    if (anew && this.unwatch !== undefined) this.sealSoon()
   }
 
   private sealSoon(): void {
@@ -261,17 +280,17 @@ class RegisterReplica implements Register {
     const { database } = this
     return database.read(function* () {
       const peer = yield* readPeer(database, CENTRAL)
-      return (yield* lastEntry(database)).entryNo > (peer?.standing.entryNo ?? 0)
+      return (yield* lastEntry(database)).entryNo > (peer?.standing?.entryNo ?? 0)
     })
   }
 
   private async standings() {
     const { database } = this
-    const epoch = await this.knownEpoch()
+    const { epoch } = await this.history()
     return database.read(function* () {
       const head = yield* lastEntry(database)
       const peer = yield* readPeer(database, CENTRAL)
-      const acknowledged = peer?.standing.entryNo ?? 0
+      const acknowledged = peer?.standing?.entryNo ?? 0
       return {
         head: { epoch, ...head },
         peer,
@@ -310,7 +329,7 @@ class RegisterReplica implements Register {
     known('options', options, ['signal'])
     await this.ready()
     const { database } = this
-    const acknowledged = (await database.read(() => readPeer(database, CENTRAL)))?.standing.entryNo ?? 0
+    const acknowledged = (await database.read(() => readPeer(database, CENTRAL)))?.standing?.entryNo ?? 0
     return traceDocuments(database, await this.sealer.planned(), table, which, acknowledged, options.signal)
   }
 
@@ -318,7 +337,7 @@ class RegisterReplica implements Register {
     await this.ready()
     const { database } = this
     const before = new Date(this.clock.now() - this.retainMs).toISOString()
-    const acknowledged = (await database.read(() => readPeer(database, CENTRAL)))?.standing.entryNo ?? 0
+    const acknowledged = (await database.read(() => readPeer(database, CENTRAL)))?.standing?.entryNo ?? 0
     for (let entries = 0; ; ) {
       const pruned = await database.write(() => pruneSlice(database, { acknowledged, before }), { signal })
       entries += pruned

@@ -59,7 +59,7 @@ export class RegisterBook implements Registers {
     const at = new Date(this.clock.now()).toISOString()
     const added = await this.database.write(() =>
       query({
-        sql: `INSERT INTO ${table} (location, register, token_hash, added_at, epoch_no, entry_no) VALUES ($1, $2, $3, $4, 1, 0)
+        sql: `INSERT INTO ${table} (location, register, token_hash, added_at, epoch_no, entry_no, held, reset, unsettled) VALUES ($1, $2, $3, $4, 0, 0, false, false, false)
               ON CONFLICT (location, register) DO NOTHING RETURNING register_id`,
         parameters: [register.location, register.register, hashToken(token), at],
       }),

@@ -1,81 +1,73 @@
 import { chainDigest } from '../digest.ts'
 import { TillsyncError } from '../errors.ts'
-import { type Batch, type Point, type RegisterName, START, type Standing } from '../model.ts'
-import { type Applied, type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
+import type { Batch, Point } from '../model.ts'
+import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
 import { type AppliedDocument, documentsOf, type Origin, setsOf } from './document-set.ts'
-import type { Handler } from './handler.ts'
+import { recognize } from './fork.ts'
+import type { ApplyContext, Handler } from './handler.ts'
+import { adopt } from './late.ts'
 import { StockLevels } from './stock-levels.ts'
-import { ARCHIVE, DOCUMENTS, REGISTERS } from './tables.ts'
+import { ARCHIVE, DOCUMENTS, POINTS, SHAPES } from './tables.ts'
 
 export type HandlersByTable = ReadonlyMap<string, readonly Handler[]>
 
-interface RegisterRow {
-  readonly register_id: number
-  readonly epoch_no: number
-  readonly epoch: string | null
-  readonly entry_no: number
-  readonly digest: string | null
+/** Where the entries of a batch belong, and how far central stands there. */
+export interface Place {
+  readonly origin: Origin
+  readonly standing: Point
+  /** Whether the register may have lost documents that it has sent. */
+  readonly unsettled: boolean
+  /** An epoch that was superseded, and the last entry that it has in common with what came after: its documents are orphans. */
+  readonly late?: { readonly fork: number } | undefined
 }
 
-/** Where central stands in a register's stream; undefined before its first batch. */
-export function* standingOf(database: ApplyingDatabase, name: RegisterName): Work<Standing | undefined> {
-  return toStanding(yield* readRegister(database, name, ''))
-}
+export type Applied =
+  | { readonly outcome: 'applied'; readonly through: Point; readonly documents: number; readonly entries: number }
+  | { readonly outcome: 'already' | 'not next' }
 
 /**
- * Applies a batch inside the caller's transaction: archive, handlers, levels and standing commit together or not at all.
+ * Applies a batch inside the caller's transaction: archive, handlers and levels commit together, with the standing that the caller writes.
  *
- * @throws ERR_BUSY (retryable) where another process applies a batch of this register, ERR_DIGEST, ERR_HANDLER, ERR_MOVEMENT, ERR_MIRROR
+ * @throws ERR_DIGEST, ERR_HANDLER, ERR_MOVEMENT, ERR_MIRROR
  */
-export function* applyBatch(
-  database: ApplyingDatabase,
-  handlers: HandlersByTable,
-  name: RegisterName,
-  offered: Batch,
-  now: number,
-): Work<Applied & { readonly documents: number }> {
-  const register = yield* readRegister(database, name, 'FOR UPDATE NOWAIT')
-  const standing = toStanding(register)
+export function* applyBatch(database: ApplyingDatabase, handlers: HandlersByTable, place: Place, offered: Batch): Work<Applied> {
+  const { origin, standing, late } = place
   const outcome = admit(standing, offered)
-  if (outcome === 'already' || outcome === 'other epoch') return { outcome, standing: standing as Standing, documents: 0 }
-  const batch = outcome === 'next' ? offered : remainder(standing ?? START, offered)
-  if (batch === undefined) return { outcome: 'not next', standing, documents: 0 }
+  if (outcome === 'already') return { outcome }
+  const batch = outcome === 'next' ? offered : remainder(standing, offered)
+  if (batch === undefined) return { outcome: 'not next' }
   checkDigest(batch)
-  const origin: Origin = { ...name, registerId: register.register_id, epoch: batch.epoch, epochNo: register.epoch_no }
   const documents = documentsOf(batch)
-  yield* archive(batch, origin)
+  yield* archive(batch, documents, origin)
+  yield* rememberShapes(database, batch, origin)
   const levels = new StockLevels()
+  const context = { database, origin, levels }
   for (const set of setsOf(documents)) {
-    yield* number(database, set, origin)
-    for (const [table, group] of inOrder(set, handlers)) {
-      for (const handler of handlers.get(table) ?? []) yield* run(handler, group, { database, origin, levels })
+    if (late === undefined) {
+      if (place.unsettled) yield* recognize(database, set, origin, batch.identities)
+      yield* number(database, set, origin)
+      yield* runAll(handlers, set, context)
+    } else {
+      const { free, taken } = yield* adopt(database, set, origin, late.fork, batch.identities)
+      yield* runAll(handlers, free, context)
+      yield* runAll(onlyLedgers(handlers), taken, context)
     }
   }
   yield* levels.write(database)
-  yield* query({
-    sql: `UPDATE ${database.qualify(REGISTERS.name)} SET epoch = $2, entry_no = $3, digest = $4, contact_at = $5 WHERE register_id = $1`,
-    parameters: [register.register_id, batch.epoch, batch.through.entryNo, batch.through.digest, new Date(now).toISOString()],
-  })
-  return { outcome: 'applied', standing: { epoch: batch.epoch, ...batch.through }, documents: documents.length }
+  return { outcome: 'applied', through: batch.through, documents: documents.length, entries: batch.entries.length }
 }
 
-function* readRegister(database: ApplyingDatabase, name: RegisterName, lock: string): Work<RegisterRow> {
-  const [row] = yield* query<RegisterRow>({
-    sql: `SELECT register_id, epoch_no, epoch, entry_no, digest FROM ${database.qualify(REGISTERS.name)} WHERE location = $1 AND register = $2 ${lock}`,
-    parameters: [name.location, name.register],
-  })
-  if (row !== undefined) return row
-  throw new TillsyncError('ERR_REGISTER', 'The register is not known any more', { context: { ...name } })
+function* runAll(handlers: HandlersByTable, set: readonly AppliedDocument[], context: ApplyContext): Work<void> {
+  for (const [table, group] of inOrder(set, handlers)) for (const handler of handlers.get(table) ?? []) yield* run(handler, group, context)
 }
 
-function toStanding({ epoch, entry_no, digest }: RegisterRow): Standing | undefined {
-  return epoch === null || digest === null ? undefined : { epoch, entryNo: entry_no, digest }
+/** What stands in a mirror is the document that the register has under its key now. */
+function onlyLedgers(handlers: HandlersByTable): HandlersByTable {
+  return new Map([...handlers].map(([table, all]) => [table, all.filter(({ ledger }) => ledger !== undefined)]))
 }
 
 /** What a batch is to a subscriber that stands there. */
-export function admit(standing: Standing | undefined, batch: Batch): 'next' | 'already' | 'not next' | 'other epoch' {
-  if (standing !== undefined && standing.epoch !== batch.epoch) return 'other epoch'
-  const { entryNo, digest } = standing ?? START
+export function admit({ entryNo, digest }: Point, batch: Batch): 'next' | 'already' | 'not next' {
   if (batch.through.entryNo === entryNo && batch.through.digest === digest) return 'already'
   if (batch.after.entryNo === entryNo && batch.after.digest === digest) return 'next'
   return 'not next'
@@ -104,23 +96,61 @@ function checkDigest(batch: Batch): void {
   })
 }
 
-function* archive(batch: Batch, origin: Origin): Work<void> {
-  const { registerId, epochNo } = origin
+function* archive(batch: Batch, documents: readonly AppliedDocument[], { registerId, epochNo }: Origin): Work<void> {
+  const firsts = documents.flatMap((document) => Array<number>(entriesOf(document)).fill(firstEntry(document)))
   yield* insert(
     ARCHIVE,
-    batch.entries.map((entry) => [registerId, epochNo, entry.entryNo, entry.table, entry.operation, entry.recordId, entry.record, entry.sealedAt]),
+    batch.entries.map((entry, n) => {
+      const { entryNo, table, operation, recordId, record, sealedAt } = entry
+      return [registerId, epochNo, entryNo, table, operation, recordId, record, firsts[n], sealedAt]
+    }),
   )
+  yield* insert(POINTS, [[registerId, epochNo, batch.through.entryNo, Buffer.from(batch.through.digest, 'hex')]])
 }
+
+/** What is archived is read again one day, by nothing but what central has. */
+function* rememberShapes(database: ApplyingDatabase, { shapes }: Batch, { registerId }: Origin): Work<void> {
+  const tables = Object.keys(shapes)
+  yield* query({
+    sql: `INSERT INTO ${database.qualify(SHAPES.name)} AS known (register_id, table_name, parts) SELECT $1, * FROM unnest($2::text[], $3::json[])
+          ON CONFLICT (register_id, table_name) DO UPDATE SET parts = excluded.parts WHERE known.parts::text <> excluded.parts::text`,
+    parameters: [registerId, tables, tables.map((table) => JSON.stringify(shapes[table]))],
+  })
+}
+
+function entriesOf({ entries, baseline }: AppliedDocument): number {
+  return entries.length + (baseline?.entries.length ?? 0)
+}
+
+/** The entry by which a document begins, that of its baseline where it has one. */
+function firstEntry({ entries, baseline }: AppliedDocument): number {
+  return (baseline ?? { entries }).entries[0]?.entryNo as number
+}
+
+/** A removed key, or one whose document the register has lost, begins another life when it is used. */
+const BEGINS = "(NOT excluded.removed AND (d.removed OR d.state IS NOT DISTINCT FROM 'lost'))"
+/** Lives that are remembered of a key that is used again and again. */
+const MOST_LIVES = 20
 
 /** Writes down the latest versions and learns which life of their keys they are. */
 function* number(database: ApplyingDatabase, set: readonly AppliedDocument[], origin: Origin): Work<void> {
   const rows = yield* query<{ table_name: string; record_id: string; incarnation: number; versions: number }>({
-    sql: `INSERT INTO ${database.qualify(DOCUMENTS.name)} AS d (register_id, table_name, record_id, incarnation, removed, epoch_no, entry_no, entries, versions)
-          SELECT $1, table_name, record_id, 1, removed, $2, entry_no, entries, 1
-          FROM unnest($3::text[], $4::text[], $5::boolean[], $6::bigint[], $7::bigint[]) AS s(table_name, record_id, removed, entry_no, entries)
+    sql: `INSERT INTO ${database.qualify(DOCUMENTS.name)} AS d
+            (register_id, table_name, record_id, incarnation, lives, removed, epoch_no, entry_no, entries, versions, born_epoch_no, born_entry_no)
+          SELECT $1, table_name, record_id, 1, 1, removed, $2, entry_no, entries, 1, $2, born
+          FROM unnest($3::text[], $4::text[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[]) AS s(table_name, record_id, removed, entry_no, entries, born)
           ON CONFLICT (register_id, table_name, record_id) DO UPDATE
-          SET incarnation = d.incarnation + (d.removed AND NOT excluded.removed)::int, removed = excluded.removed,
-              epoch_no = excluded.epoch_no, entry_no = excluded.entry_no, entries = excluded.entries,
+          SET incarnation = CASE WHEN ${BEGINS} THEN d.lives + 1 ELSE d.incarnation END,
+              lives = d.lives + ${BEGINS}::int,
+              former = CASE WHEN ${BEGINS} AND d.state IS NULL
+                       THEN (SELECT json_agg(f) FROM (
+                               SELECT json_build_object('incarnation', d.incarnation, 'epoch', d.born_epoch_no, 'born', d.born_entry_no, 'end', d.entry_no) AS f, 0 AS n
+                               UNION ALL SELECT f, n FROM json_array_elements(coalesce(d.former, '[]')) WITH ORDINALITY AS f(f, n) WHERE n < ${MOST_LIVES} ORDER BY n) AS f)
+                       ELSE d.former END,
+              born_epoch_no = CASE WHEN ${BEGINS} THEN excluded.born_epoch_no ELSE d.born_epoch_no END,
+              born_entry_no = CASE WHEN ${BEGINS} THEN excluded.born_entry_no ELSE d.born_entry_no END,
+              state = CASE WHEN d.state = 'lost' AND excluded.removed THEN 'lost' END,
+              removed = excluded.removed, epoch_no = excluded.epoch_no, entry_no = excluded.entry_no, entries = excluded.entries,
               versions = d.versions + 1
           RETURNING d.table_name, d.record_id, d.incarnation, d.versions`,
     parameters: [
@@ -131,6 +161,7 @@ function* number(database: ApplyingDatabase, set: readonly AppliedDocument[], or
       set.map((document) => document.removed),
       set.map((document) => document.entries[0]?.entryNo),
       set.map((document) => document.entries.length),
+      set.map(firstEntry),
     ],
   })
   const numbered = new Map(rows.map((row) => [`${row.table_name}\n${row.record_id}`, row]))

@@ -79,7 +79,7 @@ export function tablesOf(shape: readonly PartShape[]): string[] {
 }
 
 /** The documents of a batch, in its order. */
-export function documentsOf(batch: Batch): readonly AppliedDocument[] {
+export function documentsOf(batch: Pick<Batch, 'entries' | 'shapes'>): readonly AppliedDocument[] {
   const documents: AppliedDocument[] = []
   let from = 0
   for (let at = 1; at <= batch.entries.length; at++) {
@@ -91,7 +91,7 @@ export function documentsOf(batch: Batch): readonly AppliedDocument[] {
   return documents
 }
 
-function toDocument(all: readonly Entry[], batch: Batch): AppliedDocument {
+function toDocument(all: readonly Entry[], batch: Pick<Batch, 'shapes'>): AppliedDocument {
   const shape = batch.shapes[all[0]?.table as string] ?? []
   const before = all.filter((entry) => entry.operation === 'baseline')
   const entries = all.slice(before.length)

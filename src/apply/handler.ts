@@ -24,6 +24,8 @@ export interface Handler<D = AnyDocument> {
   check(database: ApplyingDatabase, table: string): Work<void>
   /** Applies a set of documents of one table, each in it once, inside the batch's transaction. */
   apply(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
+  /** Takes back what it did for documents that never came about: posts the reversal, removes what it wrote. */
+  withdraw(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
 }
 
 /** Handlers by root table: one, or several that run in order. */

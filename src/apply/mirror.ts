@@ -36,6 +36,7 @@ export function mirror<D = AnyDocument>(options: MirrorOptions = {}): Handler<D>
       const present = documents.filter((document) => !document.removed)
       yield* new Mirror(options, targetsOf(context.database), context).apply(present)
     },
+    withdraw: (documents, context) => new Mirror(options, targetsOf(context.database), context).remove(documents),
   }
 }
 
@@ -110,6 +111,17 @@ class Mirror {
       records,
     )
     yield* this.upsertAll(first.table, first.shape, records)
+  }
+
+  /** The documents with their parts. */
+  *remove(documents: readonly AppliedDocument[]): Work<void> {
+    const [first] = documents
+    if (first === undefined) return
+    const roots = documents.map(({ entries }) => entries[0]?.record as string)
+    yield* this.removeGone(first.table, roots, first.shape, new Map())
+    const table = yield* this.target(first.table)
+    const key = table.key.filter((name) => !Object.hasOwn(this.constants, name))
+    yield* this.context.database.mirroring.remove(this.rows(table, key, roots))
   }
 
   /** Parts that a former version had and this one has not, those furthest down first. */

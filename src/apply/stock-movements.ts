@@ -37,6 +37,12 @@ export function stockMovements<D = AnyDocument>(movements: (document: D, origin:
       }
       yield* post.write()
     },
+    *withdraw(documents, context) {
+      const posted = yield* postedOf(documents, context)
+      const post = new Poster(context)
+      for (const document of documents) post.add(document, new Map(), posted.get(nameOf(document)))
+      yield* post.write()
+    },
   }
 }
 

@@ -10,16 +10,61 @@ export const REGISTERS = {
     token_hash: 'bytes',
     added_at: 'time',
     contact_at: 'time',
-    /** Which life of the register's database its entries are of; counts from 1. */
+    /** The epoch of its stream in which central stands, by the number that it has here; 0 before the first. */
     epoch_no: 'integer',
     epoch: 'text',
     entry_no: 'integer',
     digest: 'text',
+    /** Two copies of its database speak: nothing is taken until one is chosen. */
+    held: 'boolean',
+    /** The next epoch is taken though it has nothing in common with what was before. */
+    reset: 'boolean',
+    /** There are documents that it may have lost, see the state in sync_documents. */
+    unsettled: 'boolean',
   },
   primaryKey: ['register_id'],
   nullable: ['contact_at', 'epoch', 'digest'],
   generated: 'register_id',
   uniques: [['location', 'register'], ['token_hash']],
+} as const satisfies OwnTable
+
+/** The epochs of each register's stream, in the order in which central met them. */
+export const EPOCHS = {
+  name: 'sync_epochs',
+  columns: {
+    register_id: 'integer',
+    epoch_no: 'integer',
+    epoch: 'text',
+    /** The last entry of the history before it that it goes on from. */
+    parent_no: 'integer',
+    /** Its own entries come after this one. */
+    start_no: 'integer',
+    start_digest: 'text',
+    /** Where central stands in it, once it is superseded; a late batch may move that. */
+    entry_no: 'integer',
+    digest: 'text',
+    /** 'current'; 'superseded' by another; 'kept': of two copies the one that is to go on; 'dismissed': the other one. */
+    state: 'text',
+    begun_at: 'time',
+  },
+  primaryKey: ['register_id', 'epoch_no'],
+  nullable: ['entry_no', 'digest'],
+  stamped: 'begun_at',
+  uniques: [['register_id', 'epoch']],
+} as const satisfies OwnTable
+
+/** Where each batch ended: points by which two histories can be compared without reading them. */
+export const POINTS = {
+  name: 'sync_points',
+  columns: { register_id: 'integer', epoch_no: 'integer', entry_no: 'integer', digest: 'bytes' },
+  primaryKey: ['register_id', 'epoch_no', 'entry_no'],
+} as const satisfies OwnTable
+
+/** The parts of each register's root tables, as its rules last had them: a JSON array of `PartShape`. */
+export const SHAPES = {
+  name: 'sync_shapes',
+  columns: { register_id: 'integer', table_name: 'text', parts: 'json' },
+  primaryKey: ['register_id', 'table_name'],
 } as const satisfies OwnTable
 
 /** Every entry that was received, as it was sealed. */
@@ -33,6 +78,8 @@ export const ARCHIVE = {
     operation: 'text',
     record_id: 'text',
     record: 'text',
+    /** The first entry of its document. */
+    document_no: 'integer',
     sealed_at: 'time',
     received_at: 'time',
   },
@@ -48,8 +95,10 @@ export const DOCUMENTS = {
     register_id: 'integer',
     table_name: 'text',
     record_id: 'text',
-    /** Which life of the key it is; counts from 1, up by one when a removed key is used again. */
+    /** Which life of the key it is; another one begins when a removed key is used again. */
     incarnation: 'integer',
+    /** How many lives of the key there were. */
+    lives: 'integer',
     removed: 'boolean',
     epoch_no: 'integer',
     /** The first of its entries, the root record's. */
@@ -57,8 +106,41 @@ export const DOCUMENTS = {
     entries: 'integer',
     /** How many versions of it were received. */
     versions: 'integer',
+    /** The entry by which this life of the key began. */
+    born_epoch_no: 'integer',
+    born_entry_no: 'integer',
+    /** 'lost': the register's history no longer has it; 'wanted': it has an earlier version. NULL otherwise. */
+    state: 'text',
+    /** Former lives of the key: a JSON array of their number, birth and end. NULL where there were none. */
+    former: 'json',
   },
   primaryKey: ['register_id', 'table_name', 'record_id'],
+  nullable: ['state', 'former'],
+} as const satisfies OwnTable
+
+/** Documents that a register has lost by a restore, and what became of them. */
+export const ORPHANS = {
+  name: 'sync_orphans',
+  columns: {
+    orphan_id: 'integer',
+    register_id: 'integer',
+    table_name: 'text',
+    record_id: 'text',
+    incarnation: 'integer',
+    epoch_no: 'integer',
+    entry_no: 'integer',
+    entries: 'integer',
+    /** 'orphaned'; 'returned': the register has it again; 'withdrawn'. */
+    state: 'text',
+    reason: 'text',
+    orphaned_at: 'time',
+    settled_at: 'time',
+  },
+  primaryKey: ['orphan_id'],
+  nullable: ['reason', 'settled_at'],
+  generated: 'orphan_id',
+  stamped: 'orphaned_at',
+  uniques: [['register_id', 'table_name', 'record_id', 'incarnation']],
 } as const satisfies OwnTable
 
 /**

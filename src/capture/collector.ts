@@ -143,7 +143,8 @@ class Log {
       return
     }
     const another = member !== undefined && isAnother(now, member)
-    if (member !== undefined && !document.exported && isEqual(now, member)) {
+    const anyway = document.exported || (document.again && member?.withheld === undefined)
+    if (member !== undefined && !anyway && isEqual(now, member)) {
       // The rules name other identity columns by now: from here on those tell.
       if (!equal(member.identity, now.identity)) this.note(document, now, member.withheld ? 'withheld' : 'given')
       return

@@ -25,6 +25,8 @@ export interface TouchedDocument {
   readonly recordId: string
   readonly key: Key
   exported: boolean
+  /** It is sealed though it has not changed, unless it is withheld. */
+  again: boolean
   /** It stood there when its table began to be published. */
   existing: boolean
 }
@@ -109,8 +111,9 @@ function add(found: Map<string, TouchedDocument>, root: RootPlan, touch: Touch):
   const recordId = recordIdText(root, touch.key)
   const name = `${root.table}\n${recordId}`
   const known = found.get(name)
-  const document = known ?? { root, recordId, key: touch.key, exported: false, existing: false }
+  const document = known ?? { root, recordId, key: touch.key, exported: false, again: false, existing: false }
   if (touch.kind === 'exported') document.exported = true
+  if (touch.kind === 'again') document.again = true
   // Whoever changed it before that was seen: it has been published already, and somebody dropped sync_state.
   if (touch.kind === 'existing' && known === undefined) document.existing = true
   found.set(name, document)

@@ -35,7 +35,7 @@ export function* cutBatch(
   epoch: string,
   after: Point,
   limits: { readonly records: number; readonly bytes: number },
-): Work<Omit<Batch, 'shapes'> | undefined> {
+): Work<Omit<Batch, 'shapes' | 'identities'> | undefined> {
   const rows: EntryRow[] = []
   let bytes = 0
   let whole = 0 // rows before the last known beginning of a document
@@ -70,7 +70,7 @@ function startsDocument(row: EntryRow, before: EntryRow | undefined): boolean {
   return row.operation !== 'upsert' || before?.operation !== 'baseline' || before.document !== row.document
 }
 
-function toBatch(epoch: string, after: Point, rows: readonly EntryRow[]): Omit<Batch, 'shapes'> {
+function toBatch(epoch: string, after: Point, rows: readonly EntryRow[]): Omit<Batch, 'shapes' | 'identities'> {
   let document = { table: '', recordId: '' }
   const entries = rows.map((row, n): Entry => {
     if (startsDocument(row, rows[n - 1])) document = { table: row.table_name, recordId: row.record_id }

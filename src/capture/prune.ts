@@ -5,6 +5,8 @@ import { DIGESTS, ENTRIES } from './tables.ts'
 
 /** Of every so many entries one digest is kept. */
 const KEEP_EVERY = 1_000
+/** Digests that are asked for in one statement. */
+const AT_ONCE = 100
 /** Entries that are deleted in one transaction. */
 const SLICE = 500
 
@@ -41,14 +43,20 @@ export function* pruneSlice(database: CapturingDatabase, { acknowledged, before 
   return old.length
 }
 
-/** The digest at an entry; undefined where there is none, or where it was pruned and not kept. */
-export function* digestAt(database: CapturingDatabase, entryNo: number): Work<string | undefined> {
-  if (entryNo === START.entryNo) return START.digest
+/** The digests at these entries; one that does not exist, or was pruned and not kept, has none. */
+export function* digestsAt(database: CapturingDatabase, entryNos: readonly number[]): Work<ReadonlyMap<number, string>> {
+  const found = new Map<number, string>([[START.entryNo, START.digest]])
   for (const table of [ENTRIES, DIGESTS]) {
-    const [row] = yield* query<{ digest: Uint8Array }>(
-      database.build.selectFrom(table.name).select('digest').where('entry_no', '=', entryNo).compile(),
-    )
-    if (row) return Buffer.from(row.digest).toString('hex')
+    for (let from = 0; from < entryNos.length; from += AT_ONCE) {
+      const rows = yield* query<{ entry_no: number; digest: Uint8Array }>(
+        database.build
+          .selectFrom(table.name)
+          .select(['entry_no', 'digest'])
+          .where('entry_no', 'in', entryNos.slice(from, from + AT_ONCE))
+          .compile(),
+      )
+      for (const row of rows) found.set(row.entry_no, Buffer.from(row.digest).toString('hex'))
+    }
   }
-  return undefined
+  return found
 }

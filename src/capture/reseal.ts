@@ -77,7 +77,7 @@ function* touchRecords(database: CapturingDatabase, root: RootPlan, after: strin
   }
   for (const column of root.key) select = select.orderBy(sql.id(column))
   const [keys = []] = yield* lookup(select.limit(SLICE).compile(), [[]])
-  yield* database.capture.touch(root.table, root.key, keys, all ? 'exported' : 'changed')
+  yield* database.capture.touch(root.table, root.key, keys, all ? 'again' : 'changed')
   const last = keys.at(-1)
   return keys.length < SLICE || last === undefined ? undefined : recordIdText(root, last)
 }
@@ -119,7 +119,7 @@ function* touchMissing(database: CapturingDatabase, root: RootPlan, known: OwnTa
 }
 
 /** What was parked because its key is none, or too long, is forgotten: if a record has it, it is parked again. */
-function isRecordId(text: string): boolean {
+export function isRecordId(text: string): boolean {
   try {
     return decodeKeyValues(text).length > 0
   } catch {

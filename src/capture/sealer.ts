@@ -1,11 +1,11 @@
 import { TillsyncError } from '../errors.ts'
-import type { AnyTables, Which } from '../model.ts'
+import type { AnyTables, DocumentName, Which } from '../model.ts'
 import type { CapturingDatabase, Clock, Key, Work } from '../ports.ts'
 import { keepUp, type Upkeep } from './activation.ts'
 import { type Slice, sealSlice } from './collector.ts'
 import { exportTasks, touchExport } from './export.ts'
 import { type CapturePlan, type Problem, requireRoot } from './plan.ts'
-import { askReseal, pendingReseals, touchReseal } from './reseal.ts'
+import { askReseal, isRecordId, pendingReseals, touchReseal } from './reseal.ts'
 import type { RootSpec } from './rules.ts'
 
 export interface Sealed {
@@ -146,6 +146,19 @@ export class Sealer {
       } while (after !== undefined)
     }
     return { documents: this.exported.documents - before.documents, entries: this.exported.entries - before.entries }
+  }
+
+  /** Seals documents anew that central has asked for; those that are published no more are left out. */
+  async sealAgain(documents: readonly DocumentName[]): Promise<void> {
+    const { roots } = await this.planned()
+    for (const [table, group] of Map.groupBy(documents, (document) => document.table)) {
+      const root = roots.get(table)
+      if (root === undefined) continue
+      const ids = group.map(({ recordId }) => recordId).filter(isRecordId)
+      const keys = ids.map((id) => this.database.keyOf(root.keyColumns, id)).filter((key) => key.length === root.key.length)
+      await this.database.write(() => this.database.capture.touch(table, root.key, keys, 'again'))
+    }
+    await this.seal()
   }
 
   /** Does what reseals were asked for, by changed rules or before a crash. */

@@ -14,9 +14,15 @@ export function* readBatch(
 ): Work<Batch | undefined> {
   const batch = yield* cutBatch(database, epoch, after, limits)
   if (batch === undefined) return undefined
-  const roots = new Set(batch.entries.map((entry) => entry.document.table))
-  const shapes = Object.fromEntries([...roots].map((root) => [root, (plan.roots.get(root)?.spec.parts ?? []).map(shapeOf)]))
-  return { ...batch, shapes }
+  const roots = [...new Set(batch.entries.map((entry) => entry.document.table))]
+  const shapes = Object.fromEntries(roots.map((root) => [root, (plan.roots.get(root)?.spec.parts ?? []).map(shapeOf)]))
+  const identities = Object.fromEntries(
+    roots.flatMap((root) => {
+      const columns = plan.roots.get(root)?.spec.identity ?? []
+      return columns.length === 0 ? [] : [[root, columns]]
+    }),
+  )
+  return { ...batch, shapes, identities }
 }
 
 function shapeOf(part: PartSpec): PartShape {

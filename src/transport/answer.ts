@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { asTillsyncError, TillsyncError } from '../errors.ts'
-import type { RegisterName, Standing } from '../model.ts'
-import type { Applied, Subscriber } from '../ports.ts'
+import type { RegisterName } from '../model.ts'
+import type { Received, Subscriber } from '../ports.ts'
 import { decodeMessage, encodeMessage } from './codec.ts'
 import type { Message } from './message.ts'
 
@@ -25,46 +25,28 @@ export async function answer(answerer: Answerer, register: RegisterName, bytes: 
       hint: "Give each register its own token, from central's registers.add().",
     })
   }
-  const { standing, error } = await receive(answerer, register, message)
+  const { subscription, error } = await receive(answerer, register, message)
   if (error) answerer.onRefused(register, error)
   return encodeMessage({
     from: 'central',
-    number: 0,
-    nonce: randomBytes(12).toString('base64url'),
-    answers: message.number,
-    standing,
+    id: randomBytes(9).toString('base64url'),
+    answers: message.id,
+    subscribe: subscription,
     ...(error && { error: { code: error.code, message: error.message.slice(0, 2_000), retryable: error.retryable } }),
   })
 }
 
 async function receive(
-  answerer: Answerer,
+  { subscriber }: Answerer,
   register: RegisterName,
-  message: Message,
-): Promise<{ standing: Standing | undefined; error?: TillsyncError }> {
-  const { subscriber } = answerer
-  if (message.batch === undefined) return { standing: await subscriber.standing(register) }
+  { publish, batch }: Message,
+): Promise<Pick<Received, 'subscription' | 'error'>> {
   try {
-    const applied = await subscriber.apply(register, message.batch)
-    const error = refusalOf(applied)
-    return { standing: applied.standing, ...(error && { error }) }
+    return await subscriber.receive(register, publish, batch)
   } catch (thrown) {
     const error = asTillsyncError(thrown, 'ERR_DATABASE', 'Applying failed')
-    if (error.code === 'ERR_BUSY') throw error
-    return { standing: await subscriber.standing(register), error }
-  }
-}
-
-function refusalOf(applied: Applied): TillsyncError | undefined {
-  switch (applied.outcome) {
-    case 'applied':
-    case 'already':
-      return undefined
-    case 'not next':
-      return new TillsyncError('ERR_NOT_NEXT', 'The batch does not follow where central stands', { retryable: true })
-    case 'other epoch':
-      return new TillsyncError('ERR_FORKED', 'The batch is of another history than the one that central knows by this name', {
-        hint: 'A new database under an old name must be provisioned anew.',
-      })
+    if (error.code === 'ERR_BUSY' || batch === undefined) throw error
+    // It could not be applied; where central stands helps the register all the same.
+    return { ...(await subscriber.receive(register, undefined, undefined)), error }
   }
 }

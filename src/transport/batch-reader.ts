@@ -8,27 +8,27 @@ import type { PackedBatch } from './exchange.ts'
  * applying take turns otherwise. What was read ahead is used only for the very point that is asked for.
  */
 export class BatchReader {
-  private readonly source: (after: Point) => Promise<Batch | undefined>
-  private ahead: { readonly after: Point; readonly packed: Promise<PackedBatch | undefined> } | undefined
+  private readonly source: (epoch: string, after: Point) => Promise<Batch | undefined>
+  private ahead: { readonly epoch: string; readonly after: Point; readonly packed: Promise<PackedBatch | undefined> } | undefined
 
-  constructor(source: (after: Point) => Promise<Batch | undefined>) {
+  constructor(source: (epoch: string, after: Point) => Promise<Batch | undefined>) {
     this.source = source
   }
 
-  async read(after: Point): Promise<PackedBatch | undefined> {
+  async read(epoch: string, after: Point): Promise<PackedBatch | undefined> {
     const { ahead } = this
     this.ahead = undefined
-    const known = ahead?.after.entryNo === after.entryNo && ahead.after.digest === after.digest ? await ahead.packed : undefined
-    return known ?? this.pack(after)
+    const isAsked = ahead?.epoch === epoch && ahead.after.entryNo === after.entryNo && ahead.after.digest === after.digest
+    return (isAsked ? await ahead.packed : undefined) ?? this.pack(epoch, after)
   }
 
-  readAhead(after: Point): void {
+  readAhead(epoch: string, after: Point): void {
     // Where it fails, the reading that is really wanted will say so.
-    this.ahead = { after, packed: this.pack(after).catch(() => undefined) }
+    this.ahead = { epoch, after, packed: this.pack(epoch, after).catch(() => undefined) }
   }
 
-  private async pack(after: Point): Promise<PackedBatch | undefined> {
-    const batch = await this.source(after)
+  private async pack(epoch: string, after: Point): Promise<PackedBatch | undefined> {
+    const batch = await this.source(epoch, after)
     await turn()
     return batch && { through: batch.through, bytes: await encodeBatch(batch) }
   }

@@ -1,27 +1,30 @@
 import { randomBytes } from 'node:crypto'
 import { TillsyncError, type TillsyncErrorCode } from '../errors.ts'
-import { type Point, type RegisterName, START, type Standing } from '../model.ts'
+import { type DocumentName, type Point, type Publication, type RegisterName, START, type Standing, type Subscription } from '../model.ts'
 import type { Link } from '../ports.ts'
 import { decodeMessage, encodeMessage } from './codec.ts'
-import type { Message, OutgoingMessage } from './message.ts'
-import type { Peer } from './peers.ts'
-import { judge } from './session.ts'
+import type { Message } from './message.ts'
+import { judge, type Known, pointOf, type State } from './session.ts'
 
 /** What an exchange needs of the register that starts it. */
 export interface Sender {
   readonly from: RegisterName
   readonly link: Link
   readonly maxMessageBytes: number
-  readonly now: () => number
-  /** The epoch of our stream. */
-  epoch(): Promise<string>
-  digestAt(entryNo: number): Promise<string | undefined>
+  known(): Promise<Known>
+  /** Our digests at these numbers, where there are any. */
+  digestsAt(entryNos: readonly number[]): Promise<ReadonlyMap<number, string>>
   /** The next batch after a point of our stream, packed. */
-  read(after: Point): Promise<PackedBatch | undefined>
+  read(epoch: string, after: Point): Promise<PackedBatch | undefined>
   /** Begins to read what will most likely be wanted next, while the answer is on its way. */
-  readAhead(after: Point): void
-  peer(): Promise<Peer | undefined>
-  savePeer(peer: Peer): Promise<void>
+  readAhead(epoch: string, after: Point): void
+  /** Where central stood when it last said so. */
+  standing(): Promise<Standing | undefined>
+  heard(standing: Standing | undefined): Promise<void>
+  /** Goes on behind a common point, in a new epoch, with `anew` sealing all that is published again. */
+  branch(known: Known, from: Standing, common: Point, anew: boolean): Promise<void>
+  /** Documents that central wants to have once more. */
+  sealAgain(documents: readonly DocumentName[]): Promise<void>
 }
 
 /** A batch ready to be sent, and where it ends. */
@@ -33,53 +36,110 @@ export interface PackedBatch {
 export interface Exchanged {
   /** How many entries central acknowledged beyond what it had acknowledged before. */
   readonly sent: number
-  /** Whether central's standing is another than the one we knew, be it further back. */
+  /** Whether there is reason to go on at once: central's standing is another than the one we knew, or a search is under way. */
   readonly moved: boolean
+  /** Where our history and central's parted, if that was found now. */
+  readonly branched?: { readonly common: Point; readonly anew: boolean } | undefined
 }
 
-/**
- * One message to central and one back: the next batch after what central has acknowledged, and its new standing.
- *
- * @throws ERR_LINK (retryable), ERR_FORKED, and what central refuses with
- */
-export async function exchange(sender: Sender, signal: AbortSignal): Promise<Exchanged> {
-  const peer = await sender.peer()
-  const batch = await sender.read(peer?.standing ?? START)
-  const message: OutgoingMessage = {
-    from: sender.from,
-    number: (peer?.number ?? 0) + 1,
-    nonce: randomBytes(12).toString('base64url'),
-    answers: 0,
-    standing: undefined,
-    batch: batch?.bytes,
+/** A register's exchanges with central, one after another. What it has in mind is lost without harm: the next answer says it again. */
+export class Exchanges {
+  private readonly sender: Sender
+  private state: State = { kind: 'sending' }
+  private readonly asked = new Set<string>()
+
+  constructor(sender: Sender) {
+    this.sender = sender
   }
-  const answered = sender.link.exchange(await encodeMessage(message), { signal })
-  if (batch) sender.readAhead(batch.through)
-  const bytes = await answered
-  const answer = await decodeMessage(bytes, sender.maxMessageBytes)
-  if (answer.answers !== message.number) {
-    // A refusal that came before the message was read answers none.
-    if (answer.error) throw refusal(answer.error)
-    throw new TillsyncError('ERR_MESSAGE', 'The answer belongs to another message', { retryable: true })
+
+  /**
+   * One message to central and one back: the next batch after what central has acknowledged, and its new standing.
+   *
+   * @throws ERR_LINK (retryable), ERR_FORKED, ERR_CLONED, and what central refuses with
+   */
+  async next(signal: AbortSignal): Promise<Exchanged> {
+    const { sender } = this
+    const [known, standing] = [await sender.known(), await sender.standing()]
+    const publish = publicationOf(this.state, known, standing)
+    const after = publish.start ?? publish.parent ?? standing ?? START
+    const batch = this.state.kind === 'sending' ? await sender.read(known.epoch, after) : undefined
+    const id = randomBytes(9).toString('base64url')
+    const bytes = await encodeMessage({ from: sender.from, id, publish, ...(batch && { batch: batch.bytes }) })
+    const answered = sender.link.exchange(bytes, { signal })
+    if (batch) sender.readAhead(known.epoch, batch.through)
+    const answer = await decodeMessage(await answered, sender.maxMessageBytes)
+    if (answer.answers !== id) {
+      // A refusal that came before the message was read answers none.
+      if (answer.error) throw refusal(answer.error)
+      throw new TillsyncError('ERR_MESSAGE', 'The answer belongs to another message', { retryable: true })
+    }
+    const exchanged = answer.subscribe === undefined ? NOTHING : await this.settle(known, standing, answer.subscribe)
+    // Central was elsewhere than we knew: what it said puts the next batch right.
+    if (answer.error && !(answer.error.code === 'ERR_NOT_NEXT' && exchanged.moved)) throw refusal(answer.error)
+    return exchanged
   }
-  const standing = await settle(sender, answer)
-  if (standing !== undefined) await sender.savePeer({ number: message.number, standing, contactAt: new Date(sender.now()).toISOString() })
-  const moved = (standing?.entryNo ?? 0) - (peer?.standing.entryNo ?? 0)
-  // Central was further back than we knew: what it said puts the next batch right.
-  if (answer.error && !(answer.error.code === 'ERR_NOT_NEXT' && moved !== 0)) throw refusal(answer.error)
-  return { sent: Math.max(0, moved), moved: moved !== 0 }
+
+  private async settle(known: Known, before: Standing | undefined, word: Subscription): Promise<Exchanged> {
+    const { sender } = this
+    const digests = await sender.digestsAt(numbersIn(word))
+    const verdict = judge(this.state, known, word, (entryNo) => digests.get(entryNo))
+    this.state = { kind: 'sending' }
+    switch (verdict.kind) {
+      case 'follow': {
+        await this.sealAgain(word.again ?? [])
+        const { standing } = verdict
+        await sender.heard(standing)
+        const moved = (standing?.entryNo ?? 0) - (before?.entryNo ?? 0)
+        return { sent: Math.max(0, moved), moved: moved !== 0 || standing?.epoch !== before?.epoch }
+      }
+      case 'seek':
+        this.state = { kind: 'seeking', search: verdict.search }
+        return { sent: 0, moved: true }
+      case 'branch': {
+        const { from, common, epoch, anew } = verdict
+        if (epoch) await sender.branch(known, from, common, anew)
+        await sender.heard({ epoch: from.epoch, ...pointOf(common) })
+        return { sent: 0, moved: true, branched: { common, anew } }
+      }
+      case 'cloned':
+        this.state = verdict
+        // Central is told before anything else is.
+        return { sent: 0, moved: true }
+      case 'stranger':
+        throw new TillsyncError(
+          'ERR_FORKED',
+          'Central knows another history by the name of this register, with which this database has nothing in common',
+          {
+            hint: 'Was this database set up anew? Then say so at central: registers.reset(). Nothing is sent until then; nothing is lost.',
+            context: { entryNo: word.standing?.entryNo },
+          },
+        )
+    }
+  }
+
+  /** Each once: it is asked for again until it has arrived. */
+  private async sealAgain(documents: readonly DocumentName[]): Promise<void> {
+    const fresh = documents.filter(({ table, recordId }) => !this.asked.has(`${table}\n${recordId}`))
+    if (fresh.length > 0) await this.sender.sealAgain(fresh)
+    this.asked.clear()
+    for (const { table, recordId } of documents) this.asked.add(`${table}\n${recordId}`)
+  }
 }
 
-/** Central's standing, if it is a point of our history. */
-async function settle(sender: Sender, answer: Message): Promise<Standing | undefined> {
-  const epoch = await sender.epoch()
-  const there = answer.standing && (await sender.digestAt(answer.standing.entryNo))
-  const verdict = judge(epoch, answer.standing, there)
-  if (verdict.kind === 'follow') return { epoch, ...verdict.after }
-  throw new TillsyncError('ERR_FORKED', 'Central stands at an entry that this database does not have', {
-    hint: 'This database, or central, was restored from a backup or exchanged. Nothing is sent until that is settled; nothing is lost.',
-    context: { entryNo: answer.standing?.entryNo },
-  })
+const NOTHING: Exchanged = { sent: 0, moved: false }
+
+function publicationOf(state: State, known: Known, standing: Standing | undefined): Publication {
+  const { epoch, head, first, branch } = known
+  const publication: Publication = { epoch, head: head.entryNo }
+  if (state.kind === 'cloned') return { ...publication, cloned: true }
+  if (state.kind === 'seeking') return { ...publication, seek: [state.search.low.entryNo, state.search.high] }
+  if (standing === undefined || standing.epoch === epoch) return publication
+  const parent = pointOf(standing)
+  return { ...publication, parent, ...(standing.entryNo + 1 < first && branch?.start && { start: branch.start }) }
+}
+
+function numbersIn({ standing, superseded, points }: Subscription): readonly number[] {
+  return [standing, superseded, ...(points ?? [])].flatMap((point) => (point ? [point.entryNo] : []))
 }
 
 function refusal(error: NonNullable<Message['error']>): TillsyncError {

@@ -79,10 +79,7 @@ async function refuse(error: TillsyncError): Promise<Response> {
   const status = STATUS[error.code] ?? 500
   const message = await encodeMessage({
     from: 'central',
-    number: 0,
-    nonce: randomBytes(12).toString('base64url'),
-    answers: 0,
-    standing: undefined,
+    id: randomBytes(9).toString('base64url'),
     // What failed inside is central's business; the register learns the code.
     error: {
       code: error.code,

@@ -1,5 +1,5 @@
 import { TillsyncError } from '../errors.ts'
-import type { Batch, Entry, PartShape, RegisterName, Standing } from '../model.ts'
+import type { Batch, DocumentName, Entry, PartShape, Point, Publication, RegisterName, Standing, Subscription } from '../model.ts'
 
 /** The version of the protocol that this library speaks. */
 export const PROTOCOL_VERSION = 1
@@ -7,14 +7,13 @@ export const PROTOCOL_VERSION = 1
 /** What one side says to the other in an exchange. */
 export interface Message {
   readonly from: RegisterName | 'central'
-  /** Counts this side's messages. */
-  readonly number: number
-  /** Random, so that two messages of one number (a restored copy's) can be told apart. */
-  readonly nonce: string
-  /** The number of the other side's message that this one answers; 0 where it answers none. */
-  readonly answers: number
-  /** How far this side is in the other's stream; undefined before the first batch. */
-  readonly standing: Standing | undefined
+  /** Random. */
+  readonly id: string
+  /** The id of the message that this one answers. */
+  readonly answers?: string | undefined
+  readonly publish?: Publication | undefined
+  readonly subscribe?: Subscription | undefined
+  /** The next of the stream that `publish` speaks of. */
   readonly batch?: Batch | undefined
   readonly error?: MessageError | undefined
 }
@@ -29,24 +28,48 @@ export interface MessageError {
 }
 
 const MAX_NAME = 200
-const DIGEST = /^[0-9a-f]{64}$/
+const DIGEST_BYTES = 32
 const TIME = /^\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d\.\d{3}Z$/
 
 /**
  * A message as it goes over the wire; its batch is packed by itself, see `batchToWire`.
  */
 export function toWire(message: OutgoingMessage): unknown {
-  const { from, number, nonce, answers, standing, batch, error } = message
+  const { from, id, answers, publish, subscribe, batch, error } = message
   return {
     v: PROTOCOL_VERSION,
     from,
-    number,
-    nonce,
-    answers,
-    ...(standing && { standing: [standing.epoch, standing.entryNo, standing.digest] }),
+    id,
+    ...(answers !== undefined && { answers }),
+    ...(publish && { publish: publicationToWire(publish) }),
+    ...(subscribe && { subscribe: subscriptionToWire(subscribe) }),
     ...(batch && { batch }),
     ...(error && { error }),
   }
+}
+
+function publicationToWire({ epoch, head, parent, start, seek, cloned }: Publication): unknown {
+  return {
+    epoch,
+    head,
+    ...(parent && { parent: pointToWire(parent) }),
+    ...(start && { start: pointToWire(start) }),
+    ...(seek && { seek }),
+    ...(cloned && { cloned }),
+  }
+}
+
+function subscriptionToWire({ standing, superseded, points, again }: Subscription): unknown {
+  return {
+    ...(standing && { standing: [standing.epoch, ...pointToWire(standing)] }),
+    ...(superseded && { superseded: pointToWire(superseded) }),
+    ...(points && { points: points.map(pointToWire) }),
+    ...(again && { again: again.map(({ table, recordId }) => [table, recordId]) }),
+  }
+}
+
+function pointToWire({ entryNo, digest }: Point): readonly [number, Uint8Array] {
+  return [entryNo, Buffer.from(digest, 'hex')]
 }
 
 /** A batch as it goes over the wire: entries column by column, a record's JSON as it was sealed. */
@@ -78,8 +101,8 @@ export function batchToWire(batch: Batch): unknown {
     if (time !== undefined && time[0] === entry.sealedAt) time[1]++
     else sealed.push([entry.sealedAt, 1])
   }
-  const { epoch, after, through, shapes } = batch
-  return { epoch, after: [after.entryNo, after.digest], through: [through.entryNo, through.digest], shapes, tables, documents, sealed, ...columns }
+  const { epoch, after, through, shapes, identities } = batch
+  return { epoch, after: pointToWire(after), through: pointToWire(through), shapes, identities, tables, documents, sealed, ...columns }
 }
 
 /**
@@ -105,23 +128,76 @@ export function checkVersion(wire: unknown): void {
  */
 export function fromWire(wire: unknown, batch: unknown): Message {
   const fields = object(wire, 'message')
+  const publish = optional(fields.publish, publication)
+  const sent = batch === undefined ? undefined : batchFromWire(batch)
+  if (sent !== undefined && sent.epoch !== publish?.epoch) throw malformed('batch')
   return {
     from: fields.from === 'central' ? 'central' : registerName(fields.from),
-    number: count(fields.number, 'number'),
-    nonce: text(fields.nonce, 'nonce', 64),
-    answers: count(fields.answers, 'answers'),
-    standing: fields.standing === undefined ? undefined : standing(fields.standing),
-    ...(batch !== undefined && { batch: batchFromWire(batch) }),
+    id: text(fields.id, 'id', 64),
+    answers: optional(fields.answers, (value) => text(value, 'answers', 64)),
+    publish,
+    subscribe: optional(fields.subscribe, subscription),
+    ...(sent && { batch: sent }),
     ...(fields.error !== undefined && { error: messageError(fields.error) }),
   }
 }
 
+function optional<T>(value: unknown, read: (value: unknown) => T): T | undefined {
+  return value === undefined ? undefined : read(value)
+}
+
+function publication(wire: unknown): Publication {
+  const fields = object(wire, 'publish')
+  if (fields.cloned !== undefined && fields.cloned !== true) throw malformed('cloned')
+  return {
+    epoch: text(fields.epoch, 'epoch', 64),
+    head: count(fields.head, 'head'),
+    parent: optional(fields.parent, (value) => point(value, 'parent')),
+    start: optional(fields.start, (value) => point(value, 'start')),
+    seek: optional(fields.seek, seek),
+    cloned: fields.cloned,
+  }
+}
+
+function seek(wire: unknown): readonly [number, number] {
+  const [after, before] = tuple(wire, 'seek', 2)
+  return [count(after, 'seek'), count(before, 'seek')]
+}
+
+/** More are never asked for, nor sent. */
+export const MOST_POINTS = 500
+export const MOST_AGAIN = 200
+
+function subscription(wire: unknown): Subscription {
+  const fields = object(wire, 'subscribe')
+  return {
+    standing: optional(fields.standing, standing),
+    superseded: optional(fields.superseded, (value) => point(value, 'superseded')),
+    points: optional(fields.points, (value) => bounded(value, 'points', MOST_POINTS).map((one) => point(one, 'points'))),
+    again: optional(fields.again, (value) => bounded(value, 'again', MOST_AGAIN).map(documentName)),
+  }
+}
+
+function documentName(wire: unknown): DocumentName {
+  const [table, recordId] = tuple(wire, 'again', 2)
+  return { table: text(table, 'again', MAX_NAME), recordId: text(recordId, 'again', Number.POSITIVE_INFINITY) }
+}
+
+function bounded(wire: unknown, field: string, most: number): readonly unknown[] {
+  const items = list(wire, field)
+  if (items.length > most) throw malformed(field)
+  return items
+}
+
+function point(wire: unknown, field: string): Point {
+  const [entryNo, at] = tuple(wire, field, 2)
+  return { entryNo: count(entryNo, field), digest: digest(at, field) }
+}
+
 function batchFromWire(wire: unknown): Batch {
   const fields = object(wire, 'batch')
-  const [afterNo, afterDigest] = tuple(fields.after, 'after', 2)
-  const [throughNo, throughDigest] = tuple(fields.through, 'through', 2)
-  const after = { entryNo: count(afterNo, 'after'), digest: digest(afterDigest, 'after') }
-  const through = { entryNo: count(throughNo, 'through'), digest: digest(throughDigest, 'through') }
+  const after = point(fields.after, 'after')
+  const through = point(fields.through, 'through')
   const size = through.entryNo - after.entryNo
   const tables = list(fields.tables, 'tables').map((name) => text(name, 'tables', MAX_NAME))
   const table = column(fields.table, 'table', size)
@@ -153,7 +229,7 @@ function batchFromWire(wire: unknown): Batch {
       sealedAt: sealed[n] as string,
     })
   }
-  return { epoch: text(fields.epoch, 'epoch', 64), after, through, entries, shapes: shapes(fields.shapes) }
+  return { epoch: text(fields.epoch, 'epoch', 64), after, through, entries, shapes: shapes(fields.shapes), identities: identities(fields.identities) }
 }
 
 function positions(wire: unknown, field: string, size: number): ReadonlySet<number> {
@@ -192,6 +268,14 @@ const MAX_DEPTH = 8
 function shapes(wire: unknown): Batch['shapes'] {
   const fields = object(wire, 'shapes')
   return Object.fromEntries(Object.entries(fields).map(([table, parts]) => [text(table, 'shapes', MAX_NAME), partShapes(parts, 1)]))
+}
+
+function identities(wire: unknown): Batch['identities'] {
+  const named = Object.entries(object(wire, 'identities')).map(([table, columns]) => [
+    text(table, 'identities', MAX_NAME),
+    list(columns, 'identities').map((column) => text(column, 'identities', MAX_NAME)),
+  ])
+  return Object.fromEntries(named)
 }
 
 function partShapes(wire: unknown, depth: number): readonly PartShape[] {
@@ -259,8 +343,8 @@ function count(value: unknown, field: string): number {
 }
 
 function digest(value: unknown, field: string): string {
-  if (typeof value !== 'string' || !DIGEST.test(value)) throw malformed(field)
-  return value
+  if (!(value instanceof Uint8Array) || value.length !== DIGEST_BYTES) throw malformed(field)
+  return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')
 }
 
 function malformed(field: string): TillsyncError {

@@ -3,22 +3,21 @@ import { type Database, insert, query, type Work } from '../ports.ts'
 import { PEERS } from './tables.ts'
 
 export interface Peer {
-  /** The number of the last message that was sent and answered. */
-  readonly number: number
-  /** How far the peer has come in our stream, as it last said. */
-  readonly standing: Standing
-  /** When it last answered; ISO 8601, UTC. */
+  /** How far the peer has come in our stream, as it last said; undefined where it has nothing. */
+  readonly standing: Standing | undefined
+  /** When it last answered, to about a minute; ISO 8601, UTC. */
   readonly contactAt: string
 }
 
 export function* readPeer(database: Database, peer: string): Work<Peer | undefined> {
-  const [row] = yield* query<{ number: number; epoch: string; entry_no: number; digest: string; contact_at: string }>(
+  const [row] = yield* query<{ epoch: string | null; entry_no: number; digest: string; contact_at: string }>(
     database.build.selectFrom(PEERS.name).selectAll().where('peer', '=', peer).compile(),
   )
-  return row && { number: row.number, standing: { epoch: row.epoch, entryNo: row.entry_no, digest: row.digest }, contactAt: row.contact_at }
+  if (row === undefined) return undefined
+  const standing = row.epoch === null ? undefined : { epoch: row.epoch, entryNo: row.entry_no, digest: row.digest }
+  return { standing, contactAt: row.contact_at }
 }
 
-export function* writePeer(name: string, peer: Peer): Work<void> {
-  const { number, standing, contactAt } = peer
-  yield* insert(PEERS, [[name, number, standing.epoch, standing.entryNo, standing.digest, contactAt]], PEERS.primaryKey)
+export function* writePeer(name: string, { standing, contactAt }: Peer): Work<void> {
+  yield* insert(PEERS, [[name, standing?.epoch ?? null, standing?.entryNo ?? 0, standing?.digest ?? '', contactAt]], PEERS.primaryKey)
 }

@@ -5,8 +5,6 @@ export const PEERS = {
   name: 'sync_peers',
   columns: {
     peer: 'text',
-    /** The number of the last message that was sent and answered. */
-    number: 'integer',
     /** The standing that the peer acknowledged. */
     epoch: 'text',
     entry_no: 'integer',
@@ -14,4 +12,5 @@ export const PEERS = {
     contact_at: 'text',
   },
   primaryKey: ['peer'],
+  nullable: ['epoch'],
 } as const satisfies OwnTable

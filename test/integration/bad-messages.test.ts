@@ -1,21 +1,17 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
 import { gzipSync } from 'node:zlib'
-import Database from 'better-sqlite3'
 import t, { type Test } from 'tap'
-import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
-import { createRegister } from '../../src/index.ts'
 import type { Entry } from '../../src/model.ts'
 import { decodeMessage, encodeBatch } from '../../src/transport/codec.ts'
 import { CONTENT_TYPE, httpLink } from '../../src/transport/http.ts'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
 import { Random, seedOfRun } from '../support/random.ts'
-import { Cashier, randomLine } from '../support/sales.ts'
-import { openDatabase, openShop, PUBLISH, type Shop, type Till } from '../support/shop.ts'
+import { randomLine } from '../support/sales.ts'
+import { openShop, type Shop, type Till } from '../support/shop.ts'
 import { tablesOf } from '../support/snapshots.ts'
 import { EPOCH, frame, message, post, receiptsBatch, spoilt, type Wire } from '../support/wire.ts'
 
@@ -86,7 +82,7 @@ t.test('without the right token nothing is read and nothing changes', async (t) 
   }
   t.match(await post(shop.url, undefined, body, { authorization: `Basic ${till.token}` }), { status: 401, code: 'ERR_CREDENTIAL' })
   t.match(await post(shop.url, other.token, body), { status: 403, code: 'ERR_FOREIGN_REGISTER' }, 'another register’s token')
-  t.match(await post(shop.url, till.token, frame({ v: 1, from: 'central', number: 1, nonce: 'n', answers: 0 })), {
+  t.match(await post(shop.url, till.token, frame({ v: 1, from: 'central', id: 'n' })), {
     status: 403,
     code: 'ERR_FOREIGN_REGISTER',
   })
@@ -244,18 +240,22 @@ t.test('messages that are well-formed and wrong', async (t) => {
     'a sender that is a list': (wire) => {
       wire.from = ['BA01', 'POS1']
     },
-    'a negative number': (wire) => {
-      wire.number = -1
+    'a negative head': (wire) => {
+      wire.publish.head = -1
     },
-    'a number beyond 2^53': (wire) => {
-      wire.number = 2 ** 60
+    'a head beyond 2^53': (wire) => {
+      wire.publish.head = 2 ** 60
     },
-    'a number that is none': (wire) => {
-      wire.number = Number.NaN
+    'a head that is no number': (wire) => {
+      wire.publish.head = Number.NaN
     },
-    'an endless nonce': (wire) => {
-      wire.nonce = 'x'.repeat(65)
+    'an endless id': (wire) => {
+      wire.id = 'x'.repeat(65)
     },
+    'a batch of another epoch than the message speaks of': (wire) => {
+      wire.publish.epoch = 'another'
+    },
+    'a batch of no epoch that the message speaks of': (wire) => delete wire.publish,
     'a batch that is null': (wire) => {
       wire.batch = null
     },
@@ -280,10 +280,10 @@ t.test('messages that are well-formed and wrong', async (t) => {
       b.through[0] = Number.MAX_SAFE_INTEGER
     },
     'a digest too short': (_, b) => {
-      b.through[1] = 'abc'
+      b.through[1] = b.through[1].subarray(1)
     },
-    'a digest in capitals': (_, b) => {
-      b.through[1] = b.through[1].toUpperCase()
+    'a digest that is text': (_, b) => {
+      b.through[1] = 'a'.repeat(32)
     },
     'a column too short': (_, b) => void b.record.pop(),
     'a column too long': (_, b) => void b.recordId.push('[1]'),
@@ -429,10 +429,18 @@ t.test('batches that do not follow: forged, ahead, behind, of another epoch', as
   t.match(await send(receiptsBatch([900], { entryNo: 5, digest: zeros })), { code: 'ERR_NOT_NEXT' }, 'the beginning is missing')
   t.match(await send(receiptsBatch([900], { entryNo: 0, digest: 'a'.repeat(64) })), { code: 'ERR_NOT_NEXT' }, 'another beginning')
   t.same(await tablesOf(shop.pool), before)
-  t.match(await send(first), { status: 200, code: undefined, message: { standing: { epoch: EPOCH, entryNo: 4, digest: first.through.digest } } })
+  t.match(await send(first), {
+    status: 200,
+    code: undefined,
+    message: { subscribe: { standing: { epoch: EPOCH, entryNo: 4, digest: first.through.digest } } },
+  })
   const after = await tablesOf(shop.pool)
   t.match(await send(first), { status: 200, code: undefined }, 'again')
-  t.match(await send(receiptsBatch([902], { entryNo: 6, digest: zeros })), { code: 'ERR_NOT_NEXT', message: { standing: { entryNo: 4 } } }, 'a gap')
+  t.match(
+    await send(receiptsBatch([902], { entryNo: 6, digest: zeros })),
+    { code: 'ERR_NOT_NEXT', message: { subscribe: { standing: { entryNo: 4 } } } },
+    'a gap',
+  )
   t.match(await send(receiptsBatch([902], { entryNo: 4, digest: zeros })), { code: 'ERR_NOT_NEXT' }, 'after another history')
   t.match(await send(receiptsBatch([900, 905])), { code: 'ERR_NOT_NEXT' }, 'another history of the same length')
   t.match(await send(receiptsBatch([900, 905, 906])), { code: 'ERR_NOT_NEXT' }, 'a longer history that parts before')
@@ -441,12 +449,12 @@ t.test('batches that do not follow: forged, ahead, behind, of another epoch', as
     { code: 'ERR_DIGEST' },
     'a longer one with a forged end',
   )
-  t.match(await send({ ...receiptsBatch([902], first.through), epoch: 'another' }), { code: 'ERR_FORKED' }, 'another epoch')
-  t.match(await send({ ...first, epoch: 'another' }), { code: 'ERR_FORKED' }, 'the same in another epoch')
+  t.match(await send({ ...receiptsBatch([902], first.through), epoch: 'another' }), { code: 'ERR_NOT_NEXT' }, 'another epoch')
+  t.match(await send({ ...first, epoch: 'another' }), { code: 'ERR_NOT_NEXT' }, 'the same in another epoch')
   t.same(await tablesOf(shop.pool), after, 'nothing of all that was applied')
   t.match(
     await send(receiptsBatch([900, 901, 902])),
-    { status: 200, code: undefined, message: { standing: { entryNo: 6 } } },
+    { status: 200, code: undefined, message: { subscribe: { standing: { entryNo: 6 } } } },
     'a longer one of the same history',
   )
   t.equal(await shop.stock('HOSTILE'), -3)
@@ -464,37 +472,6 @@ t.test('a register can’t write in another one’s name by what its records say
   }))
   await post(shop.url, x.token, await message(x, batch))
   await shop.balances(t, till)
-})
-
-t.test('a database restored from a backup is noticed, and nothing of it is applied', async (t) => {
-  const { shop, till } = await scene(t)
-  const backup = till.db.serialize()
-  till.cashier.sell('R-lost', [{ item: 'LOST', quantity: '1', amount: '1' }])
-  await till.replica.synchronize()
-  const { file, db } = openDatabase(t, '')
-  db.close()
-  await writeFile(file, backup)
-  await rm(`${file}-wal`, { force: true })
-  const host = new Database(file)
-  t.teardown(() => host.close())
-  const restored = createRegister({
-    location: till.location,
-    register: till.register,
-    database: sqlite(() => new Database(file)),
-    publish: PUBLISH,
-    transfer: { type: 'push', link: httpLink({ url: shop.url, token: till.token }) },
-  })
-  t.teardown(() => restored.stop())
-  await restored.install()
-  const before = await tablesOf(shop.pool)
-  await t.rejects(restored.synchronize(), { code: 'ERR_FORKED' }, 'before it sells again')
-  new Cashier(host, till.location).sell('R-new', [{ item: 'NEW', quantity: '1', amount: '1' }])
-  await t.rejects(restored.synchronize(), { code: 'ERR_FORKED' }, 'after')
-  await t.rejects(restored.synchronize(), { code: 'ERR_FORKED' }, 'and again')
-  t.same(await tablesOf(shop.pool), before)
-  t.ok((await restored.status()).pending > 0, 'what it sold is kept')
-  await till.replica.synchronize()
-  await shop.balances(t, till, 'the till that was not restored goes on')
 })
 
 t.test('central that is stopped says so, and the till goes on when it is back', async (t) => {

@@ -70,9 +70,9 @@ t.test('batches that arrive in the wrong order are taken when it is their turn',
   const sent = recorded?.sent ?? []
   // The same letters to a head office that has not had them: as if central had been set up anew.
   await shop.pool.query(
-    'TRUNCATE receipts, receipt_lines, tender_lines, pos_processes, stock_movements, stock_levels, sync_archive, sync_documents, sync_postings',
+    'TRUNCATE receipts, receipt_lines, tender_lines, pos_processes, stock_movements, stock_levels, sync_archive, sync_documents, sync_postings, sync_points, sync_epochs',
   )
-  await shop.pool.query('UPDATE sync_registers SET epoch = NULL, entry_no = 0, digest = NULL')
+  await shop.pool.query('UPDATE sync_registers SET epoch_no = 0, epoch = NULL, entry_no = 0, digest = NULL')
   const waiting = new Set(sent)
   while (waiting.size > 0) {
     for (const message of random.shuffle([...waiting])) {

@@ -42,19 +42,24 @@ export function receiptsBatch(ids: readonly number[], after: Point = START, chan
   const numbered = entries.map((entry, n): Entry => change({ ...entry, entryNo: after.entryNo + n + 1, sealedAt: '2026-11-21T10:00:00.000Z' }))
   const digest = numbered.reduce(chainDigest, after.digest)
   const shapes = { receipts: [{ table: 'receipt_lines', columns: { receipt_id: 'id' }, parts: [] }] }
-  return { epoch: EPOCH, after, through: { entryNo: after.entryNo + numbered.length, digest }, entries: numbered, shapes }
+  return { epoch: EPOCH, after, through: { entryNo: after.entryNo + numbered.length, digest }, entries: numbered, shapes, identities: {} }
 }
 
 /** A message of a register, as its bytes. */
 export async function message(from: RegisterName, batch?: Batch): Promise<Uint8Array> {
-  const head = { from: { location: from.location, register: from.register }, number: 1, nonce: 'nonce', answers: 0, standing: undefined }
+  const head = {
+    from: { location: from.location, register: from.register },
+    id: 'hand',
+    publish: { epoch: batch?.epoch ?? EPOCH, head: batch?.through.entryNo ?? 0 },
+  }
   return encodeMessage({ ...head, ...(batch && { batch: await encodeBatch(batch) }) })
 }
 
 /** The same as plain values, to be spoilt by hand: the batch is packed by `spoil` itself where it returns an object. */
 export function spoilt(from: RegisterName, batch: Batch, spoil: (wire: Wire, batch: Wire) => void): Uint8Array {
   const packed = structuredClone(batchToWire(batch)) as Wire
-  const wire: Wire = { v: 1, from: { location: from.location, register: from.register }, number: 1, nonce: 'nonce', answers: 0 }
+  const publish = { epoch: EPOCH, head: batch.through.entryNo }
+  const wire: Wire = { v: 1, from: { location: from.location, register: from.register }, id: 'hand', publish }
   spoil(wire, packed)
   return frame({ batch: frame(packed), ...wire })
 }

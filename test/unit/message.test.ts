@@ -4,7 +4,7 @@ import t from 'tap'
 import { chainDigest } from '../../src/digest.ts'
 import { type Batch, type Entry, START } from '../../src/model.ts'
 import { decodeMessage, encodeBatch, encodeMessage } from '../../src/transport/codec.ts'
-import { batchToWire } from '../../src/transport/message.ts'
+import { batchToWire, type Message } from '../../src/transport/message.ts'
 
 const MAX = 1_000_000
 const packr = new Packr({ useRecords: false })
@@ -30,13 +30,20 @@ const batch: Batch = {
   through: { entryNo: 3, digest: entries.reduce(chainDigest, START.digest) },
   entries,
   shapes: { receipts: [{ table: 'receipt_lines', columns: { receipt_id: 'id' }, parts: [] }] },
+  identities: { receipts: ['receipt_no'] },
 }
-const head = { from: { location: 'A', register: '1' }, number: 7, nonce: 'n', answers: 0, standing: undefined }
+const head = { from: { location: 'A', register: '1' }, id: 'n', publish: { epoch: 'e1', head: 3 } }
 
 t.test('a message comes back as it was sent', async (t) => {
-  const bytes = await encodeMessage({ ...head, standing: { epoch: 'e1', ...START }, batch: await encodeBatch(batch) })
+  const more: Omit<Message, 'from' | 'id' | 'batch'> = {
+    answers: 'm',
+    publish: { epoch: 'e1', head: 3, parent: batch.through, start: START, seek: [1, 9], cloned: true },
+    subscribe: { standing: { epoch: 'e1', ...START }, superseded: START, points: [START, batch.through], again: [document] },
+    error: { code: 'ERR_NOT_NEXT', message: 'text', retryable: true },
+  }
+  const bytes = await encodeMessage({ ...head, ...more, batch: await encodeBatch(batch) })
   const { batch: received, ...message } = await decodeMessage(bytes, MAX)
-  t.same(message, { ...head, standing: { epoch: 'e1', ...START } })
+  t.same(message, { ...head, ...more })
   t.same(received, batch)
   t.equal(received?.entries.reduce(chainDigest, START.digest), batch.through.digest)
 })
@@ -79,14 +86,27 @@ t.test('every field of a message is checked', async (t) => {
     { from: 'till' },
     { from: { location: 'A' } },
     { from: { location: '', register: '1' } },
-    { number: -1 },
-    { number: 1.5 },
-    { number: '7' },
-    { nonce: '' },
-    { nonce: 'x'.repeat(65) },
+    { id: '' },
+    { id: 'x'.repeat(65) },
+    { id: 7 },
     { answers: null },
-    { standing: ['e', 1] },
-    { standing: ['e', 1, 'ff'] },
+    { publish: null },
+    { publish: { epoch: '', head: 3 } },
+    { publish: { epoch: 'e', head: -1 } },
+    { publish: { epoch: 'e', head: 1.5 } },
+    { publish: { epoch: 'e', head: 3, parent: [1] } },
+    { publish: { epoch: 'e', head: 3, parent: [1, 'x'.repeat(32)] } },
+    { publish: { epoch: 'e', head: 3, start: [1, Buffer.alloc(31)] } },
+    { publish: { epoch: 'e', head: 3, seek: [1] } },
+    { publish: { epoch: 'e', head: 3, seek: [1, -2] } },
+    { publish: { epoch: 'e', head: 3, cloned: false } },
+    { subscribe: [] },
+    { subscribe: { standing: ['e', 1] } },
+    { subscribe: { standing: ['e', 1, 'ff'] } },
+    { subscribe: { points: [[1, 'ff']] } },
+    { subscribe: { points: Array(501).fill([1, Buffer.alloc(32)]) } },
+    { subscribe: { again: [['receipts']] } },
+    { subscribe: { again: Array(201).fill(['receipts', '[1]']) } },
     { error: { code: 1, message: '' } },
     { batch: {} },
     { batch: 'x' },
@@ -98,9 +118,10 @@ t.test('every field of a batch is checked', async (t) => {
   t.ok((await decodeMessage(withBatch({}), MAX)).batch, 'unchanged, it is taken')
   const bad = [
     { epoch: '' },
+    { epoch: 'another than that of which the message speaks' },
     { after: [0] },
-    { through: [0, START.digest] },
-    { through: [9_000_000_000, START.digest] },
+    { through: [0, Buffer.alloc(32)] },
+    { through: [9_000_000_000, Buffer.alloc(32)] },
     { through: [3, 'x'] },
     { tables: ['receipts'] },
     { tables: [1, 2] },

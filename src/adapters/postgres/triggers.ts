@@ -14,7 +14,7 @@ export interface NumberedSource {
 }
 
 /** A kind is stored as its number here. */
-export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing', 'whole']
+export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing', 'whole', 'again']
 
 export const TOUCHES = 'sync_touches'
 

@@ -9,7 +9,7 @@ export interface NumberedSource {
   readonly root: boolean
 }
 
-export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing']
+export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing', 'again']
 
 export function quote(name: string): string {
   return `"${name.replaceAll('"', '""')}"`

@@ -1,0 +1,129 @@
+import type { DocumentName } from '../model.ts'
+import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { AppliedDocument, Origin } from './document-set.ts'
+import type { EpochRow, Segment } from './epochs.ts'
+import { type ArchivedRecord, isSame } from './sameness.ts'
+import { ARCHIVE, DOCUMENTS, ORPHANS, REGISTERS } from './tables.ts'
+
+/** What became of documents when a register's history parted from the one that was known. */
+export interface Parted {
+  /** Documents that the register has lost: they stay posted. */
+  readonly orphaned: number
+  /** Documents of which it has an earlier version: it is asked for that. */
+  readonly wanted: number
+}
+
+/**
+ * A register goes on behind an entry that is not the last one that was received: settles what lies beyond, on the line that was the present one. A document that
+ * began before is wanted once more, in the life of its key that it then had; one that began beyond it is an orphan until it comes again.
+ */
+export function* part(database: ApplyingDatabase, registerId: number, line: readonly Segment[], common: number): Work<Parted> {
+  const [archive, documents, orphans] = [ARCHIVE, DOCUMENTS, ORPHANS].map(({ name }) => database.qualify(name))
+  const beyond = line.filter(({ through }) => through > common)
+  const affected = `
+    affected AS (SELECT DISTINCT a.table_name, a.record_id FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) AS s(epoch_no, after, through)
+                 JOIN ${archive} a ON a.register_id = $1 AND a.epoch_no = s.epoch_no AND a.entry_no > greatest(s.after, $5::bigint) AND a.entry_no <= s.through
+                 WHERE a.entry_no = a.document_no),
+    now AS (SELECT d.*, d.born_entry_no <= $5::bigint OR b.operation = 'baseline' AS was,
+                   (SELECT f FROM json_array_elements(coalesce(d.former, '[]')) WITH ORDINALITY AS f(f, n)
+                    WHERE (f ->> 'born')::bigint <= $5::bigint AND (f ->> 'end')::bigint > $5::bigint ORDER BY n DESC LIMIT 1) AS former_life
+            FROM affected JOIN ${documents} d ON d.register_id = $1 AND d.table_name = affected.table_name AND d.record_id = affected.record_id
+            LEFT JOIN ${archive} b ON b.register_id = $1 AND b.epoch_no = d.born_epoch_no AND b.entry_no = d.born_entry_no
+            WHERE d.state IS DISTINCT FROM 'lost')`
+  const parameters = [registerId, beyond.map((s) => s.epochNo), beyond.map((s) => s.after.entryNo), beyond.map((s) => s.through), common]
+  const orphaned = yield* query({
+    sql: `WITH ${affected}
+          INSERT INTO ${orphans} (register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, state)
+          SELECT register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, 'orphaned' FROM now WHERE NOT was AND NOT removed
+          ON CONFLICT (register_id, table_name, record_id, incarnation) DO UPDATE SET state = 'orphaned', settled_at = NULL, reason = NULL,
+            epoch_no = excluded.epoch_no, entry_no = excluded.entry_no, entries = excluded.entries
+          RETURNING 1 AS one`,
+    parameters,
+  })
+  const changed = yield* query<{ state: string | null }>({
+    sql: `WITH ${affected}
+          UPDATE ${documents} d
+          SET state = CASE WHEN n.was OR n.former_life IS NOT NULL THEN 'wanted' WHEN n.removed THEN NULL ELSE 'lost' END,
+              removed = CASE WHEN n.was OR n.former_life IS NOT NULL THEN false ELSE d.removed END,
+              incarnation = CASE WHEN NOT n.was AND n.former_life IS NOT NULL THEN (n.former_life ->> 'incarnation')::bigint ELSE d.incarnation END,
+              born_epoch_no = CASE WHEN NOT n.was AND n.former_life IS NOT NULL THEN (n.former_life ->> 'epoch')::bigint ELSE d.born_epoch_no END,
+              born_entry_no = CASE WHEN NOT n.was AND n.former_life IS NOT NULL THEN (n.former_life ->> 'born')::bigint ELSE d.born_entry_no END
+          FROM now n WHERE d.register_id = $1 AND d.table_name = n.table_name AND d.record_id = n.record_id RETURNING d.state`,
+    parameters,
+  })
+  const wanted = changed.filter(({ state }) => state === 'wanted').length
+  if (wanted > 0 || orphaned.length > 0) yield* setUnsettled(database, registerId)
+  return { orphaned: orphaned.length, wanted }
+}
+
+/** A register whose database was set up anew: what it sends from now on is compared with what was there, and nothing takes away from that. */
+export function* forgetAll(database: ApplyingDatabase, registerId: number): Work<Parted> {
+  yield* query({
+    sql: `UPDATE ${database.qualify(DOCUMENTS.name)} SET state = 'lost' WHERE register_id = $1 AND NOT removed`,
+    parameters: [registerId],
+  })
+  yield* setUnsettled(database, registerId)
+  return { orphaned: 0, wanted: 0 }
+}
+
+function* setUnsettled(database: ApplyingDatabase, registerId: number): Work<void> {
+  yield* query({ sql: `UPDATE ${database.qualify(REGISTERS.name)} SET unsettled = true WHERE register_id = $1`, parameters: [registerId] })
+}
+
+/** Documents that the register is asked for once more. */
+export function* wantedOf(database: ApplyingDatabase, registerId: number, most: number): Work<readonly DocumentName[]> {
+  const rows = yield* query<{ table_name: string; record_id: string }>({
+    sql: `SELECT table_name, record_id FROM ${database.qualify(DOCUMENTS.name)} WHERE register_id = $1 AND state = 'wanted' ORDER BY table_name, record_id LIMIT $2`,
+    parameters: [registerId, most],
+  })
+  return rows.map(({ table_name, record_id }) => ({ table: table_name, recordId: record_id }))
+}
+
+/** What of these documents is archived, by table and record id: the latest version of those in one of the states. */
+export function* archivedOf(
+  database: ApplyingDatabase,
+  registerId: number,
+  set: readonly AppliedDocument[],
+  condition: string,
+): Work<ReadonlyMap<string, readonly ArchivedRecord[]>> {
+  const rows = yield* query<{ document: string; table_name: string; record_id: string; record: string }>({
+    sql: `SELECT d.table_name || E'\\n' || d.record_id AS document, a.table_name, a.record_id, a.record
+          FROM unnest($2::text[], $3::text[]) AS s(table_name, record_id)
+          JOIN ${database.qualify(DOCUMENTS.name)} d ON d.register_id = $1 AND d.table_name = s.table_name AND d.record_id = s.record_id
+          JOIN ${database.qualify(ARCHIVE.name)} a ON a.register_id = $1 AND a.epoch_no = d.epoch_no AND a.entry_no >= d.entry_no AND a.entry_no < d.entry_no + d.entries
+          WHERE ${condition} AND a.record IS NOT NULL ORDER BY a.entry_no`,
+    parameters: [registerId, set.map(({ table }) => table), set.map(({ recordId }) => recordId)],
+  })
+  const groups = Map.groupBy(rows, ({ document }) => document)
+  return new Map([...groups].map(([name, all]) => [name, all.map((row) => ({ table: row.table_name, recordId: row.record_id, record: row.record }))]))
+}
+
+/** Documents of a set that the register had lost and has again: they go on in the life that they had. */
+export function* recognize(
+  database: ApplyingDatabase,
+  set: readonly AppliedDocument[],
+  origin: Origin,
+  identities: Readonly<Record<string, readonly string[]>>,
+): Work<void> {
+  const lost = yield* archivedOf(database, origin.registerId, set, `d.state = 'lost'`)
+  const back = set.filter((document) => isSame(document, lost.get(`${document.table}\n${document.recordId}`) ?? [], identities[document.table]))
+  if (back.length === 0) return
+  const keys = [origin.registerId, back.map(({ table }) => table), back.map(({ recordId }) => recordId)]
+  yield* query({
+    sql: `UPDATE ${database.qualify(ORPHANS.name)} o SET state = 'returned', settled_at = now()
+          FROM unnest($2::text[], $3::text[]) AS s(table_name, record_id)
+          JOIN ${database.qualify(DOCUMENTS.name)} d ON d.register_id = $1 AND d.table_name = s.table_name AND d.record_id = s.record_id
+          WHERE o.register_id = $1 AND o.table_name = d.table_name AND o.record_id = d.record_id AND o.incarnation = d.incarnation`,
+    parameters: keys,
+  })
+  yield* query({
+    sql: `UPDATE ${database.qualify(DOCUMENTS.name)} d SET state = NULL FROM unnest($2::text[], $3::text[]) AS s(table_name, record_id)
+          WHERE d.register_id = $1 AND d.table_name = s.table_name AND d.record_id = s.record_id`,
+    parameters: keys,
+  })
+}
+
+/** Of an epoch that another one has superseded: where the two part. */
+export function forkOf(epochs: readonly EpochRow[], epochNo: number): number {
+  return epochs.find(({ epoch_no }) => epoch_no === epochNo + 1)?.parent_no ?? 0
+}

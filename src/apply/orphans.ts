@@ -1,0 +1,158 @@
+import { TillsyncError } from '../errors.ts'
+import type { AnyDocument, Batch, Entry, Operation, RegisterName } from '../model.ts'
+import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { HandlersByTable } from './batch.ts'
+import { type AppliedDocument, documentsOf } from './document-set.ts'
+import { StockLevels } from './stock-levels.ts'
+import { ARCHIVE, DOCUMENTS, ORPHANS, REGISTERS, SHAPES } from './tables.ts'
+
+/** What became of an orphan. */
+export type OrphanState = 'orphaned' | 'returned' | 'withdrawn'
+
+/** A document that central has and its register has lost by a restore. It stays posted. */
+export interface Orphan extends RegisterName {
+  readonly id: number
+  readonly table: string
+  readonly recordId: string
+  /** As it was received last: the root record's columns, and `parts` by table. */
+  readonly document: AnyDocument
+  /** The first of its entries in the archive. */
+  readonly entryNo: number
+  /** ISO 8601, UTC. */
+  readonly orphanedAt: string
+  /** 'returned': the register has it again, restored from elsewhere or entered alike. */
+  readonly state: OrphanState
+  readonly settledAt: string | undefined
+  /** Why it was withdrawn. */
+  readonly reason: string | undefined
+}
+
+export interface WhichOrphans {
+  readonly location?: string | undefined
+  readonly register?: string | undefined
+  readonly table?: string | undefined
+  /** Default 'orphaned'. */
+  readonly state?: OrphanState | undefined
+  /** Those behind this id, in order of ids. */
+  readonly after: number
+  readonly limit: number
+}
+
+interface OrphanRow {
+  readonly orphan_id: number
+  readonly register_id: number
+  readonly location: string
+  readonly register: string
+  readonly table_name: string
+  readonly record_id: string
+  readonly incarnation: number
+  readonly epoch_no: number
+  readonly entry_no: number
+  readonly entries: number
+  readonly state: OrphanState
+  readonly reason: string | null
+  readonly orphaned_at: string
+  readonly settled_at: string | null
+}
+
+const TIME = `'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'`
+
+function select(database: ApplyingDatabase): string {
+  return `SELECT o.orphan_id, o.register_id, r.location, r.register, o.table_name, o.record_id, o.incarnation, o.epoch_no, o.entry_no, o.entries, o.state, o.reason,
+                 to_char(o.orphaned_at AT TIME ZONE 'UTC', ${TIME}) AS orphaned_at, to_char(o.settled_at AT TIME ZONE 'UTC', ${TIME}) AS settled_at
+          FROM ${database.qualify(ORPHANS.name)} o JOIN ${database.qualify(REGISTERS.name)} r USING (register_id)`
+}
+
+export function* listOrphans(database: ApplyingDatabase, which: WhichOrphans): Work<readonly Orphan[]> {
+  const { location, register, table, state = 'orphaned', after, limit } = which
+  const rows = yield* query<OrphanRow>({
+    sql: `${select(database)} WHERE o.state = $1 AND o.orphan_id > $2 AND r.location = coalesce($3, r.location) AND r.register = coalesce($4, r.register)
+          AND o.table_name = coalesce($5, o.table_name) ORDER BY o.orphan_id LIMIT $6`,
+    parameters: [state, after, location ?? null, register ?? null, table ?? null, limit],
+  })
+  const orphans: Orphan[] = []
+  for (const row of rows) {
+    const { value } = yield* documentOf(database, row)
+    orphans.push({
+      id: row.orphan_id,
+      location: row.location,
+      register: row.register,
+      table: row.table_name,
+      recordId: row.record_id,
+      document: value,
+      entryNo: row.entry_no,
+      orphanedAt: row.orphaned_at,
+      state: row.state,
+      settledAt: row.settled_at ?? undefined,
+      reason: row.reason ?? undefined,
+    })
+  }
+  return orphans
+}
+
+/**
+ * Posts the reversal of what the orphan has posted, and takes it out of the mirror, inside the caller's transaction.
+ *
+ * @throws ERR_ORPHAN where there is none by this id, or it is settled
+ */
+export function* withdrawOrphan(database: ApplyingDatabase, handlers: HandlersByTable, id: number, reason: string): Work<void> {
+  const [row] = yield* query<OrphanRow>({ sql: `${select(database)} WHERE o.orphan_id = $1 FOR UPDATE OF o`, parameters: [id] })
+  if (row?.state !== 'orphaned') {
+    throw new TillsyncError('ERR_ORPHAN', row === undefined ? `There is no orphan ${id}` : `Orphan ${id} is settled: ${row.state}`, {
+      hint: 'orphans.list() shows those that are not settled.',
+      context: { id },
+    })
+  }
+  const document = yield* documentOf(database, row)
+  document.incarnation = row.incarnation
+  document.isNew = false
+  const [known] = yield* query<{ state: string | null; incarnation: number }>({
+    sql: `SELECT state, incarnation FROM ${database.qualify(DOCUMENTS.name)} WHERE register_id = $1 AND table_name = $2 AND record_id = $3 FOR UPDATE`,
+    parameters: [row.register_id, row.table_name, row.record_id],
+  })
+  // What stands in a mirror under its key is another document by now.
+  const isReplaced = known?.state !== 'lost' || known.incarnation !== row.incarnation
+  const levels = new StockLevels()
+  const origin = { location: row.location, register: row.register, registerId: row.register_id, epoch: '', epochNo: row.epoch_no }
+  for (const handler of handlers.get(row.table_name) ?? [])
+    if (handler.ledger !== undefined || !isReplaced) yield* handler.withdraw([document], { database, origin, levels })
+  yield* levels.write(database)
+  yield* query({
+    sql: `UPDATE ${database.qualify(ORPHANS.name)} SET state = 'withdrawn', reason = $2, settled_at = now() WHERE orphan_id = $1`,
+    parameters: [id, reason],
+  })
+}
+
+function* documentOf(database: ApplyingDatabase, row: OrphanRow): Work<AppliedDocument> {
+  const records = yield* query<{
+    entry_no: number
+    table_name: string
+    operation: Operation
+    record_id: string
+    record: string | null
+    sealed_at: string
+  }>({
+    sql: `SELECT entry_no, table_name, operation, record_id, record, to_char(sealed_at AT TIME ZONE 'UTC', ${TIME}) AS sealed_at
+          FROM ${database.qualify(ARCHIVE.name)} WHERE register_id = $1 AND epoch_no = $2 AND entry_no >= $3 AND entry_no < $4 ORDER BY entry_no`,
+    parameters: [row.register_id, row.epoch_no, row.entry_no, row.entry_no + row.entries],
+  })
+  const [shape] = yield* query<{ parts: string }>({
+    sql: `SELECT parts FROM ${database.qualify(SHAPES.name)} WHERE register_id = $1 AND table_name = $2`,
+    parameters: [row.register_id, row.table_name],
+  })
+  const name = { table: row.table_name, recordId: row.record_id }
+  const entries = records.map(
+    (record): Entry => ({
+      entryNo: record.entry_no,
+      table: record.table_name,
+      operation: record.operation,
+      recordId: record.record_id,
+      record: record.record,
+      document: name,
+      sealedAt: record.sealed_at,
+    }),
+  )
+  const shapes: Batch['shapes'] = { [row.table_name]: shape === undefined ? [] : JSON.parse(shape.parts) }
+  const [document] = documentsOf({ entries, shapes })
+  return document as AppliedDocument
+}

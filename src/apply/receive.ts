@@ -1,0 +1,242 @@
+import { TillsyncError } from '../errors.ts'
+import { type Batch, type Point, type Publication, type RegisterName, START, type Standing, type Subscription } from '../model.ts'
+import { type ApplyingDatabase, insert, query, type Received, type Work } from '../ports.ts'
+import { applyBatch, type HandlersByTable, type Place } from './batch.ts'
+import { digestOnLine, type EpochRow, lineOf, pointsBetween, readEpochs } from './epochs.ts'
+import { forgetAll, forkOf, type Parted, part, wantedOf } from './fork.ts'
+import { EPOCHS, REGISTERS } from './tables.ts'
+
+export interface RegisterRow {
+  readonly register_id: number
+  readonly epoch_no: number
+  readonly epoch: string | null
+  readonly entry_no: number
+  readonly digest: string | null
+  readonly held: boolean
+  readonly reset: boolean
+  readonly unsettled: boolean
+}
+
+/** More points, and more documents that are wanted, are not said in one answer. */
+const MOST_POINTS = 500
+const MOST_AGAIN = 200
+
+/** What a message says of its sender's stream. */
+export interface Incoming {
+  readonly from: RegisterName
+  /** Undefined where it says nothing. */
+  readonly publish: Publication | undefined
+  readonly batch: Batch | undefined
+}
+
+/** The answer to a message without a batch that changes nothing; undefined where `receive` is needed. */
+export function* standingFor(database: ApplyingDatabase, { from, publish }: Incoming): Work<Received | undefined> {
+  const register = yield* readRegister(database, from, '')
+  const isPlain = publish === undefined || (publish.epoch === register.epoch && publish.seek === undefined)
+  if (register.held || !isPlain) return undefined
+  return { subscription: yield* subscriptionOf(database, register) }
+}
+
+/**
+ * Takes what a register says of its stream, inside the caller's transaction: a batch that follows, an epoch that goes on from a point of the known history, late
+ * batches of one that was superseded. Refuses the rest by an `error` beside the standing.
+ *
+ * @throws ERR_BUSY (retryable) where another process works for this register; and what handlers throw
+ */
+export function* receive(database: ApplyingDatabase, handlers: HandlersByTable, incoming: Incoming, now: number): Work<Received> {
+  const { from, publish, batch } = incoming
+  const register = yield* readRegister(database, from, 'FOR UPDATE NOWAIT')
+  if (register.held) return refused({}, cloned())
+  if (publish === undefined) return { subscription: yield* subscriptionOf(database, register) }
+  const reception = new Reception(database, handlers, incoming, register, now)
+  if (publish.epoch === register.epoch) return yield* reception.goOn(batch)
+  return yield* reception.meet(publish)
+}
+
+class Reception {
+  private readonly database: ApplyingDatabase
+  private readonly handlers: HandlersByTable
+  private readonly incoming: Incoming
+  private readonly now: number
+  private register: RegisterRow
+  private epochs: readonly EpochRow[] = []
+
+  constructor(database: ApplyingDatabase, handlers: HandlersByTable, incoming: Incoming, register: RegisterRow, now: number) {
+    this.database = database
+    this.handlers = handlers
+    this.incoming = incoming
+    this.register = register
+    this.now = now
+  }
+
+  /** In the epoch in which central stands. */
+  *goOn(batch: Batch | undefined): Work<Received> {
+    const { database, register } = this
+    if (batch === undefined) return yield* this.answer()
+    const { register_id, epoch_no, unsettled } = register
+    const place: Place = { origin: this.origin(epoch_no), standing: pointOf(register), unsettled }
+    const applied = yield* applyBatch(database, this.handlers, place, batch)
+    if (applied.outcome === 'not next') return refused(yield* this.answer(), notNext())
+    if (applied.outcome !== 'applied') return yield* this.answer()
+    const { through, documents, entries } = applied
+    yield* query({
+      sql: `UPDATE ${database.qualify(REGISTERS.name)} SET entry_no = $2, digest = $3, contact_at = $4, reset = false WHERE register_id = $1`,
+      parameters: [register_id, through.entryNo, through.digest, new Date(this.now).toISOString()],
+    })
+    this.register = { ...register, entry_no: through.entryNo, digest: through.digest }
+    return { ...(yield* this.answer()), applied: { documents, entries, through: through.entryNo } }
+  }
+
+  /** In another one. */
+  *meet(publish: Publication): Work<Received> {
+    const { database, register } = this
+    this.epochs = yield* readEpochs(database, register.register_id)
+    const known = this.epochs.find(({ epoch }) => epoch === publish.epoch)
+    if (known?.state === 'dismissed') return refused({}, cloned())
+    if (known?.state === 'kept') return yield* this.answer()
+    if (known !== undefined) return yield* this.meetAgain(known, publish)
+    const { batch } = this.incoming
+    const common = yield* this.commonWith(publish)
+    const start = publish.start ?? common
+    const follows = batch === undefined ? publish.parent !== undefined : isSame(batch.after, start)
+    if (common !== undefined && start !== undefined && follows) return yield* this.begin(publish.epoch, common, start)
+    const answer = yield* this.answer()
+    return batch === undefined ? answer : refused(answer, notNext())
+  }
+
+  /** An epoch that was superseded: a late batch of it, or a copy that does not know yet, or is not the one that was restored. */
+  private *meetAgain(known: EpochRow, publish: Publication): Work<Received> {
+    const { database, register } = this
+    if (publish.cloned) {
+      yield* query({
+        sql: `UPDATE ${database.qualify(REGISTERS.name)} SET held = true WHERE register_id = $1`,
+        parameters: [register.register_id],
+      })
+      return { ...refused({}, cloned()), cloned: true }
+    }
+    const fork = forkOf(this.epochs, known.epoch_no)
+    let standing: Point = { entryNo: known.entry_no as number, digest: known.digest as string }
+    const { batch } = this.incoming
+    let late: Received['applied']
+    if (batch !== undefined && isSame(batch.after, standing)) {
+      const place: Place = { origin: this.origin(known.epoch_no, known.epoch), standing, unsettled: false, late: { fork } }
+      const applied = yield* applyBatch(database, this.handlers, place, batch)
+      if (applied.outcome === 'applied') {
+        const { documents, entries, through } = applied
+        late = { documents, entries, through: through.entryNo }
+        standing = through
+        yield* query({
+          sql: `UPDATE ${database.qualify(EPOCHS.name)} SET entry_no = $3, digest = $4 WHERE register_id = $1 AND epoch_no = $2`,
+          parameters: [register.register_id, known.epoch_no, through.entryNo, through.digest],
+        })
+        yield* query({
+          sql: `UPDATE ${database.qualify(REGISTERS.name)} SET unsettled = true WHERE register_id = $1`,
+          parameters: [register.register_id],
+        })
+      }
+    }
+    const answer = yield* this.answer()
+    const { subscription } = answer
+    return { subscription: { ...subscription, ...(standing.entryNo > fork && { superseded: standing }) }, ...(late && { applied: late }) }
+  }
+
+  /** Where an epoch that was never heard of goes on: undefined where it does not. */
+  private *commonWith({ parent }: Publication): Work<Point | undefined> {
+    const { register } = this
+    if (register.epoch === null || register.reset) return START
+    if (parent === undefined) return undefined
+    const digest = yield* digestOnLine(this.database, register.register_id, this.line(), parent.entryNo)
+    return digest === parent.digest ? parent : undefined
+  }
+
+  private *begin(epoch: string, common: Point, start: Point): Work<Received> {
+    const { database, register } = this
+    const { register_id } = register
+    let parted: Parted | undefined
+    if (register.epoch !== null) {
+      const head = register.entry_no
+      parted = register.reset
+        ? yield* forgetAll(database, register_id)
+        : head > common.entryNo
+          ? yield* part(database, register_id, this.line(), common.entryNo)
+          : { orphaned: 0, wanted: 0 }
+      yield* query({
+        sql: `UPDATE ${database.qualify(EPOCHS.name)} SET state = CASE state WHEN 'current' THEN (CASE WHEN EXISTS (
+                SELECT FROM ${database.qualify(EPOCHS.name)} k WHERE k.register_id = $1 AND k.state = 'kept') THEN 'dismissed' ELSE 'superseded' END)
+                WHEN 'kept' THEN 'superseded' ELSE state END,
+                entry_no = CASE state WHEN 'current' THEN $2 ELSE entry_no END, digest = CASE state WHEN 'current' THEN $3 ELSE digest END
+              WHERE register_id = $1`,
+        parameters: [register_id, register.entry_no, register.digest],
+      })
+    }
+    const epochNo = register.epoch_no + 1
+    yield* insert(EPOCHS, [[register_id, epochNo, epoch, common.entryNo, start.entryNo, start.digest, null, null, 'current']])
+    yield* query({
+      sql: `UPDATE ${database.qualify(REGISTERS.name)} SET epoch_no = $2, epoch = $3, entry_no = $4, digest = $5, reset = false, contact_at = $6 WHERE register_id = $1`,
+      parameters: [register_id, epochNo, epoch, start.entryNo, start.digest, new Date(this.now).toISOString()],
+    })
+    this.register = yield* readRegister(database, this.incoming.from, '')
+    const received = yield* this.goOn(this.incoming.batch)
+    return { ...received, ...(parted && { forked: { epoch, common: common.entryNo, ...parted } }) }
+  }
+
+  private *answer(): Work<{ readonly subscription: Subscription }> {
+    const { database, register, incoming } = this
+    const seek = incoming.publish?.seek
+    const subscription = yield* subscriptionOf(database, register)
+    if (seek === undefined || register.epoch === null) return { subscription }
+    if (this.epochs.length === 0) this.epochs = yield* readEpochs(database, register.register_id)
+    return { subscription: { ...subscription, points: yield* pointsBetween(database, register.register_id, this.line(), seek, MOST_POINTS) } }
+  }
+
+  private line() {
+    return lineOf(this.epochs, this.register.entry_no)
+  }
+
+  private origin(epochNo: number, epoch = this.register.epoch as string) {
+    return { ...this.incoming.from, registerId: this.register.register_id, epoch, epochNo }
+  }
+}
+
+function* subscriptionOf(database: ApplyingDatabase, register: RegisterRow): Work<Subscription> {
+  const standing = toStanding(register)
+  // One whose database was set up anew begins anew.
+  if (standing === undefined || register.reset) return {}
+  const again = register.unsettled ? yield* wantedOf(database, register.register_id, MOST_AGAIN) : []
+  return { standing, ...(again.length > 0 && { again }) }
+}
+
+function* readRegister(database: ApplyingDatabase, name: RegisterName, lock: string): Work<RegisterRow> {
+  const [row] = yield* query<RegisterRow>({
+    sql: `SELECT register_id, epoch_no, epoch, entry_no, digest, held, reset, unsettled FROM ${database.qualify(REGISTERS.name)} WHERE location = $1 AND register = $2 ${lock}`,
+    parameters: [name.location, name.register],
+  })
+  if (row !== undefined) return row
+  throw new TillsyncError('ERR_REGISTER', 'The register is not known any more', { context: { ...name } })
+}
+
+function toStanding({ epoch, entry_no, digest }: RegisterRow): Standing | undefined {
+  return epoch === null || digest === null ? undefined : { epoch, entryNo: entry_no, digest }
+}
+
+function isSame(a: Point, b: Point | undefined): boolean {
+  return a.entryNo === b?.entryNo && a.digest === b.digest
+}
+
+function pointOf({ entry_no, digest }: RegisterRow): Point {
+  return digest === null ? START : { entryNo: entry_no, digest }
+}
+
+function refused(answer: { readonly subscription?: Subscription }, error: TillsyncError): Received {
+  return { subscription: answer.subscription, error }
+}
+
+function notNext(): TillsyncError {
+  return new TillsyncError('ERR_NOT_NEXT', 'The batch does not follow where central stands', { retryable: true })
+}
+
+function cloned(): TillsyncError {
+  return new TillsyncError('ERR_CLONED', 'Two copies of the database of this register speak to central', {
+    hint: 'Nothing is taken from either until an operator chooses the one that goes on: registers.keep().',
+  })
+}
