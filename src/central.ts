@@ -2,7 +2,7 @@ import PQueue from 'p-queue'
 import type { HandlersByTable } from './apply/batch.ts'
 import type { Handler, SubscribeRules } from './apply/handler.ts'
 import { receive, standingFor } from './apply/receive.ts'
-import { ARCHIVE, DOCUMENTS, EPOCHS, ORPHANS, POINTS, REGISTERS, SHAPES } from './apply/tables.ts'
+import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, ORPHANS, POINTS, REGISTERS, SHAPES } from './apply/tables.ts'
 import { systemClock } from './clock.ts'
 import { TillsyncError } from './errors.ts'
 import { type CentralEvents, Events } from './events.ts'
@@ -40,9 +40,9 @@ export interface Central {
   on<K extends keyof CentralEvents>(event: K, listener: (event: CentralEvents[K]) => void): () => void
 }
 
-const TABLES = [REGISTERS, EPOCHS, POINTS, SHAPES, ARCHIVE, DOCUMENTS, ORPHANS]
-const MIGRATIONS: readonly Migrations[] = [{ component: 'apply', steps: [{ create: TABLES }] }]
-const OWN_TABLES = TABLES.map((table) => table.name)
+const CENTRAL_TABLES = [REGISTERS, CREDENTIALS, EPOCHS, POINTS, SHAPES, ARCHIVE, DOCUMENTS, ORPHANS]
+const MIGRATIONS: readonly Migrations[] = [{ component: 'apply', steps: [{ create: CENTRAL_TABLES }] }]
+const OWN_TABLES = CENTRAL_TABLES.map((table) => table.name)
 const LEDGERS = ['stock_movements', 'stock_levels']
 
 /**
@@ -54,7 +54,8 @@ export function createCentral<_DB = AnyTables, Sent = AnyTables>(options: Centra
   return new CentralReplica(options as CentralOptions<SubscribeRules<AnyTables>>, systemClock)
 }
 
-class CentralReplica implements Central, Subscriber {
+/** What `createCentral` makes, on a clock that is passed in. */
+export class CentralReplica implements Central, Subscriber {
   readonly registers: RegisterBook
   readonly orphans: OrphanBook
   readonly fetch = (request: Request): Promise<Response> => serve(this.server, request)

@@ -31,7 +31,7 @@ export type {
   Value,
   Which,
 } from './model.ts'
-export type { CentralOptions, PushTransfer, RegisterOptions } from './options.ts'
+export type { CentralOptions, PushTransfer, RegisterOptions, RotateOptions } from './options.ts'
 export type { Orphans } from './orphans.ts'
 export type { ApplyingDatabase, CapturingDatabase, Database, Link, OwnTable, Work } from './ports.ts'
 export { createRegister } from './register.ts'

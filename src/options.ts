@@ -46,8 +46,14 @@ export interface CentralOptions<Handlers> {
   readonly lanes?: number
 }
 
+export interface RotateOptions {
+  /** How long the former token stays valid beside the new one, in milliseconds. Default 86,400,000 (a day); from 0 (it ends at once) to a year. */
+  readonly overlapMs?: number
+}
+
 /** Node turns a longer timer into one of a millisecond. */
 const LONGEST_MS = 2_147_483_647
+const YEAR_MS = 366 * 24 * 3_600_000
 
 /** The one place that has a default. */
 const DEFAULTS = {
@@ -59,6 +65,7 @@ const DEFAULTS = {
   backoffMaxMs: 60_000,
   maxMessageBytes: 67_108_864,
   lanes: 4,
+  overlapMs: 24 * 3_600_000,
 } as const
 
 export interface Transfer {
@@ -137,6 +144,13 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
     maxMessageBytes: whole('maxMessageBytes', options.maxMessageBytes ?? DEFAULTS.maxMessageBytes, 65_536),
     lanes: whole('lanes', options.lanes ?? DEFAULTS.lanes, 1),
   }
+}
+
+/** @throws ERR_OPTION */
+export function readOverlapMs(options: RotateOptions): number {
+  if (typeof options !== 'object' || options === null) throw bad('options', 'an object such as { overlapMs }', options)
+  known('options', options, ['overlapMs'])
+  return whole('overlapMs', options.overlapMs ?? DEFAULTS.overlapMs, 0, YEAR_MS)
 }
 
 /** @throws ERR_OPTION */

@@ -1,15 +1,20 @@
-import { REGISTERS } from './apply/tables.ts'
+import { CREDENTIALS, REGISTERS } from './apply/tables.ts'
 import { TillsyncError } from './errors.ts'
 import type { RegisterName } from './model.ts'
-import { checkName } from './options.ts'
-import { type ApplyingDatabase, type Clock, query } from './ports.ts'
+import { checkName, type RotateOptions, readOverlapMs } from './options.ts'
+import { type ApplyingDatabase, type Clock, query, type Work } from './ports.ts'
 import { createToken, hashToken, isToken } from './transport/credentials.ts'
 
-/** A register as central knows it. */
+/** A register as central knows it. All times are ISO 8601, UTC. */
 export interface ListedRegister extends RegisterName {
-  /** ISO 8601, UTC. */
   readonly addedAt: string
-  /** When its last batch was applied; undefined before the first. ISO 8601, UTC. */
+  /** Since when no token of it is valid; undefined while one is. */
+  readonly revokedAt: string | undefined
+  /** When its newest token first came with a request; undefined before, e.g. while a rotated one has not reached it. */
+  readonly tokenUsedAt: string | undefined
+  /** Until when its former token is valid too; undefined where the newest is the only one. */
+  readonly overlapEndsAt: string | undefined
+  /** When its last batch was applied; undefined before the first. */
   readonly lastBatch: string | undefined
   /** The epoch of its stream; undefined before the first batch. */
   readonly epoch: string | undefined
@@ -25,65 +30,104 @@ export interface Registers {
    * @throws ERR_REGISTER where it is known already, ERR_OPTION
    */
   add(register: RegisterName): Promise<{ readonly token: string }>
+  /**
+   * Gives a register, also a revoked one, a new token, shown here once. The former one stays valid for `overlapMs`, in every
+   * process at once; that is the newest that the register has used, so a rotated token that was lost on its way can be replaced by
+   * rotating again. At most two are valid at a time.
+   *
+   * @throws ERR_REGISTER where it is not known, ERR_OPTION
+   */
+  rotate(register: RegisterName, options?: RotateOptions): Promise<{ readonly token: string }>
+  /**
+   * No token of it is valid any more, in every process at once; an exchange that was let in before goes on to its end. What it sent
+   * stays. Idempotent.
+   *
+   * @throws ERR_REGISTER where it is not known, ERR_OPTION
+   */
+  revoke(register: RegisterName): Promise<void>
   /** By location and register. */
   list(): Promise<readonly ListedRegister[]>
 }
 
-interface Row {
+interface ListedRow {
   readonly location: string
   readonly register: string
   readonly added_at: string
+  readonly revoked_at: string | null
+  readonly used_at: string | null
+  readonly overlap_ends_at: string | null
   readonly contact_at: string | null
   readonly epoch: string | null
   readonly entry_no: number
-  readonly token_hash: Uint8Array
 }
+
+interface CredentialRow {
+  readonly location: string
+  readonly register: string
+  readonly token_hash: Uint8Array
+  readonly used: boolean
+}
+
+const TIME_FORMAT = 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
 
 export class RegisterBook implements Registers {
   private readonly database: ApplyingDatabase
   private readonly clock: Clock
   private readonly ready: () => Promise<void>
+  private readonly registers: string
+  private readonly credentials: string
 
   constructor(database: ApplyingDatabase, clock: Clock, ready: () => Promise<void>) {
     this.database = database
     this.clock = clock
     this.ready = ready
+    this.registers = database.qualify(REGISTERS.name)
+    this.credentials = database.qualify(CREDENTIALS.name)
   }
 
   async add(register: RegisterName): Promise<{ readonly token: string }> {
-    checkName('location', register?.location)
-    checkName('register', register?.register)
+    checkRegister(register)
     await this.ready()
     const token = createToken()
-    const table = this.database.qualify(REGISTERS.name)
-    const at = new Date(this.clock.now()).toISOString()
-    const added = await this.database.write(() =>
-      query({
-        sql: `INSERT INTO ${table} (location, register, token_hash, added_at, epoch_no, entry_no, held, reset, unsettled) VALUES ($1, $2, $3, $4, 0, 0, false, false, false)
-              ON CONFLICT (location, register) DO NOTHING RETURNING register_id`,
-        parameters: [register.location, register.register, hashToken(token), at],
-      }),
-    )
-    if (added.length > 0) return { token }
-    throw new TillsyncError('ERR_REGISTER', `Register ${register.register} at ${register.location} is known already`, {
-      hint: 'Its token was shown when it was added.',
-      context: { location: register.location, register: register.register },
-    })
+    await this.database.write(() => this.enter(register, token, this.at()))
+    return { token }
+  }
+
+  async rotate(register: RegisterName, options: RotateOptions = {}): Promise<{ readonly token: string }> {
+    checkRegister(register)
+    const overlapMs = readOverlapMs(options)
+    await this.ready()
+    const token = createToken()
+    await this.database.write(() => this.replace(register, token, overlapMs))
+    return { token }
+  }
+
+  async revoke(register: RegisterName): Promise<void> {
+    checkRegister(register)
+    await this.ready()
+    await this.database.write(() => this.withdraw(register, this.at()))
   }
 
   async list(): Promise<readonly ListedRegister[]> {
     await this.ready()
-    const table = this.database.qualify(REGISTERS.name)
+    const { registers, credentials } = this
     const rows = await this.database.read(() =>
-      query<Row>({
-        sql: `SELECT location, register, to_char(added_at, $1) AS added_at, to_char(contact_at, $1) AS contact_at, epoch, entry_no FROM ${table} ORDER BY location, register`,
-        parameters: ['YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'],
+      query<ListedRow>({
+        sql: `SELECT location, register, to_char(added_at, $1) AS added_at, to_char(revoked_at, $1) AS revoked_at, epoch, entry_no,
+                to_char(contact_at, $1) AS contact_at,
+                (SELECT to_char(used_at, $1) FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at IS NULL) AS used_at,
+                (SELECT to_char(ends_at, $1) FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at > $2) AS overlap_ends_at
+              FROM ${registers} r ORDER BY location, register`,
+        parameters: [TIME_FORMAT, this.at()],
       }),
     )
     return rows.map((row) => ({
       location: row.location,
       register: row.register,
       addedAt: row.added_at,
+      revokedAt: row.revoked_at ?? undefined,
+      tokenUsedAt: row.used_at ?? undefined,
+      overlapEndsAt: row.overlap_ends_at ?? undefined,
       lastBatch: row.contact_at ?? undefined,
       epoch: row.epoch ?? undefined,
       entryNo: row.entry_no,
@@ -92,10 +136,77 @@ export class RegisterBook implements Registers {
 
   /** Whose token it is; undefined where it is nobody's. */
   async identify(token: string): Promise<RegisterName | undefined> {
-    const table = this.database.qualify(REGISTERS.name)
+    const { registers, credentials } = this
+    const hash = hashToken(token)
+    const at = this.at()
     const [row] = await this.database.read(() =>
-      query<Row>({ sql: `SELECT location, register, token_hash FROM ${table} WHERE token_hash = $1`, parameters: [hashToken(token)] }),
+      query<CredentialRow>({
+        sql: `SELECT location, register, token_hash, used_at IS NOT NULL AS used FROM ${credentials} JOIN ${registers} USING (register_id)
+              WHERE token_hash = $1 AND (ends_at IS NULL OR ends_at > $2)`,
+        parameters: [hash, at],
+      }),
     )
-    return row !== undefined && isToken(token, row.token_hash) ? { location: row.location, register: row.register } : undefined
+    if (row === undefined || !isToken(token, row.token_hash)) return undefined
+    const used = `UPDATE ${credentials} SET used_at = $2 WHERE token_hash = $1 AND used_at IS NULL`
+    if (!row.used) await this.database.write(() => query({ sql: used, parameters: [hash, at] }))
+    return { location: row.location, register: row.register }
   }
+
+  private *enter(register: RegisterName, token: string, at: string): Work<void> {
+    const [added] = yield* query<{ register_id: number }>({
+      sql: `INSERT INTO ${this.registers} (location, register, added_at, epoch_no, entry_no, held, reset, unsettled) VALUES ($1, $2, $3, 0, 0, false, false, false)
+            ON CONFLICT (location, register) DO NOTHING RETURNING register_id`,
+      parameters: [register.location, register.register, at],
+    })
+    if (added === undefined) throw refused(register, 'is known already', 'Its token was shown when it was added; rotate() gives it a new one.')
+    yield* this.issue(added.register_id, token, at)
+  }
+
+  private *replace(register: RegisterName, token: string, overlapMs: number): Work<void> {
+    const { credentials } = this
+    const id = yield* this.take(register)
+    const at = this.at()
+    yield* query({
+      sql: `DELETE FROM ${credentials} WHERE register_id = $1 AND token_hash IS DISTINCT FROM (
+              SELECT token_hash FROM ${credentials} WHERE register_id = $1 AND (ends_at IS NULL OR ends_at > $2) AND $3
+              ORDER BY used_at IS NULL, ends_at IS NOT NULL LIMIT 1)`,
+      parameters: [id, at, overlapMs > 0],
+    })
+    yield* query({ sql: `UPDATE ${credentials} SET ends_at = $2 WHERE register_id = $1`, parameters: [id, this.at(overlapMs)] })
+    yield* this.issue(id, token, at)
+    yield* query({ sql: `UPDATE ${this.registers} SET revoked_at = NULL WHERE register_id = $1 AND revoked_at IS NOT NULL`, parameters: [id] })
+  }
+
+  private *withdraw(register: RegisterName, at: string): Work<void> {
+    const id = yield* this.take(register)
+    yield* query({ sql: `DELETE FROM ${this.credentials} WHERE register_id = $1`, parameters: [id] })
+    yield* query({ sql: `UPDATE ${this.registers} SET revoked_at = coalesce(revoked_at, $2) WHERE register_id = $1`, parameters: [id, at] })
+  }
+
+  private *issue(id: number, token: string, at: string): Work<void> {
+    const sql = `INSERT INTO ${this.credentials} (token_hash, register_id, issued_at) VALUES ($1, $2, $3)`
+    yield* query({ sql, parameters: [hashToken(token), id, at] })
+  }
+
+  /** One change of tokens after another: two at once would leave three of them. Batches, which lock their register's row, are not held up. */
+  private *take(register: RegisterName): Work<number> {
+    yield* query({ sql: `LOCK TABLE ${this.credentials} IN SHARE ROW EXCLUSIVE MODE`, parameters: [] })
+    const sql = `SELECT register_id FROM ${this.registers} WHERE location = $1 AND register = $2`
+    const [row] = yield* query<{ register_id: number }>({ sql, parameters: [register.location, register.register] })
+    if (row === undefined) throw refused(register, 'is not known', 'registers.add() makes it known; registers.list() shows who is.')
+    return row.register_id
+  }
+
+  private at(inMs = 0): string {
+    return new Date(this.clock.now() + inMs).toISOString()
+  }
+}
+
+function checkRegister(register: RegisterName): void {
+  checkName('location', register?.location)
+  checkName('register', register?.register)
+}
+
+function refused({ location, register }: RegisterName, why: string, hint: string): TillsyncError {
+  return new TillsyncError('ERR_REGISTER', `Register ${register} at ${location} ${why}`, { hint, context: { location, register } })
 }

@@ -1,14 +1,15 @@
 import type { OwnTable } from '../ports.ts'
 
-/** The registers that central knows, each with its credential and where it stands in their stream. */
+/** The registers that central knows, and where it stands in their streams. */
 export const REGISTERS = {
   name: 'sync_registers',
   columns: {
     register_id: 'integer',
     location: 'text',
     register: 'text',
-    token_hash: 'bytes',
     added_at: 'time',
+    /** Since when no token of it is valid; NULL while one is. */
+    revoked_at: 'time',
     contact_at: 'time',
     /** The epoch of its stream in which central stands, by the number that it has here; 0 before the first. */
     epoch_no: 'integer',
@@ -23,9 +24,25 @@ export const REGISTERS = {
     unsettled: 'boolean',
   },
   primaryKey: ['register_id'],
-  nullable: ['contact_at', 'epoch', 'digest'],
+  nullable: ['revoked_at', 'contact_at', 'epoch', 'digest'],
   generated: 'register_id',
-  uniques: [['location', 'register'], ['token_hash']],
+  uniques: [['location', 'register']],
+} as const satisfies OwnTable
+
+/** Which tokens are whose: at most two of a register, its newest and the one that it is to give up. */
+export const CREDENTIALS = {
+  name: 'sync_credentials',
+  columns: {
+    token_hash: 'bytes',
+    register_id: 'integer',
+    issued_at: 'time',
+    /** When it first came with a request. */
+    used_at: 'time',
+    /** From then on it is not valid; NULL for the newest. */
+    ends_at: 'time',
+  },
+  primaryKey: ['token_hash'],
+  nullable: ['used_at', 'ends_at'],
 } as const satisfies OwnTable
 
 /** The epochs of each register's stream, in the order in which central met them. */

@@ -9,8 +9,11 @@ export const CONTENT_TYPE = 'application/vnd.tillsync'
 export interface HttpLinkOptions {
   /** Where central's `fetch` is mounted, e.g. `https://hq.example.com/sync`. */
   readonly url: string | URL
-  /** The register's token, from central's `registers.add()`. */
-  readonly token: string
+  /**
+   * The register's token, from central's `registers.add()` or `rotate()`. A function is asked at each exchange, so that a rotated
+   * token needs no restart.
+   */
+  readonly token: string | (() => string | Promise<string>)
   /** The host's own `fetch`, e.g. with a proxy or a client certificate. Default: Node's. */
   readonly fetch?: typeof globalThis.fetch
   /** How long an exchange may take, in milliseconds. Default 60,000; at least 1. */
@@ -31,16 +34,17 @@ const MAX_ERROR_BYTES = 65_536
 export function httpLink(options: HttpLinkOptions): Link {
   const url = readUrl(options?.url)
   const { token, timeoutMs = TIMEOUT_MS, fetch = globalThis.fetch } = options
-  if (typeof token !== 'string' || !TOKEN.test(token)) throw badOption('token', 'text without white space, as it was shown', token)
+  if (typeof token !== 'function') checkToken(token)
   if (!Number.isSafeInteger(timeoutMs) || timeoutMs < 1 || timeoutMs > LONGEST_MS)
     throw badOption('timeoutMs', `a whole number from 1 to ${LONGEST_MS}`, timeoutMs)
   return {
     async exchange(message, { signal }) {
+      const credential = typeof token === 'function' ? await ask(token) : token
       const timeout = AbortSignal.timeout(timeoutMs)
       try {
         const response = await fetch(url, {
           method: 'POST',
-          headers: { authorization: `Bearer ${token}`, 'content-type': CONTENT_TYPE },
+          headers: { authorization: `Bearer ${credential}`, 'content-type': CONTENT_TYPE },
           body: message as Uint8Array<ArrayBuffer>,
           redirect: 'error',
           signal: AbortSignal.any([signal, timeout]),
@@ -59,6 +63,22 @@ export function httpLink(options: HttpLinkOptions): Link {
       }
     },
   }
+}
+
+function checkToken(token: unknown): void {
+  if (typeof token !== 'string' || !TOKEN.test(token)) throw badOption('token', 'text without white space, as it was shown', token)
+}
+
+async function ask(host: () => string | Promise<string>): Promise<string> {
+  let token: string
+  try {
+    token = await host()
+  } catch (cause) {
+    const hint = 'What threw is the function that was given to httpLink as `token`.'
+    throw new TillsyncError('ERR_CREDENTIAL', `There is no token: ${messageOf(cause)}`, { retryable: true, hint, cause })
+  }
+  checkToken(token)
+  return token
 }
 
 function readUrl(url: unknown): URL {

@@ -53,15 +53,18 @@ async function scene(t: Test): Promise<Scene> {
   }
 }
 
-/** A register that has not sent anything yet, whose credential an attacker holds. */
+/** A register that has not sent anything yet, whose credential an attacker holds and has tried. */
 async function stranger(shop: Shop): Promise<{ location: string; register: string; token: string }> {
   const name = { location: 'BA01', register: `X${random.int(1, 1e9)}` }
-  return { ...name, token: (await shop.central.registers.add(name)).token }
+  const { token } = await shop.central.registers.add(name)
+  await post(shop.url, token, await message(name))
+  return { ...name, token }
 }
 
 t.test('without the right token nothing is read and nothing changes', async (t) => {
   const { shop, till } = await scene(t)
   const other = await shop.addTill('POS2')
+  await other.replica.synchronize()
   const body = await message(till, receiptsBatch([900]))
   const tables = await tablesOf(shop.pool)
   const tokens = [

@@ -9,11 +9,12 @@ import type { Pool } from 'pg'
 import type { Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
+import { CentralReplica } from '../../src/central.ts'
+import { systemClock } from '../../src/clock.ts'
 import {
   type AnyDocument,
   type AnyTables,
   type Central,
-  createCentral,
   createRegister,
   type Link,
   type Movement,
@@ -26,6 +27,7 @@ import {
   type SubscribeRules,
   stockMovements,
 } from '../../src/index.ts'
+import type { Clock } from '../../src/ports.ts'
 import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
 import { archivedBooks, centralBooks, isLedgerSound, tillBooks } from './books.ts'
 import { createPool, type Postgres } from './postgres.ts'
@@ -82,6 +84,8 @@ export interface TillOptions {
   /** What stands between the register and the HTTP link. */
   readonly link?: (inner: Link) => Link
   readonly transfer?: Partial<PushTransfer>
+  /** Another one than the register was given when it was added. */
+  readonly token?: string | (() => string | Promise<string>)
 }
 
 export interface Shop {
@@ -101,18 +105,19 @@ export interface ShopOptions {
   readonly schema?: string
   readonly subscribe?: SubscribeRules<AnyTables>
   readonly maxMessageBytes?: number
+  /** Default: the system's. */
+  readonly clock?: Clock
 }
 
 /** A head office on a database of its own, reached over a real socket; it ends with the test. */
 export async function openShop(t: Test, server: Postgres, options: ShopOptions = {}): Promise<Shop> {
   const pool = options.pool ?? (await createPool(t, server))
   if (options.pool === undefined) await pool.query(options.schema ?? CENTRAL_SCHEMA)
-  const { maxMessageBytes } = options
-  const central = createCentral({
-    database: postgres(pool),
-    subscribe: options.subscribe ?? SUBSCRIBE,
-    ...(maxMessageBytes !== undefined && { maxMessageBytes }),
-  })
+  const { maxMessageBytes, clock = systemClock } = options
+  const central = new CentralReplica(
+    { database: postgres(pool), subscribe: options.subscribe ?? SUBSCRIBE, ...(maxMessageBytes !== undefined && { maxMessageBytes }) },
+    clock,
+  )
   await central.install()
   const url = await listen(t, central)
   t.teardown(() => central.stop())
@@ -154,9 +159,9 @@ export function openDatabase(t: Test, schema: string): { readonly file: string; 
 async function addTill(t: Test, central: Central, url: string, register: string, options: TillOptions): Promise<Till> {
   const { location = 'BA01' } = options
   const { file, db } = openDatabase(t, options.schema ?? TILL_SCHEMA)
-  const { token } = await central.registers.add({ location, register })
+  const { token: added } = await central.registers.add({ location, register })
   const again = (changed: TillOptions = {}): Register => {
-    const { publish = PUBLISH, link = (inner: Link) => inner, transfer } = { ...options, ...changed }
+    const { publish = PUBLISH, link = (inner: Link) => inner, transfer, token = added } = { ...options, ...changed }
     const replica = createRegister({
       location,
       register,
@@ -169,7 +174,7 @@ async function addTill(t: Test, central: Central, url: string, register: string,
   }
   const replica = again()
   await replica.install()
-  return { location, register, file, db, cashier: new Cashier(db, location), replica, token, again }
+  return { location, register, file, db, cashier: new Cashier(db, location), replica, token: added, again }
 }
 
 async function balances(t: Test, pool: Pool, till: Till, message: string): Promise<void> {
