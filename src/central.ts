@@ -13,7 +13,9 @@ import { OrphanBook, type Orphans } from './orphans.ts'
 import type { ApplyingDatabase, Clock, OwnTable, Received, Subscriber, Work } from './ports.ts'
 import { RegisterBook, type Registers } from './registers.ts'
 import { answer } from './transport/answer.ts'
+import { Gate, type Refusal } from './transport/gate.ts'
 import { type HttpServer, serve } from './transport/http-server.ts'
+import type { RequestSource } from './transport/source.ts'
 
 /** Head office's replica: takes what the registers send and does with it what the host subscribed. */
 export interface Central {
@@ -33,9 +35,10 @@ export interface Central {
   readonly orphans: Orphans
   /**
    * Answers an exchange of a register: mounts in any framework that speaks fetch, in node:http and Express by
-   * `toNodeHandler(central.fetch)`. Never rejects; what it refuses it answers with a status and a code.
+   * `toNodeHandler(central.fetch)`. `source` is where the request comes from; a lock-out goes by it. Never rejects; what it
+   * refuses it answers with a status and a code.
    */
-  readonly fetch: (request: Request) => Promise<Response>
+  readonly fetch: (request: Request, from?: RequestSource) => Promise<Response>
   /** Returns a function that ends it. */
   on<K extends keyof CentralEvents>(event: K, listener: (event: CentralEvents[K]) => void): () => void
 }
@@ -58,7 +61,7 @@ export function createCentral<_DB = AnyTables, Sent = AnyTables>(options: Centra
 export class CentralReplica implements Central, Subscriber {
   readonly registers: RegisterBook
   readonly orphans: OrphanBook
-  readonly fetch = (request: Request): Promise<Response> => serve(this.server, request)
+  readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => serve(this.server, request, from)
   private readonly database: ApplyingDatabase
   private readonly handlers: HandlersByTable
   private readonly events = new Events<CentralEvents>()
@@ -69,22 +72,24 @@ export class CentralReplica implements Central, Subscriber {
   private stopped = false
 
   constructor(options: CentralOptions<SubscribeRules<AnyTables>>, clock: Clock) {
-    const { lanes, maxMessageBytes } = readCentralOptions(options as unknown as CentralOptions<Readonly<Record<string, unknown>>>)
+    const { lanes, maxMessageBytes, limits } = readCentralOptions(options as unknown as CentralOptions<Readonly<Record<string, unknown>>>)
     this.database = options.database
     this.handlers = readHandlers(options.subscribe as Readonly<Record<string, unknown>>)
     this.clock = clock
     this.lanes = new PQueue({ concurrency: lanes })
     this.registers = new RegisterBook(this.database, clock, () => this.ready())
     this.orphans = new OrphanBook(this.database, this.handlers, () => this.ready())
-    const onRefused = (register: RegisterName | undefined, error: TillsyncError) => this.events.emit('refused', { register, error })
+    const onRefused = (refusal: Refusal) => this.events.emit('refused', refusal)
+    const identify = async (token: string) => {
+      await this.ready()
+      return this.registers.identify(token)
+    }
     this.server = {
       maxMessageBytes,
+      gate: new Gate({ limits, clock, identify, onRefused }),
       onRefused,
-      identify: async (token) => {
-        await this.ready()
-        return this.registers.identify(token)
-      },
-      answer: (register, message) => answer({ subscriber: this, maxMessageBytes, onRefused }, register, message),
+      answer: (register, message, source) =>
+        answer({ subscriber: this, maxMessageBytes, onRefused: (register, error) => onRefused({ register, source, error }) }, register, message),
     }
   }
 

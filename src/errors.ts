@@ -40,6 +40,10 @@ export type TillsyncErrorCode =
   | 'ERR_LINK'
   /** No credential, an unknown or a revoked one. */
   | 'ERR_CREDENTIAL'
+  /** Too many wrong tokens came from where the request comes from; the same call works later. */
+  | 'ERR_LOCKED_OUT'
+  /** A register exchanges more often than it may; the same call works later. */
+  | 'ERR_RATE_LIMIT'
   /** A message speaks for another register than its credential's. */
   | 'ERR_FOREIGN_REGISTER'
   /** A message that is not one: truncated, of foreign format, of wrong types, inconsistent. */

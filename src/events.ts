@@ -36,8 +36,11 @@ export interface CentralEvents {
   forked: { readonly register: RegisterName; readonly epoch: string; readonly common: number; readonly orphaned: number; readonly wanted: number }
   /** Two copies of a register's database speak: nothing is taken from either until `registers.keep()` says which one goes on. */
   cloned: { readonly register: RegisterName }
-  /** A message was refused, or a batch could not be applied; the register keeps its entries. */
-  refused: { readonly register: RegisterName | undefined; readonly error: TillsyncError }
+  /**
+   * A message was refused, or a batch could not be applied; the register keeps its entries. Who is held off (ERR_LOCKED_OUT, ERR_RATE_LIMIT) is
+   * said once, until it ends. `register` is undefined where no token says who it is, `source` where the host does not.
+   */
+  refused: { readonly register: RegisterName | undefined; readonly source: string | undefined; readonly error: TillsyncError }
   /** Something in the background failed. */
   failed: { readonly error: TillsyncError }
 }

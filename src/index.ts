@@ -31,9 +31,10 @@ export type {
   Value,
   Which,
 } from './model.ts'
-export type { CentralOptions, PushTransfer, RegisterOptions, RotateOptions } from './options.ts'
+export type { CentralOptions, Limits, PushTransfer, RegisterOptions, RotateOptions } from './options.ts'
 export type { Orphans } from './orphans.ts'
 export type { ApplyingDatabase, CapturingDatabase, Database, Link, OwnTable, Work } from './ports.ts'
 export { createRegister } from './register.ts'
 export type { Register, RegisterStatus, Synchronized } from './register-face.ts'
 export type { ListedRegister, Registers } from './registers.ts'
+export type { RequestSource } from './transport/source.ts'

@@ -35,6 +35,18 @@ export interface RegisterOptions<DB> {
   readonly retainMs?: number
 }
 
+/** What central takes from one source or register before it holds it off; see docs/security.md. */
+export interface Limits {
+  /** How many wrong tokens may come from a source within a minute before it is locked out. Default 100; from 1 up. */
+  readonly wrongTokens?: number
+  /** How long a source is locked out, in milliseconds. Default 60,000; from 1 to a day. */
+  readonly lockOutMs?: number
+  /** How many exchanges a register may have in a minute; the others wait for the next. Default 12,000; from 1 up. */
+  readonly exchangesPerMinute?: number
+  /** How many sources, and how many registers, are remembered; those longest not seen are forgotten. Default 10,000; from 100 to 1,000,000. */
+  readonly remembered?: number
+}
+
 export interface CentralOptions<Handlers> {
   /** `postgres(pool)` from 'tillsync/postgres'. */
   readonly database: ApplyingDatabase
@@ -44,6 +56,8 @@ export interface CentralOptions<Handlers> {
   readonly maxMessageBytes?: number
   /** How many registers are applied at the same time; each takes a connection of the pool. Default 4; from 1 up. */
   readonly lanes?: number
+  /** What is taken from one source or register before it is held off. */
+  readonly limits?: Limits
 }
 
 export interface RotateOptions {
@@ -53,19 +67,24 @@ export interface RotateOptions {
 
 /** Node turns a longer timer into one of a millisecond. */
 const LONGEST_MS = 2_147_483_647
-const YEAR_MS = 366 * 24 * 3_600_000
+const DAY_MS = 24 * 3_600_000
+const YEAR_MS = 366 * DAY_MS
 
 /** The one place that has a default. */
 const DEFAULTS = {
   everyMs: 5_000,
-  retainMs: 30 * 24 * 3_600_000,
+  retainMs: 30 * DAY_MS,
   recordsPerRun: 500,
   bytesPerRun: 1_048_576,
   backoffMinMs: 500,
   backoffMaxMs: 60_000,
   maxMessageBytes: 67_108_864,
   lanes: 4,
-  overlapMs: 24 * 3_600_000,
+  overlapMs: DAY_MS,
+  wrongTokens: 100,
+  lockOutMs: 60_000,
+  exchangesPerMinute: 12_000,
+  remembered: 10_000,
 } as const
 
 export interface Transfer {
@@ -133,16 +152,32 @@ export function checkRegisterOptions(options: RegisterOptions<never>): void {
 }
 
 /** @throws ERR_OPTION */
-export function readCentralOptions(options: CentralOptions<Readonly<Record<string, unknown>>>): { maxMessageBytes: number; lanes: number } {
+export function readCentralOptions(options: CentralOptions<Readonly<Record<string, unknown>>>): {
+  readonly maxMessageBytes: number
+  readonly lanes: number
+  readonly limits: Required<Limits>
+} {
   checkRuntime(process.versions.node)
   if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
-  known('options', options, ['database', 'subscribe', 'maxMessageBytes', 'lanes'])
+  known('options', options, ['database', 'subscribe', 'maxMessageBytes', 'lanes', 'limits'])
   checkDatabase(options.database, "postgres(pool) from 'tillsync/postgres'")
   if (!('mirroring' in options.database)) throw bad('database', "postgres(pool) from 'tillsync/postgres'", 'sqlite')
   if (typeof options.subscribe !== 'object' || options.subscribe === null) throw bad('subscribe', 'an object of handlers by table', options.subscribe)
   return {
     maxMessageBytes: whole('maxMessageBytes', options.maxMessageBytes ?? DEFAULTS.maxMessageBytes, 65_536),
     lanes: whole('lanes', options.lanes ?? DEFAULTS.lanes, 1),
+    limits: readLimits(options.limits),
+  }
+}
+
+function readLimits(limits: Limits = {}): Required<Limits> {
+  if (typeof limits !== 'object' || limits === null) throw bad('limits', 'an object such as { wrongTokens, lockOutMs }', limits)
+  known('limits', limits, ['wrongTokens', 'lockOutMs', 'exchangesPerMinute', 'remembered'])
+  return {
+    wrongTokens: whole('limits.wrongTokens', limits.wrongTokens ?? DEFAULTS.wrongTokens, 1),
+    lockOutMs: whole('limits.lockOutMs', limits.lockOutMs ?? DEFAULTS.lockOutMs, 1, DAY_MS),
+    exchangesPerMinute: whole('limits.exchangesPerMinute', limits.exchangesPerMinute ?? DEFAULTS.exchangesPerMinute, 1),
+    remembered: whole('limits.remembered', limits.remembered ?? DEFAULTS.remembered, 100, 1_000_000),
   }
 }
 

@@ -2,50 +2,52 @@ import { randomBytes } from 'node:crypto'
 import { asTillsyncError, TillsyncError, type TillsyncErrorCode } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
 import { encodeMessage } from './codec.ts'
-import { bearerToken } from './credentials.ts'
+import type { Gate, Refusal } from './gate.ts'
 import { CONTENT_TYPE } from './http.ts'
+import type { RequestSource } from './source.ts'
 
 /** What the server side of the HTTP link needs. */
 export interface HttpServer {
   readonly maxMessageBytes: number
-  /** Whose token it is; undefined where it is nobody's. */
-  identify(token: string): Promise<RegisterName | undefined>
-  answer(register: RegisterName, message: Uint8Array): Promise<Uint8Array>
-  onRefused(register: RegisterName | undefined, error: TillsyncError): void
+  readonly gate: Gate
+  answer(register: RegisterName, message: Uint8Array, source: string | undefined): Promise<Uint8Array>
+  onRefused(refusal: Refusal): void
 }
 
 const STATUS: Partial<Readonly<Record<TillsyncErrorCode, number>>> = {
   ERR_CREDENTIAL: 401,
   ERR_FOREIGN_REGISTER: 403,
+  ERR_LOCKED_OUT: 429,
+  ERR_RATE_LIMIT: 429,
   ERR_TOO_LARGE: 413,
   ERR_MESSAGE: 400,
   ERR_VERSION: 400,
   ERR_BUSY: 503,
   ERR_STOPPED: 503,
 }
-const RETRY_AFTER_SECONDS = 1
+const RETRY_AFTER_MS = 1_000
 
 /** Answers a register's request. Whatever comes, it resolves; what it refuses, it refuses before it reads more than it must. */
-export async function serve(server: HttpServer, request: Request): Promise<Response> {
+export async function serve(server: HttpServer, request: Request, from: RequestSource | undefined): Promise<Response> {
+  const source = sourceOf(from)
   let register: RegisterName | undefined
   try {
     if (request.method !== 'POST') return new Response(null, { status: 405, headers: { allow: 'POST' } })
+    register = await server.gate.admit(request.headers.get('authorization'), source)
     refuseLength(Number(request.headers.get('content-length') ?? 0), server.maxMessageBytes)
-    register = await identify(server, request)
     const body = await readBody(request, server.maxMessageBytes)
-    return respond(200, await server.answer(register, body))
+    return respond(200, await server.answer(register, body, source))
   } catch (thrown) {
     const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
-    server.onRefused(register, error)
+    // Who is held off is said by the gate, once.
+    if (STATUS[error.code] !== 429) server.onRefused({ register, source, error })
     return refuse(error)
   }
 }
 
-async function identify(server: HttpServer, request: Request): Promise<RegisterName> {
-  const token = bearerToken(request.headers.get('authorization'))
-  const register = token === undefined ? undefined : await server.identify(token)
-  if (register !== undefined) return register
-  throw new TillsyncError('ERR_CREDENTIAL', 'The token is not known', { hint: "A register's token comes from central's registers.add()." })
+/** Some servers pass a second argument of their own to what they mount. */
+function sourceOf(from: RequestSource | undefined): string | undefined {
+  return typeof from?.source === 'string' && from.source !== '' ? from.source : undefined
 }
 
 async function readBody(request: Request, maxBytes: number): Promise<Uint8Array> {
@@ -88,7 +90,10 @@ async function refuse(error: TillsyncError): Promise<Response> {
     },
   })
   const response = respond(status, message)
-  if (status === 503) response.headers.set('retry-after', String(RETRY_AFTER_SECONDS))
+  if (status === 503 || status === 429) {
+    const retryAfterMs = Number(error.context.retryAfterMs ?? RETRY_AFTER_MS)
+    response.headers.set('retry-after', String(Math.ceil(retryAfterMs / 1_000)))
+  }
   return response
 }
 

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import { messageOf, TillsyncError, type TillsyncErrorCode } from '../errors.ts'
 import type { Link } from '../ports.ts'
 import { decodeMessage } from './codec.ts'
+import type { RequestSource } from './source.ts'
 
 export const CONTENT_TYPE = 'application/vnd.tillsync'
 
@@ -130,13 +131,32 @@ async function refusal(response: Response, body: Uint8Array): Promise<TillsyncEr
   }
 }
 
+export interface NodeHandlerOptions {
+  /**
+   * Where a request comes from. Default: the socket's remote address. Behind a proxy that is the proxy's own for everybody; let it say what the
+   * proxy knows, from a header that the proxy overwrites.
+   */
+  readonly source?: (request: IncomingMessage) => string | undefined
+}
+
 /**
  * A handler for node:http (and Express) from `central.fetch`. Mount it before any middleware that reads the body: one
  * that was read already is answered with ERR_MESSAGE.
+ *
+ * @throws ERR_OPTION
  */
-export function toNodeHandler(fetch: (request: Request) => Promise<Response>): (request: IncomingMessage, response: ServerResponse) => void {
+export function toNodeHandler(
+  fetch: (request: Request, from: RequestSource) => Promise<Response>,
+  options: NodeHandlerOptions = {},
+): (request: IncomingMessage, response: ServerResponse) => void {
+  const { source = (request: IncomingMessage) => request.socket.remoteAddress } = options
+  if (typeof source !== 'function') {
+    throw new TillsyncError('ERR_OPTION', `Expected toNodeHandler's \`source\` to be a function, got ${typeof source}`, {
+      hint: "toNodeHandler(central.fetch, { source: (request) => String(request.headers['x-forwarded-for']) })",
+    })
+  }
   const handle = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> =>
-    send(await fetch(toRequest(incoming)), incoming, outgoing)
+    send(await fetch(toRequest(incoming), { source: source(incoming) }), incoming, outgoing)
   return (incoming, outgoing) => {
     handle(incoming, outgoing).catch(() => outgoing.destroy())
   }

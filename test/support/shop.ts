@@ -16,6 +16,7 @@ import {
   type AnyTables,
   type Central,
   createRegister,
+  type Limits,
   type Link,
   type Movement,
   mirror,
@@ -28,7 +29,7 @@ import {
   stockMovements,
 } from '../../src/index.ts'
 import type { Clock } from '../../src/ports.ts'
-import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
+import { httpLink, type NodeHandlerOptions, toNodeHandler } from '../../src/transport/http.ts'
 import { archivedBooks, centralBooks, isLedgerSound, tillBooks } from './books.ts'
 import { createPool, type Postgres } from './postgres.ts'
 import { Cashier } from './sales.ts'
@@ -107,19 +108,27 @@ export interface ShopOptions {
   readonly maxMessageBytes?: number
   /** Default: the system's. */
   readonly clock?: Clock
+  readonly limits?: Limits
+  /** Default: as `toNodeHandler` has it. */
+  readonly source?: NodeHandlerOptions['source']
 }
 
 /** A head office on a database of its own, reached over a real socket; it ends with the test. */
 export async function openShop(t: Test, server: Postgres, options: ShopOptions = {}): Promise<Shop> {
   const pool = options.pool ?? (await createPool(t, server))
   if (options.pool === undefined) await pool.query(options.schema ?? CENTRAL_SCHEMA)
-  const { maxMessageBytes, clock = systemClock } = options
+  const { maxMessageBytes, limits, clock = systemClock } = options
   const central = new CentralReplica(
-    { database: postgres(pool), subscribe: options.subscribe ?? SUBSCRIBE, ...(maxMessageBytes !== undefined && { maxMessageBytes }) },
+    {
+      database: postgres(pool),
+      subscribe: options.subscribe ?? SUBSCRIBE,
+      ...(maxMessageBytes !== undefined && { maxMessageBytes }),
+      ...(limits && { limits }),
+    },
     clock,
   )
   await central.install()
-  const url = await listen(t, central)
+  const url = await listen(t, central, options.source && { source: options.source })
   t.teardown(() => central.stop())
   return {
     pool,
@@ -134,8 +143,8 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
   }
 }
 
-async function listen(t: Test, central: Central): Promise<string> {
-  const http = createServer(toNodeHandler(central.fetch)).listen(0, '127.0.0.1')
+async function listen(t: Test, central: Central, options?: NodeHandlerOptions): Promise<string> {
+  const http = createServer(toNodeHandler(central.fetch, options)).listen(0, '127.0.0.1')
   await once(http, 'listening')
   t.teardown(() => {
     http.close()

@@ -70,6 +70,7 @@ export type Wire = Record<string, any>
 export interface Answer {
   readonly status: number
   readonly code: string | undefined
+  readonly retryAfter: string | null
   readonly message: Message | undefined
 }
 
@@ -84,5 +85,5 @@ export async function post(url: string, token: string | undefined, body: Body | 
   } as RequestInit)
   const bytes = new Uint8Array(await response.arrayBuffer())
   const answer = bytes.length === 0 ? undefined : await decodeMessage(bytes, 1_000_000)
-  return { status: response.status, code: answer?.error?.code, message: answer }
+  return { status: response.status, code: answer?.error?.code, retryAfter: response.headers.get('retry-after'), message: answer }
 }

@@ -1,8 +1,10 @@
 // Compiled with the project, never run: a line that must not compile stands under `@ts-expect-error`.
+import { createServer } from 'node:http'
 import type { Pool } from 'pg'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { createCentral, createRegister, type Document, mirror, negate, type Row, stockMovements } from '../../src/index.ts'
+import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
 
 interface TillTables {
   receipts: { id: number; receipt_no: string; status: 'open' | 'posted'; business_date: string; customer_no: string | null; cashier_pin: string }
@@ -119,3 +121,27 @@ createCentral({
     ],
   },
 })
+
+const central = createCentral({
+  database: postgres(pool),
+  subscribe: {},
+  limits: { wrongTokens: 50, lockOutMs: 60_000, exchangesPerMinute: 600, remembered: 1_000 },
+})
+// @ts-expect-error a limit that there is not
+createCentral({ database: postgres(pool), subscribe: {}, limits: { tokens: 5 } })
+const { token } = await central.registers.rotate({ location: 'A', register: '1' }, { overlapMs: 0 })
+await central.registers.revoke({ location: 'A', register: '1' })
+for (const { revokedAt, overlapEndsAt, tokenUsedAt } of await central.registers.list())
+  if ((revokedAt ?? overlapEndsAt ?? tokenUsedAt) === undefined) break
+httpLink({ url: 'https://hq.example.com/sync', token })
+httpLink({ url: 'https://hq.example.com/sync', token: async () => token })
+// @ts-expect-error a token that is none
+httpLink({ url: 'https://hq.example.com/sync', token: () => 5 })
+await central.fetch(new Request('https://hq.example.com/sync'))
+await central.fetch(new Request('https://hq.example.com/sync'), { source: '192.0.2.1' })
+central.on('refused', ({ register, source, error }) => [register?.location, source?.length, error.code])
+createServer(toNodeHandler(central.fetch))
+createServer(toNodeHandler(central.fetch, { source: (request) => request.headersDistinct['x-forwarded-for']?.at(-1) }))
+createServer(toNodeHandler((request) => central.fetch(request)))
+// @ts-expect-error a source is text
+createServer(toNodeHandler(central.fetch, { source: () => 5 }))

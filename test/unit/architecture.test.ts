@@ -19,6 +19,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   capture: ['kysely'],
   apply: ['kysely', 'p-queue'],
   'transport/codec.ts': ['msgpackr'],
+  'transport/gate.ts': ['p-queue'],
   'adapters/sqlite': ['kysely'],
   'adapters/postgres': ['kysely'],
   'adapters/postgres/copy.ts': ['pg-copy-streams'], // the driver's own, published apart
