@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Readable } from 'node:stream'
-import { messageOf, TillsyncError, type TillsyncErrorCode } from '../errors.ts'
+import { asTillsyncError, messageOf, TillsyncError, type TillsyncErrorCode } from '../errors.ts'
 import type { Link } from '../ports.ts'
 import { decodeMessage } from './codec.ts'
 import type { RequestSource } from './source.ts'
@@ -23,6 +23,8 @@ export interface HttpLinkOptions {
 
 const TIMEOUT_MS = 60_000
 const LONGEST_MS = 2_147_483_647
+/** As long as central locks anybody out; what a proxy asks for beyond that would silence a register, or overflow Node's timers into a loop. */
+const LONGEST_RETRY_AFTER_MS = 24 * 3_600_000
 const TOKEN = /^[\x21-\x7e]+$/
 /** An error's body is a small message; anything longer is not ours. */
 const MAX_ERROR_BYTES = 65_536
@@ -114,8 +116,8 @@ function notCentral(response: Response, cause?: unknown): TillsyncError {
 }
 
 function contextOf(response: Response): Record<string, number> {
-  const retryAfter = Number(response.headers.get('retry-after'))
-  return { status: response.status, ...(retryAfter > 0 && { retryAfterMs: retryAfter * 1_000 }) }
+  const retryAfterMs = Math.min(Number(response.headers.get('retry-after')) * 1_000, LONGEST_RETRY_AFTER_MS)
+  return { status: response.status, ...(retryAfterMs > 0 && { retryAfterMs }) }
 }
 
 async function refusal(response: Response, body: Uint8Array): Promise<TillsyncError> {
@@ -155,8 +157,16 @@ export function toNodeHandler(
       hint: "toNodeHandler(central.fetch, { source: (request) => String(request.headers['x-forwarded-for']) })",
     })
   }
+  const sourceOf = (incoming: IncomingMessage): string | undefined => {
+    try {
+      return source(incoming)
+    } catch (thrown) {
+      process.emitWarning(asTillsyncError(thrown, 'ERR_LISTENER', 'The function that was given to toNodeHandler as `source` threw'))
+      throw thrown
+    }
+  }
   const handle = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> =>
-    send(await fetch(toRequest(incoming), { source: source(incoming) }), incoming, outgoing)
+    send(await fetch(toRequest(incoming), { source: sourceOf(incoming) }), incoming, outgoing)
   return (incoming, outgoing) => {
     handle(incoming, outgoing).catch(() => outgoing.destroy())
   }

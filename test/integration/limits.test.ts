@@ -1,8 +1,11 @@
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
-import { type CentralEvents, createCentral } from '../../src/index.ts'
-import { toNodeHandler } from '../../src/transport/http.ts'
+import { type CentralEvents, createCentral, type TillsyncError } from '../../src/index.ts'
+import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
 import { ScriptedClock } from '../support/clock.ts'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
@@ -201,6 +204,39 @@ t.test('a register waits as long as Retry-After says, and nothing is lost', asyn
   const waited = (times[12] as number) - (times[11] as number)
   t.ok(waited > 990, `waited for ${waited} ms`)
   await running.stop()
+  await shop.balances(t, till)
+})
+
+t.test('a Retry-After that no timer can hold is cut to a day', async (t) => {
+  for (const [given, retryAfterMs] of [
+    ['99999999999', 86_400_000],
+    ['5', 5_000],
+    ['0', undefined],
+    ['-5', undefined],
+    ['Wed, 21 Oct 2026 07:28:00 GMT', undefined],
+  ] as const) {
+    const http = createServer((_, response) => response.writeHead(503, { 'retry-after': given }).end('busy')).listen(0, '127.0.0.1')
+    await once(http, 'listening')
+    const link = httpLink({ url: `http://127.0.0.1:${(http.address() as AddressInfo).port}/`, token: wrongToken() })
+    const error = await link.exchange(Buffer.of(1), { signal: new AbortController().signal }).catch((error: TillsyncError) => error)
+    t.match(error, { code: 'ERR_LINK', context: { status: 503, retryAfterMs } }, given)
+    http.close()
+    http.closeAllConnections()
+  }
+})
+
+t.test("a host's source function that throws is said, and ends that request only", async (t) => {
+  const { shop, till, from } = await scene(t, {
+    source: (request) => {
+      if (request.headers['x-forwarded-for'] === 'bad') throw new Error('cannot tell')
+      return undefined
+    },
+  })
+  const warned = once(process, 'warning')
+  await t.rejects(from('bad', till.token))
+  t.match(await warned, [{ code: 'ERR_LISTENER', message: /cannot tell/ }])
+  t.match(await from('192.0.2.1', till.token), TAKEN)
+  await till.replica.synchronize()
   await shop.balances(t, till)
 })
 
