@@ -1,11 +1,11 @@
 import PQueue from 'p-queue'
+import QuickLRU from 'quick-lru'
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
 import type { Limits } from '../options.ts'
 import type { Clock } from '../ports.ts'
 import { bearerToken, hashToken } from './credentials.ts'
 import { Limiter } from './limiter.ts'
-import { RecentMap } from './recent-map.ts'
 import { sourceKey } from './source.ts'
 
 /** What was refused, whose, and where it came from, as far as that is known. */
@@ -37,7 +37,7 @@ export class Gate {
   /** By register. */
   private readonly exchanges: Limiter
   /** Who came with which token lately, by its hash. Only spares them what strangers must bear; each request is looked up all the same. */
-  private readonly known: RecentMap<string, RegisterName>
+  private readonly known: QuickLRU<string, RegisterName>
   private readonly lookups = new PQueue({ concurrency: LOOKUPS })
 
   constructor(options: GateOptions) {
@@ -46,7 +46,7 @@ export class Gate {
     this.options = options
     this.wrong = new Limiter({ clock, keys, limit: limits.wrongTokens, windowMs: WINDOW_MS, holdMs: limits.lockOutMs })
     this.exchanges = new Limiter({ clock, keys, limit: limits.exchangesPerMinute, windowMs: WINDOW_MS })
-    this.known = new RecentMap({ maxSize: keys })
+    this.known = new QuickLRU({ maxSize: keys })
   }
 
   /** @throws ERR_CREDENTIAL, ERR_LOCKED_OUT, ERR_RATE_LIMIT, ERR_BUSY, and what `identify` throws */

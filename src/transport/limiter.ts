@@ -1,5 +1,5 @@
+import QuickLRU from 'quick-lru'
 import type { Clock } from '../ports.ts'
-import { RecentMap } from './recent-map.ts'
 
 export interface LimiterOptions {
   readonly clock: Clock
@@ -30,11 +30,11 @@ interface Tally {
 /** Counts by key, in windows of time that begin with what is counted first, and in bounded memory: the keys that were longest not seen are forgotten. */
 export class Limiter {
   private readonly options: LimiterOptions
-  private readonly tallies: RecentMap<string, Tally>
+  private readonly tallies: QuickLRU<string, Tally>
 
   constructor(options: LimiterOptions) {
     this.options = options
-    this.tallies = new RecentMap({ maxSize: options.keys })
+    this.tallies = new QuickLRU({ maxSize: options.keys })
   }
 
   /** How many keys it remembers. */

@@ -19,7 +19,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   capture: ['kysely'],
   apply: ['kysely', 'p-queue'],
   'transport/codec.ts': ['msgpackr'],
-  'transport/gate.ts': ['p-queue'],
+  'transport/gate.ts': ['p-queue', 'quick-lru'],
+  'transport/limiter.ts': ['quick-lru'],
   'adapters/sqlite': ['kysely'],
   'adapters/postgres': ['kysely'],
   'adapters/postgres/copy.ts': ['pg-copy-streams'], // the driver's own, published apart
