@@ -65,7 +65,7 @@ export class Courier {
     for (;;) {
       const exchanged = await this.exchangeOnce(ended)
       sent += exchanged.sent
-      if (!exchanged.moved || !(await this.options.pending())) return { sent }
+      if (!(await this.goesOn(exchanged))) return { sent }
     }
   }
 
@@ -75,14 +75,17 @@ export class Courier {
       this.waking = new AbortController()
       let pauseMs = transfer.everyMs
       try {
-        const { moved } = await this.exchangeOnce(stop)
-        if (moved && (await this.options.pending())) pauseMs = 0
+        if (await this.goesOn(await this.exchangeOnce(stop))) pauseMs = 0
       } catch (thrown) {
         if (stop.aborted) return
         pauseMs = this.pauseAfter(asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed'))
       }
       if (pauseMs > 0) await clock.sleep(pauseMs, AbortSignal.any([stop, this.waking.signal])).catch(() => undefined)
     }
+  }
+
+  private async goesOn({ moved, unfinished }: Exchanged): Promise<boolean> {
+    return unfinished || (moved && (await this.options.pending()))
   }
 
   private pauseAfter(error: TillsyncError): number {

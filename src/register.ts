@@ -280,7 +280,12 @@ class RegisterReplica implements Register {
     const { database } = this
     return database.read(function* () {
       const peer = yield* readPeer(database, CENTRAL)
-      return (yield* lastEntry(database)).entryNo > (peer?.standing?.entryNo ?? 0)
+      const history = yield* readHistory(database)
+      // That our history goes on in another epoch is news, be it without an entry.
+      return (
+        history !== undefined &&
+        (history.head.entryNo > (peer?.standing?.entryNo ?? 0) || (peer?.standing && peer.standing.epoch !== history.epoch) === true)
+      )
     })
   }
 

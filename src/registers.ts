@@ -1,4 +1,4 @@
-import { CREDENTIALS, REGISTERS } from './apply/tables.ts'
+import { CREDENTIALS, EPOCHS, REGISTERS } from './apply/tables.ts'
 import { TillsyncError } from './errors.ts'
 import type { RegisterName } from './model.ts'
 import { checkName, type RotateOptions, readOverlapMs } from './options.ts'
@@ -20,6 +20,8 @@ export interface ListedRegister extends RegisterName {
   readonly epoch: string | undefined
   /** The last entry that was applied. */
   readonly entryNo: number
+  /** Where two copies of its database speak: by the epochs of both, and the last entry of each that was applied. Undefined otherwise. */
+  readonly copies: readonly { readonly epoch: string; readonly entryNo: number }[] | undefined
 }
 
 /** Central's book of registers and their credentials. */
@@ -45,6 +47,20 @@ export interface Registers {
    * @throws ERR_REGISTER where it is not known, ERR_OPTION
    */
   revoke(register: RegisterName): Promise<void>
+  /**
+   * The register's database was set up anew, without anything of the former one: what it sends is taken from its first entry on. What was posted stays; a document that
+   * is the same as a former one (equal, or with equal `identity`) goes on as that, any other is a new one under whatever key.
+   *
+   * @throws ERR_REGISTER where it is not known, ERR_OPTION
+   */
+  reset(register: RegisterName): Promise<void>
+  /**
+   * Of two copies of a register's database that both speak, this one goes on (see `list`, and `status().head` at the till); the other is refused from now on with
+   * ERR_CLONED, and what it has sent beyond the common history is orphaned. A till that was restored to a later moment than the time before looks like a second copy too.
+   *
+   * @throws ERR_REGISTER where it is not known, or was never met in this epoch, ERR_OPTION
+   */
+  keep(register: RegisterName, copy: { readonly epoch: string }): Promise<void>
   /** By location and register. */
   list(): Promise<readonly ListedRegister[]>
 }
@@ -59,6 +75,7 @@ interface ListedRow {
   readonly contact_at: string | null
   readonly epoch: string | null
   readonly entry_no: number
+  readonly copies: string | null
 }
 
 interface CredentialRow {
@@ -76,6 +93,7 @@ export class RegisterBook implements Registers {
   private readonly ready: () => Promise<void>
   private readonly registers: string
   private readonly credentials: string
+  private readonly epochs: string
 
   constructor(database: ApplyingDatabase, clock: Clock, ready: () => Promise<void>) {
     this.database = database
@@ -83,6 +101,7 @@ export class RegisterBook implements Registers {
     this.ready = ready
     this.registers = database.qualify(REGISTERS.name)
     this.credentials = database.qualify(CREDENTIALS.name)
+    this.epochs = database.qualify(EPOCHS.name)
   }
 
   async add(register: RegisterName): Promise<{ readonly token: string }> {
@@ -108,6 +127,22 @@ export class RegisterBook implements Registers {
     await this.database.write(() => this.withdraw(register, this.at()))
   }
 
+  async reset(register: RegisterName): Promise<void> {
+    checkRegister(register)
+    await this.ready()
+    const sql = `UPDATE ${this.registers} SET reset = true, held = false WHERE location = $1 AND register = $2 RETURNING register_id`
+    const found = await this.database.write(() => query({ sql, parameters: [register.location, register.register] }))
+    if (found.length === 0) throw unknown(register)
+  }
+
+  async keep(register: RegisterName, copy: { readonly epoch: string }): Promise<void> {
+    checkRegister(register)
+    if (typeof copy?.epoch !== 'string')
+      throw new TillsyncError('ERR_OPTION', 'Expected `epoch` to be that of one of the copies', { hint: 'registers.list() names them.' })
+    await this.ready()
+    await this.database.write(() => this.choose(register, copy.epoch))
+  }
+
   async list(): Promise<readonly ListedRegister[]> {
     await this.ready()
     const { registers, credentials } = this
@@ -116,7 +151,9 @@ export class RegisterBook implements Registers {
         sql: `SELECT location, register, to_char(added_at, $1) AS added_at, to_char(revoked_at, $1) AS revoked_at, epoch, entry_no,
                 to_char(contact_at, $1) AS contact_at,
                 (SELECT to_char(used_at, $1) FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at IS NULL) AS used_at,
-                (SELECT to_char(ends_at, $1) FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at > $2) AS overlap_ends_at
+                (SELECT to_char(ends_at, $1) FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at > $2) AS overlap_ends_at,
+                CASE WHEN held THEN (SELECT json_agg(json_build_object('epoch', e.epoch, 'entryNo', coalesce(e.entry_no, r.entry_no)) ORDER BY e.epoch_no)
+                                     FROM ${this.epochs} e WHERE e.register_id = r.register_id AND e.state IN ('current', 'cloned')) END AS copies
               FROM ${registers} r ORDER BY location, register`,
         parameters: [TIME_FORMAT, this.at()],
       }),
@@ -131,6 +168,7 @@ export class RegisterBook implements Registers {
       lastBatch: row.contact_at ?? undefined,
       epoch: row.epoch ?? undefined,
       entryNo: row.entry_no,
+      copies: row.copies === null ? undefined : JSON.parse(row.copies),
     }))
   }
 
@@ -183,6 +221,26 @@ export class RegisterBook implements Registers {
     yield* query({ sql: `UPDATE ${this.registers} SET revoked_at = coalesce(revoked_at, $2) WHERE register_id = $1`, parameters: [id, at] })
   }
 
+  private *choose(register: RegisterName, epoch: string): Work<void> {
+    const [row] = yield* query<{ register_id: number; state: string | null }>({
+      sql: `SELECT register_id, (SELECT state FROM ${this.epochs} e WHERE e.register_id = r.register_id AND e.epoch = $3) AS state
+            FROM ${this.registers} r WHERE location = $1 AND register = $2 FOR UPDATE`,
+      parameters: [register.location, register.register, epoch],
+    })
+    if (row === undefined) throw unknown(register)
+    const { register_id, state } = row
+    if (state === null)
+      throw refused(register, 'was never met in this epoch', 'registers.list() names the copies, status().head at the till its own.')
+    yield* query({
+      sql: `UPDATE ${this.epochs} SET state = CASE WHEN state = 'current' THEN state WHEN epoch = $2 THEN 'kept' WHEN state IN ('cloned', 'kept') THEN 'dismissed' ELSE state END
+            WHERE register_id = $1`,
+      parameters: [register_id, epoch],
+    })
+    // Where it is not the one in whose epoch central stands, nothing else is taken until it has come.
+    const held = state !== 'current'
+    yield* query({ sql: `UPDATE ${this.registers} SET held = $2 WHERE register_id = $1`, parameters: [register_id, held] })
+  }
+
   private *issue(id: number, token: string, at: string): Work<void> {
     const sql = `INSERT INTO ${this.credentials} (token_hash, register_id, issued_at) VALUES ($1, $2, $3)`
     yield* query({ sql, parameters: [hashToken(token), id, at] })
@@ -193,7 +251,7 @@ export class RegisterBook implements Registers {
     yield* query({ sql: `LOCK TABLE ${this.credentials} IN SHARE ROW EXCLUSIVE MODE`, parameters: [] })
     const sql = `SELECT register_id FROM ${this.registers} WHERE location = $1 AND register = $2`
     const [row] = yield* query<{ register_id: number }>({ sql, parameters: [register.location, register.register] })
-    if (row === undefined) throw refused(register, 'is not known', 'registers.add() makes it known; registers.list() shows who is.')
+    if (row === undefined) throw unknown(register)
     return row.register_id
   }
 
@@ -205,6 +263,10 @@ export class RegisterBook implements Registers {
 function checkRegister(register: RegisterName): void {
   checkName('location', register?.location)
   checkName('register', register?.register)
+}
+
+function unknown(register: RegisterName): TillsyncError {
+  return refused(register, 'is not known', 'registers.add() makes it known; registers.list() shows who is.')
 }
 
 function refused({ location, register }: RegisterName, why: string, hint: string): TillsyncError {

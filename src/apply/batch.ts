@@ -147,8 +147,8 @@ function* number(database: ApplyingDatabase, set: readonly AppliedDocument[], or
                                SELECT json_build_object('incarnation', d.incarnation, 'epoch', d.born_epoch_no, 'born', d.born_entry_no, 'end', d.entry_no) AS f, 0 AS n
                                UNION ALL SELECT f, n FROM json_array_elements(coalesce(d.former, '[]')) WITH ORDINALITY AS f(f, n) WHERE n < ${MOST_LIVES} ORDER BY n) AS f)
                        ELSE d.former END,
-              born_epoch_no = CASE WHEN ${BEGINS} THEN excluded.born_epoch_no ELSE d.born_epoch_no END,
-              born_entry_no = CASE WHEN ${BEGINS} THEN excluded.born_entry_no ELSE d.born_entry_no END,
+              born_epoch_no = CASE WHEN ${BEGINS} OR d.state = 'back' THEN excluded.born_epoch_no ELSE d.born_epoch_no END,
+              born_entry_no = CASE WHEN ${BEGINS} OR d.state = 'back' THEN excluded.born_entry_no ELSE d.born_entry_no END,
               state = CASE WHEN d.state = 'lost' AND excluded.removed THEN 'lost' END,
               removed = excluded.removed, epoch_no = excluded.epoch_no, entry_no = excluded.entry_no, entries = excluded.entries,
               versions = d.versions + 1

@@ -11,7 +11,7 @@ export interface EpochRow {
   readonly start_digest: string
   readonly entry_no: number | null
   readonly digest: string | null
-  readonly state: 'current' | 'superseded' | 'kept' | 'dismissed'
+  readonly state: 'current' | 'superseded' | 'cloned' | 'kept' | 'dismissed'
 }
 
 /** Entries of one epoch that belong to a register's present history: those after one number, through another. */

@@ -98,6 +98,39 @@ export function* archivedOf(
   return new Map([...groups].map(([name, all]) => [name, all.map((row) => ({ table: row.table_name, recordId: row.record_id, record: row.record }))]))
 }
 
+/** A document that was lost, in one life of its key. */
+interface Lost {
+  readonly incarnation: number
+  readonly records: readonly ArchivedRecord[]
+}
+
+/** What the register has lost under these keys, where none of them holds another document now; by table and record id. */
+function* lostUnder(database: ApplyingDatabase, registerId: number, set: readonly AppliedDocument[]): Work<ReadonlyMap<string, readonly Lost[]>> {
+  const [documents, orphans, archive] = [DOCUMENTS, ORPHANS, ARCHIVE].map(({ name }) => database.qualify(name))
+  const rows = yield* query<{ document: string; incarnation: number; table_name: string; record_id: string; record: string }>({
+    sql: `SELECT l.table_name || E'\\n' || l.record_id AS document, l.incarnation, a.table_name, a.record_id, a.record
+          FROM unnest($2::text[], $3::text[]) AS s(table_name, record_id)
+          JOIN ${documents} d ON d.register_id = $1 AND d.table_name = s.table_name AND d.record_id = s.record_id AND (d.removed OR d.state = 'lost')
+          CROSS JOIN LATERAL (
+            SELECT d.table_name, d.record_id, d.incarnation, d.epoch_no, d.entry_no, d.entries WHERE d.state = 'lost' AND NOT d.removed
+            UNION SELECT o.table_name, o.record_id, o.incarnation, o.epoch_no, o.entry_no, o.entries FROM ${orphans} o
+                  WHERE o.register_id = $1 AND o.table_name = d.table_name AND o.record_id = d.record_id AND o.state <> 'returned') l
+          JOIN ${archive} a ON a.register_id = $1 AND a.epoch_no = l.epoch_no AND a.entry_no >= l.entry_no AND a.entry_no < l.entry_no + l.entries
+          WHERE a.record IS NOT NULL ORDER BY l.incarnation DESC, a.entry_no`,
+    parameters: [registerId, set.map(({ table }) => table), set.map(({ recordId }) => recordId)],
+  })
+  const lost = new Map<string, Lost[]>()
+  for (const [name, group] of Map.groupBy(rows, ({ document }) => document)) {
+    const lives = Map.groupBy(group, ({ incarnation }) => incarnation)
+    const recordsOf = (all: typeof group) => all.map((row) => ({ table: row.table_name, recordId: row.record_id, record: row.record }))
+    lost.set(
+      name,
+      [...lives].map(([incarnation, all]) => ({ incarnation, records: recordsOf(all) })),
+    )
+  }
+  return lost
+}
+
 /** Documents of a set that the register had lost and has again: they go on in the life that they had. */
 export function* recognize(
   database: ApplyingDatabase,
@@ -105,21 +138,29 @@ export function* recognize(
   origin: Origin,
   identities: Readonly<Record<string, readonly string[]>>,
 ): Work<void> {
-  const lost = yield* archivedOf(database, origin.registerId, set, `d.state = 'lost'`)
-  const back = set.filter((document) => isSame(document, lost.get(`${document.table}\n${document.recordId}`) ?? [], identities[document.table]))
+  const lost = yield* lostUnder(database, origin.registerId, set)
+  const back = set.flatMap((document) => {
+    const lives = lost.get(`${document.table}\n${document.recordId}`) ?? []
+    const life = lives.find(({ records }) => isSame(document, records, identities[document.table]))
+    return life === undefined ? [] : [{ document, incarnation: life.incarnation }]
+  })
   if (back.length === 0) return
-  const keys = [origin.registerId, back.map(({ table }) => table), back.map(({ recordId }) => recordId)]
+  const parameters = [
+    origin.registerId,
+    back.map(({ document }) => document.table),
+    back.map(({ document }) => document.recordId),
+    back.map(({ incarnation }) => incarnation),
+  ]
+  const lives = 'unnest($2::text[], $3::text[], $4::bigint[]) AS s(table_name, record_id, incarnation)'
   yield* query({
-    sql: `UPDATE ${database.qualify(ORPHANS.name)} o SET state = 'returned', settled_at = now()
-          FROM unnest($2::text[], $3::text[]) AS s(table_name, record_id)
-          JOIN ${database.qualify(DOCUMENTS.name)} d ON d.register_id = $1 AND d.table_name = s.table_name AND d.record_id = s.record_id
-          WHERE o.register_id = $1 AND o.table_name = d.table_name AND o.record_id = d.record_id AND o.incarnation = d.incarnation`,
-    parameters: keys,
+    sql: `UPDATE ${database.qualify(ORPHANS.name)} o SET state = 'returned', settled_at = now() FROM ${lives}
+          WHERE o.register_id = $1 AND o.table_name = s.table_name AND o.record_id = s.record_id AND o.incarnation = s.incarnation`,
+    parameters,
   })
   yield* query({
-    sql: `UPDATE ${database.qualify(DOCUMENTS.name)} d SET state = NULL FROM unnest($2::text[], $3::text[]) AS s(table_name, record_id)
+    sql: `UPDATE ${database.qualify(DOCUMENTS.name)} d SET state = 'back', removed = false, incarnation = s.incarnation FROM ${lives}
           WHERE d.register_id = $1 AND d.table_name = s.table_name AND d.record_id = s.record_id`,
-    parameters: keys,
+    parameters,
   })
 }
 

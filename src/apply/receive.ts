@@ -46,10 +46,9 @@ export function* standingFor(database: ApplyingDatabase, { from, publish }: Inco
 export function* receive(database: ApplyingDatabase, handlers: HandlersByTable, incoming: Incoming, now: number): Work<Received> {
   const { from, publish, batch } = incoming
   const register = yield* readRegister(database, from, 'FOR UPDATE NOWAIT')
-  if (register.held) return refused({}, cloned())
-  if (publish === undefined) return { subscription: yield* subscriptionOf(database, register) }
+  if (publish === undefined) return register.held ? refused({}, cloned()) : { subscription: yield* subscriptionOf(database, register) }
   const reception = new Reception(database, handlers, incoming, register, now)
-  if (publish.epoch === register.epoch) return yield* reception.goOn(batch)
+  if (publish.epoch === register.epoch) return register.held ? refused({}, cloned()) : yield* reception.goOn(batch)
   return yield* reception.meet(publish)
 }
 
@@ -92,8 +91,9 @@ class Reception {
     const { database, register } = this
     this.epochs = yield* readEpochs(database, register.register_id)
     const known = this.epochs.find(({ epoch }) => epoch === publish.epoch)
-    if (known?.state === 'dismissed') return refused({}, cloned())
     if (known?.state === 'kept') return yield* this.answer()
+    const isSettled = this.epochs.some(({ state }) => state === 'kept')
+    if (known?.state === 'dismissed' || (register.held && (known !== undefined || !isSettled))) return refused({}, cloned())
     if (known !== undefined) return yield* this.meetAgain(known, publish)
     const { batch } = this.incoming
     const common = yield* this.commonWith(publish)
@@ -108,9 +108,10 @@ class Reception {
   private *meetAgain(known: EpochRow, publish: Publication): Work<Received> {
     const { database, register } = this
     if (publish.cloned) {
+      yield* query({ sql: `UPDATE ${database.qualify(REGISTERS.name)} SET held = true WHERE register_id = $1`, parameters: [register.register_id] })
       yield* query({
-        sql: `UPDATE ${database.qualify(REGISTERS.name)} SET held = true WHERE register_id = $1`,
-        parameters: [register.register_id],
+        sql: `UPDATE ${database.qualify(EPOCHS.name)} SET state = 'cloned' WHERE register_id = $1 AND epoch_no = $2`,
+        parameters: [register.register_id, known.epoch_no],
       })
       return { ...refused({}, cloned()), cloned: true }
     }
@@ -161,18 +162,16 @@ class Reception {
           ? yield* part(database, register_id, this.line(), common.entryNo)
           : { orphaned: 0, wanted: 0 }
       yield* query({
-        sql: `UPDATE ${database.qualify(EPOCHS.name)} SET state = CASE state WHEN 'current' THEN (CASE WHEN EXISTS (
-                SELECT FROM ${database.qualify(EPOCHS.name)} k WHERE k.register_id = $1 AND k.state = 'kept') THEN 'dismissed' ELSE 'superseded' END)
-                WHEN 'kept' THEN 'superseded' ELSE state END,
+        sql: `UPDATE ${database.qualify(EPOCHS.name)} SET state = CASE WHEN state = 'current' AND $4 THEN 'dismissed' WHEN state IN ('current', 'kept') THEN 'superseded' ELSE state END,
                 entry_no = CASE state WHEN 'current' THEN $2 ELSE entry_no END, digest = CASE state WHEN 'current' THEN $3 ELSE digest END
               WHERE register_id = $1`,
-        parameters: [register_id, register.entry_no, register.digest],
+        parameters: [register_id, register.entry_no, register.digest, register.held],
       })
     }
     const epochNo = register.epoch_no + 1
     yield* insert(EPOCHS, [[register_id, epochNo, epoch, common.entryNo, start.entryNo, start.digest, null, null, 'current']])
     yield* query({
-      sql: `UPDATE ${database.qualify(REGISTERS.name)} SET epoch_no = $2, epoch = $3, entry_no = $4, digest = $5, reset = false, contact_at = $6 WHERE register_id = $1`,
+      sql: `UPDATE ${database.qualify(REGISTERS.name)} SET epoch_no = $2, epoch = $3, entry_no = $4, digest = $5, reset = false, held = false, contact_at = $6 WHERE register_id = $1`,
       parameters: [register_id, epochNo, epoch, start.entryNo, start.digest, new Date(this.now).toISOString()],
     })
     this.register = yield* readRegister(database, this.incoming.from, '')
@@ -237,6 +236,6 @@ function notNext(): TillsyncError {
 
 function cloned(): TillsyncError {
   return new TillsyncError('ERR_CLONED', 'Two copies of the database of this register speak to central', {
-    hint: 'Nothing is taken from either until an operator chooses the one that goes on: registers.keep().',
+    hint: 'Nothing is taken from either until an operator chooses the one that goes on: registers.keep(). The other one must be set up anew.',
   })
 }

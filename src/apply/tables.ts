@@ -60,7 +60,7 @@ export const EPOCHS = {
     /** Where central stands in it, once it is superseded; a late batch may move that. */
     entry_no: 'integer',
     digest: 'text',
-    /** 'current'; 'superseded' by another; 'kept': of two copies the one that is to go on; 'dismissed': the other one. */
+    /** 'current'; 'superseded' by another; 'cloned': superseded, and yet it goes on; 'kept': of two copies the one that is to; 'dismissed': the other one. */
     state: 'text',
     begun_at: 'time',
   },
@@ -126,7 +126,7 @@ export const DOCUMENTS = {
     /** The entry by which this life of the key began. */
     born_epoch_no: 'integer',
     born_entry_no: 'integer',
-    /** 'lost': the register's history no longer has it; 'wanted': it has an earlier version. NULL otherwise. */
+    /** 'lost': the register's history no longer has it; 'back': it has it again, which the next version settles; 'wanted': it has an earlier version. NULL otherwise. */
     state: 'text',
     /** Former lives of the key: a JSON array of their number, birth and end. NULL where there were none. */
     former: 'json',

@@ -36,8 +36,10 @@ export interface PackedBatch {
 export interface Exchanged {
   /** How many entries central acknowledged beyond what it had acknowledged before. */
   readonly sent: number
-  /** Whether there is reason to go on at once: central's standing is another than the one we knew, or a search is under way. */
+  /** Whether central's standing is another than the one we knew, be it further back. */
   readonly moved: boolean
+  /** Whether something is under way that the next exchange goes on with, though there be no entry to send. */
+  readonly unfinished: boolean
   /** Where our history and central's parted, if that was found now. */
   readonly branched?: { readonly common: Point; readonly anew: boolean } | undefined
 }
@@ -90,21 +92,21 @@ export class Exchanges {
         const { standing } = verdict
         await sender.heard(standing)
         const moved = (standing?.entryNo ?? 0) - (before?.entryNo ?? 0)
-        return { sent: Math.max(0, moved), moved: moved !== 0 || standing?.epoch !== before?.epoch }
+        return { sent: Math.max(0, moved), moved: moved !== 0 || standing?.epoch !== before?.epoch, unfinished: false }
       }
       case 'seek':
         this.state = { kind: 'seeking', search: verdict.search }
-        return { sent: 0, moved: true }
+        return UNFINISHED
       case 'branch': {
         const { from, common, epoch, anew } = verdict
         if (epoch) await sender.branch(known, from, common, anew)
         await sender.heard({ epoch: from.epoch, ...pointOf(common) })
-        return { sent: 0, moved: true, branched: { common, anew } }
+        return { ...UNFINISHED, branched: { common, anew } }
       }
       case 'cloned':
         this.state = verdict
         // Central is told before anything else is.
-        return { sent: 0, moved: true }
+        return UNFINISHED
       case 'stranger':
         throw new TillsyncError(
           'ERR_FORKED',
@@ -126,7 +128,8 @@ export class Exchanges {
   }
 }
 
-const NOTHING: Exchanged = { sent: 0, moved: false }
+const NOTHING: Exchanged = { sent: 0, moved: false, unfinished: false }
+const UNFINISHED: Exchanged = { sent: 0, moved: true, unfinished: true }
 
 function publicationOf(state: State, known: Known, standing: Standing | undefined): Publication {
   const { epoch, head, first, branch } = known

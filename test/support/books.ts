@@ -49,7 +49,7 @@ export async function archivedBooks(pool: Pool, { location, register }: Register
   const { rows } = await pool.query<{ table_name: SaleTable; record: string }>(
     `SELECT a.table_name, a.record FROM sync_registers r JOIN sync_documents d USING (register_id)
      JOIN sync_archive a ON a.register_id = d.register_id AND a.epoch_no = d.epoch_no AND a.entry_no >= d.entry_no AND a.entry_no < d.entry_no + d.entries
-     WHERE r.location = $1 AND r.register = $2 AND NOT d.removed`,
+     WHERE d.state IS DISTINCT FROM 'lost' AND r.location = $1 AND r.register = $2 AND NOT d.removed`,
     [location, register],
   )
   return booksOf((table) => rows.filter((row) => row.table_name === table).map((row) => JSON.parse(row.record) as Record<string, unknown>))

@@ -87,6 +87,9 @@ export interface TillOptions {
   readonly transfer?: Partial<PushTransfer>
   /** Another one than the register was given when it was added. */
   readonly token?: string | (() => string | Promise<string>)
+  /** As whom it speaks, where not as itself. */
+  readonly as?: string
+  readonly retainMs?: number
 }
 
 export interface Shop {
@@ -170,12 +173,13 @@ async function addTill(t: Test, central: Central, url: string, register: string,
   const { file, db } = openDatabase(t, options.schema ?? TILL_SCHEMA)
   const { token: added } = await central.registers.add({ location, register })
   const again = (changed: TillOptions = {}): Register => {
-    const { publish = PUBLISH, link = (inner: Link) => inner, transfer, token = added } = { ...options, ...changed }
+    const { publish = PUBLISH, link = (inner: Link) => inner, transfer, token = added, as = register, retainMs } = { ...options, ...changed }
     const replica = createRegister({
       location,
-      register,
+      register: as,
       database: sqlite(() => new Database(file)),
       publish,
+      ...(retainMs !== undefined && { retainMs }),
       transfer: { type: 'push', link: link(httpLink({ url, token })), backoff: { minMs: 5, maxMs: 50 }, ...transfer },
     })
     t.teardown(() => replica.stop())

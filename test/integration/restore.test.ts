@@ -1,0 +1,210 @@
+import t from 'tap'
+import { startServer } from '../support/postgres.ts'
+import { Random, seedOfRun } from '../support/random.ts'
+import { openShop, type Shop } from '../support/shop.ts'
+import { backupOf, Machine, restoreFrom } from '../support/world.ts'
+
+const server = await startServer(t)
+const seed = seedOfRun()
+t.comment(`--seed=${seed}`)
+const random = new Random(seed)
+
+const line = (item: string, quantity = '1') => ({ item, quantity, amount: '1' })
+
+async function scene(t: Parameters<typeof openShop>[0], recordsPerRun = 20) {
+  const shop = await openShop(t, server)
+  const machine = new Machine(t, await shop.addTill('POS1', { transfer: { recordsPerRun } }))
+  for (let n = 1; n <= 10; n++) machine.cashier.sell(`R-${n}`, [line('OLD')])
+  await machine.replica.synchronize()
+  return { shop, machine }
+}
+
+async function isEqual(t: Parameters<typeof openShop>[0], shop: Shop, machine: Machine, message: string): Promise<void> {
+  await shop.balances(t, { ...machine.till, db: machine.db }, message)
+}
+
+t.test('a till restored from a backup: what it lost stays posted, what it sells is posted', async (t) => {
+  const { shop, machine } = await scene(t)
+  const backup = machine.backup()
+  machine.cashier.sell('R-lost', [line('LOST', '3')])
+  machine.db.exec("UPDATE receipts SET status = 'voided' WHERE receipt_no = 'R-3'; DELETE FROM receipts WHERE receipt_no = 'R-4'")
+  await machine.replica.synchronize()
+  t.equal(await shop.stock('OLD'), -9)
+  await machine.restore(backup)
+  const forked: unknown[] = []
+  machine.replica.on('forked', (event) => forked.push(event))
+  machine.cashier.sell('R-new', [line('NEW', '5')])
+  await machine.replica.synchronize()
+  t.equal(forked.length, 1)
+  t.equal((await machine.replica.status()).pending, 0)
+  t.equal(await shop.stock('LOST'), -3, 'lost at the till, posted at central')
+  t.equal(await shop.stock('NEW'), -5, 'under the same key')
+  t.equal(await shop.stock('OLD'), -10, 'a void that was lost is taken back')
+  const orphans = await shop.central.orphans.list()
+  t.match(orphans, [{ table: 'receipts', location: 'BA01', register: 'POS1', document: { receipt_no: 'R-lost' }, state: 'orphaned' }])
+  machine.cashier.sell('R-more', [line('NEW')])
+  await machine.replica.synchronize()
+  t.equal(await shop.stock('NEW'), -6)
+  t.equal((await shop.central.orphans.list()).length, 1)
+  await shop.central.orphans.withdraw(orphans[0]?.id ?? 0, { reason: 'entered again' })
+  t.equal(await shop.stock('LOST'), 0)
+  await isEqual(t, shop, machine, 'after the withdrawal')
+  t.match(await shop.central.orphans.list({ state: 'withdrawn' }), [{ reason: 'entered again' }])
+  await t.rejects(shop.central.orphans.withdraw(orphans[0]?.id ?? 0, { reason: 'again' }), { code: 'ERR_ORPHAN' })
+})
+
+t.test('a till restored that sells nothing new says so, and is asked for what it has', async (t) => {
+  const { shop, machine } = await scene(t)
+  const backup = machine.backup()
+  machine.db.exec('UPDATE receipt_lines SET quantity = 7 WHERE receipt_id = 2')
+  await machine.replica.synchronize()
+  await machine.restore(backup)
+  await machine.replica.synchronize()
+  await machine.replica.synchronize()
+  await isEqual(t, shop, machine, 'what it has counts')
+  t.same(await shop.central.orphans.list(), [])
+})
+
+t.test('a lost sale that is entered again alike is the same', async (t) => {
+  const { shop, machine } = await scene(t)
+  const backup = machine.backup()
+  machine.cashier.sell('R-lost', [line('LOST', '3')])
+  await machine.replica.synchronize()
+  await machine.restore(backup)
+  machine.cashier.sell('R-lost', [line('LOST', '3')])
+  await machine.replica.synchronize()
+  t.equal(await shop.stock('LOST'), -3)
+  t.same(await shop.central.orphans.list(), [])
+  t.equal((await shop.central.orphans.list({ state: 'returned' })).length, 1)
+  await isEqual(t, shop, machine, 'once')
+})
+
+t.test('restored again and again, to earlier and later moments', async (t) => {
+  const { shop, machine } = await scene(t)
+  const backups = [machine.backup()]
+  // A later state than the one that was restored before looks like a second copy: the operator says that it is the one to go on.
+  const synchronize = async () => {
+    for (;;) {
+      try {
+        return await machine.replica.synchronize()
+      } catch (error) {
+        t.match(error, { code: 'ERR_CLONED' })
+        await shop.central.registers.keep(machine.till, { epoch: (await machine.replica.status()).head.epoch })
+      }
+    }
+  }
+  for (let round = 0; round < 12; round++) {
+    machine.cashier.sell(`R-a${round}`, [line('ROUND')])
+    if (random.chance(0.7)) await synchronize()
+    backups.push(machine.backup())
+    if (random.chance(0.5)) await machine.restore(random.pick(backups))
+    if (random.chance(0.3)) machine.cashier.changeSomething(random)
+  }
+  await synchronize()
+  const posted = await shop.stock('ROUND')
+  const orphans = await shop.central.orphans.list()
+  for (const { id } of orphans) await shop.central.orphans.withdraw(id, { reason: 'test' })
+  await isEqual(t, shop, machine, `without the ${orphans.length} orphans: ${posted}`)
+})
+
+t.test('central restored: the till sends again what central lost', async (t) => {
+  const { shop, machine } = await scene(t)
+  await backupOf(shop.pool, 'backup')
+  for (let n = 0; n < 5; n++) machine.cashier.sell(`R-x${n}`, [line('LATER')])
+  await machine.replica.synchronize()
+  await restoreFrom(shop.pool, 'backup')
+  t.equal(await shop.stock('LATER'), 0)
+  machine.cashier.sell('R-y', [line('LATER')])
+  await machine.replica.synchronize()
+  await isEqual(t, shop, machine, 'all is there again')
+  t.equal(await shop.stock('LATER'), -6)
+})
+
+t.test('central restored to before what the till has pruned: all is sealed anew', async (t) => {
+  const { shop, machine } = await scene(t)
+  await backupOf(shop.pool, 'backup')
+  for (let n = 0; n < 5; n++) machine.cashier.sell(`R-x${n}`, [line('LATER')])
+  await machine.replica.synchronize()
+  const pruning = machine.till.again({ retainMs: 0 })
+  t.ok((await pruning.prune()).entries > 30)
+  await pruning.stop()
+  await restoreFrom(shop.pool, 'backup')
+  machine.cashier.sell('R-y', [line('LATER')])
+  await machine.replica.synchronize()
+  await machine.replica.synchronize()
+  await isEqual(t, shop, machine, 'all is there again')
+  t.equal(await shop.stock('OLD'), -10, 'and nothing twice')
+  t.same(await shop.central.orphans.list(), [])
+})
+
+t.test('both restored', async (t) => {
+  const { shop, machine } = await scene(t)
+  machine.cashier.sell('R-a', [line('A')])
+  const backup = machine.backup()
+  await machine.replica.synchronize()
+  machine.cashier.sell('R-b', [line('B')])
+  await machine.replica.synchronize()
+  await backupOf(shop.pool, 'backup')
+  machine.cashier.sell('R-c', [line('C')])
+  await machine.replica.synchronize()
+  await machine.restore(backup)
+  await restoreFrom(shop.pool, 'backup')
+  machine.cashier.sell('R-d', [line('D')])
+  await machine.replica.synchronize()
+  t.same(await Promise.all(['A', 'B', 'C', 'D'].map((item) => shop.stock(item))), [-1, -1, 0, -1], 'what neither has is gone')
+  t.match(await shop.central.orphans.list(), [{ document: { receipt_no: 'R-b' } }])
+})
+
+t.test('a cloned disk: both are held until one is chosen', async (t) => {
+  for (const chosen of ['original', 'copy'] as const) {
+    const { shop, machine } = await scene(t)
+    const copy = new Machine(t, await shop.addTill('POS2'))
+    const backup = machine.backup()
+    const twin = new Machine(t, { ...copy.till, again: (options) => copy.till.again({ ...options, as: 'POS1', token: machine.till.token }) })
+    await twin.restore(backup)
+    machine.cashier.sell('R-o', [line('ORIGINAL')])
+    await machine.replica.synchronize()
+    twin.cashier.sell('R-t', [line('TWIN')])
+    await twin.replica.synchronize()
+    await t.rejects(machine.replica.synchronize(), { code: 'ERR_CLONED' })
+    await t.rejects(twin.replica.synchronize(), { code: 'ERR_CLONED' })
+    machine.cashier.sell('R-o2', [line('ORIGINAL')])
+    await t.rejects(machine.replica.synchronize(), { code: 'ERR_CLONED' }, 'nothing is taken')
+    const [listed] = await shop.central.registers.list()
+    t.equal(listed?.copies?.length, 2)
+    const [first, second] = [(await machine.replica.status()).head.epoch, (await twin.replica.status()).head.epoch]
+    await t.rejects(shop.central.registers.keep(machine.till, { epoch: 'none' }), { code: 'ERR_REGISTER' })
+    await shop.central.registers.keep(machine.till, { epoch: chosen === 'original' ? first : second })
+    const [kept, other] = chosen === 'original' ? [machine, twin] : [twin, machine]
+    await t.rejects(other.replica.synchronize(), { code: 'ERR_CLONED' }, `${chosen}: the other one`)
+    await kept.replica.synchronize()
+    await t.rejects(other.replica.synchronize(), { code: 'ERR_CLONED' }, `${chosen}: the other one, still`)
+    kept.cashier.sell('R-k', [line('KEPT')])
+    await kept.replica.synchronize()
+    t.equal(await shop.stock('KEPT'), -1)
+    t.equal(await shop.stock('ORIGINAL'), chosen === 'original' ? -2 : -1)
+    t.equal(await shop.stock('TWIN'), -1)
+    t.equal((await shop.central.registers.list())[0]?.copies, undefined)
+    t.match(await shop.central.orphans.list(), [{ document: { receipt_no: chosen === 'original' ? 'R-t' : 'R-o' } }])
+  }
+})
+
+t.test('another database under an old name is refused until the register is reset', async (t) => {
+  const { shop, machine } = await scene(t)
+  const other = new Machine(t, await shop.addTill('POS2'))
+  const fresh = other.till.again({ as: 'POS1', token: machine.till.token })
+  other.cashier.sell('N-1', [line('FRESH', '2')])
+  await t.rejects(fresh.synchronize(), { code: 'ERR_FORKED' })
+  await t.rejects(fresh.synchronize(), { code: 'ERR_FORKED' })
+  t.equal(await shop.stock('FRESH'), 0)
+  await t.rejects(shop.central.registers.reset({ location: 'BA01', register: 'POS9' }), { code: 'ERR_REGISTER' })
+  await shop.central.registers.reset(machine.till)
+  await fresh.synchronize()
+  t.equal(await shop.stock('FRESH'), -2, 'a new document under key 1')
+  t.equal(await shop.stock('OLD'), -10, 'takes nothing away')
+  other.cashier.sell('N-2', [line('FRESH')])
+  await fresh.synchronize()
+  t.equal(await shop.stock('FRESH'), -3)
+  machine.cashier.sell('R-11', [line('OLD')])
+  await t.rejects(machine.replica.synchronize(), { code: 'ERR_CLONED' }, 'the former one is still there')
+})
