@@ -1,6 +1,7 @@
 export type { Handler, SubscribeRules } from './apply/handler.ts'
 export { type MirrorOptions, mirror } from './apply/mirror.ts'
 export type { Movement } from './apply/movements.ts'
+export type { Orphans } from './apply/orphan-book.ts'
 export type { Orphan, OrphanState } from './apply/orphans.ts'
 export { stockMovements } from './apply/stock-movements.ts'
 export type { ListedEntry } from './capture/log.ts'
@@ -32,7 +33,6 @@ export type {
   Which,
 } from './model.ts'
 export type { CentralOptions, Limits, PushTransfer, RegisterOptions, RotateOptions } from './options.ts'
-export type { Orphans } from './orphans.ts'
 export type { ApplyingDatabase, CapturingDatabase, Database, Link, OwnTable, Work } from './ports.ts'
 export { createRegister } from './register.ts'
 export type { Register, RegisterStatus, Synchronized } from './register-face.ts'

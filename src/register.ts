@@ -57,7 +57,6 @@ class RegisterReplica implements Register {
   private readonly sealer: Sealer
   private readonly courier: Courier | undefined
   private readonly specs: ReturnType<typeof readRules>
-  private isInstalled = false
   private failure: TillsyncError | undefined
   private unwatch: (() => void) | undefined
   private starting: Promise<void> | undefined
@@ -189,8 +188,7 @@ class RegisterReplica implements Register {
   /** Open, and installed by this version or an earlier one that needs no change. */
   private async ready(): Promise<void> {
     await this.database.open()
-    if (!this.isInstalled) await this.database.read(() => checkMigrated(this.database, MIGRATIONS))
-    this.isInstalled = true
+    await this.database.read(() => checkMigrated(this.database, MIGRATIONS))
   }
 
   private async history(): Promise<History> {
@@ -209,9 +207,9 @@ class RegisterReplica implements Register {
   }
 
   private async branch(known: History, from: Standing, common: Point, anew: boolean): Promise<void> {
-    const tables = anew ? [...(await this.sealer.planned()).roots.keys()] : undefined
-    await this.database.write(() => branchOff(this.database, known, { from, common }, tables))
-    if (anew && this.unwatch !== undefined) this.sealSoon()
+    const tables = [...(await this.sealer.planned()).roots.keys()]
+    await this.database.write(() => branchOff(this.database, known, { from, common, anew }, tables))
+    if (this.unwatch !== undefined) this.sealSoon()
   }
 
   private sealSoon(): void {

@@ -4,7 +4,7 @@ import type { Point, Standing } from '../model.ts'
 import { type CapturingDatabase, query, type Work } from '../ports.ts'
 import { lastEntry } from './collector.ts'
 import { askReseal } from './reseal.ts'
-import { ENTRIES } from './tables.ts'
+import { ENTRIES, MEMBERS } from './tables.ts'
 
 /** The history of the stream that a database publishes: what it is called now, and what it was called before. */
 export interface History {
@@ -59,26 +59,32 @@ export function* readHistory(database: CapturingDatabase): Work<History | undefi
 }
 
 /**
- * Goes on in a new epoch behind the last point that the subscriber has too. Where what lies behind it was pruned, all that
- * `tables` hold is sealed anew, in the background. Does nothing where another process has done so meanwhile.
+ * Goes on in a new epoch behind the last point that the subscriber has too. Where what lies behind it was pruned (`anew`), or the log is gone, all that `tables` hold
+ * is sealed anew, in the background. Does nothing where another process has done so meanwhile.
  */
 export function* branchOff(
   database: CapturingDatabase,
   known: History,
-  { from, common }: Omit<Branch, 'start'>,
-  tables: readonly string[] | undefined,
+  { from, common, anew }: Omit<Branch, 'start'> & { readonly anew: boolean },
+  tables: readonly string[],
 ): Work<void> {
   const history = yield* readHistory(database)
   if (history === undefined || history.epoch !== known.epoch) return
   const { epoch, ancestors, head } = history
-  const through = tables === undefined ? common.entryNo : head.entryNo
+  const through = anew ? head.entryNo : common.entryNo
   const past: Past = {
     ancestors: [...ancestors.map((one) => ({ ...one, through: Math.min(one.through, through) })), { epoch, through }].slice(-MOST_ANCESTORS),
-    branch: { from, common, ...(tables && { start: { entryNo: head.entryNo, digest: head.digest } }) },
+    branch: { from, common, ...(anew && { start: { entryNo: head.entryNo, digest: head.digest } }) },
   }
   yield* writeState(EPOCH, newEpoch())
   yield* writeState(PAST, JSON.stringify(past))
-  for (const table of tables ?? []) yield* askReseal(database, table, true)
+  if (anew || (yield* isLogLost(database, head))) for (const table of tables) yield* askReseal(database, table, true)
+}
+
+/** Documents were given, and no entry says so: somebody has dropped the log. */
+function* isLogLost({ build }: CapturingDatabase, head: Point): Work<boolean> {
+  if (head.entryNo > 0) return false
+  return (yield* query(build.selectFrom(MEMBERS.name).select('table_name').where('state', '=', 'given').limit(1).compile())).length > 0
 }
 
 function newEpoch(): string {

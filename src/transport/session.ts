@@ -102,7 +102,8 @@ export function judge(state: State, known: Known, word: Subscription, digestAt: 
   if (theirs === undefined || relation === 'here') return { kind: 'follow', standing: theirs }
   if (relation === 'branched' && known.branch) return { kind: 'follow', standing: { epoch: theirs.epoch, ...known.branch.common } }
   const there = digestAt(theirs.entryNo) === theirs.digest
-  if (relation === 'pruned' && there) return { kind: 'branch', from: theirs, common: pointOf(theirs), epoch: true, anew: true }
+  if (there && (relation === 'pruned' || relation === 'elsewhere'))
+    return { kind: 'branch', from: theirs, common: pointOf(theirs), epoch: true, anew: theirs.entryNo + 1 < known.first }
   const search: Search = state.kind === 'seeking' && isSame(state.search.theirs, theirs) ? state.search : { theirs, low: START, high: theirs.entryNo }
   const next = narrow(search, state.kind === 'seeking' ? points : undefined, digestAt)
   if (next !== undefined) return { kind: 'seek', search: next }

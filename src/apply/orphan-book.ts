@@ -1,8 +1,8 @@
-import type { HandlersByTable } from './apply/batch.ts'
-import { listOrphans, type Orphan, type OrphanState, withdrawOrphan } from './apply/orphans.ts'
-import { TillsyncError } from './errors.ts'
-import { known, whole } from './options.ts'
-import type { ApplyingDatabase } from './ports.ts'
+import { TillsyncError } from '../errors.ts'
+import { known, whole } from '../options.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import type { HandlersByTable } from './batch.ts'
+import { listOrphans, type Orphan, type OrphanState, withdrawOrphan } from './orphans.ts'
 
 /** Documents that central has and their registers have lost, because they were restored from a backup. They stay posted until somebody settles them. */
 export interface Orphans {
