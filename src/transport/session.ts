@@ -104,7 +104,10 @@ export function judge(state: State, known: Known, word: Subscription, digestAt: 
   const there = digestAt(theirs.entryNo) === theirs.digest
   if (there && (relation === 'pruned' || relation === 'elsewhere'))
     return { kind: 'branch', from: theirs, common: pointOf(theirs), epoch: true, anew: theirs.entryNo + 1 < known.first }
-  const search: Search = state.kind === 'seeking' && isSame(state.search.theirs, theirs) ? state.search : { theirs, low: START, high: theirs.entryNo }
+  const search: Search =
+    state.kind === 'seeking' && isSame(state.search.theirs, theirs)
+      ? state.search
+      : { theirs, low: START, high: Math.min(theirs.entryNo, known.head.entryNo + 1) }
   const next = narrow(search, state.kind === 'seeking' ? points : undefined, digestAt)
   if (next !== undefined) return { kind: 'seek', search: next }
   const { low } = search
