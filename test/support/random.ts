@@ -23,6 +23,10 @@ export class Random {
     return this.next() < probability
   }
 
+  bytes(length: number): Buffer {
+    return Buffer.from(Array.from({ length }, () => this.int(0, 255)))
+  }
+
   pick<T>(list: readonly T[]): T {
     return list[this.int(0, list.length - 1)] as T
   }
