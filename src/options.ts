@@ -33,6 +33,11 @@ export interface RegisterOptions<DB> {
    * Default 2,592,000,000 (30 days); from 0 up.
    */
   readonly retainMs?: number
+  /**
+   * After so long without a word from central, in milliseconds, it does not count any more: entries are pruned by age alone, and when it comes back, all that is published
+   * is sealed anew. What was deleted in the meantime it never hears of. At least an hour; default: never.
+   */
+  readonly forgetAfterMs?: number
 }
 
 /** What central takes from one source or register before it holds it off; see docs/security.md. */
@@ -67,6 +72,7 @@ export interface RotateOptions {
 
 /** Node turns a longer timer into one of a millisecond. */
 const LONGEST_MS = 2_147_483_647
+const HOUR_MS = 3_600_000
 const DAY_MS = 24 * 3_600_000
 const YEAR_MS = 366 * DAY_MS
 
@@ -122,6 +128,10 @@ export function readRetainMs(retainMs: number | undefined): number {
   return whole('retainMs', retainMs ?? DEFAULTS.retainMs, 0)
 }
 
+export function readForgetAfterMs(forgetAfterMs: number | undefined): number {
+  return forgetAfterMs === undefined ? Number.POSITIVE_INFINITY : whole('forgetAfterMs', forgetAfterMs, HOUR_MS)
+}
+
 const OLDEST_NODE = 22
 
 /**
@@ -140,7 +150,7 @@ export function checkRuntime(version: string): void {
 export function checkRegisterOptions(options: RegisterOptions<never>): void {
   checkRuntime(process.versions.node)
   if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
-  known('options', options, ['location', 'register', 'database', 'publish', 'transfer', 'retainMs'])
+  known('options', options, ['location', 'register', 'database', 'publish', 'transfer', 'retainMs', 'forgetAfterMs'])
   checkName('location', options.location)
   checkName('register', options.register)
   const databases = "sqlite(…) from 'tillsync/sqlite' or postgres(…) from 'tillsync/postgres'"

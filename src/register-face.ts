@@ -93,7 +93,7 @@ export interface Register<DB = AnyTables> {
    */
   trace<T extends TableName<DB>>(table: T, which: Which<DB, T>, options?: { readonly signal?: AbortSignal }): Promise<readonly TracedDocument[]>
   /**
-   * Deletes entries that central has acknowledged and that are older than `retainMs`, in short transactions; the last entry
+   * Deletes entries that central has acknowledged (or, silent for `forgetAfterMs`, never will) and that are older than `retainMs`, in short transactions; the last entry
    * stays. Happens by itself every hour once started.
    */
   prune(options?: { readonly signal?: AbortSignal }): Promise<{ readonly entries: number }>

@@ -18,7 +18,7 @@ import { asTillsyncError, TillsyncError } from './errors.ts'
 import { Events, type RegisterEvents } from './events.ts'
 import { checkMigrated, type Migrations, migrate, migrationStatements } from './migrate.ts'
 import type { AnyTables, Finding, Point, RegisterName, Standing, Which } from './model.ts'
-import { checkRegisterOptions, known, type RegisterOptions, readRetainMs, readTransfer, whole } from './options.ts'
+import { checkRegisterOptions, known, type RegisterOptions, readForgetAfterMs, readRetainMs, readTransfer, whole } from './options.ts'
 import type { CapturingDatabase, Clock } from './ports.ts'
 import type { Register, RegisterStatus, Synchronized } from './register-face.ts'
 import { backoffMs } from './transport/backoff.ts'
@@ -63,6 +63,7 @@ class RegisterReplica implements Register {
   private sealing: Promise<void> | undefined
   private pruning: Promise<void> | undefined
   private readonly retainMs: number
+  private readonly forgetAfterMs: number
   private sealAgain = false
   private stopping = new AbortController()
   private readonly clock: Clock
@@ -75,6 +76,7 @@ class RegisterReplica implements Register {
     this.specs = readRules(options.publish)
     checkFilters(this.database, this.specs)
     this.retainMs = readRetainMs(options.retainMs)
+    this.forgetAfterMs = readForgetAfterMs(options.forgetAfterMs)
     this.sealer = new Sealer(
       this.database,
       this.specs,
@@ -339,8 +341,12 @@ class RegisterReplica implements Register {
   async prune({ signal }: { readonly signal?: AbortSignal } = {}): Promise<{ readonly entries: number }> {
     await this.ready()
     const { database } = this
-    const before = new Date(this.clock.now() - this.retainMs).toISOString()
-    const acknowledged = (await database.read(() => readPeer(database, CENTRAL)))?.standing?.entryNo ?? 0
+    const now = this.clock.now()
+    const before = new Date(now - this.retainMs).toISOString()
+    const peer = await database.read(() => readPeer(database, CENTRAL))
+    // One that never came is waited for.
+    const isForgotten = peer !== undefined && now - Date.parse(peer.contactAt) > this.forgetAfterMs
+    const acknowledged = isForgotten ? Number.MAX_SAFE_INTEGER : (peer?.standing?.entryNo ?? 0)
     for (let entries = 0; ; ) {
       const pruned = await database.write(() => pruneSlice(database, { acknowledged, before }), { signal })
       entries += pruned

@@ -64,7 +64,9 @@ export class Exchanges {
     const [known, standing] = [await sender.known(), await sender.standing()]
     const publish = publicationOf(this.state, known, standing)
     const after = publish.start ?? publish.parent ?? standing ?? START
-    const batch = this.state.kind === 'sending' ? await sender.read(known.epoch, after) : undefined
+    // What comes next may be pruned; then central's word says how to go on.
+    const isReady = this.state.kind === 'sending' && after.entryNo + 1 >= known.first
+    const batch = isReady ? await sender.read(known.epoch, after) : undefined
     const id = randomBytes(9).toString('base64url')
     const bytes = await encodeMessage({ from: sender.from, id, publish, ...(batch && { batch: batch.bytes }) })
     const answered = sender.link.exchange(bytes, { signal })
@@ -84,7 +86,9 @@ export class Exchanges {
   private async settle(known: Known, before: Standing | undefined, word: Subscription): Promise<Exchanged> {
     const { sender } = this
     const digests = await sender.digestsAt(numbersIn(word))
-    const verdict = judge(this.state, known, word, (entryNo) => digests.get(entryNo))
+    // What was acknowledged is of our history, be the entry pruned by now.
+    const digestAt = (entryNo: number) => digests.get(entryNo) ?? (before?.entryNo === entryNo ? before.digest : undefined)
+    const verdict = judge(this.state, known, word, digestAt)
     this.state = { kind: 'sending' }
     switch (verdict.kind) {
       case 'follow': {

@@ -39,7 +39,8 @@ export function relate(known: Known, theirs: Standing | undefined, digestThere: 
   if (theirs.entryNo > through) return 'apart'
   if (digestThere !== undefined && digestThere !== theirs.digest) return 'apart'
   if (theirs.entryNo + 1 < known.first) return 'pruned'
-  return digestThere === undefined ? 'apart' : 'here'
+  // The digest may be gone with the last entry that was pruned; what comes next proves it, for the subscriber computes on from its own.
+  return digestThere === undefined && theirs.entryNo >= known.first ? 'apart' : 'here'
 }
 
 export function pointOf({ entryNo, digest }: Point): Point {
@@ -101,8 +102,8 @@ export function judge(state: State, known: Known, word: Subscription, digestAt: 
     theirs === NOWHERE && known.branch?.from.epoch !== NOWHERE.epoch ? 'pruned' : relate(known, theirs, theirs && digestAt(theirs.entryNo))
   if (theirs === undefined || relation === 'here') return { kind: 'follow', standing: theirs }
   if (relation === 'branched' && known.branch) return { kind: 'follow', standing: { epoch: theirs.epoch, ...known.branch.common } }
-  const there = digestAt(theirs.entryNo) === theirs.digest
-  if (there && (relation === 'pruned' || relation === 'elsewhere'))
+  // The digest there may be gone with the entry: then that it is an epoch of ours must do.
+  if (relation === 'pruned' || (relation === 'elsewhere' && digestAt(theirs.entryNo) === theirs.digest))
     return { kind: 'branch', from: theirs, common: pointOf(theirs), epoch: true, anew: theirs.entryNo + 1 < known.first }
   const search: Search =
     state.kind === 'seeking' && isSame(state.search.theirs, theirs)

@@ -9,6 +9,33 @@ import { openShop, PUBLISH } from '../support/shop.ts'
 
 const server = await startServer(t)
 
+t.test('central that was silent for too long is not waited for, and gets all anew when it is back', async (t) => {
+  const shop = await openShop(t, server)
+  const till = await shop.addTill()
+  for (let n = 1; n <= 20; n++) till.cashier.sell(`R-${n}`, [{ item: 'A', quantity: '1', amount: '1' }])
+  await till.replica.synchronize()
+  for (let n = 21; n <= 40; n++) till.cashier.sell(`R-${n}`, [{ item: 'A', quantity: '1', amount: '1' }])
+  till.db.exec("UPDATE receipts SET customer_no = 'C1' WHERE id = 3")
+  const patient = till.again({ retainMs: 0 })
+  await patient.seal()
+  const { pending } = await patient.status()
+  await patient.prune()
+  t.equal((await patient.status()).pending, pending)
+  t.equal((await patient.entries({ after: 0, limit: 1_000 })).length, pending, 'what is pending is kept')
+  await patient.stop()
+  till.db.exec("UPDATE sync_peers SET contact_at = '2026-01-01T00:00:00.000Z'")
+  const forgetful = till.again({ retainMs: 0, forgetAfterMs: 3_600_000 })
+  await forgetful.prune()
+  t.equal((await forgetful.entries()).length, 1, 'all but the last')
+  till.cashier.sell('R-41', [{ item: 'A', quantity: '1', amount: '1' }])
+  await forgetful.synchronize()
+  await forgetful.synchronize()
+  await shop.balances(t, till)
+  t.equal(await shop.stock('A'), -41)
+  t.same(await shop.central.orphans.list(), [])
+  await forgetful.stop()
+})
+
 t.test('what central has acknowledged is pruned when it is old, and nothing else', async (t) => {
   const shop = await openShop(t, server)
   const till = await shop.addTill()

@@ -90,6 +90,7 @@ export interface TillOptions {
   /** As whom it speaks, where not as itself. */
   readonly as?: string
   readonly retainMs?: number
+  readonly forgetAfterMs?: number
 }
 
 export interface Shop {
@@ -173,13 +174,22 @@ async function addTill(t: Test, central: Central, url: string, register: string,
   const { file, db } = openDatabase(t, options.schema ?? TILL_SCHEMA)
   const { token: added } = await central.registers.add({ location, register })
   const again = (changed: TillOptions = {}): Register => {
-    const { publish = PUBLISH, link = (inner: Link) => inner, transfer, token = added, as = register, retainMs } = { ...options, ...changed }
+    const {
+      publish = PUBLISH,
+      link = (inner: Link) => inner,
+      transfer,
+      token = added,
+      as = register,
+      retainMs,
+      forgetAfterMs,
+    } = { ...options, ...changed }
     const replica = createRegister({
       location,
       register: as,
       database: sqlite(() => new Database(file)),
       publish,
       ...(retainMs !== undefined && { retainMs }),
+      ...(forgetAfterMs !== undefined && { forgetAfterMs }),
       transfer: { type: 'push', link: link(httpLink({ url, token })), backoff: { minMs: 5, maxMs: 50 }, ...transfer },
     })
     t.teardown(() => replica.stop())

@@ -65,7 +65,8 @@ t.test('one that was there when the epoch began is told once more', async (t) =>
 
 t.test('what was pruned is sealed anew, behind the last common point', async (t) => {
   const history = ten()
-  t.match(verdict(history, { standing: history.in('e1', 8) }, { first: 9 }), { kind: 'seek' }, 'nothing proves that it is ours')
+  t.match(verdict(history, { standing: history.in('e1', 7) }, { first: 9 }), { kind: 'branch', common: history.at(7), epoch: true, anew: true })
+  t.match(verdict(history, { standing: history.in('e1', 8) }, { first: 9 }), { kind: 'follow' }, 'the next one is there')
   t.match(verdict(history, {}, { first: 5 }), { kind: 'branch', common: START, epoch: true, anew: true }, 'it has nothing, and the beginning is gone')
   const begun = { first: 5, epoch: 'e2', branch: { from: { epoch: '', ...START }, common: START, start: history.at(10) } }
   t.same(verdict(history, {}, begun), { kind: 'follow', standing: { epoch: '', ...START } }, 'not again and again')
