@@ -18,7 +18,7 @@ export type Step =
   | { readonly do: 'restart'; readonly rules: readonly RootRules[]; readonly start: boolean }
 
 export interface Case {
-  /** Set on each of the host's connections. Foreign keys are not switched while it works: see History. */
+  /** Set on each of the host's connections. Foreign keys are not switched while it works. */
   readonly pragmas: readonly string[]
   /** The host's tables, indexes, triggers and first rows. */
   readonly schema: readonly string[]

@@ -1,7 +1,8 @@
-import type { Case, Step } from '../differential/steps.ts'
+import type { Case } from '../differential/steps.ts'
 import type { Random } from '../random.ts'
-import { rootsOf, type Schema } from './model.ts'
-import { type RootRules, randomRules, renameInRules } from './rules.ts'
+import { type Change, type Habits, History } from './history.ts'
+import type { Schema } from './model.ts'
+import { randomRules } from './rules.ts'
 import { randomSchema } from './schema.ts'
 import { sqliteChange } from './sqlite-ddl.ts'
 import { sqliteStatement } from './sqlite-statements.ts'
@@ -25,6 +26,9 @@ export function sqliteCase(random: Random): Case {
   const rules = randomRules(random, schema)
   const library = random.pick(['own', 'named', 'shared'] as const)
   const connections = random.pick([1, 2])
+  // Only where the library knows the connection does it keep from committing between a host's reading and its writing; and an UPDATE
+  // of another one that changes nothing writes a touch, where SQLite alone would write nothing.
+  const deferred = library !== 'own' && connections === 1
   return {
     pragmas,
     schema: [...made, ...triggers, ...rows],
@@ -32,7 +36,7 @@ export function sqliteCase(random: Random): Case {
     library,
     twoCollectors: library !== 'shared' && random.chance(0.15),
     connections,
-    steps: new History(random, schema, rules, { library, connections }).steps(random.int(5, 60)),
+    steps: new History(random, schema, rules, connections, new SqliteHabits(random, schema, deferred)).steps(random.int(5, 60)),
   }
 }
 
@@ -40,98 +44,37 @@ function isInUnique(uniques: Schema['tables'][number]['uniques'], name: string):
   return uniques.some(({ columns, where }) => where?.column === name || columns.some((column) => column.name === name))
 }
 
-/** Makes up what happens, step by step, with what the tables are by then. */
-class History {
+class SqliteHabits implements Habits {
   private readonly random: Random
   private readonly schema: Schema
-  private rules: RootRules[]
-  private readonly settings: { readonly library: Case['library']; readonly connections: number }
-  /** Which connections have a transaction open, as far as is known here. */
-  private readonly open: boolean[]
-  private readonly list: Step[] = []
-  /** How often the schema changes. */
-  private readonly changes: number
+  private readonly deferred: boolean
 
-  constructor(random: Random, schema: Schema, rules: RootRules[], settings: History['settings']) {
+  constructor(random: Random, schema: Schema, deferred: boolean) {
     this.random = random
     this.schema = schema
-    this.rules = rules
-    this.settings = settings
-    this.open = Array.from({ length: settings.connections }, () => false)
-    this.changes = random.pick([0, 0, 4, 12])
+    this.deferred = deferred
   }
 
-  steps(count: number): Step[] {
-    while (this.list.length < count) this.next()
-    return this.list
+  statement(): string {
+    return sqliteStatement(this.random, this.schema)
   }
 
-  private next(): void {
-    const { random } = this
-    const on = random.int(0, this.settings.connections - 1)
-    const kind = random.int(1, 100)
-    if (kind <= 52) this.sql(on, sqliteStatement(random, this.schema))
-    else if (kind <= 66) this.transaction(on)
-    else if (kind <= 82) this.list.push({ do: 'seal' })
-    else if (kind <= 86) this.list.push({ do: 'turn' })
-    else if (kind <= 86 + this.changes) this.change(on)
-    else this.ofTheLibrary(on)
+  change(): Change | undefined {
+    return sqliteChange(this.random, this.schema)
   }
 
-  private sql(on: number, ...statements: readonly string[]): void {
-    for (const sql of statements) this.list.push({ do: 'sql', on, sql })
+  begin(): string {
+    return this.deferred ? this.random.pick(['BEGIN', 'BEGIN IMMEDIATE']) : 'BEGIN IMMEDIATE'
   }
 
-  private transaction(on: number): void {
-    const { random, open } = this
-    if (!open[on]) {
-      // Only where the library knows the connection does it keep from committing between a host's reading and its writing; and an UPDATE
-      // of another one that changes nothing writes a touch, where SQLite alone would write nothing.
-      const knows = this.settings.library !== 'own' && this.settings.connections === 1
-      this.sql(on, knows ? random.pick(['BEGIN', 'BEGIN IMMEDIATE']) : 'BEGIN IMMEDIATE')
-      open[on] = true
-      return
-    }
-    const kind = random.int(1, 10)
-    if (kind <= 2) this.sql(on, 'SAVEPOINT "s"')
-    else if (kind <= 4) this.sql(on, random.pick(['ROLLBACK TO "s"', 'RELEASE "s"']))
-    else {
-      this.sql(on, random.chance(0.8) ? 'COMMIT' : 'ROLLBACK')
-      open[on] = false
-    }
+  inside(): { sql: string; goesOn: boolean } {
+    const kind = this.random.int(1, 10)
+    if (kind <= 2) return { sql: 'SAVEPOINT "s"', goesOn: true }
+    if (kind <= 4) return { sql: this.random.pick(['ROLLBACK TO "s"', 'RELEASE "s"']), goesOn: true }
+    return { sql: this.random.chance(0.8) ? 'COMMIT' : 'ROLLBACK', goesOn: false }
   }
 
-  private change(on: number): void {
-    const { random, schema } = this
-    const before = schema.tables.map((table) => ({ table, columns: table.columns.map((column) => ({ column, name: column.name })) }))
-    const change = sqliteChange(random, schema)
-    if (change === undefined) return
-    for (const { table, columns } of before)
-      for (const { column, name } of columns)
-        if (column.name !== name && random.chance(0.8)) this.rules = renameInRules(this.rules, table.name, name, column.name)
-    if (change.migrate) this.list.push({ do: 'migrate', sql: change.sql })
-    else this.sql(on, ...change.sql)
-    if (random.chance(0.4)) this.list.push({ do: 'restart', rules: this.rules, start: false })
-  }
-
-  private ofTheLibrary(on: number): void {
-    const { random, schema } = this
-    const { table, where } = random.pick(this.rules)
-    const kind = random.int(1, 10)
-    if (kind <= 2) this.sql(on, random.pick(['PRAGMA recursive_triggers = ON', 'PRAGMA recursive_triggers = OFF']))
-    else if (kind <= 4) this.list.push({ do: 'export', table, which: random.pick([undefined, where]) })
-    else if (kind === 5) this.list.push({ do: 'reseal', table })
-    else if (kind === 6) this.list.push({ do: 'stop' })
-    else {
-      if (random.chance(0.5) && rootsOf(schema).length > 0) this.rules = this.changedRules()
-      this.list.push({ do: 'restart', rules: this.rules, start: random.chance(0.2) })
-    }
-  }
-
-  /** Some of the roots have other rules, come, or go. */
-  private changedRules(): RootRules[] {
-    const others = randomRules(this.random, this.schema)
-    const kept = this.rules.filter(() => this.random.chance(0.6))
-    return [...kept, ...others.filter(({ table }) => !kept.some((root) => root.table === table))]
+  setting(): string {
+    return this.random.pick(['PRAGMA recursive_triggers = ON', 'PRAGMA recursive_triggers = OFF'])
   }
 }
