@@ -69,7 +69,7 @@ export class Lockstep {
     const found = await outcome(subject, sql)
     if (found !== wanted) throw new Break('outcome', `${sql}\n  with the library: ${found}\n  without:          ${wanted}`)
     if (subject.getTransactionStatus() !== twin.getTransactionStatus()) throw new Break('transaction', sql)
-    this.hasPrepared = found.startsWith('["PREPARE TRANSACTION"')
+    this.hasPrepared = found.startsWith('["PREPARE"')
     return found.startsWith('!') ? found.slice(2) : undefined
   }
 
@@ -93,6 +93,12 @@ export class Lockstep {
           .catch(() => undefined)
     this.prepared.clear()
   }
+}
+
+/** All of the database's transactions that are prepared. */
+export async function rollbackPrepared(client: pg.Client): Promise<void> {
+  const { rows } = await client.query('SELECT gid FROM pg_prepared_xacts WHERE database = current_database()')
+  for (const { gid } of rows) await client.query(`ROLLBACK PREPARED '${gid}'`)
 }
 
 const CONTROL = /^(begin|commit|rollback|savepoint|release|prepare|set)\b/i

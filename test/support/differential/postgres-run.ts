@@ -3,6 +3,7 @@ import pg from 'pg'
 import type { Test } from 'tap'
 import type { Postgres } from '../postgres.ts'
 import { Break } from './break.ts'
+import { rollbackPrepared } from './postgres-lockstep.ts'
 import { PostgresStage, SCHEMAS, type Sessions } from './postgres-stage.ts'
 import { READER_SETTINGS } from './postgres-standing.ts'
 import { playOn } from './run.ts'
@@ -110,6 +111,10 @@ class House {
 
   /** Ends it with whatever is going on in it. */
   async raze(): Promise<void> {
+    const { keeper } = this
+    await keeper.query('ROLLBACK')
+    await keeper.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()')
+    await rollbackPrepared(keeper)
     await this.drop()
     await Promise.allSettled([this.sessions.library.end(), ...this.clients.map((client) => client.end())])
   }

@@ -30,7 +30,7 @@ export class PostgresStage implements Stage {
   constructor(sessions: Sessions, connections: number) {
     this.sessions = sessions
     this.lockstep = new Lockstep(sessions.hosts.slice(0, connections))
-    this.twin = postgresReader(sessions.readers.twin)
+    this.twin = postgresReader(sessions.readers.twin, () => this.lockstep.changes)
   }
 
   /** A table that is being changed can't be looked at: what it comes to is looked at later. */

@@ -3,12 +3,25 @@ import { q } from '../hosts/model.ts'
 import type { Reader, TableInfo } from './standing.ts'
 import { type Exact, exactBoolean, exactBytes, exactInteger, exactReal, exactText, NULL } from './values.ts'
 
-/** A schema by plain queries on a session whose search path it is. */
-export function postgresReader(client: pg.Client): Reader {
+/**
+ * A schema by plain queries on a session whose search path it is.
+ *
+ * @param version is another one after each change of the schema
+ */
+export function postgresReader(client: pg.Client, version: () => unknown): Reader {
+  const [tables, initials] = [new Map<string, Promise<TableInfo>>(), new Map<string, Promise<ReadonlyMap<string, Exact>>>()]
+  let of: unknown
+  const known = <T>(all: Map<string, Promise<T>>, name: string, read: (client: pg.Client, name: string) => Promise<T>): Promise<T> => {
+    if (of !== version()) for (const one of [tables, initials]) one.clear()
+    of = version()
+    const found = all.get(name) ?? read(client, name)
+    all.set(name, found)
+    return found
+  }
   return {
-    table: (name) => tableInfo(client, name),
+    table: (name) => known(tables, name, tableInfo),
     rows: (columns, from) => select(client, `SELECT ${columns.map(([table, name]) => `${q(table)}.${q(name)}`).join(', ')} FROM ${from}`),
-    initials: (table) => initialsOf(client, table),
+    initials: (table) => known(initials, table, initialsOf),
   }
 }
 

@@ -1,4 +1,4 @@
-import { createRegister, type Register, TillsyncError } from '../../../src/index.ts'
+import { createRegister, type Register, type RegisterStatus, TillsyncError } from '../../../src/index.ts'
 import { type Condition, filterOf, publishOf, type RootRules } from '../hosts/rules.ts'
 import { Break, Unfit } from './break.ts'
 import type { Stage } from './stage.ts'
@@ -131,12 +131,11 @@ class CaseRun {
     await Promise.all(this.tills.map((till) => till.seal()))
     await this.read()
     if (this.existing.size > 0) this.witness.withhold(await this.standing(), this.existing)
-    await this.resealed()
+    const { unsealed, parked, problems } = await this.resealed()
     await this.read()
     this.exporting.clear()
     const { exact, activated, existing } = this
     this.witness.compare(await this.standing(), { exact: exact && !this.started, activated, existing, exported })
-    const { unsealed, parked, problems } = await this.till.status()
     if (unsealed > 0 || parked.length > 0) throw new Break('rest', `unsealed: ${unsealed}, parked: ${JSON.stringify(parked)}`)
     const unfit = (await this.unfit(this.rules)).map(({ table }) => table)
     const named = problems.map(({ table }) => table)
@@ -147,13 +146,14 @@ class CaseRun {
     this.stage.afterLibrary()
   }
 
-  private async resealed(): Promise<void> {
+  private async resealed(): Promise<RegisterStatus> {
     for (let rounds = 0; rounds < 5; rounds++) {
-      const { resealing, problems } = await this.till.status()
+      const status = await this.till.status()
+      const { resealing, problems } = status
       const due = resealing.filter((table) => !problems.some((problem) => problem.table === table))
       const other = due.find((table) => !this.rules.some((rule) => rule.table === table))
       if (other !== undefined) throw new Break('reseal', `of ${other}, which is in no rule any more`)
-      if (due.length === 0) return
+      if (due.length === 0) return status
       for (const table of due) await this.till.reseal(table)
     }
     throw new Break('reseal', 'a reseal does not come to an end')
