@@ -214,6 +214,8 @@ export interface Database {
   write<T>(work: () => Work<T>, options?: { readonly signal?: AbortSignal | undefined; readonly alone?: boolean }): Promise<T>
   /** Waits until no other process installs, and keeps others waiting until the transaction ends. */
   lockInstall(): Work<void>
+  /** From here on the transaction fails, to be tried again, rather than wait for a lock of the host's, which may come to wait for it. */
+  giveWay(): Work<void>
   /** The host's tables of these names; a name that is no table is absent. */
   describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>>
   /** A name of one of the library's own tables or the host's, quoted and qualified for SQL text. */

@@ -31,6 +31,7 @@ export interface Problem {
  * @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE, ERR_FILTER
  */
 export function* planCapture(database: CapturingDatabase, specs: readonly RootSpec[], problems?: Problem[]): Work<CapturePlan> {
+  yield* database.giveWay()
   const tables = yield* database.describe(specs.flatMap((spec) => [...tablesOf(spec), ...dependenciesOf(spec)]))
   const roots = new Map<string, RootPlan>()
   for (const spec of specs) {

@@ -9,10 +9,11 @@ import { PostgresCapture } from './capture.ts'
 import { dialectOf } from './dialect.ts'
 import { classify, isConflict, isLocked } from './errors.ts'
 import { inspect } from './inspect.ts'
-import { LOCK_BRIEFLY, LockFirst } from './installation.ts'
+import { LockFirst } from './installation.ts'
 import { describe } from './introspect.ts'
 import { keyed } from './lookup.ts'
 import { PostgresMirroring } from './mirroring.ts'
+import { LOCK_BRIEFLY, LOCK_MS, ReadTables, Unlocked } from './reading.ts'
 import { createTable, quote } from './tables.ts'
 import { Transaction } from './transaction.ts'
 import { literal } from './triggers.ts'
@@ -56,7 +57,15 @@ const ISOLATION: Readonly<Record<Mode, string>> = { read: 'REPEATABLE READ READ 
  * An error is better than rows that a policy hides and that would look deleted. Timeouts of the role are for its users: a slice that is
  * too long for them would be so for ever. The host's handlers write under the host's own settings.
  */
-const OWN_SETTINGS = { ...SETTINGS, ...READING, row_security: 'off', jit: 'off', statement_timeout: '0', idle_in_transaction_session_timeout: '0' }
+const OWN_SETTINGS = {
+  ...SETTINGS,
+  ...READING,
+  row_security: 'off',
+  jit: 'off',
+  statement_timeout: '0',
+  idle_in_transaction_session_timeout: '0',
+  lock_timeout: `${LOCK_MS}ms`,
+}
 const settings = (all: Readonly<Record<string, string>>) =>
   Object.entries(all)
     .map(([name, value]) => `SET LOCAL ${name} = '${value}'`)
@@ -77,6 +86,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   readonly mirroring: PostgresMirroring
   private readonly pool: Pool
   private readonly schema: string
+  private readonly reading: ReadTables
   private isOpen = false
   /** What comes back may be an older copy, where transaction ids are lower: then nothing is known of them. */
   private readonly lost = (): void => this.capture.ended(false)
@@ -85,6 +95,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     this.pool = pool
     this.schema = schema
     this.capture = new PostgresCapture(schema)
+    this.reading = new ReadTables(schema)
     this.build = new Kysely<AnyTables>({ dialect: dialectOf(new DummyDriver()) }).withSchema(schema)
     this.mirroring = new PostgresMirroring((name) => this.qualify(name))
   }
@@ -128,6 +139,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
         if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The transaction was aborted', { cause: signal.reason })
         const cause = error instanceof TillsyncError ? error.cause : error
         if (error instanceof LockFirst) lock = error.tables
+        else if (error instanceof Unlocked && Date.now() < patience) continue
         else if (isConflict(error) || isConflict(cause)) {
           if (++conflicts === TRIES) throw classify(error, 'A transaction failed')
           await sleep(Math.random() * 10 * 2 ** conflicts)
@@ -149,8 +161,10 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       await client.query(`BEGIN ISOLATION LEVEL ${ISOLATION[mode]}; ${mode === 'write' ? WRITER_SETTINGS : READER_SETTINGS}`)
       // No snapshot is taken yet: all that was written before the lock will be in it.
       if (lock.length > 0) await client.query(`${LOCK_BRIEFLY}; LOCK TABLE ${lock.join(', ')} IN SHARE ROW EXCLUSIVE MODE`)
+      if (mode === 'alone') await this.reading.lock(client)
       if (mode !== 'read') await client.query(DURABLE)
       const value = await new Transaction(client, (name) => this.qualify(name)).drive(work)
+      if (mode === 'alone') this.reading.check()
       await client.query('COMMIT')
       if (mode === 'alone') await this.endAlone(client, true)
       return { value }
@@ -186,9 +200,15 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     yield* query({ sql: `SELECT pg_advisory_xact_lock(hashtextextended('tillsync.install', 0))`, parameters: [] })
   }
 
-  describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>> {
+  *giveWay(): Work<void> {
+    yield* query({ sql: LOCK_BRIEFLY, parameters: [] })
+  }
+
+  *describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>> {
     this.capture.watch(names)
-    return describe(this.schema, names)
+    const tables = yield* describe(this.schema, names)
+    this.reading.note(names, tables)
+    return tables
   }
 
   inspect(statement: Statement, keyWidth: number): Work<readonly TableRead[]> {

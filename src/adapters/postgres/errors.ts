@@ -16,6 +16,11 @@ export function isLocked(thrown: unknown): boolean {
   return LOCKED.includes(sqlState(thrown))
 }
 
+/** Whether a table that a statement names is not there, or is no table any more. */
+export function isUnknown(thrown: unknown): boolean {
+  return ['42P01', '42809', '3F000'].includes(sqlState(thrown))
+}
+
 /** Whether the whole transaction has failed with the statement: no connection, a conflict, a lock that was not to be had. */
 export function isFinal(thrown: unknown): boolean {
   const state = sqlState(thrown)

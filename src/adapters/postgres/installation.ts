@@ -1,5 +1,6 @@
 import { TillsyncError } from '../../errors.ts'
 import { type HostTable, query, type Work } from '../../ports.ts'
+import { LOCK_BRIEFLY } from './reading.ts'
 import { quote } from './tables.ts'
 import {
   createFunction,
@@ -168,9 +169,6 @@ export class Installation {
     return `${quote(this.schema)}.${quote(name)}`
   }
 }
-
-/** While one waits for a lock, sales queue behind; so it never waits for long. */
-export const LOCK_BRIEFLY = `SET LOCAL lock_timeout = '50ms'`
 
 function dropTrigger({ name, on }: Present): string {
   return `DROP TRIGGER ${quote(name)} ON ${on}`

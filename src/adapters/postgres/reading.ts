@@ -1,0 +1,60 @@
+import type { PoolClient } from 'pg'
+import { isUnknown } from './errors.ts'
+import { quote } from './tables.ts'
+
+/**
+ * While one waits for a lock, sales queue behind; and whoever changes several tables in one transaction may come to wait for us while we
+ * wait for them. We are the ones who give up, long before PostgreSQL looks for a deadlock and may end the host's transaction.
+ */
+export const LOCK_MS = 50
+export const LOCK_BRIEFLY = `SET LOCAL lock_timeout = '${LOCK_MS}ms'`
+
+/** Work has read a table that was not locked before its snapshot was taken: it is run again. */
+export class Unlocked extends Error {}
+
+const THERE = `
+  SELECT c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind IN ('r', 'p')`
+
+/**
+ * The host's tables that the collector reads. They are locked against changes of the schema before the snapshot is taken: one that is
+ * rewritten or truncated after that looks empty to it, and a column that is renamed is not found.
+ */
+export class ReadTables {
+  private readonly schema: string
+  private readonly names = new Set<string>()
+  private locked: readonly string[] = []
+
+  constructor(schema: string) {
+    this.schema = schema
+  }
+
+  /** What there is of the tables that somebody asks for. */
+  note(wanted: readonly string[], found: { has(name: string): boolean }): void {
+    for (const name of wanted) {
+      if (found.has(name)) this.names.add(name)
+      else this.names.delete(name)
+    }
+  }
+
+  /** The first statement of a transaction. */
+  async lock(client: PoolClient): Promise<void> {
+    this.locked = [...this.names]
+    if (this.locked.length === 0) return
+    const tables = this.locked.map((name) => `${quote(this.schema)}.${quote(name)}`)
+    try {
+      await client.query(`LOCK TABLE ${tables.join(', ')} IN ACCESS SHARE MODE`)
+    } catch (error) {
+      if (!isUnknown(error)) throw error
+      await client.query('ROLLBACK')
+      const { rows } = await client.query<{ name: string }>(THERE, [this.schema, this.locked])
+      this.note(this.locked, new Set(rows.map(({ name }) => name)))
+      throw new Unlocked()
+    }
+  }
+
+  /** @throws Unlocked where work has come to know other tables than were locked for it */
+  check(): void {
+    if ([...this.names].some((name) => !this.locked.includes(name))) throw new Unlocked()
+  }
+}
