@@ -60,8 +60,9 @@ export class Sealer {
     return this.upkeep?.problems ?? []
   }
 
+  /** In one snapshot: the schema that the plan is said to be of must be the one that it was made of. */
   async planned(): Promise<CapturePlan> {
-    if (this.upkeep === undefined) this.keep(await this.database.write(() => keepUp(this.database, this.specs, false)))
+    if (this.upkeep === undefined) this.keep(await this.database.write(() => keepUp(this.database, this.specs, false), { alone: true }))
     return (this.upkeep as unknown as Upkeep).plan
   }
 

@@ -62,3 +62,48 @@ t.test('a host that changes several tables in one transaction is not ended by a 
   await host.query('ALTER TABLE receipts ADD COLUMN note text; COMMIT')
   t.same(await sealing, ['upsert receipts[1]', 'upsert receipt_lines[1]'])
 })
+
+/** Calls the host once, between two statements of the library's, until it is told to stop. */
+function interrupt(pool: pg.Pool, after: number, host: () => Promise<unknown>): () => void {
+  let statements = 0
+  const acquired = (client: pg.PoolClient): void => {
+    const query = client.query.bind(client) as (...all: unknown[]) => Promise<unknown>
+    const interrupted = async (...all: unknown[]) => {
+      const result = await query(...all)
+      if (++statements === after) await host()
+      return result
+    }
+    Object.assign(client, { query: interrupted })
+  }
+  const released = (_error: Error, client: pg.PoolClient): void => {
+    Reflect.deleteProperty(client, 'query')
+  }
+  pool.on('acquire', acquired).on('release', released)
+  return () => pool.off('acquire', acquired).off('release', released)
+}
+
+t.test('a column that is added at any moment of planning and sealing is published', async (t) => {
+  const till = await openTill(t, server, { publish: { receipts: {} } })
+  const host = await session(t, till)
+  await host.query(`${SALE}; SET lock_timeout = '10ms'`)
+  await till.sealed()
+  for (let after = 1; after <= 40; after++) {
+    const add = `ALTER TABLE receipts ADD COLUMN c${after} integer; UPDATE receipts SET c${after} = 1`
+    const again = till.again({ receipts: {} })
+    await again.install()
+    let added = false
+    const stop = interrupt(till.pool, after, async () => {
+      added = await host.query(add).then(
+        () => true,
+        () => false,
+      )
+    })
+    await again.seal()
+    stop()
+    if (!added) await host.query(add)
+    await again.seal()
+    const [last] = (await again.entries({ limit: 1_000 })).slice(-1)
+    await again.stop()
+    if (!t.match(last?.record, { [`c${after}`]: 1 }, `after ${after} statements`)) break
+  }
+})

@@ -55,6 +55,8 @@ export function assignments(random: Random, schema: Schema, table: Table): strin
 /** Which columns an INSERT names: all, or those without a default that it must. */
 export function insertColumns(random: Random, table: Table): Column[] {
   const columns = writable(table)
+  const numbered = columns.find(({ type, extra }) => type.endsWith('serial') || extra?.includes('IDENTITY'))
+  if (numbered !== undefined && random.chance(0.4)) return columns.filter((column) => column !== numbered)
   if (random.chance(0.7)) return columns
   return columns.filter(
     (column) => column.volatile || table.key.includes(column.name) || table.parent?.own.includes(column.name) || random.chance(0.5),

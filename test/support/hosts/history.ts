@@ -33,16 +33,16 @@ export class History {
   /** Which connections have a transaction open, as far as is known here. */
   private readonly open: boolean[]
   private readonly list: Step[] = []
-  /** How often the schema changes. */
+  /** How often the schema changes, of a hundred steps. */
   private readonly changes: number
 
-  constructor(random: Random, schema: Schema, rules: RootRules[], connections: number, habits: Habits) {
+  constructor(random: Random, schema: Schema, rules: RootRules[], connections: number, habits: Habits, changes: readonly number[] = [0, 0, 4, 12]) {
     this.random = random
     this.schema = schema
     this.habits = habits
     this.rules = rules
     this.open = Array.from({ length: connections }, () => false)
-    this.changes = random.pick([0, 0, 4, 12])
+    this.changes = random.pick(changes)
   }
 
   steps(count: number): Step[] {

@@ -3,7 +3,7 @@ import type { Random } from '../random.ts'
 import { type Change, type Habits, History } from './history.ts'
 import type { Schema } from './model.ts'
 import { postgresChange } from './postgres-ddl.ts'
-import { postgresStatement } from './postgres-statements.ts'
+import { firstRows, postgresStatement } from './postgres-statements.ts'
 import { postgresTrigger } from './postgres-triggers.ts'
 import { randomRules } from './rules.ts'
 import { randomSchema } from './schema.ts'
@@ -21,7 +21,7 @@ export function postgresCase(random: Random): Case {
     schema.triggers.push(trigger)
     triggers.push(...trigger.sql)
   }
-  const rows = Array.from({ length: random.pick([0, 3, 12]) }, () => postgresStatement(random, schema))
+  const rows = schema.tables.flatMap((table) => Array.from({ length: random.pick([0, 2, 4]) }, () => firstRows(random, schema, table)))
   const rules = randomRules(random, schema)
   const connections = random.pick([1, 2, 3])
   return {
@@ -31,7 +31,7 @@ export function postgresCase(random: Random): Case {
     library: 'own',
     twoCollectors: random.chance(0.15),
     connections,
-    steps: new History(random, schema, rules, connections, new PostgresHabits(random, schema)).steps(random.int(5, 60)),
+    steps: new History(random, schema, rules, connections, new PostgresHabits(random, schema), [0, 4, 8, 14]).steps(random.int(5, 60)),
   }
 }
 

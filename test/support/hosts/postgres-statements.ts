@@ -32,6 +32,13 @@ function names(columns: readonly Column[]): string {
   return list(columns.map(({ name }) => name))
 }
 
+/** Rows that stand there before anything happens. */
+export function firstRows(random: Random, schema: Schema, table: Table): string {
+  const columns = writable(table)
+  const row = () => `(${columns.map((column) => literalOf(random, schema.dialect, column)).join(', ')})`
+  return `INSERT INTO ${q(table.name)} (${names(columns)}) VALUES ${row()}, ${row()} ON CONFLICT DO NOTHING`
+}
+
 function insertValues(random: Random, schema: Schema, table: Table): string {
   const columns = insertColumns(random, table)
   const nothing = random.chance(0.15) ? ' ON CONFLICT DO NOTHING' : ''
@@ -61,12 +68,14 @@ function upsert(random: Random, schema: Schema, table: Table): string {
   const columns = writable(table)
   const into = `INSERT INTO ${q(table.name)} (${names(columns)}) VALUES ${rows(random, schema, columns)}`
   const other = random.chance(0.25) && table.uniques.length > 0 ? random.pick(table.uniques).columns.map(({ name }) => name) : table.key
+  const deferrable =
+    table.columns.some(({ extra }) => extra?.includes('DEFERRABLE')) || table.uniques.some(({ constraint }) => constraint === 'DEFERRABLE')
+  if (deferrable && random.chance(0.9)) return `${into}${returning(random, table)}`
   if (random.chance(0.2)) return `${into} ON CONFLICT (${list(other)}) DO NOTHING${returning(random, table)}`
   const where = random.chance(0.25) ? ` WHERE ${inTarget(table, condition(random, schema, table))}` : ''
   const excluded = random.chance(0.4) ? random.pick(columns) : undefined
-  const set = excluded
-    ? `${q(excluded.name)} = excluded.${q(excluded.name)}`
-    : assignments(random, schema, table).replace(/= ("[^"]+")/g, `= ${q(table.name)}.$1`)
+  const payload = random.pick(columns)
+  const set = excluded ? `${q(excluded.name)} = excluded.${q(excluded.name)}` : `${q(payload.name)} = ${literalOf(random, schema.dialect, payload)}`
   return `${into} ON CONFLICT (${list(other)}) DO UPDATE SET ${set}${where}${returning(random, table)}`
 }
 
