@@ -10,6 +10,9 @@ export interface EntryRow {
   readonly recordId: string
   readonly record: string | null
   readonly document: string
+  readonly sealedAt: string
+  /** In hexadecimal. */
+  readonly digest: string
 }
 
 export interface Record_ {

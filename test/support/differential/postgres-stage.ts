@@ -69,7 +69,9 @@ export class PostgresStage implements Stage {
 
   async entries(after: number): Promise<EntryRow[]> {
     const { rows } = await this.sessions.readers.subject.query<EntryRow>(
-      `SELECT entry_no::int AS "entryNo", table_name AS "table", operation, record_id AS "recordId", record, document FROM sync_entries WHERE entry_no > $1 ORDER BY entry_no`,
+      `SELECT entry_no::int AS "entryNo", table_name AS "table", operation, record_id AS "recordId", record, document, sealed_at AS "sealedAt",
+              encode(digest, 'hex') AS digest
+       FROM sync_entries WHERE entry_no > $1 ORDER BY entry_no`,
       [after],
     )
     return rows

@@ -54,7 +54,7 @@ export class SqliteStage implements Stage {
   async entries(after: number): Promise<EntryRow[]> {
     return this.lockstep.reader
       .prepare(
-        'SELECT entry_no AS entryNo, table_name AS "table", operation, record_id AS recordId, record, document FROM sync_entries WHERE entry_no > ? ORDER BY entry_no',
+        'SELECT entry_no AS entryNo, table_name AS "table", operation, record_id AS recordId, record, document, sealed_at AS sealedAt, lower(hex(digest)) AS digest FROM sync_entries WHERE entry_no > ? ORDER BY entry_no',
       )
       .safeIntegers(false)
       .all(after) as EntryRow[]

@@ -1,5 +1,6 @@
 import type { RootRules } from '../hosts/rules.ts'
 import { Break } from './break.ts'
+import { follow, START } from './chain.ts'
 import { type EntryRow, type Group, groupsOf, type Record_ } from './groups.ts'
 import type { Exact } from './values.ts'
 
@@ -40,6 +41,7 @@ export class Witness {
   readonly withheld = new Map<string, Doc>()
   private rules: readonly RootRules[]
   private after = 0
+  private digest = START
   private before: Standing = { roots: new Set(), docs: new Map(), initials: new Map() }
   /** All values that a column's rows may have had before it was, since the beginning and since the last look; and the last one known by then. */
   private readonly everInitial = new Map<string, Set<Exact>>()
@@ -74,6 +76,7 @@ export class Witness {
   read(rows: readonly EntryRow[], exported: ReadonlySet<string>): void {
     const groups = groupsOf(rows, this.after, this.rules)
     this.after = rows.at(-1)?.entryNo ?? this.after
+    this.digest = follow(this.digest, rows)
     for (const group of groups) this.replay(group, exported)
     this.fresh.push(...groups)
   }
