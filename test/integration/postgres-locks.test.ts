@@ -107,3 +107,16 @@ t.test('a column that is added at any moment of planning and sealing is publishe
     if (!t.match(last?.record, { [`c${after}`]: 1 }, `after ${after} statements`)) break
   }
 })
+
+t.test('triggers of another table go while the library waits for the first: both are mended', { timeout: 20_000 }, async (t) => {
+  const till = await openTill(t, server)
+  const [host, other] = [await session(t, till), await session(t, till)]
+  await host.query(`${SALE}; DROP TRIGGER sync_touch ON receipt_lines`)
+  await other.query('BEGIN; UPDATE receipt_lines SET item_no = NULL')
+  const sealing = till.sealed()
+  await eventually('the library waits', async () => (await host.query('SELECT FROM pg_locks WHERE NOT granted')).rowCount)
+  await host.query('ALTER TABLE receipts DISABLE TRIGGER sync_truncate')
+  await other.query('COMMIT')
+  t.same(await sealing, ['upsert receipts[1]', 'upsert receipt_lines[1]'])
+  t.same(await till.replica.check().then((findings) => findings.filter(({ code }) => code === 'DRIFT')), [])
+})

@@ -7,7 +7,7 @@ import type { ApplyingDatabase, CapturingDatabase, HostTable, OwnTable, Statemen
 import { query } from '../../ports.ts'
 import { PostgresCapture } from './capture.ts'
 import { dialectOf } from './dialect.ts'
-import { classify, isConflict, isLocked } from './errors.ts'
+import { classify, isConflict, isLocked, isUnknown } from './errors.ts'
 import { inspect } from './inspect.ts'
 import { LockFirst } from './installation.ts'
 import { describe } from './introspect.ts'
@@ -128,7 +128,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     if (!this.isOpen)
       throw new TillsyncError('ERR_STOPPED', 'The database is not open', { hint: 'Call install() or start() first; after stop() only those.' })
     const patience = Date.now() + PATIENCE_MS
-    let lock: readonly string[] = []
+    /** Tables that are locked against writers first, because triggers are to be changed. More may come to be while one waits. */
+    let lock: ReadonlySet<string> = new Set()
     for (let attempt = 1, conflicts = 0; ; attempt++) {
       try {
         const done = await this.attempt(mode, work, lock)
@@ -138,8 +139,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       } catch (error) {
         if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The transaction was aborted', { cause: signal.reason })
         const cause = error instanceof TillsyncError ? error.cause : error
-        if (error instanceof LockFirst) lock = error.tables
-        else if (error instanceof Unlocked && Date.now() < patience) continue
+        if (error instanceof LockFirst) lock = lock.union(new Set(error.tables))
+        else if (error instanceof Unlocked && Date.now() < patience) lock = new Set()
         else if (isConflict(error) || isConflict(cause)) {
           if (++conflicts === TRIES) throw classify(error, 'A transaction failed')
           await sleep(Math.random() * 10 * 2 ** conflicts)
@@ -151,7 +152,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   /** One try; undefined where another one works alone now. */
-  private async attempt<T>(mode: Mode, work: () => Work<T>, lock: readonly string[]): Promise<{ readonly value: T } | undefined> {
+  private async attempt<T>(mode: Mode, work: () => Work<T>, lock: ReadonlySet<string>): Promise<{ readonly value: T } | undefined> {
     const client = await this.pool.connect()
     client.on('error', survive)
     let broken: Error | undefined
@@ -160,7 +161,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       if (mode === 'alone' && !(await this.tryAlone(client))) return undefined
       await client.query(`BEGIN ISOLATION LEVEL ${ISOLATION[mode]}; ${mode === 'write' ? WRITER_SETTINGS : READER_SETTINGS}`)
       // No snapshot is taken yet: all that was written before the lock will be in it.
-      if (lock.length > 0) await client.query(`${LOCK_BRIEFLY}; LOCK TABLE ${lock.join(', ')} IN SHARE ROW EXCLUSIVE MODE`)
+      if (lock.size > 0) await lockTables(client, lock)
       if (mode === 'alone') await this.reading.lock(client)
       if (mode !== 'read') await client.query(DURABLE)
       const value = await new Transaction(client, (name) => this.qualify(name)).drive(work)
@@ -256,6 +257,15 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       })
     }, POLL_MS)
     return () => clearInterval(timer)
+  }
+}
+
+/** @throws Unlocked where one of them is gone by now */
+async function lockTables(client: PoolClient, names: ReadonlySet<string>): Promise<void> {
+  try {
+    await client.query(`${LOCK_BRIEFLY}; LOCK TABLE ${[...names].join(', ')} IN SHARE ROW EXCLUSIVE MODE`)
+  } catch (error) {
+    throw isUnknown(error) ? new Unlocked() : error
   }
 }
 

@@ -9,7 +9,7 @@ import { quote } from './tables.ts'
 export const LOCK_MS = 50
 export const LOCK_BRIEFLY = `SET LOCAL lock_timeout = '${LOCK_MS}ms'`
 
-/** Work has read a table that was not locked before its snapshot was taken: it is run again. */
+/** The tables that were to be locked before the snapshot are not those that are read: the work is run again. */
 export class Unlocked extends Error {}
 
 const THERE = `

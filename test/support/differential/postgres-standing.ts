@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import { q } from '../hosts/model.ts'
+import { type Condition, conditionSql } from '../hosts/rules.ts'
 import type { Reader, TableInfo } from './standing.ts'
 import { type Exact, exactBoolean, exactBytes, exactInteger, exactReal, exactText, NULL } from './values.ts'
 
@@ -19,6 +20,8 @@ export function postgresReader(client: pg.Client, version: () => unknown): Reade
     return found
   }
   return {
+    dialect: 'postgres',
+    takes: (table, condition) => takes(client, table, condition),
     table: (name) => known(tables, name, tableInfo),
     rows: (columns, from) => select(client, `SELECT ${columns.map(([table, name]) => `${q(table)}.${q(name)}`).join(', ')} FROM ${from}`),
     initials: (table) => known(initials, table, initialsOf),
@@ -43,6 +46,16 @@ async function tableInfo(client: pg.Client, name: string): Promise<TableInfo> {
     columns,
     key: indexes.find(({ key }) => key)?.columns ?? [],
     uniques: indexes.filter(({ key }) => !key).map(({ columns }) => columns),
+  }
+}
+
+async function takes(client: pg.Client, table: string, condition: Condition): Promise<boolean> {
+  try {
+    await client.query(`SELECT FROM ${q(table)} WHERE false AND ${conditionSql('postgres', table, condition)}`)
+    return true
+  } catch (error) {
+    if (/^(22|42)/.test((error as pg.DatabaseError).code ?? '')) return false
+    throw error
   }
 }
 

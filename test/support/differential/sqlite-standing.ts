@@ -13,6 +13,8 @@ interface ColumnInfo {
 
 export function sqliteReader(db: Database.Database): Reader {
   return {
+    dialect: 'sqlite',
+    takes: async () => true,
     table: async (name) => tableInfo(db, name),
     rows: async (columns, from) => select(db, `SELECT ${columns.map(typed).join(', ')} FROM ${from}`),
     initials: async (table) => initialsOf(db, table),

@@ -1,4 +1,4 @@
-import { q } from '../hosts/model.ts'
+import { type DialectName, q } from '../hosts/model.ts'
 import { type Condition, conditionSql, type PartRules, type RootRules } from '../hosts/rules.ts'
 import { documentName, type Record_ } from './groups.ts'
 import { type Exact, idOf } from './values.ts'
@@ -13,6 +13,9 @@ export interface TableInfo {
 
 /** A database by plain queries of our own. */
 export interface Reader {
+  readonly dialect: DialectName
+  /** Whether a condition can be asked of a table: a column may be of another type by now. */
+  takes(table: string, condition: Condition): Promise<boolean>
   table(name: string): Promise<TableInfo>
   /** `table.column, …` of the rows that the rest of a SELECT says. */
   rows(columns: readonly (readonly [table: string, column: string])[], from: string): Promise<Exact[][]>
@@ -32,12 +35,12 @@ export async function standingOf(reader: Reader, rules: readonly RootRules[]): P
 /** The documents of a root for which a condition holds, by name. */
 export async function matching(reader: Reader, { table }: RootRules, condition: Condition | undefined): Promise<Set<string>> {
   const { key } = await reader.table(table)
-  const found = await reader.rows(inTable(table, key), `${q(table)}${whereSql(table, condition)}`)
+  const found = await reader.rows(inTable(table, key), `${q(table)}${whereSql(reader, table, condition)}`)
   return new Set(found.map((values) => documentName(table, idOf(values))))
 }
 
-function whereSql(table: string, condition: Condition | undefined): string {
-  return condition === undefined ? '' : ` WHERE ${conditionSql(table, condition)}`
+function whereSql({ dialect }: Reader, table: string, condition: Condition | undefined): string {
+  return condition === undefined ? '' : ` WHERE ${conditionSql(dialect, table, condition)}`
 }
 
 function inTable(table: string, columns: readonly string[]): [string, string][] {
@@ -59,6 +62,7 @@ export async function fits(reader: Reader, root: RootRules): Promise<boolean> {
   const conditions = [root.where, root.existing].filter((one): one is Condition => typeof one === 'object')
   const named = conditions.flatMap((condition) => ('column' in condition ? [condition.column] : condition.others))
   if (!named.every((name) => columns.includes(name))) return false
+  for (const condition of conditions) if (!(await reader.takes(root.table, condition))) return false
   const out = await published(reader, root)
   return root.identity.every((name) => out.includes(name))
 }
@@ -71,7 +75,7 @@ async function docsOf(reader: Reader, root: RootRules): Promise<Map<string, Doc>
   const docs = new Map<string, Doc & { readonly records: Record_[] }>()
   const { key } = await reader.table(root.table)
   const columns = await published(reader, root)
-  const where = whereSql(root.table, root.where)
+  const where = whereSql(reader, root.table, root.where)
   for (const values of await reader.rows(inTable(root.table, [...key, ...columns]), `${q(root.table)}${where}`)) {
     const record = recordOf(root.table, values, key, columns)
     docs.set(documentName(root.table, record.id), { root: root.table, records: [record] })

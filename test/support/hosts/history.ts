@@ -24,6 +24,13 @@ export interface Habits {
   setting(): string
 }
 
+export interface Often {
+  /** How many of a hundred steps change the schema: one of these. */
+  readonly changes?: readonly number[]
+  /** How probable it is that the library seals by itself after a restart. */
+  readonly started?: number
+}
+
 /** Makes up what happens, step by step, with what the tables are by then. */
 export class History {
   private readonly random: Random
@@ -35,14 +42,16 @@ export class History {
   private readonly list: Step[] = []
   /** How often the schema changes, of a hundred steps. */
   private readonly changes: number
+  private readonly started: number
 
-  constructor(random: Random, schema: Schema, rules: RootRules[], connections: number, habits: Habits, changes: readonly number[] = [0, 0, 4, 12]) {
+  constructor(random: Random, schema: Schema, rules: RootRules[], connections: number, habits: Habits, often: Often = {}) {
     this.random = random
     this.schema = schema
     this.habits = habits
     this.rules = rules
     this.open = Array.from({ length: connections }, () => false)
-    this.changes = random.pick(changes)
+    this.changes = random.pick(often.changes ?? [0, 0, 4, 12])
+    this.started = often.started ?? 0.2
   }
 
   steps(count: number): Step[] {
@@ -100,7 +109,7 @@ export class History {
     else if (kind === 6) this.list.push({ do: 'stop' })
     else {
       if (random.chance(0.5) && rootsOf(schema).length > 0) this.rules = this.changedRules()
-      this.list.push({ do: 'restart', rules: this.rules, start: random.chance(0.2) })
+      this.list.push({ do: 'restart', rules: this.rules, start: random.chance(this.started) })
     }
   }
 

@@ -31,10 +31,11 @@ export function postgresCase(random: Random): Case {
     library: 'own',
     twoCollectors: random.chance(0.15),
     connections,
-    steps: new History(random, schema, rules, connections, new PostgresHabits(random, schema), [0, 4, 8, 14]).steps(random.int(5, 60)),
+    steps: new History(random, schema, rules, connections, new PostgresHabits(random, schema), OFTEN).steps(random.int(5, 60)),
   }
 }
 
+const OFTEN = { changes: [0, 4, 8, 14], started: 0.4 }
 const SETTINGS = [
   "session_replication_role = 'replica'",
   "session_replication_role = 'origin'",

@@ -1,5 +1,5 @@
 import type { Random } from '../random.ts'
-import { addColumn, addUnique, changeDefault, dropColumn, dropUnique, type Make, renameAway, renameColumn } from './ddl.ts'
+import { addColumn, addUnique, changeDefault, dropColumn, dropUnique, isGeneratedFrom, type Make, renameAway, renameColumn } from './ddl.ts'
 import type { Change } from './history.ts'
 import { isNoted, list, q, type Schema, writable } from './model.ts'
 import { postgresTrigger } from './postgres-triggers.ts'
@@ -17,6 +17,9 @@ export function postgresChange(random: Random, schema: Schema): Change | undefin
     dropColumn,
     alterType,
     alterType,
+    alterKeyType,
+    otherKey,
+    rewrite,
     setDefault,
     remake,
     rebuild,
@@ -60,6 +63,40 @@ const alterType: Make = (random, schema, table) => {
   const collation = column.collation === undefined || !/char|text/.test(type) ? '' : ` COLLATE ${q(column.collation)}`
   table.columns[table.columns.indexOf(column)] = { ...column, type, kind: type === 'text' && column.kind !== 'status' ? 'text' : column.kind }
   return { sql: [`ALTER TABLE ${q(table.name)} ALTER COLUMN ${q(column.name)} TYPE ${type}${collation} USING ${q(column.name)}::${type}`] }
+}
+
+/** Keys that are written as before, though they take more room. */
+const alterKeyType: Make = (random, schema, table) => {
+  const column = random.pick(table.columns.filter(({ name, type }) => /^(smallint|integer)$/.test(type) && isNoted(schema, table, name)))
+  if (column === undefined || isGeneratedFrom(table, column.name)) return undefined
+  table.columns[table.columns.indexOf(column)] = { ...column, type: 'bigint' }
+  return { sql: [`ALTER TABLE ${q(table.name)} ALTER COLUMN ${q(column.name)} TYPE bigint`] }
+}
+
+/** Without a key for a while, and then with the same one or with another column in it. */
+const otherKey: Make = (random, schema, table) => {
+  if (table.partitions.length > 0) return undefined
+  const others = table.columns.filter(({ name, notNull, kind }) => notNull && kind !== 'json' && !table.key.includes(name))
+  const key = others.length > 0 && random.chance(0.4) ? [...table.key, random.pick(others).name] : table.key
+  const below = schema.tables.some(({ parent }) => parent?.table === table)
+  if (!below) table.key = key
+  return {
+    sql: [
+      `ALTER TABLE ${q(table.name)} DROP CONSTRAINT ${q(`${table.name}_pkey`)} CASCADE`,
+      `ALTER TABLE ${q(table.name)} ADD CONSTRAINT ${q(`${table.name}_pkey`)} PRIMARY KEY (${list(below ? table.key : key)})${random.pick(['', ' DEFERRABLE'])}`,
+    ],
+  }
+}
+
+/** Every row lies elsewhere afterwards. */
+const rewrite: Make = (random, _schema, { name }) => {
+  const how = random.pick([
+    `ALTER TABLE ${q(name)} SET UNLOGGED`,
+    `ALTER TABLE ${q(name)} SET LOGGED`,
+    `VACUUM FULL ${q(name)}`,
+    `CLUSTER ${q(name)} USING ${q(`${name}_pkey`)}`,
+  ])
+  return { sql: [how] }
 }
 
 const setDefault: Make = (random, schema, table) => {

@@ -1,7 +1,7 @@
 import { type SqlBool, sql } from 'kysely'
 import type { AnyTables, Filter, PublishRules } from '../../../src/index.ts'
 import type { Random } from '../random.ts'
-import { isNoted, q, rootsOf, type Schema, type Table, text } from './model.ts'
+import { type DialectName, isNoted, q, rootsOf, type Schema, type Table, text } from './model.ts'
 
 /** Rules as plain data, so that they can be printed, changed and read by whoever checks what came of them. */
 export interface RootRules extends PartRules {
@@ -139,12 +139,12 @@ export function filterOf(table: string, condition: Condition): Filter<AnyTables,
   }
 }
 
-/** As plain SQL. */
-export function conditionSql(table: string, condition: Condition, tableSql: (name: string) => string = q): string {
+/** As plain SQL. On PostgreSQL a parameter takes the type of what it is compared with, and a text does so too. */
+export function conditionSql(dialect: DialectName, table: string, condition: Condition): string {
   if ('column' in condition) {
-    const value = typeof condition.value === 'string' ? text(condition.value) : String(condition.value)
+    const value = typeof condition.value === 'string' || dialect === 'postgres' ? text(String(condition.value)) : String(condition.value)
     return `${q(table)}.${q(condition.column)} ${condition.op} ${value}`
   }
   const { part, own, others } = condition
-  return `EXISTS (SELECT 1 FROM ${tableSql(part)} WHERE ${own.map((name, n) => `${q(part)}.${q(name)} = ${q(table)}.${q(others[n] as string)}`).join(' AND ')})`
+  return `EXISTS (SELECT 1 FROM ${q(part)} WHERE ${own.map((name, n) => `${q(part)}.${q(name)} = ${q(table)}.${q(others[n] as string)}`).join(' AND ')})`
 }
