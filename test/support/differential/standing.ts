@@ -53,6 +53,8 @@ export async function fits(reader: Reader, root: RootRules): Promise<boolean> {
     const table = await reader.table(rule.table)
     const all = (wanted: readonly string[]) => wanted.every((name) => table.columns.includes(name))
     if (table.key.length === 0 || !all(rule.own) || !all(rule.only ?? []) || !all(rule.except ?? [])) return false
+    const needed = [...table.key, ...rule.own, ...rule.parts.flatMap((part) => part.others)]
+    if (rule.except?.some((name) => needed.includes(name))) return false
     if (parent !== undefined && ![parent.key, ...parent.uniques].some((unique) => sameNames(unique, rule.others))) return false
     for (const part of rule.parts) if (!(await has(part, table))) return false
     return true
