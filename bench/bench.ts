@@ -12,8 +12,21 @@ import { pipeline } from './pipeline.ts'
 import { salesP99 } from './sales-p99.ts'
 import { seal } from './seal.ts'
 import { sealPostgres } from './seal-postgres.ts'
+import { wire } from './wire.ts'
 
-const BENCHES: readonly Bench[] = [captureOff, captureFull, updateRow, capturePostgres, seal, sealPostgres, pipeline, largeLog, eventLoop, salesP99]
+const BENCHES: readonly Bench[] = [
+  captureOff,
+  captureFull,
+  updateRow,
+  capturePostgres,
+  seal,
+  sealPostgres,
+  pipeline,
+  largeLog,
+  eventLoop,
+  salesP99,
+  wire,
+]
 const RESULTS = join(import.meta.dirname, 'results.json')
 
 const command = new Command('npm run bench --')
