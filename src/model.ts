@@ -78,6 +78,8 @@ export interface Publication {
 export interface Subscription {
   /** Undefined before the first batch. */
   readonly standing?: Standing | undefined
+  /** It knows the epoch of which the publisher spoke, and stands in another one. */
+  readonly known?: true | undefined
   /** Where it stands in the epoch of which the publisher spoke, where another one has superseded that. */
   readonly superseded?: Point | undefined
   /** Points of its history between those that `seek` named, ascending; none: it has no more between them. */

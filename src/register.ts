@@ -50,7 +50,8 @@ export function createRegister<DB = AnyTables>(options: RegisterOptions<NoInfer<
   return new RegisterReplica(options as RegisterOptions<AnyTables>, systemClock) as unknown as Register<DB>
 }
 
-class RegisterReplica implements Register {
+/** What `createRegister` makes, on a clock that is passed in. */
+export class RegisterReplica implements Register {
   private readonly name: RegisterName
   private readonly database: CapturingDatabase
   private readonly events = new Events<RegisterEvents>()

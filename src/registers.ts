@@ -230,7 +230,11 @@ export class RegisterBook implements Registers {
     if (row === undefined) throw unknown(register)
     const { register_id, state } = row
     if (state === null)
-      throw refused(register, 'was never met in this epoch', 'registers.list() names the copies, status().head at the till its own.')
+      throw refused(
+        register,
+        'was never met in this epoch',
+        'registers.list() names the copies, status().head at the till its own. Was its database set up anew? Then registers.reset().',
+      )
     yield* query({
       sql: `UPDATE ${this.epochs} SET state = CASE WHEN state = 'current' THEN state WHEN epoch = $2 THEN 'kept' WHEN state IN ('cloned', 'kept') THEN 'dismissed' ELSE state END
             WHERE register_id = $1`,

@@ -34,7 +34,7 @@ export function* standingFor(database: ApplyingDatabase, { from, publish }: Inco
   const register = yield* readRegister(database, from, '')
   const isPlain = publish === undefined || (publish.epoch === register.epoch && publish.seek === undefined)
   if (register.held || !isPlain) return undefined
-  return { subscription: yield* subscriptionOf(database, register) }
+  return { subscription: yield* subscriptionOf(database, register, publish !== undefined) }
 }
 
 /**
@@ -46,7 +46,7 @@ export function* standingFor(database: ApplyingDatabase, { from, publish }: Inco
 export function* receive(database: ApplyingDatabase, handlers: HandlersByTable, incoming: Incoming, now: number): Work<Received> {
   const { from, publish, batch } = incoming
   const register = yield* readRegister(database, from, 'FOR UPDATE NOWAIT')
-  if (publish === undefined) return register.held ? refused({}, cloned()) : { subscription: yield* subscriptionOf(database, register) }
+  if (publish === undefined) return register.held ? refused({}, cloned()) : { subscription: yield* subscriptionOf(database, register, false) }
   const reception = new Reception(database, handlers, incoming, register, now)
   if (publish.epoch === register.epoch) return register.held ? refused({}, cloned()) : yield* reception.goOn(batch)
   return yield* reception.meet(publish)
@@ -71,19 +71,19 @@ class Reception {
   /** In the epoch in which central stands. */
   *goOn(batch: Batch | undefined): Work<Received> {
     const { database, register } = this
-    if (batch === undefined) return yield* this.answer()
+    if (batch === undefined) return yield* this.answer(true)
     const { register_id, epoch_no, unsettled } = register
     const place: Place = { origin: this.origin(epoch_no), standing: pointOf(register), unsettled }
     const applied = yield* applyBatch(database, this.handlers, place, batch)
-    if (applied.outcome === 'not next') return refused(yield* this.answer(), notNext())
-    if (applied.outcome !== 'applied') return yield* this.answer()
+    if (applied.outcome === 'not next') return refused(yield* this.answer(true), notNext())
+    if (applied.outcome !== 'applied') return yield* this.answer(true)
     const { through, documents, entries } = applied
     yield* query({
       sql: `UPDATE ${database.qualify(REGISTERS.name)} SET entry_no = $2, digest = $3, contact_at = $4, reset = false WHERE register_id = $1`,
       parameters: [register_id, through.entryNo, through.digest, new Date(this.now).toISOString()],
     })
     this.register = { ...register, entry_no: through.entryNo, digest: through.digest }
-    return { ...(yield* this.answer()), applied: { documents, entries, through: through.entryNo } }
+    return { ...(yield* this.answer(true)), applied: { documents, entries, through: through.entryNo } }
   }
 
   /** In another one. */
@@ -91,7 +91,7 @@ class Reception {
     const { database, register } = this
     this.epochs = yield* readEpochs(database, register.register_id)
     const known = this.epochs.find(({ epoch }) => epoch === publish.epoch)
-    if (known?.state === 'kept') return yield* this.answer()
+    if (known?.state === 'kept') return yield* this.answerKnown()
     const isSettled = this.epochs.some(({ state }) => state === 'kept')
     if (known?.state === 'dismissed' || (register.held && (known !== undefined || !isSettled))) return refused({}, cloned())
     if (known !== undefined) return yield* this.meetAgain(known, publish)
@@ -100,7 +100,7 @@ class Reception {
     const start = publish.start ?? common
     const follows = batch === undefined ? publish.parent !== undefined : isSame(batch.after, start)
     if (common !== undefined && start !== undefined && follows) return yield* this.begin(publish.epoch, common, start)
-    const answer = yield* this.answer()
+    const answer = yield* this.answer(false)
     return batch === undefined ? answer : refused(answer, notNext())
   }
 
@@ -136,8 +136,7 @@ class Reception {
         })
       }
     }
-    const answer = yield* this.answer()
-    const { subscription } = answer
+    const { subscription } = yield* this.answerKnown()
     return { subscription: { ...subscription, ...(standing.entryNo > fork && { superseded: standing }) }, ...(late && { applied: late }) }
   }
 
@@ -179,10 +178,16 @@ class Reception {
     return { ...received, ...(parted && { forked: { epoch, common: common.entryNo, ...parted } }) }
   }
 
-  private *answer(): Work<{ readonly subscription: Subscription }> {
+  /** To a database whose epoch is another one of this register's: it goes on in a new one, whatever they have in common. */
+  private *answerKnown(): Work<{ readonly subscription: Subscription }> {
+    const { subscription } = yield* this.answer(true)
+    return { subscription: { ...subscription, known: true } }
+  }
+
+  private *answer(isKnown: boolean): Work<{ readonly subscription: Subscription }> {
     const { database, register, incoming } = this
     const seek = incoming.publish?.seek
-    const subscription = yield* subscriptionOf(database, register)
+    const subscription = yield* subscriptionOf(database, register, isKnown)
     if (seek === undefined || register.epoch === null) return { subscription }
     if (this.epochs.length === 0) this.epochs = yield* readEpochs(database, register.register_id)
     return { subscription: { ...subscription, points: yield* pointsBetween(database, register.register_id, this.line(), seek, MOST_POINTS) } }
@@ -197,10 +202,11 @@ class Reception {
   }
 }
 
-function* subscriptionOf(database: ApplyingDatabase, register: RegisterRow): Work<Subscription> {
+/** @param isKnown whether the one that asks speaks of an epoch of this register */
+function* subscriptionOf(database: ApplyingDatabase, register: RegisterRow, isKnown: boolean): Work<Subscription> {
   const standing = toStanding(register)
-  // One whose database was set up anew begins anew.
-  if (standing === undefined || register.reset) return {}
+  // A database that was set up anew begins anew; the former one does not.
+  if (standing === undefined || (register.reset && !isKnown)) return {}
   const again = register.unsettled ? yield* wantedOf(database, register.register_id, MOST_AGAIN) : []
   return { standing, ...(again.length > 0 && { again }) }
 }

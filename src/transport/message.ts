@@ -59,9 +59,10 @@ function publicationToWire({ epoch, head, parent, start, seek, cloned }: Publica
   }
 }
 
-function subscriptionToWire({ standing, superseded, points, again }: Subscription): unknown {
+function subscriptionToWire({ standing, known, superseded, points, again }: Subscription): unknown {
   return {
     ...(standing && { standing: [standing.epoch, ...pointToWire(standing)] }),
+    ...(known && { known }),
     ...(superseded && { superseded: pointToWire(superseded) }),
     ...(points && { points: points.map(pointToWire) }),
     ...(again && { again: again.map(({ table, recordId }) => [table, recordId]) }),
@@ -148,15 +149,19 @@ function optional<T>(value: unknown, read: (value: unknown) => T): T | undefined
 
 function publication(wire: unknown): Publication {
   const fields = object(wire, 'publish')
-  if (fields.cloned !== undefined && fields.cloned !== true) throw malformed('cloned')
   return {
     epoch: text(fields.epoch, 'epoch', 64),
     head: count(fields.head, 'head'),
     parent: optional(fields.parent, (value) => point(value, 'parent')),
     start: optional(fields.start, (value) => point(value, 'start')),
     seek: optional(fields.seek, seek),
-    cloned: fields.cloned,
+    cloned: optional(fields.cloned, (value) => mark(value, 'cloned')),
   }
+}
+
+function mark(value: unknown, field: string): true {
+  if (value !== true) throw malformed(field)
+  return true
 }
 
 function seek(wire: unknown): readonly [number, number] {
@@ -172,6 +177,7 @@ function subscription(wire: unknown): Subscription {
   const fields = object(wire, 'subscribe')
   return {
     standing: optional(fields.standing, standing),
+    known: optional(fields.known, (value) => mark(value, 'known')),
     superseded: optional(fields.superseded, (value) => point(value, 'superseded')),
     points: optional(fields.points, (value) => bounded(value, 'points', MOST_POINTS).map((one) => point(one, 'points'))),
     again: optional(fields.again, (value) => bounded(value, 'again', MOST_AGAIN).map(documentName)),

@@ -84,7 +84,7 @@ export type Verdict =
    */
   | { readonly kind: 'branch'; readonly from: Standing; readonly common: Point; readonly epoch: boolean; readonly anew: boolean }
   | { readonly kind: 'cloned' }
-  /** Nothing is in common: this is another database under the name of one that the subscriber knows. */
+  /** Nothing is in common, and it has never met our epoch: this is another database under the name of one that the subscriber knows. */
   | { readonly kind: 'stranger' }
 
 /**
@@ -93,7 +93,7 @@ export type Verdict =
  * @param digestAt our digest at a number; undefined where we have none (any more)
  */
 export function judge(state: State, known: Known, word: Subscription, digestAt: (entryNo: number) => string | undefined): Verdict {
-  const { standing, superseded, points } = word
+  const { standing, known: isKnown, superseded, points } = word
   // What it would begin with may be pruned; then it stands at the beginning of a history that is not ours.
   const theirs = standing ?? (known.first > 1 ? NOWHERE : undefined)
   // It stands in our epoch at what we have, and went on with another one that lacks this: somebody else's, for we are not restored.
@@ -112,7 +112,7 @@ export function judge(state: State, known: Known, word: Subscription, digestAt: 
   const next = narrow(search, state.kind === 'seeking' ? points : undefined, digestAt)
   if (next !== undefined) return { kind: 'seek', search: next }
   const { low } = search
-  if (relation === 'elsewhere' && low.entryNo === START.entryNo) return { kind: 'stranger' }
+  if (relation === 'elsewhere' && low.entryNo === START.entryNo && !isKnown) return { kind: 'stranger' }
   const anew = low.entryNo + 1 < known.first
   const isAncestor = known.ancestors.some(({ epoch, through }) => epoch === theirs.epoch && low.entryNo <= through)
   return { kind: 'branch', from: theirs, common: low, epoch: anew || !isAncestor, anew }

@@ -208,3 +208,27 @@ t.test('another database under an old name is refused until the register is rese
   machine.cashier.sell('R-11', [line('OLD')])
   await t.rejects(machine.replica.synchronize(), { code: 'ERR_CLONED' }, 'the former one is still there')
 })
+
+t.test('a register that is reset though its database is the former one goes on as if nothing had been said', async (t) => {
+  const { shop, machine } = await scene(t)
+  await shop.central.registers.reset(machine.till)
+  machine.cashier.sell('R-11', [line('OLD')])
+  await machine.replica.synchronize()
+  t.equal((await machine.replica.status()).pending, 0)
+  t.equal(await shop.stock('OLD'), -11)
+  t.same(await shop.central.orphans.list(), [])
+  await isEqual(t, shop, machine, 'nothing twice')
+})
+
+t.test('a till restored to before its first entry, and once more: central knows the epoch, though it has nothing in common', async (t) => {
+  const shop = await openShop(t, server)
+  const machine = new Machine(t, await shop.addTill('POS1'))
+  const backup = machine.backup()
+  for (const item of ['FIRST', 'SECOND', 'THIRD']) {
+    machine.cashier.sell(`R-${item}`, [line(item)])
+    await machine.replica.synchronize()
+    if (item !== 'THIRD') await machine.restore(backup)
+  }
+  t.same(await Promise.all(['FIRST', 'SECOND', 'THIRD'].map((item) => shop.stock(item))), [-1, -1, -1])
+  t.equal((await shop.central.orphans.list()).length, 2)
+})

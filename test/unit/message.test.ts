@@ -38,7 +38,7 @@ t.test('a message comes back as it was sent', async (t) => {
   const more: Omit<Message, 'from' | 'id' | 'batch'> = {
     answers: 'm',
     publish: { epoch: 'e1', head: 3, parent: batch.through, start: START, seek: [1, 9], cloned: true },
-    subscribe: { standing: { epoch: 'e1', ...START }, superseded: START, points: [START, batch.through], again: [document] },
+    subscribe: { standing: { epoch: 'e1', ...START }, known: true, superseded: START, points: [START, batch.through], again: [document] },
     error: { code: 'ERR_NOT_NEXT', message: 'text', retryable: true },
   }
   const bytes = await encodeMessage({ ...head, ...more, batch: await encodeBatch(batch) })
