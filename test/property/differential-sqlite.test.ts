@@ -1,6 +1,8 @@
 import t from 'tap'
 import { holdsForRandomCases } from '../support/differential/property.ts'
+import { shrink } from '../support/differential/shrink.ts'
 import { runOnSqlite } from '../support/differential/sqlite-run.ts'
+import { storyOf } from '../support/differential/steps.ts'
 import { sqliteCase } from '../support/hosts/sqlite-case.ts'
 import { argument } from '../support/random.ts'
 
@@ -10,5 +12,5 @@ t.setTimeout(TIMEOUT_MS)
 t.test(
   'random tables and statements on SQLite, collected at any moment: the statements come to what they come to without us, and the entries to what stands there',
   { timeout: TIMEOUT_MS },
-  (t) => holdsForRandomCases(t, sqliteCase, runOnSqlite),
+  (t) => holdsForRandomCases(t, { make: sqliteCase, play: runOnSqlite, shrink, storyOf }),
 )

@@ -1,16 +1,24 @@
 import type { Test } from 'tap'
 import { argument, Random, seedOfRun } from '../random.ts'
 import { Break, Unfit } from './break.ts'
-import { shrink } from './shrink.ts'
-import { type Case, storyOf } from './steps.ts'
 
 const SHRINK_MS = Number(argument('shrink') ?? 30_000)
+
+/** Cases of some kind, as plain data. */
+export interface Cases<C> {
+  make(random: Random): C
+  /** Throws what it finds broken. */
+  play(one: C): Promise<void>
+  /** A smaller one that breaks the same promise, found before the deadline. */
+  shrink(one: C, kind: string, trial: (one: C) => Promise<Break | undefined>, deadline: number): Promise<C>
+  storyOf(one: C): string
+}
 
 /**
  * Plays random cases for as long as the budget lasts, each of them a function of the seed and its number: `--seed=N --case=M` plays one
  * again. One that breaks a promise is made smaller and told.
  */
-export async function holdsForRandomCases(t: Test, make: (random: Random) => Case, play: (one: Case) => Promise<void>): Promise<void> {
+export async function holdsForRandomCases<C>(t: Test, cases: Cases<C>): Promise<void> {
   const seed = seedOfRun()
   const only = argument('case')
   const budgetMs = Number(argument('ms') ?? 15_000)
@@ -19,11 +27,11 @@ export async function holdsForRandomCases(t: Test, make: (random: Random) => Cas
   let played = 0
   let unfit = 0
   for (let number = Number(only ?? 1); ; number++) {
-    const one = make(caseRandom(seed, number))
-    const found = await trial(play, one)
+    const one = cases.make(caseRandom(seed, number))
+    const found = await trial(cases, one)
     played++
     if (found === 'unfit') unfit++
-    else if (found !== undefined) return tell(t, one, found, play, `--seed=${seed} --case=${number}`)
+    else if (found !== undefined) return tell(t, cases, one, found, `--seed=${seed} --case=${number}`)
     if (only !== undefined || performance.now() > deadline) break
   }
   t.comment(`${played} cases, ${unfit} of them with tables that could not be made`)
@@ -34,7 +42,7 @@ function caseRandom(seed: number, number: number): Random {
   return new Random(Math.imul(seed, 0x9e3779b1) ^ Math.imul(number, 0x85ebca6b))
 }
 
-async function trial(play: (one: Case) => Promise<void>, one: Case): Promise<Break | 'unfit' | undefined> {
+async function trial<C>({ play }: Cases<C>, one: C): Promise<Break | 'unfit' | undefined> {
   try {
     await play(one)
     return undefined
@@ -46,14 +54,14 @@ async function trial(play: (one: Case) => Promise<void>, one: Case): Promise<Bre
   }
 }
 
-async function tell(t: Test, one: Case, found: Break, play: (one: Case) => Promise<void>, which: string): Promise<void> {
-  const again = async (smaller: Case) => {
-    const other = await trial(play, smaller)
+async function tell<C>(t: Test, cases: Cases<C>, one: C, found: Break, which: string): Promise<void> {
+  const again = async (smaller: C) => {
+    const other = await trial(cases, smaller)
     return other === 'unfit' ? undefined : other
   }
-  const smallest = await shrink(one, found.kind, again, Date.now() + SHRINK_MS)
+  const smallest = await cases.shrink(one, found.kind, again, Date.now() + SHRINK_MS)
   const last = (await again(smallest)) ?? found
   t.comment(which)
-  t.comment(storyOf(smallest))
+  t.comment(cases.storyOf(smallest))
   t.fail(`${which}: ${last.message}`)
 }

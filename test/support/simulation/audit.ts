@@ -1,0 +1,57 @@
+import { Break } from '../differential/break.ts'
+import { archivedNames, checkLedger, mirrored, posted } from './books.ts'
+import type { Machine } from './machine.ts'
+import { documentSale, less, type Moved, movedBy, type Sale, textOf } from './sale.ts'
+import type { Seat, World } from './world.ts'
+
+const NOTHING: Moved = new Map()
+
+/** All that is promised, once nothing moves any more; before the orphans are withdrawn, and after. */
+export async function audit(world: World, live: ReadonlyMap<Seat, Machine>): Promise<void> {
+  const { central, pool } = world.office
+  await checkLedger(pool)
+  const wanted = await pool.query("SELECT table_name, record_id FROM sync_documents WHERE state = 'wanted'")
+  if (wanted.rowCount !== 0) throw new Break('wanted', `Asked for for ever: ${JSON.stringify(wanted.rows)}`)
+  for (const [seat, machine] of live) await checkSeat(world, seat, await machine.sales())
+  for (const { id } of await central.orphans.list({ limit: 1_000 })) await central.orphans.withdraw(id, { reason: 'audit' })
+  await checkLedger(pool)
+  for (const [seat, machine] of live) await checkSeat(world, seat, await machine.sales())
+}
+
+async function checkSeat({ office }: World, seat: Seat, all: readonly Sale[]): Promise<void> {
+  const there = all.filter(({ status }) => status !== 'open')
+  const mirror = new Map((await mirrored(office.pool, seat.name)).map((sale) => [sale.id, sale]))
+  for (const sale of there) {
+    const copy = mirror.get(sale.id)
+    if (JSON.stringify(copy) !== JSON.stringify(sale))
+      throw new Break('mirror', `The till has ${JSON.stringify(sale)}, central ${JSON.stringify(copy)}`)
+  }
+  const orphans = await office.central.orphans.list({ ...seat.name, limit: 1_000 })
+  const settled = new Set<string>()
+  for (const state of ['returned', 'withdrawn'] as const)
+    for (const { document } of await office.central.orphans.list({ ...seat.name, state, limit: 1_000 }))
+      settled.add(documentSale(document).customer_no)
+  const listed = Map.groupBy(
+    orphans.map(({ document }) => documentSale(document)),
+    ({ customer_no }) => customer_no,
+  )
+  const ledger = await posted(office.pool, seat.name)
+  const archived = await archivedNames(office.pool, seat.name)
+  for (const name of new Set([...seat.known.keys(), ...ledger.keys(), ...archived])) {
+    const sale = there.find(({ customer_no }) => customer_no === name)
+    const lost = listed.get(name) ?? []
+    const due = [...(sale ? [sale] : []), ...lost].map(movedBy)
+    const rest = due.reduce(less, ledger.get(name) ?? NOTHING)
+    const told = `${name}: posted ${textOf(ledger.get(name) ?? NOTHING)}, the till has ${JSON.stringify(sale)}, orphans ${JSON.stringify(lost)}`
+    if (rest.size > 0) checkRest(seat, name, sale, rest, told)
+    const isAccounted = sale !== undefined || lost.length > 0 || settled.has(name) || seat.deleted.has(name) || seat.isReset
+    if (archived.has(name) && !isAccounted) throw new Break('unaccounted', told)
+  }
+}
+
+/** What is neither of a sale that stands nor of an orphan: of one that was deleted at the till, which takes nothing back. */
+function checkRest(seat: Seat, name: string, sale: Sale | undefined, rest: Moved, told: string): void {
+  if (sale !== undefined && !seat.isReset && !seat.deleted.has(name)) throw new Break('ledger', told)
+  if (!seat.isReset && !seat.deleted.has(name)) throw new Break('ledger', told)
+  if (!seat.moved.get(name)?.has(textOf(rest))) throw new Break('doubled', told)
+}

@@ -1,0 +1,12 @@
+import type { Clock } from '../../../src/ports.ts'
+import { Random } from '../random.ts'
+
+/** No two moments are the same, nobody waits, and chance can be repeated. */
+export class SimulatedClock implements Clock {
+  readonly now = () => ++this.time
+  readonly random = () => this.chance.next()
+  private time = Date.UTC(2026, 10, 21, 9)
+  private readonly chance = new Random(1)
+
+  async sleep(): Promise<void> {}
+}

@@ -1,0 +1,114 @@
+import type { Register, RegisterName } from '../../../src/index.ts'
+import type { CapturingDatabase, Clock, Link } from '../../../src/ports.ts'
+import { RegisterReplica } from '../../../src/register.ts'
+import type { Host } from './hosts.ts'
+import { type Line, type Sale, salesOf } from './sale.ts'
+import { publishRules } from './tables.ts'
+
+export interface MachineOptions {
+  readonly name: RegisterName
+  readonly clock: Clock
+  readonly link: Link
+  readonly identity: boolean
+  readonly recordsPerRun: number
+}
+
+/** How long a process lives: it ends before its transaction of a number. */
+interface Life {
+  writes: number
+}
+
+/** One computer with a till's database on its disk, and the library's process. */
+export class Machine {
+  host: Host
+  replica: Register
+  readonly options: MachineOptions
+  private life: Life = { writes: Number.POSITIVE_INFINITY }
+
+  private constructor(host: Host, options: MachineOptions) {
+    this.host = host
+    this.options = options
+    this.replica = this.process()
+  }
+
+  static async open(host: Host, options: MachineOptions): Promise<Machine> {
+    const machine = new Machine(host, options)
+    await machine.replica.install()
+    return machine
+  }
+
+  async clone(): Promise<Machine> {
+    return Machine.open(await this.host.clone(), this.options)
+  }
+
+  async restart(): Promise<void> {
+    await this.replica.stop()
+    this.replica = this.process()
+    await this.replica.install()
+  }
+
+  async restore(backup: unknown): Promise<void> {
+    await this.replica.stop()
+    await this.host.restore(backup)
+    await this.restart()
+  }
+
+  async exchangeOn(host: Host): Promise<void> {
+    await this.replica.stop()
+    await this.host.close()
+    this.host = host
+    await this.restart()
+  }
+
+  async prune(): Promise<void> {
+    await this.replica.prune()
+  }
+
+  /** Ends the process within `work`, before its transaction of this number; another one begins. */
+  async crash(writes: number, work: () => Promise<unknown>): Promise<void> {
+    this.life.writes = writes
+    await work().catch(() => undefined)
+    this.life.writes = Number.POSITIVE_INFINITY
+    await this.restart()
+  }
+
+  async sales(): Promise<readonly Sale[]> {
+    return salesOf(
+      await this.host.query<Omit<Sale, 'lines'>>('SELECT id, receipt_no, customer_no, status FROM receipts'),
+      await this.host.query<Line>('SELECT id, receipt_id, item_no, quantity FROM receipt_lines'),
+    )
+  }
+
+  async stop(): Promise<void> {
+    await this.replica.stop()
+    await this.host.close()
+  }
+
+  private process(): Register {
+    const { name, clock, link, identity, recordsPerRun } = this.options
+    this.life = { writes: Number.POSITIVE_INFINITY }
+    return new RegisterReplica(
+      {
+        ...name,
+        database: mortal(this.host.database(), this.life),
+        publish: publishRules(identity),
+        transfer: { type: 'push', link, recordsPerRun },
+        retainMs: 0,
+      },
+      clock,
+    )
+  }
+}
+
+function mortal(database: CapturingDatabase, life: Life): CapturingDatabase {
+  return new Proxy(database, {
+    get(target, name) {
+      const value = Reflect.get(target, name, target)
+      if (typeof value !== 'function') return value
+      return (...args: unknown[]) => {
+        if ((name === 'write' && --life.writes < 0) || (name === 'read' && life.writes < 0)) throw new Error('The process has ended')
+        return value.apply(target, args)
+      }
+    },
+  })
+}

@@ -1,0 +1,61 @@
+import { TillsyncError } from '../../../src/errors.ts'
+import type { RegisterName } from '../../../src/index.ts'
+import type { Link } from '../../../src/ports.ts'
+import { Break } from '../differential/break.ts'
+import type { Fate } from './steps.ts'
+
+interface Letter {
+  readonly from: RegisterName
+  readonly bytes: Uint8Array
+}
+
+/** More messages than any till needs in one go. */
+const MOST_MESSAGES = 300
+
+/** What lies between the tills and central: it does with messages what it is told to. */
+export class Network {
+  /** On their way, for however long. */
+  readonly letters: Letter[] = []
+  private readonly deliver: (letter: Letter) => Promise<Uint8Array>
+  private fates: Fate[] = []
+  private messages = 0
+
+  constructor(deliver: (from: RegisterName, bytes: Uint8Array) => Promise<Uint8Array>) {
+    this.deliver = ({ from, bytes }) => deliver(from, bytes)
+  }
+
+  /** What becomes of the next messages; those beyond arrive. */
+  expect(fates: readonly Fate[]): void {
+    this.fates = [...fates]
+    this.messages = 0
+  }
+
+  link(from: RegisterName): Link {
+    let last: Uint8Array | undefined
+    return {
+      exchange: async (bytes) => {
+        if (++this.messages > MOST_MESSAGES) throw new Break('endless', `More than ${MOST_MESSAGES} messages in one run`)
+        const letter = { from, bytes: Uint8Array.from(bytes) }
+        const fate = this.fates.shift() ?? 'ok'
+        if (fate === 'kept' || fate === 'copied') this.letters.push(letter)
+        if (fate === 'kept' || fate === 'lost') throw unreachable()
+        if (fate === 'twice') await this.deliver(letter)
+        const answer = await this.deliver(letter)
+        const earlier = last
+        last = answer
+        if (fate === 'cut') throw unreachable()
+        return fate === 'stale' && earlier ? earlier : answer
+      },
+    }
+  }
+
+  /** One that was kept arrives; nobody waits for the answer any more. */
+  async deliverLetter(number: number): Promise<void> {
+    const [letter] = this.letters.splice(number % Math.max(1, this.letters.length), 1)
+    if (letter) await this.deliver(letter)
+  }
+}
+
+function unreachable(): TillsyncError {
+  return new TillsyncError('ERR_LINK', 'Central is not reached', { retryable: true })
+}

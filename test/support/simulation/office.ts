@@ -1,0 +1,71 @@
+import type { Pool } from 'pg'
+import { postgres } from '../../../src/adapters/postgres/adapter.ts'
+import { CentralReplica } from '../../../src/central.ts'
+import type { RegisterName } from '../../../src/index.ts'
+import type { Clock } from '../../../src/ports.ts'
+import { answer } from '../../../src/transport/answer.ts'
+import { type RowBackup, Rows } from './row-backup.ts'
+import { CENTRAL_TABLES, NEVER_CHANGED, SUBSCRIBE } from './tables.ts'
+
+const MAX_MESSAGE_BYTES = 1_048_576
+/** Schedules between which the room of deleted rows is given back. */
+const VACUUM_EVERY = 100
+
+/** Head office, on one database for all schedules. */
+export class Office {
+  readonly pool: Pool
+  central: CentralReplica
+  private readonly clock: Clock
+  private readonly rows: Rows
+  private readonly backups: RowBackup[] = []
+  private schedules = 0
+
+  private constructor(pool: Pool, clock: Clock) {
+    this.pool = pool
+    this.clock = clock
+    this.rows = new Rows(pool, 'public')
+    this.central = this.process()
+  }
+
+  static async open(pool: Pool, clock: Clock): Promise<Office> {
+    await pool.query(CENTRAL_TABLES)
+    const office = new Office(pool, clock)
+    await office.central.install()
+    await pool.query(NEVER_CHANGED)
+    return office
+  }
+
+  /** As it was before the first register. */
+  async begin(registers: readonly RegisterName[]): Promise<void> {
+    if (++this.schedules % VACUUM_EVERY === 0) await this.rows.vacuum()
+    else await this.rows.restore()
+    this.backups.length = 0
+    for (const register of registers) await this.central.registers.add(register)
+    await this.backup()
+  }
+
+  async backup(): Promise<void> {
+    this.backups.push(await this.rows.backup())
+  }
+
+  /** What was done to credentials since is lost too. */
+  async restore(number: number): Promise<void> {
+    await this.central.stop()
+    await this.rows.restore(this.backups[number % this.backups.length])
+    await this.restart()
+  }
+
+  async restart(): Promise<void> {
+    await this.central.stop()
+    this.central = this.process()
+    await this.central.install()
+  }
+
+  receive(from: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
+    return answer({ subscriber: this.central, maxMessageBytes: MAX_MESSAGE_BYTES, onRefused() {} }, from, bytes)
+  }
+
+  private process(): CentralReplica {
+    return new CentralReplica({ database: postgres(this.pool), subscribe: SUBSCRIBE }, this.clock)
+  }
+}

@@ -1,0 +1,44 @@
+import type { Random } from '../random.ts'
+import { CARE, type Fate, OFFICE, SALES, type Schedule, type Step } from './steps.ts'
+
+const FATES = ['lost', 'cut', 'kept', 'copied', 'twice', 'stale'] as const
+/** What a schedule may hold beside sales and exchanges; each has some of these only, so that they meet each other in small stories. */
+const EVENTS = ['change', 'void', 'delete', 'reuse', 'enter again', ...CARE, ...OFFICE, 'crash', 'restore', 'deliver', 'central restore'] as const
+type Event = (typeof EVENTS)[number]
+
+/** What makes sense only with something else. */
+const NEEDS: Partial<Readonly<Record<Event, readonly Event[]>>> = {
+  restore: ['backup'],
+  'central restore': ['central backup'],
+  'enter again': ['backup', 'restore'],
+}
+
+/** A schedule by chance. @param postgres how likely a register is on PostgreSQL */
+export function scheduleOf(random: Random, postgres: number): Schedule {
+  const registers = Array.from({ length: random.chance(0.2) ? 2 : 1 }, () => (random.chance(postgres) ? ('postgres' as const) : ('sqlite' as const)))
+  const chosen = EVENTS.filter(() => random.chance(0.35))
+  const events = [...new Set([...chosen, ...chosen.flatMap((event) => NEEDS[event] ?? [])])]
+  const faults = random.chance(0.4) ? 0 : 0.4
+  const steps = Array.from({ length: random.int(4, 34) }, () => stepOf(random, registers.length, events, faults))
+  return { registers, identity: random.chance(0.5), recordsPerRun: random.pick([1, 3, 8, 500]), steps, last: random.int(0, 5) }
+}
+
+function stepOf(random: Random, registers: number, events: readonly Event[], faults: number): Step {
+  const at = { register: random.int(0, registers - 1), copy: random.int(0, 5) }
+  const seed = random.int(1, 1_000_000)
+  if (random.chance(0.3)) return { do: 'sell', ...at, seed }
+  if (random.chance(0.35) || events.length === 0) return { do: 'exchange', ...at, fates: fatesOf(random, faults) }
+  const event = random.pick(events)
+  const [sale, care, office] = [SALES, CARE, OFFICE].map((kinds) => (kinds as readonly string[]).includes(event))
+  if (sale) return { do: event as (typeof SALES)[number], ...at, seed }
+  if (care) return { do: event as (typeof CARE)[number], ...at }
+  if (office) return { do: event as (typeof OFFICE)[number] }
+  if (event === 'crash') return { do: 'crash', ...at, fates: fatesOf(random, faults), writes: random.int(0, 6) }
+  if (event === 'restore') return { do: 'restore', ...at, backup: random.int(0, 9) }
+  if (event === 'central restore') return { do: 'central restore', backup: random.int(0, 9) }
+  return { do: 'deliver', letter: random.int(0, 9) }
+}
+
+function fatesOf(random: Random, faults: number): Fate[] {
+  return random.chance(faults) ? Array.from({ length: random.int(1, 4) }, () => (random.chance(0.4) ? 'ok' : random.pick(FATES))) : []
+}

@@ -1,0 +1,42 @@
+/** What becomes of a message: `cut`: its answer is lost; `kept`: it arrives much later, if ever; `copied`: a copy of it does; `twice`: two at once; `stale`: answered by an earlier answer. */
+export type Fate = 'ok' | 'lost' | 'cut' | 'kept' | 'copied' | 'twice' | 'stale'
+
+/** What is done at a till, by the number of the register and of its copy; both are taken modulo how many there are. */
+interface At {
+  readonly register: number
+  readonly copy: number
+}
+
+/** What a cashier does; all chance in it follows from the seed. */
+export const SALES = ['sell', 'change', 'void', 'delete', 'reuse', 'enter again'] as const
+/** What is done at a till, or to its disk. `another`: another database takes the place of this one, and the operator says so at central. */
+export const CARE = ['seal', 'export', 'reseal', 'prune', 'backup', 'clone', 'restart', 'another', 'keep'] as const
+export const OFFICE = ['central backup', 'central restart'] as const
+
+/** What happens in a schedule, as plain data: each step says all that it needs, so that any of them can be left out. */
+export type Step =
+  | (At & { readonly do: (typeof SALES)[number]; readonly seed: number })
+  | (At & { readonly do: (typeof CARE)[number] })
+  /** Until nothing is left, or a message fails. Those beyond the fates that are named arrive. */
+  | (At & { readonly do: 'exchange'; readonly fates: readonly Fate[] })
+  /** The process ends within an exchange, before its transaction of this number. */
+  | (At & { readonly do: 'crash'; readonly fates: readonly Fate[]; readonly writes: number })
+  | (At & { readonly do: 'restore'; readonly backup: number })
+  | { readonly do: 'deliver'; readonly letter: number }
+  | { readonly do: 'central restore'; readonly backup: number }
+  | { readonly do: (typeof OFFICE)[number] }
+
+export interface Schedule {
+  readonly registers: readonly ('sqlite' | 'postgres')[]
+  /** Whether a column tells sales apart that were sold under the same key. */
+  readonly identity: boolean
+  readonly recordsPerRun: number
+  readonly steps: readonly Step[]
+  /** Which copy of each register goes on in the end. */
+  readonly last: number
+}
+
+export function storyOf({ steps, ...settings }: Schedule): string {
+  const told = steps.map(({ do: what, ...more }) => `  ${what} ${JSON.stringify(more)}`)
+  return [JSON.stringify(settings), ...told].join('\n')
+}

@@ -1,0 +1,56 @@
+import {
+  type AnyDocument,
+  type AnyTables,
+  type Movement,
+  mirror,
+  negate,
+  type PublishRules,
+  type RegisterName,
+  type SubscribeRules,
+  stockMovements,
+} from '../../../src/index.ts'
+
+/** A till's tables, on either kind of database. `customer_no` is another for each sale that was ever made, and stays: by it what was posted is told apart. */
+export const TILL_TABLES = `
+  CREATE TABLE receipts (id INTEGER PRIMARY KEY, receipt_no TEXT NOT NULL, customer_no TEXT NOT NULL, status TEXT NOT NULL);
+  CREATE TABLE receipt_lines (id INTEGER PRIMARY KEY, receipt_id INTEGER NOT NULL, item_no TEXT NOT NULL, quantity INTEGER NOT NULL);
+  CREATE INDEX receipt_lines_receipt_id ON receipt_lines (receipt_id);
+`
+
+/** Head office's copies, and a ledger in which nothing can be changed. */
+export const CENTRAL_TABLES = `
+  CREATE TABLE receipts (location text, register text, id bigint, receipt_no text NOT NULL, customer_no text NOT NULL, status text NOT NULL,
+    PRIMARY KEY (location, register, id));
+  CREATE TABLE receipt_lines (location text, register text, id bigint, receipt_id bigint NOT NULL, item_no text NOT NULL, quantity bigint NOT NULL,
+    PRIMARY KEY (location, register, id), FOREIGN KEY (location, register, receipt_id) REFERENCES receipts);
+  CREATE INDEX ON receipt_lines (location, register, receipt_id);
+`
+export const NEVER_CHANGED = `
+  CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'a row of % is never changed', TG_TABLE_NAME; END $$;
+  CREATE TRIGGER kept BEFORE UPDATE OR DELETE ON stock_movements FOR EACH ROW EXECUTE FUNCTION refuse();
+  CREATE TRIGGER kept BEFORE UPDATE OR DELETE ON sync_postings FOR EACH ROW EXECUTE FUNCTION refuse();
+  CREATE TRIGGER kept BEFORE UPDATE OR DELETE ON sync_archive FOR EACH ROW EXECUTE FUNCTION refuse();
+`
+
+export function publishRules(identity: boolean): PublishRules<AnyTables> {
+  return {
+    receipts: { where: (eb) => eb('status', '<>', 'open'), ...(identity && { identity: ['customer_no'] }) },
+    receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } },
+  }
+}
+
+export const SUBSCRIBE: SubscribeRules<AnyTables> = {
+  receipts: [mirror({ origin: ['location', 'register'] }), stockMovements(movements)],
+}
+
+function movements(receipt: AnyDocument, { location }: RegisterName): Movement[] {
+  if (receipt.status === 'voided') return []
+  return (receipt.parts.receipt_lines ?? []).map((line) => ({
+    item: line.item_no,
+    location,
+    document: receipt.receipt_no,
+    customer: receipt.customer_no,
+    quantity: negate(line.quantity),
+    amount: '0',
+  }))
+}

@@ -1,0 +1,83 @@
+import type { RegisterName } from '../../../src/index.ts'
+import type { Clock } from '../../../src/ports.ts'
+import { Random } from '../random.ts'
+import { Cashier } from './cashier.ts'
+import type { Host, Hosts } from './hosts.ts'
+import { Machine } from './machine.ts'
+import { Network } from './network.ts'
+import type { Office } from './office.ts'
+import { movedBy, type Sale, textOf } from './sale.ts'
+import type { Schedule } from './steps.ts'
+
+/** A register with all that speaks under its name, and what is known of it from outside. */
+export class Seat {
+  readonly name: RegisterName
+  readonly machines: Machine[] = []
+  readonly backups: unknown[] = []
+  /** All that each sale ever moved, at any moment and on any copy, by its name. */
+  readonly moved = new Map<string, Set<string>>()
+  /** As each was last seen, on whichever copy. */
+  readonly known = new Map<string, Sale>()
+  /** Sales that were deleted on any copy. */
+  readonly deleted = new Set<string>()
+  /** Whether its database was set up anew: of what was before nobody speaks any more. */
+  isReset = false
+
+  constructor(name: RegisterName) {
+    this.name = name
+  }
+
+  copy(number: number): Machine {
+    return this.machines[number % this.machines.length] as Machine
+  }
+
+  note(before: readonly Sale[], after: readonly Sale[]): void {
+    for (const sale of after) {
+      const all = this.moved.get(sale.customer_no) ?? new Set()
+      this.moved.set(sale.customer_no, all.add(textOf(movedBy(sale))))
+      this.known.set(sale.customer_no, sale)
+    }
+    for (const { customer_no } of before) if (after.every((sale) => sale.customer_no !== customer_no)) this.deleted.add(customer_no)
+  }
+}
+
+/** All that a schedule plays on. */
+export class World {
+  readonly office: Office
+  readonly network: Network
+  readonly seats: readonly Seat[]
+  private readonly hosts: Readonly<Record<'sqlite' | 'postgres', Hosts>>
+  private readonly schedule: Schedule
+  private names = 0
+
+  private constructor(office: Office, hosts: World['hosts'], schedule: Schedule) {
+    this.office = office
+    this.hosts = hosts
+    this.schedule = schedule
+    this.network = new Network((from, bytes) => office.receive(from, bytes))
+    this.seats = schedule.registers.map((_, n) => new Seat({ location: 'BA01', register: `POS${n + 1}` }))
+  }
+
+  static async open(office: Office, hosts: World['hosts'], clock: Clock, schedule: Schedule): Promise<World> {
+    const world = new World(office, hosts, schedule)
+    await office.begin(world.seats.map(({ name }) => name))
+    for (const [n, seat] of world.seats.entries()) {
+      const { identity, recordsPerRun } = schedule
+      const options = { name: seat.name, clock, link: world.network.link(seat.name), identity, recordsPerRun }
+      seat.machines.push(await Machine.open(await world.emptyHost(n), options))
+    }
+    return world
+  }
+
+  emptyHost(register: number): Promise<Host> {
+    return this.hosts[this.schedule.registers[register] ?? 'sqlite'].open()
+  }
+
+  cashier(machine: Machine, seed: number): Cashier {
+    return new Cashier(machine, new Random(seed), () => `S${++this.names}`)
+  }
+
+  async close(): Promise<void> {
+    for (const seat of this.seats) for (const machine of seat.machines) await machine.stop()
+  }
+}
