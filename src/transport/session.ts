@@ -105,10 +105,9 @@ export function judge(state: State, known: Known, word: Subscription, digestAt: 
   // The digest there may be gone with the entry: then that it is an epoch of ours must do.
   if (relation === 'pruned' || (relation === 'elsewhere' && digestAt(theirs.entryNo) === theirs.digest))
     return { kind: 'branch', from: theirs, common: pointOf(theirs), epoch: true, anew: theirs.entryNo + 1 < known.first }
-  const search: Search =
-    state.kind === 'seeking' && isSame(state.search.theirs, theirs)
-      ? state.search
-      : { theirs, low: START, high: Math.min(theirs.entryNo, known.head.entryNo + 1) }
+  // Beyond our own end nothing is in common; points there would tell nothing, and keep those below from being told.
+  const high = Math.min(theirs.entryNo, known.head.entryNo + 1)
+  const search: Search = state.kind === 'seeking' && isSame(state.search.theirs, theirs) ? state.search : { theirs, low: START, high }
   const next = narrow(search, state.kind === 'seeking' ? points : undefined, digestAt)
   if (next !== undefined) return { kind: 'seek', search: next }
   const { low } = search

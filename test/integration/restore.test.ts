@@ -232,3 +232,20 @@ t.test('a till restored to before its first entry, and once more: central knows 
   t.same(await Promise.all(['FIRST', 'SECOND', 'THIRD'].map((item) => shop.stock(item))), [-1, -1, -1])
   t.equal((await shop.central.orphans.list()).length, 2)
 })
+
+t.test('where the histories part inside a batch of which the till has lost the end, nothing before it is sent again', async (t) => {
+  const shop = await openShop(t, server)
+  const machine = new Machine(t, await shop.addTill('POS1'))
+  machine.cashier.sell('R-1', [line('FIRST')])
+  await machine.replica.seal()
+  machine.db.exec('DELETE FROM receipts')
+  await machine.replica.seal()
+  const backup = machine.backup()
+  for (const number of ['R-2', 'R-3']) {
+    machine.cashier.sell(number, [line('LOST')])
+    await machine.replica.synchronize()
+  }
+  await machine.restore(backup)
+  await machine.replica.synchronize()
+  t.same(await Promise.all(['FIRST', 'LOST'].map((item) => shop.stock(item))), [-1, -2], 'the one that was deleted is not posted twice')
+})
