@@ -18,6 +18,7 @@ export class Office {
   private readonly clock: Clock
   private readonly rows: Rows
   private readonly backups: RowBackup[] = []
+  private empty: RowBackup = new Map()
   private schedules = 0
 
   private constructor(pool: Pool, clock: Clock) {
@@ -32,13 +33,14 @@ export class Office {
     const office = new Office(pool, clock)
     await office.central.install()
     await pool.query(NEVER_CHANGED)
+    office.empty = await office.rows.backup()
     return office
   }
 
   /** As it was before the first register. */
   async begin(registers: readonly RegisterName[]): Promise<void> {
-    if (++this.schedules % VACUUM_EVERY === 0) await this.rows.vacuum()
-    else await this.rows.restore()
+    if (++this.schedules % VACUUM_EVERY === 0) await this.rows.empty()
+    await this.rows.restore(this.empty)
     this.backups.length = 0
     for (const register of registers) await this.central.registers.add(register)
     await this.backup()
@@ -51,14 +53,14 @@ export class Office {
   /** What was done to credentials since is lost too. */
   async restore(number: number): Promise<void> {
     await this.central.stop()
-    await this.rows.restore(this.backups[number % this.backups.length])
+    await this.rows.restore(this.backups[number % this.backups.length] as RowBackup)
     await this.restart()
   }
 
   async restart(): Promise<void> {
     await this.central.stop()
     this.central = this.process()
-    await this.central.install()
+    await this.central.start()
   }
 
   receive(from: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {

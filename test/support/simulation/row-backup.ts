@@ -20,10 +20,9 @@ export class Rows {
     return new Map(rows.map(({ name, rows }) => [name, rows ?? '[]']))
   }
 
-  /** Without a backup they are emptied. */
-  async restore(backup?: RowBackup): Promise<void> {
+  async restore(backup: RowBackup): Promise<void> {
     const statements = (await this.names()).flatMap((name) => {
-      const [table, rows] = [`${this.schema}.${name}`, backup?.get(name) ?? '[]']
+      const [table, rows] = [`${this.schema}.${name}`, backup.get(name) ?? '[]']
       const insert = `INSERT INTO ${table} OVERRIDING SYSTEM VALUE SELECT * FROM json_populate_recordset(NULL::${table}, ${quoted(rows)})`
       return [`DELETE FROM ${table}`, ...(rows === '[]' ? [] : [insert])]
     })
@@ -31,8 +30,7 @@ export class Rows {
   }
 
   /** Gives back the room of what was deleted. */
-  async vacuum(): Promise<void> {
-    await this.restore()
+  async empty(): Promise<void> {
     await this.pool.query(`TRUNCATE ${(await this.names()).map((name) => `${this.schema}.${name}`).join(', ')}`)
   }
 
@@ -40,7 +38,7 @@ export class Rows {
     if (this.tables !== undefined) return this.tables
     // What a till's triggers note while rows come back is put right in the end.
     const { rows } = await this.pool.query<{ name: string }>(
-      "SELECT tablename AS name FROM pg_tables WHERE schemaname = $1 AND tablename <> 'sync_state' ORDER BY tablename = 'sync_touches', tablename",
+      "SELECT tablename AS name FROM pg_tables WHERE schemaname = $1 ORDER BY tablename = 'sync_touches', tablename",
       [this.schema],
     )
     this.tables = rows.map(({ name }) => name)

@@ -23,12 +23,20 @@ export class Seat {
   /** Whether its database was set up anew: of what was before nobody speaks any more. */
   isReset = false
 
-  constructor(name: RegisterName) {
+  private readonly identity: boolean
+
+  constructor(name: RegisterName, identity: boolean) {
     this.name = name
+    this.identity = identity
   }
 
   copy(number: number): Machine {
     return this.machines[number % this.machines.length] as Machine
+  }
+
+  /** Nothing tells a sale from a former one under its key, where both come between two sealings: it takes the other's place, or gives it up. */
+  private isUsedAgain({ id, customer_no }: Sale): boolean {
+    return [...this.deleted].some((name) => name !== customer_no && this.known.get(name)?.id === id)
   }
 
   note(before: readonly Sale[], after: readonly Sale[]): void {
@@ -38,6 +46,7 @@ export class Seat {
       this.known.set(sale.customer_no, sale)
     }
     for (const { customer_no } of before) if (after.every((sale) => sale.customer_no !== customer_no)) this.deleted.add(customer_no)
+    if (!this.identity) for (const sale of after) if (this.isUsedAgain(sale)) this.deleted.add(sale.customer_no)
   }
 }
 
@@ -55,7 +64,7 @@ export class World {
     this.hosts = hosts
     this.schedule = schedule
     this.network = new Network((from, bytes) => office.receive(from, bytes))
-    this.seats = schedule.registers.map((_, n) => new Seat({ location: 'BA01', register: `POS${n + 1}` }))
+    this.seats = schedule.registers.map((_, n) => new Seat({ location: 'BA01', register: `POS${n + 1}` }, schedule.identity))
   }
 
   static async open(office: Office, hosts: World['hosts'], clock: Clock, schedule: Schedule): Promise<World> {
