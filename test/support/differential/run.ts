@@ -153,7 +153,10 @@ class CaseRun {
       const due = resealing.filter((table) => !problems.some((problem) => problem.table === table))
       const other = due.find((table) => !this.rules.some((rule) => rule.table === table))
       if (other !== undefined) throw new Break('reseal', `of ${other}, which is in no rule any more`)
-      if (due.length === 0) return status
+      // One that seals by itself may have touched the last records of a reseal and not have sealed them.
+      const touching = this.started && status.unsealed > 0 && rounds < 4
+      if (due.length === 0 && !touching) return status
+      if (touching) await this.till.seal()
       for (const table of due) await this.till.reseal(table)
     }
     throw new Break('reseal', 'a reseal does not come to an end')
