@@ -18,7 +18,7 @@ export function postgresTrigger(random: Random, schema: Schema): HostTrigger | u
     const deferred = made.when.startsWith('AFTER') && !made.statement && table.partitions.length === 0 && random.chance(0.2)
     const kind = deferred ? 'CONSTRAINT TRIGGER' : 'TRIGGER'
     const when = `${made.when} ON ${q(table.name)}${deferred ? ' DEFERRABLE INITIALLY DEFERRED' : ''} FOR EACH ${made.statement ? 'STATEMENT' : 'ROW'}`
-    const body = `BEGIN IF pg_trigger_depth() > 3 THEN RETURN coalesce(NEW, OLD); END IF; ${made.body}; RETURN coalesce(NEW, OLD); END`
+    const body = `BEGIN IF pg_trigger_depth() > 2 THEN RETURN coalesce(NEW, OLD); END IF; ${made.body}; RETURN coalesce(NEW, OLD); END`
     return {
       name,
       on: table.name,
