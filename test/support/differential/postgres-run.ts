@@ -92,7 +92,7 @@ class House {
       for (const side of ['subject', 'twin'] as const)
         await pair[side].query(`DISCARD ALL`).then(() => pair[side].query(`SET client_min_messages = warning; SET search_path = ${SCHEMAS[side]}`))
     }
-    for (const { twin } of hosts) await twin.query(`SET lock_timeout = '1ms'; SET statement_timeout = '2s'`)
+    for (const { twin } of hosts) await twin.query(`SET lock_timeout = '1ms'; SET statement_timeout = '500ms'`)
     for (const reader of Object.values(readers)) await reader.query(READER_SETTINGS)
     await keeper.query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1')
     try {
