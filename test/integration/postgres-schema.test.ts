@@ -13,7 +13,8 @@ t.test('columns that are added resend nothing, with a default or without', async
   await till.pool.query(SALES)
   await till.sealed()
   await till.pool.query(
-    `ALTER TABLE receipts ADD note text, ADD points integer NOT NULL DEFAULT 7, ADD at timestamptz DEFAULT now(), ADD state text DEFAULT 'it''s'`,
+    `ALTER TABLE receipts ADD note text, ADD points integer NOT NULL DEFAULT 7, ADD at timestamptz DEFAULT now(), ADD state text DEFAULT 'it''s', ADD sizes integer[] DEFAULT '{1,NULL,3}',
+       ADD codes text[] DEFAULT ARRAY['a'] || 'b'::text`,
   )
   await till.replica.seal()
   await resealed(till)

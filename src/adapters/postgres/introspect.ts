@@ -71,20 +71,29 @@ export function* describe(schema: string, names: readonly string[]): Work<Readon
 }
 
 /** A constant as `pg_get_expr` writes it. Nothing else is evaluated: a default may well be `nextval(…)`. */
-const CONSTANT = /^(\(?-?\d+(\.\d+)?\)?|'([^']|'')*'|true|false|NULL)(::[\w "().]+)?$/
+const CONSTANT = /^(\(?-?\d+(\.\d+)?\)?|'([^']|'')*'|true|false|NULL)(::[\w "().[\]]+)?$/
 
 /** The initial values of columns as JSON texts. */
 function* initialsOf(columns: readonly HostColumn[], infos: readonly ColumnInfo[]): Work<readonly string[]> {
   const values = infos.map(({ otherwise, missing, type }) => {
     if (otherwise !== null && CONSTANT.test(otherwise)) return `(${otherwise})::${type}`
-    return missing === null ? 'NULL' : `(${literal(missing)}::${type}[])[1]`
+    // By way of its text: an array of arrays would be read as one of more dimensions.
+    return missing === null ? 'NULL' : `(${literal(missing)}::text[])[1]::${type}`
   })
   if (values.every((value) => value === 'NULL')) return values.map(() => 'null')
+  return yield* evaluated(columns, values)
+}
+
+/** A default that is no value of its column, as PostgreSQL takes them, is no initial value; the others are. */
+function* evaluated(columns: readonly HostColumn[], values: readonly string[]): Work<readonly string[]> {
   try {
     const [rows] = yield* lookup({ sql: `SELECT ${values.join(', ')}`, parameters: [] }, [[]])
     return columns.map((column, at) => encoderOf(column)(rows?.[0]?.[at] ?? null))
   } catch (error) {
-    if (!(error instanceof TillsyncError)) throw error
-    return values.map(() => 'null')
+    if (!(error instanceof TillsyncError) || error.retryable) throw error
+    if (columns.length === 1) return ['null']
+    const all: string[] = []
+    for (const [at, column] of columns.entries()) all.push(...(yield* evaluated([column], [values[at] as string])))
+    return all
   }
 }
