@@ -99,7 +99,9 @@ function rulesOf(root: RootPlan, before: Rules['initials']): Rules {
   const all = plans(root)
   const statements = all.map(({ read }) => [read.sql, read.parameters.map(String)])
   const initials = all.flatMap(({ table, columns }) => columns.map(({ name, initial = 'null' }) => [`${table}.${name}`, initial]))
-  return { hash: hash('sha256', JSON.stringify([statements, root.spec.identity])), initials: { ...before, ...Object.fromEntries(initials) } }
+  // A type that was changed writes the same values otherwise, and no trigger sees it.
+  const types = all.flatMap(({ columns }) => columns.map(({ type }) => type))
+  return { hash: hash('sha256', JSON.stringify([statements, types, root.spec.identity])), initials: { ...before, ...Object.fromEntries(initials) } }
 }
 
 /** With another default the same hash could mean another document: then everything is sealed once more. */

@@ -24,6 +24,18 @@ t.test('columns that are added resend nothing, with a default or without', async
   t.match((await till.replica.entries({ after: 18 }))[0]?.record, { points: 8, state: "it's", note: null })
 })
 
+t.test('a type that is changed, so that its values are written otherwise, is published anew', async (t) => {
+  const till = await openTill(t, server)
+  await till.pool.query(`ALTER TABLE receipts ALTER total TYPE numeric(10, 2); INSERT INTO receipts VALUES (1, 'posted', 1.5)`)
+  await till.replica.seal()
+  await resealed(till)
+  await till.sealed()
+  await till.pool.query('ALTER TABLE receipts ALTER total TYPE numeric(12, 3)')
+  await resealed(till)
+  t.same(await till.sealed(), ['upsert receipts[1]'])
+  t.match((await till.replica.entries()).at(-1)?.record, { total: '1.500' })
+})
+
 t.test('triggers that somebody switched off are switched on again, and what they missed is found', async (t) => {
   const till = await openTill(t, server)
   await till.pool.query(SALES)

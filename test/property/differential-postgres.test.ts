@@ -1,6 +1,8 @@
 import t from 'tap'
 import { onPostgres, SETTINGS } from '../support/differential/postgres-run.ts'
 import { holdsForRandomCases } from '../support/differential/property.ts'
+import { shrink } from '../support/differential/shrink.ts'
+import { storyOf } from '../support/differential/steps.ts'
 import { postgresCase } from '../support/hosts/postgres-case.ts'
 import { startServer } from '../support/postgres.ts'
 import { argument } from '../support/random.ts'
@@ -12,5 +14,5 @@ const server = await startServer(t, { settings: SETTINGS })
 t.test(
   'random tables and statements on PostgreSQL, collected at any moment: the statements come to what they come to without us, and the entries to what stands there',
   { timeout: TIMEOUT_MS },
-  (t) => holdsForRandomCases(t, postgresCase, onPostgres(t, server)),
+  (t) => holdsForRandomCases(t, { make: postgresCase, play: onPostgres(t, server), shrink, storyOf }),
 )
