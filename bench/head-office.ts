@@ -5,7 +5,7 @@ import { buffer } from 'node:stream/consumers'
 import type { RegisterName, Standing } from '../src/model.ts'
 import type { Subscriber } from '../src/ports.ts'
 import { answer } from '../src/transport/answer.ts'
-import { CONTENT_TYPE } from '../src/transport/http.ts'
+import { CONTENT_TYPE } from '../src/transport/http-client.ts'
 
 const standings = new Map<string, Standing>()
 const subscriber: Subscriber = {

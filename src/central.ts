@@ -5,17 +5,21 @@ import { OrphanBook, type Orphans } from './apply/orphan-book.ts'
 import { receive, standingFor } from './apply/receive.ts'
 import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, ORPHANS, POINTS, REGISTERS, SHAPES } from './apply/tables.ts'
 import { systemClock } from './clock.ts'
+import type { SynchronizeOptions } from './courier.ts'
 import { TillsyncError } from './errors.ts'
 import { type CentralEvents, Events } from './events.ts'
 import { checkMigrated, create, type Migrations, migrate } from './migrate.ts'
 import type { AnyTables, Batch, Publication, RegisterName } from './model.ts'
-import { type CentralOptions, readCentralOptions } from './options.ts'
+import { type CentralOptions, known, readCentralOptions } from './options.ts'
 import type { ApplyingDatabase, Clock, OwnTable, Received, Subscriber, Work } from './ports.ts'
-import { RegisterBook, type Registers } from './registers.ts'
+import { PullBook } from './pull-book.ts'
+import { checkRegister, RegisterBook, type Registers } from './registers.ts'
+import { type PulledRegister, type PullProgress, type PullResult, Rounds } from './rounds.ts'
 import { answer } from './transport/answer.ts'
 import { Gate, type Refusal } from './transport/gate.ts'
 import { type HttpServer, serve } from './transport/http-server.ts'
 import type { RequestSource } from './transport/source.ts'
+import { PULLS } from './transport/tables.ts'
 
 /** Head office's replica: takes what the registers send and does with it what the host subscribed. */
 export interface Central {
@@ -27,9 +31,22 @@ export interface Central {
   install(): Promise<void>
   /** Removes the library's own tables, the archive and the registers with them. The ledger and the mirrored tables stay. */
   uninstall(): Promise<void>
-  /** Opens it and checks that it is installed; `fetch` does so by itself at the first request. Idempotent. */
+  /** Opens it, checks that it is installed, and pulls from now on; `fetch` opens it by itself at the first request. Idempotent. */
   start(): Promise<void>
-  /** Refuses what comes from now on, and waits for what is being applied. The host ends its pool. Idempotent. */
+  /**
+   * Now: pulls a register until it has nothing more. `onProgress` is told after each exchange; what it throws is said by `failed` and changes nothing.
+   *
+   * @throws ERR_LINK (retryable) where it does not answer, ERR_CREDENTIAL, ERR_FORKED, ERR_ABORTED and what else ended it; ERR_REGISTER where it is not
+   * known or revoked; ERR_OPTION where it pushes
+   */
+  synchronize(register: RegisterName, options?: SynchronizeOptions<PullProgress>): Promise<PullResult>
+  /**
+   * The same for all pull registers, many at once. One that fails does not end it: its result says why.
+   *
+   * @throws ERR_ABORTED, ERR_OPTION
+   */
+  synchronize(register?: undefined, options?: SynchronizeOptions<PullProgress>): Promise<readonly PulledRegister[]>
+  /** Refuses what comes from now on, ends the pulling, and waits for what is being applied. The host ends its pool. Idempotent. */
   stop(): Promise<void>
   readonly registers: Registers
   readonly orphans: Orphans
@@ -44,8 +61,11 @@ export interface Central {
 }
 
 const CENTRAL_TABLES = [REGISTERS, CREDENTIALS, EPOCHS, POINTS, SHAPES, ARCHIVE, DOCUMENTS, ORPHANS]
-const MIGRATIONS: readonly Migrations[] = [{ component: 'apply', steps: [{ create: CENTRAL_TABLES }] }]
-const OWN_TABLES = CENTRAL_TABLES.map((table) => table.name)
+const MIGRATIONS: readonly Migrations[] = [
+  { component: 'apply', steps: [{ create: CENTRAL_TABLES }] },
+  { component: 'pull', steps: [{ create: [PULLS] }] },
+]
+const OWN_TABLES = [...CENTRAL_TABLES, PULLS].map((table) => table.name)
 const LEDGERS = ['stock_movements', 'stock_levels']
 
 /**
@@ -68,16 +88,19 @@ export class CentralReplica implements Central, Subscriber {
   private readonly lanes: PQueue
   private readonly clock: Clock
   private readonly server: HttpServer
+  private readonly rounds: Rounds
   private readiness: Promise<void> | undefined
   private stopped = false
 
   constructor(options: CentralOptions<SubscribeRules<AnyTables>>, clock: Clock) {
-    const { lanes, maxMessageBytes, limits } = readCentralOptions(options as unknown as CentralOptions<Readonly<Record<string, unknown>>>)
+    const { lanes, maxMessageBytes, limits, pull } = readCentralOptions(options as unknown as CentralOptions<Readonly<Record<string, unknown>>>)
     this.database = options.database
     this.handlers = readHandlers(options.subscribe as Readonly<Record<string, unknown>>)
     this.clock = clock
     this.lanes = new PQueue({ concurrency: lanes })
-    this.registers = new RegisterBook(this.database, clock, () => this.ready())
+    const book = new PullBook(this.database)
+    this.registers = new RegisterBook(this.database, clock, book, () => this.ready())
+    this.rounds = new Rounds({ book, clock, maxMessageBytes, pull, events: this.events, subscriber: this, ready: () => this.ready() })
     this.orphans = new OrphanBook(this.database, this.handlers, () => this.ready())
     const onRefused = (refusal: Refusal) => this.events.emit('refused', refusal)
     const identify = async (token: string) => {
@@ -85,6 +108,7 @@ export class CentralReplica implements Central, Subscriber {
       return this.registers.identify(token)
     }
     this.server = {
+      from: 'central',
       maxMessageBytes,
       gate: new Gate({ limits, clock, identify, onRefused }),
       onRefused,
@@ -118,7 +142,7 @@ export class CentralReplica implements Central, Subscriber {
 
   start(): Promise<void> {
     this.stopped = false
-    const started = this.ready()
+    const started = this.ready().then(() => this.rounds.start())
     // A host that does not wait for it must not be ended by an unhandled rejection.
     started.catch((error: TillsyncError) => this.events.emit('failed', { error }))
     return started
@@ -126,9 +150,23 @@ export class CentralReplica implements Central, Subscriber {
 
   async stop(): Promise<void> {
     this.stopped = true
+    await this.rounds.stop()
     await this.lanes.onIdle()
     this.readiness = undefined
     await this.database.close()
+  }
+
+  synchronize(register: RegisterName, options?: SynchronizeOptions<PullProgress>): Promise<PullResult>
+  synchronize(register?: undefined, options?: SynchronizeOptions<PullProgress>): Promise<readonly PulledRegister[]>
+  async synchronize(
+    register: RegisterName | undefined,
+    options: SynchronizeOptions<PullProgress> = {},
+  ): Promise<PullResult | readonly PulledRegister[]> {
+    known('options', options, ['signal', 'onProgress'])
+    await this.ready()
+    if (register === undefined) return this.rounds.synchronizeAll(options)
+    checkRegister(register)
+    return this.rounds.synchronize(register, options)
   }
 
   private async ready(): Promise<void> {
@@ -150,8 +188,8 @@ export class CentralReplica implements Central, Subscriber {
   async receive(from: RegisterName, publish: Publication | undefined, batch: Batch | undefined): Promise<Received> {
     const { database, handlers, events } = this
     const incoming = { from, publish, batch }
-    const known = batch === undefined ? await database.read(() => standingFor(database, incoming)) : undefined
-    if (known !== undefined) return known
+    const standing = batch === undefined ? await database.read(() => standingFor(database, incoming)) : undefined
+    if (standing !== undefined) return standing
     const received = (await this.lanes.add(() => database.write(() => receive(database, handlers, incoming, this.clock.now())))) as Received
     const { applied, forked, cloned } = received
     if (forked) events.emit('forked', { register: from, ...forked })

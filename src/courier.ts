@@ -1,10 +1,10 @@
 import PQueue from 'p-queue'
 import { asTillsyncError, type TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
-import type { Transfer } from './options.ts'
+import type { Push } from './options.ts'
 import type { Clock } from './ports.ts'
 import { backoffMs } from './transport/backoff.ts'
-import type { Exchanged } from './transport/exchange.ts'
+import type { Exchanged } from './transport/publisher.ts'
 
 /** What was moved, in entries. */
 export interface RunResult {
@@ -12,11 +12,26 @@ export interface RunResult {
   readonly sent: number
 }
 
+export interface Progress extends RunResult {
+  /** Entries that central has not acknowledged yet. */
+  readonly pending: number
+}
+
+export interface SynchronizeOptions<P> {
+  /** Ends it after the exchange under way; what was acknowledged stays so. */
+  readonly signal?: AbortSignal | undefined
+  /** Told after each exchange. */
+  readonly onProgress?: ((progress: P) => void) | undefined
+}
+
 export interface CourierOptions {
   readonly clock: Clock
-  readonly transfer: Transfer
+  readonly transfer: Push
   readonly events: Events<RegisterEvents>
-  pending(): Promise<boolean>
+  /** Whether there is news for central, be it without an entry. */
+  isPending(): Promise<boolean>
+  /** How many entries central has not acknowledged. */
+  pending(): Promise<number>
   exchange(signal: AbortSignal): Promise<Exchanged>
 }
 
@@ -59,12 +74,13 @@ export class Courier {
   }
 
   /** Runs until nothing is pending; a failure ends it and is thrown. */
-  async synchronize(signal: AbortSignal | undefined): Promise<RunResult> {
+  async synchronize({ signal, onProgress }: SynchronizeOptions<Progress>): Promise<RunResult> {
     const ended = AbortSignal.any([this.stopping.signal, ...(signal ? [signal] : [])])
     let sent = 0
     for (;;) {
       const exchanged = await this.exchangeOnce(ended)
       sent += exchanged.sent
+      if (onProgress) this.options.events.tell(onProgress, { sent, pending: await this.options.pending() })
       if (!(await this.goesOn(exchanged))) return { sent }
     }
   }
@@ -85,7 +101,7 @@ export class Courier {
   }
 
   private async goesOn({ moved, unfinished }: Exchanged): Promise<boolean> {
-    return unfinished || (moved && (await this.options.pending()))
+    return unfinished || (moved && (await this.options.isPending()))
   }
 
   private pauseAfter(error: TillsyncError): number {

@@ -21,6 +21,8 @@ export interface RegisterEvents {
    * `problems` can't be published as they stand, see `status().problems`.
    */
   schema: { readonly mended: readonly string[]; readonly problems: readonly { readonly table: string; readonly error: TillsyncError }[] }
+  /** A message that came to `fetch` was refused; `source` is where it came from, as far as the host says. */
+  refused: { readonly source: string | undefined; readonly error: TillsyncError }
   /** Something that goes on in the background failed; it is tried again. Also in `status().lastError`. */
   failed: { readonly error: TillsyncError }
 }
@@ -37,10 +39,14 @@ export interface CentralEvents {
   /** Two copies of a register's database speak: nothing is taken from either until `registers.keep()` says which one goes on. */
   cloned: { readonly register: RegisterName }
   /**
-   * A message was refused, or a batch could not be applied; the register keeps its entries. Who is held off (ERR_LOCKED_OUT, ERR_RATE_LIMIT) is
+   * A message was refused, by central or by a pull register, or a batch could not be applied; the register keeps its entries. Who is held off (ERR_LOCKED_OUT, ERR_RATE_LIMIT) is
    * said once, until it ends. `register` is undefined where no token says who it is, `source` where the host does not.
    */
   refused: { readonly register: RegisterName | undefined; readonly source: string | undefined; readonly error: TillsyncError }
+  /** A pull register does not answer; said once, until `online`. It is tried again, with growing pauses. */
+  offline: { readonly register: RegisterName; readonly error: TillsyncError }
+  /** It answers again. */
+  online: { readonly register: RegisterName }
   /** Something in the background failed. */
   failed: { readonly error: TillsyncError }
 }
@@ -59,14 +65,21 @@ export class Events<Map extends { failed: { readonly error: TillsyncError } }> {
   }
 
   emit<K extends keyof Map>(event: K, detail: Map[K]): void {
-    for (const listener of this.listeners.get(event) ?? []) {
-      try {
-        ;(listener as Listener<Map[K]>)(detail)
-      } catch (thrown) {
-        const error = asTillsyncError(thrown, 'ERR_LISTENER', `A listener of '${String(event)}' threw`)
-        if (event === 'failed') process.emitWarning(error)
-        else this.emit('failed', { error } as Map['failed'])
-      }
+    for (const listener of this.listeners.get(event) ?? []) this.call(`A listener of '${String(event)}'`, listener as Listener<Map[K]>, detail, event)
+  }
+
+  /** Tells a function that the host gave with a call. */
+  tell<E>(listener: Listener<E>, detail: E): void {
+    this.call('The function that was given as `onProgress`', listener, detail)
+  }
+
+  private call<E>(what: string, listener: Listener<E>, detail: E, event?: keyof Map): void {
+    try {
+      listener(detail)
+    } catch (thrown) {
+      const error = asTillsyncError(thrown, 'ERR_LISTENER', `${what} threw`)
+      if (event === 'failed') process.emitWarning(error)
+      else this.emit('failed', { error } as Map['failed'])
     }
   }
 }

@@ -1,5 +1,5 @@
 import { TillsyncError } from './errors.ts'
-import type { PublishRules } from './model.ts'
+import type { PublishRules, RegisterName } from './model.ts'
 import type { ApplyingDatabase, CapturingDatabase, Link } from './ports.ts'
 
 /** Pushed by the register: it starts every exchange. */
@@ -17,6 +17,22 @@ export interface PushTransfer {
   readonly backoff?: { readonly minMs?: number; readonly maxMs?: number }
 }
 
+/** Pulled by central: the host mounts `till.fetch`, and central starts every exchange. */
+export interface PullTransfer {
+  readonly type: 'pull'
+  /**
+   * What central must show: 43 characters, as `registers.add()` shows one. A function is asked at each exchange, so that another token needs no
+   * restart.
+   */
+  readonly token: string | (() => string | Promise<string>)
+  /** How many entries an exchange moves at most; a larger document goes whole. Default 500; from 1 up. */
+  readonly recordsPerRun?: number
+  /** About how many bytes of records a batch holds at most; a larger document goes whole. Default 1,048,576; from 1,024 up. */
+  readonly bytesPerRun?: number
+  /** The largest message of central that is read, in bytes, packed and unpacked. Default 8,388,608; from 65,536 up. */
+  readonly maxMessageBytes?: number
+}
+
 export interface RegisterOptions<DB> {
   /** The shop or warehouse, by code. */
   readonly location: string
@@ -27,7 +43,7 @@ export interface RegisterOptions<DB> {
   /** What central gets: tables by name. */
   readonly publish: PublishRules<DB>
   /** How it gets there. Without it the register only captures. */
-  readonly transfer?: PushTransfer
+  readonly transfer?: PushTransfer | PullTransfer
   /**
    * How long entries that central has acknowledged are kept, in milliseconds: what lets central recover from its own backup.
    * Default 2,592,000,000 (30 days); from 0 up.
@@ -52,6 +68,20 @@ export interface Limits {
   readonly remembered?: number
 }
 
+/** How central pulls the registers that were added with `pull: { url }`. */
+export interface PullOptions {
+  /** The token that a register wants to see; asked at each exchange. */
+  readonly token: (register: RegisterName) => string | Promise<string>
+  /** The host's own `fetch`, e.g. with a proxy or a client certificate. Default: Node's. */
+  readonly fetch?: typeof globalThis.fetch
+  /** The pause between two runs of a register that has nothing more, in milliseconds. Default 30,000; from 10 up. */
+  readonly everyMs?: number
+  /** How many registers are pulled at the same time, and as many again of those that did not answer last time. Default 16; from 1 up. */
+  readonly lanes?: number
+  /** How long an exchange may take, in milliseconds. Default 30,000; from 1 up. */
+  readonly timeoutMs?: number
+}
+
 export interface CentralOptions<Handlers> {
   /** `postgres(pool)` from 'tillsync/postgres'. */
   readonly database: ApplyingDatabase
@@ -63,6 +93,8 @@ export interface CentralOptions<Handlers> {
   readonly lanes?: number
   /** What is taken from one source or register before it is held off. */
   readonly limits?: Limits
+  /** How registers are pulled. Without it central only answers. */
+  readonly pull?: PullOptions
 }
 
 export interface RotateOptions {
@@ -75,6 +107,7 @@ const LONGEST_MS = 2_147_483_647
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * 3_600_000
 const YEAR_MS = 366 * DAY_MS
+const PULL_TOKEN = /^[A-Za-z0-9_-]{43}$/
 
 /** The one place that has a default. */
 const DEFAULTS = {
@@ -91,22 +124,42 @@ const DEFAULTS = {
   lockOutMs: 60_000,
   exchangesPerMinute: 12_000,
   remembered: 10_000,
+  tillMessageBytes: 8_388_608,
+  pullEveryMs: 30_000,
+  pullLanes: 16,
+  pullTimeoutMs: 30_000,
 } as const
 
-export interface Transfer {
-  readonly link: Link
-  readonly everyMs: number
+/** What a batch holds at most. */
+interface BatchLimits {
   readonly recordsPerRun: number
   readonly bytesPerRun: number
+}
+
+export interface Push extends BatchLimits {
+  readonly type: 'push'
+  readonly link: Link
+  readonly everyMs: number
   readonly backoff: { readonly minMs: number; readonly maxMs: number }
   readonly maxMessageBytes: number
 }
 
+export interface Served extends BatchLimits {
+  readonly type: 'pull'
+  readonly token: string | (() => string | Promise<string>)
+  readonly maxMessageBytes: number
+}
+
 /** @throws ERR_OPTION */
-export function readTransfer(transfer: PushTransfer | undefined): Transfer | undefined {
+export function readTransfer(transfer: PushTransfer | PullTransfer | undefined): Push | Served | undefined {
   if (transfer === undefined) return undefined
   if (typeof transfer !== 'object' || transfer === null) throw bad('transfer', "an object such as { type: 'push', link }", transfer)
-  if (transfer.type !== 'push') throw bad('transfer.type', "'push'", transfer.type)
+  if (transfer.type === 'pull') return readServed(transfer)
+  if (transfer.type === 'push') return readPush(transfer)
+  throw bad('transfer.type', "'push' or 'pull'", (transfer as { type?: unknown }).type)
+}
+
+function readPush(transfer: PushTransfer): Push {
   if (typeof transfer.link?.exchange !== 'function') throw bad('transfer.link', 'a link such as httpLink({ url, token })', transfer.link)
   known('transfer', transfer, ['type', 'link', 'everyMs', 'recordsPerRun', 'bytesPerRun', 'backoff'])
   const { backoff = {} } = transfer
@@ -114,12 +167,44 @@ export function readTransfer(transfer: PushTransfer | undefined): Transfer | und
   known('transfer.backoff', backoff, ['minMs', 'maxMs'])
   const minMs = whole('transfer.backoff.minMs', backoff.minMs ?? DEFAULTS.backoffMinMs, 1, LONGEST_MS)
   return {
+    type: 'push',
     link: transfer.link,
     everyMs: whole('transfer.everyMs', transfer.everyMs ?? DEFAULTS.everyMs, 10, LONGEST_MS),
-    recordsPerRun: whole('transfer.recordsPerRun', transfer.recordsPerRun ?? DEFAULTS.recordsPerRun, 1),
-    bytesPerRun: whole('transfer.bytesPerRun', transfer.bytesPerRun ?? DEFAULTS.bytesPerRun, 1_024),
+    ...readBatchLimits(transfer),
     backoff: { minMs, maxMs: whole('transfer.backoff.maxMs', backoff.maxMs ?? DEFAULTS.backoffMaxMs, minMs, LONGEST_MS) },
     maxMessageBytes: DEFAULTS.maxMessageBytes,
+  }
+}
+
+function readServed(transfer: PullTransfer): Served {
+  known('transfer', transfer, ['type', 'token', 'recordsPerRun', 'bytesPerRun', 'maxMessageBytes'])
+  const { token } = transfer
+  if (typeof token !== 'function') checkPullToken(token)
+  return {
+    type: 'pull',
+    token,
+    ...readBatchLimits(transfer),
+    maxMessageBytes: whole('transfer.maxMessageBytes', transfer.maxMessageBytes ?? DEFAULTS.tillMessageBytes, 65_536),
+  }
+}
+
+/**
+ * A secret that is too short to be one, or would not pass a header, is refused before anybody relies on it.
+ *
+ * @throws ERR_OPTION
+ */
+export function checkPullToken(token: unknown): asserts token is string {
+  if (typeof token === 'string' && PULL_TOKEN.test(token)) return
+  throw new TillsyncError('ERR_OPTION', `Expected \`transfer.token\` to be 43 characters of base64url, got ${typeof token}`, {
+    hint: "As central's registers.add() shows one: randomBytes(32).toString('base64url').",
+    context: { option: 'transfer.token' },
+  })
+}
+
+function readBatchLimits({ recordsPerRun, bytesPerRun }: { readonly recordsPerRun?: number; readonly bytesPerRun?: number }): BatchLimits {
+  return {
+    recordsPerRun: whole('transfer.recordsPerRun', recordsPerRun ?? DEFAULTS.recordsPerRun, 1),
+    bytesPerRun: whole('transfer.bytesPerRun', bytesPerRun ?? DEFAULTS.bytesPerRun, 1_024),
   }
 }
 
@@ -166,10 +251,11 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
   readonly maxMessageBytes: number
   readonly lanes: number
   readonly limits: Required<Limits>
+  readonly pull: Required<PullOptions> | undefined
 } {
   checkRuntime(process.versions.node)
   if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
-  known('options', options, ['database', 'subscribe', 'maxMessageBytes', 'lanes', 'limits'])
+  known('options', options, ['database', 'subscribe', 'maxMessageBytes', 'lanes', 'limits', 'pull'])
   checkDatabase(options.database, "postgres(pool) from 'tillsync/postgres'")
   if (!('mirroring' in options.database)) throw bad('database', "postgres(pool) from 'tillsync/postgres'", 'sqlite')
   if (typeof options.subscribe !== 'object' || options.subscribe === null) throw bad('subscribe', 'an object of handlers by table', options.subscribe)
@@ -177,7 +263,28 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
     maxMessageBytes: whole('maxMessageBytes', options.maxMessageBytes ?? DEFAULTS.maxMessageBytes, 65_536),
     lanes: whole('lanes', options.lanes ?? DEFAULTS.lanes, 1),
     limits: readLimits(options.limits),
+    pull: options.pull === undefined ? undefined : readPull(options.pull),
   }
+}
+
+function readPull(pull: PullOptions): Required<PullOptions> {
+  if (typeof pull !== 'object' || pull === null) throw bad('pull', 'an object such as { token }', pull)
+  known('pull', pull, ['token', 'fetch', 'everyMs', 'lanes', 'timeoutMs'])
+  const { token, fetch = globalThis.fetch } = pull
+  if (typeof token !== 'function') throw bad('pull.token', 'a function: (register) => token', token)
+  if (typeof fetch !== 'function') throw bad('pull.fetch', 'a function like fetch', fetch)
+  return {
+    token,
+    fetch,
+    everyMs: whole('pull.everyMs', pull.everyMs ?? DEFAULTS.pullEveryMs, 10, LONGEST_MS),
+    lanes: whole('pull.lanes', pull.lanes ?? DEFAULTS.pullLanes, 1),
+    timeoutMs: whole('pull.timeoutMs', pull.timeoutMs ?? DEFAULTS.pullTimeoutMs, 1, LONGEST_MS),
+  }
+}
+
+/** What is taken from one source before it is held off, where the host can't say. */
+export function defaultLimits(): Required<Limits> {
+  return readLimits(undefined)
 }
 
 function readLimits(limits: Limits = {}): Required<Limits> {

@@ -2,10 +2,11 @@ import type { ListedEntry } from './capture/log.ts'
 import type { ParkedDocument } from './capture/parked.ts'
 import type { Sealed } from './capture/sealer.ts'
 import type { TracedDocument } from './capture/trace.ts'
-import type { RunResult } from './courier.ts'
+import type { Progress, RunResult, SynchronizeOptions } from './courier.ts'
 import type { TillsyncError } from './errors.ts'
 import type { RegisterEvents } from './events.ts'
 import type { AnyTables, Finding, Standing, TableName, Which } from './model.ts'
+import type { RequestSource } from './transport/source.ts'
 
 /** What a `synchronize()` moved. */
 export type Synchronized = RunResult
@@ -57,11 +58,20 @@ export interface Register<DB = AnyTables> {
   /** Seals all that was touched and committed before the call. Happens by itself soon after each commit once started. */
   seal(): Promise<Sealed>
   /**
-   * Now: seals, and exchanges with central until it has everything.
+   * Now: seals, and exchanges with central until it has everything. `onProgress` is told after each exchange how many entries were sent so far and
+   * how many wait; what it throws is said by `failed` and changes nothing.
    *
-   * @throws ERR_LINK (retryable) without a network, ERR_CREDENTIAL, ERR_FORKED, and what central refuses with
+   * @throws ERR_LINK (retryable) without a network, ERR_CREDENTIAL, ERR_FORKED, ERR_ABORTED, and what central refuses with; ERR_OPTION where central pulls
    */
-  synchronize(options?: { readonly signal?: AbortSignal }): Promise<Synchronized>
+  synchronize(options?: SynchronizeOptions<Progress>): Promise<Synchronized>
+  /**
+   * Answers central's exchanges where `transfer` is of type 'pull': mounts in any framework that speaks fetch, in node:http and Express by
+   * `toNodeHandler(till.fetch)`. `source` is where the request comes from; a lock-out goes by it. What it refuses it answers with a status and a
+   * code; from `stop()` to the next `start()` that is ERR_STOPPED.
+   *
+   * @throws ERR_OPTION where the register is not pulled
+   */
+  readonly fetch: (request: Request, from?: RequestSource) => Promise<Response>
   /**
    * Seals documents anew although unchanged; with `related`, those that are declared `relatedTo` them too. Central
    * replaces its copies and posts only differences.

@@ -1,8 +1,9 @@
 import { CREDENTIALS, EPOCHS, REGISTERS } from './apply/tables.ts'
 import { TillsyncError } from './errors.ts'
 import type { RegisterName } from './model.ts'
-import { checkName, type RotateOptions, readOverlapMs } from './options.ts'
+import { checkName, known, type RotateOptions, readOverlapMs } from './options.ts'
 import { type ApplyingDatabase, type Clock, query, type Work } from './ports.ts'
+import { type PullBook, type PullTarget, readPullUrl } from './pull-book.ts'
 import { createToken, hashToken, isToken } from './transport/credentials.ts'
 
 /** A register as central knows it. All times are ISO 8601, UTC. */
@@ -22,16 +23,31 @@ export interface ListedRegister extends RegisterName {
   readonly entryNo: number
   /** Where two copies of its database speak: by the epochs of both, and the last entry of each that was applied. Undefined otherwise. */
   readonly copies: readonly { readonly epoch: string; readonly entryNo: number }[] | undefined
+  /** Where central pulls it; undefined where the register pushes. */
+  readonly pull: { readonly url: string } | undefined
+}
+
+/** A register that is to be added. */
+export interface NewRegister extends RegisterName {
+  /** Where its `fetch` is mounted: central pulls it there. Without it the register pushes. */
+  readonly pull?: PullTarget | undefined
 }
 
 /** Central's book of registers and their credentials. */
 export interface Registers {
   /**
-   * Makes a register known. Its token is shown here once and stored nowhere; only its hash is.
+   * Makes a register known. With `pull` central starts its exchanges. Its token is shown here once and stored nowhere; only its hash is.
    *
    * @throws ERR_REGISTER where it is known already, ERR_OPTION
    */
-  add(register: RegisterName): Promise<{ readonly token: string }>
+  add(register: NewRegister): Promise<{ readonly token: string }>
+  /**
+   * Where it is pulled from now on, in every process; `pull: undefined`: not any more. What it has sent goes on from where central stands, whichever side
+   * starts the exchanges.
+   *
+   * @throws ERR_REGISTER where it is not known, ERR_OPTION
+   */
+  change(register: RegisterName, changes: { readonly pull: PullTarget | undefined }): Promise<void>
   /**
    * Gives a register, also a revoked one, a new token, shown here once. The former one stays valid for `overlapMs`, in every
    * process at once; that is the newest that the register has used, so a rotated token that was lost on its way can be replaced by
@@ -76,6 +92,7 @@ interface ListedRow {
   readonly epoch: string | null
   readonly entry_no: number
   readonly copies: string | null
+  readonly url: string | null
 }
 
 interface CredentialRow {
@@ -94,22 +111,43 @@ export class RegisterBook implements Registers {
   private readonly registers: string
   private readonly credentials: string
   private readonly epochs: string
+  private readonly pulls: PullBook
 
-  constructor(database: ApplyingDatabase, clock: Clock, ready: () => Promise<void>) {
+  constructor(database: ApplyingDatabase, clock: Clock, pulls: PullBook, ready: () => Promise<void>) {
     this.database = database
     this.clock = clock
+    this.pulls = pulls
     this.ready = ready
     this.registers = database.qualify(REGISTERS.name)
     this.credentials = database.qualify(CREDENTIALS.name)
     this.epochs = database.qualify(EPOCHS.name)
   }
 
-  async add(register: RegisterName): Promise<{ readonly token: string }> {
+  async add(register: NewRegister): Promise<{ readonly token: string }> {
     checkRegister(register)
+    const url = register.pull === undefined ? undefined : readPullUrl(register.pull)
     await this.ready()
     const token = createToken()
-    await this.database.write(() => this.enter(register, token, this.at()))
+    await this.database.write(() => this.enter(register, url, token, this.at()))
     return { token }
+  }
+
+  async change(register: RegisterName, changes: { readonly pull: PullTarget | undefined }): Promise<void> {
+    checkRegister(register)
+    if (typeof changes !== 'object' || changes === null || !('pull' in changes))
+      throw new TillsyncError('ERR_OPTION', 'Expected `changes` to be an object with `pull`', {
+        hint: 'registers.change(register, { pull: { url } })',
+      })
+    known('changes', changes, ['pull'])
+    const url = changes.pull === undefined ? undefined : readPullUrl(changes.pull)
+    await this.ready()
+    const { registers, pulls } = this
+    await this.database.write(function* () {
+      const sql = `SELECT register_id FROM ${registers} WHERE location = $1 AND register = $2`
+      const [row] = yield* query<{ register_id: number }>({ sql, parameters: [register.location, register.register] })
+      if (row === undefined) throw unknown(register)
+      yield* pulls.point(row.register_id, url)
+    })
   }
 
   async rotate(register: RegisterName, options: RotateOptions = {}): Promise<{ readonly token: string }> {
@@ -153,7 +191,8 @@ export class RegisterBook implements Registers {
                 (SELECT to_char(used_at, $1) FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at IS NULL) AS used_at,
                 (SELECT to_char(ends_at, $1) FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at > $2) AS overlap_ends_at,
                 CASE WHEN held THEN (SELECT json_agg(json_build_object('epoch', e.epoch, 'entryNo', coalesce(e.entry_no, r.entry_no)) ORDER BY e.epoch_no)
-                                     FROM ${this.epochs} e WHERE e.register_id = r.register_id AND e.state IN ('current', 'cloned')) END AS copies
+                                     FROM ${this.epochs} e WHERE e.register_id = r.register_id AND e.state IN ('current', 'cloned')) END AS copies,
+                (SELECT url FROM ${this.pulls.table} p WHERE p.register_id = r.register_id) AS url
               FROM ${registers} r ORDER BY location, register`,
         parameters: [TIME_FORMAT, this.at()],
       }),
@@ -169,6 +208,7 @@ export class RegisterBook implements Registers {
       epoch: row.epoch ?? undefined,
       entryNo: row.entry_no,
       copies: row.copies === null ? undefined : JSON.parse(row.copies),
+      pull: row.url === null ? undefined : { url: row.url },
     }))
   }
 
@@ -190,7 +230,7 @@ export class RegisterBook implements Registers {
     return { location: row.location, register: row.register }
   }
 
-  private *enter(register: RegisterName, token: string, at: string): Work<void> {
+  private *enter(register: RegisterName, url: string | undefined, token: string, at: string): Work<void> {
     const [added] = yield* query<{ register_id: number }>({
       sql: `INSERT INTO ${this.registers} (location, register, added_at, epoch_no, entry_no, held, reset, unsettled) VALUES ($1, $2, $3, 0, 0, false, false, false)
             ON CONFLICT (location, register) DO NOTHING RETURNING register_id`,
@@ -198,6 +238,7 @@ export class RegisterBook implements Registers {
     })
     if (added === undefined) throw refused(register, 'is known already', 'Its token was shown when it was added; rotate() gives it a new one.')
     yield* this.issue(added.register_id, token, at)
+    if (url !== undefined) yield* this.pulls.point(added.register_id, url)
   }
 
   private *replace(register: RegisterName, token: string, overlapMs: number): Work<void> {
@@ -264,7 +305,7 @@ export class RegisterBook implements Registers {
   }
 }
 
-function checkRegister(register: RegisterName): void {
+export function checkRegister(register: RegisterName): void {
   checkName('location', register?.location)
   checkName('register', register?.register)
 }

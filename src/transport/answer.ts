@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto'
-import { asTillsyncError, TillsyncError } from '../errors.ts'
+import { asTillsyncError, type TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
-import type { Received, Subscriber } from '../ports.ts'
+import type { Subscriber } from '../ports.ts'
 import { decodeMessage, encodeMessage } from './codec.ts'
-import type { Message } from './message.ts'
+import { refusalIn } from './exchange.ts'
+import type { Exchanged, Publisher } from './publisher.ts'
+import { errorFields, receive, requireRegister, wordFields } from './reception.ts'
 
-/** Central's side of an exchange: one message of a register whose credential was checked, and the answer to it. */
+/** Central's side of an exchange that a register starts: one message of a register whose credential was checked, and the answer to it. */
 export interface Answerer {
   readonly subscriber: Subscriber
   readonly maxMessageBytes: number
@@ -18,35 +20,51 @@ export interface Answerer {
  *
  * @throws ERR_MESSAGE, ERR_TOO_LARGE, ERR_VERSION, ERR_FOREIGN_REGISTER, ERR_BUSY: nothing was applied
  */
-export async function answer(answerer: Answerer, register: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
-  const message = await decodeMessage(bytes, answerer.maxMessageBytes)
-  if (message.from === 'central' || message.from.location !== register.location || message.from.register !== register.register) {
-    throw new TillsyncError('ERR_FOREIGN_REGISTER', "The message speaks for another register than its credential's", {
-      hint: "Give each register its own token, from central's registers.add().",
-    })
-  }
-  const { subscription, error } = await receive(answerer, register, message)
-  if (error) answerer.onRefused(register, error)
-  return encodeMessage({
-    from: 'central',
-    id: randomBytes(9).toString('base64url'),
-    answers: message.id,
-    subscribe: subscription,
-    ...(error && { error: { code: error.code, message: error.message.slice(0, 2_000), retryable: error.retryable } }),
-  })
+export async function answer({ subscriber, maxMessageBytes, onRefused }: Answerer, register: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
+  const message = await decodeMessage(bytes, maxMessageBytes)
+  requireRegister(message.from, register, 'speaks for')
+  const word = await receive(subscriber, register, message)
+  if (word.error) onRefused(register, word.error)
+  return encodeMessage({ from: 'central', id: newId(), answers: message.id, ...wordFields(word) })
 }
 
-async function receive(
-  { subscriber }: Answerer,
-  register: RegisterName,
-  { publish, batch }: Message,
-): Promise<Pick<Received, 'subscription' | 'error'>> {
+/** A register's side of an exchange that central starts: one message of central, whose credential was checked, and the answer to it. */
+export interface RegisterAnswerer {
+  readonly publisher: Publisher
+  readonly maxMessageBytes: number
+  /** Central begins a run: what is touched may be sealed before the first answer. */
+  onBegun(): Promise<void>
+  onExchanged(exchanged: Exchanged): void
+  /** Central refused what was sent, or what it says can't be settled. */
+  onFailed(error: TillsyncError): void
+}
+
+/**
+ * Bytes in, bytes out. What central refused is noted, and what it is to have is sent again; a batch only to a word that says where it stands.
+ *
+ * @throws ERR_MESSAGE, ERR_TOO_LARGE, ERR_VERSION, ERR_FOREIGN_REGISTER: nothing has changed
+ */
+export async function answerCentral(answerer: RegisterAnswerer, register: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
+  const { publisher, maxMessageBytes } = answerer
+  const message = await decodeMessage(bytes, maxMessageBytes)
+  requireRegister(message.from === 'central' ? message.to : undefined, register, 'is meant for')
+  if (message.answers === undefined) await answerer.onBegun()
+  let failed: TillsyncError | undefined
   try {
-    return await subscriber.receive(register, publish, batch)
+    const exchanged = await publisher.hear(message)
+    const error = refusalIn(message, exchanged)
+    if (error) answerer.onFailed(error)
+    else answerer.onExchanged(exchanged)
   } catch (thrown) {
-    const error = asTillsyncError(thrown, 'ERR_DATABASE', 'Applying failed')
-    if (error.code === 'ERR_BUSY' || batch === undefined) throw error
-    // It could not be applied; where central stands helps the register all the same.
-    return { ...(await subscriber.receive(register, undefined, undefined)), error }
+    failed = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
+    answerer.onFailed(failed)
   }
+  const said = await publisher.say({ batch: failed === undefined && message.subscribe !== undefined })
+  const encoded = await encodeMessage({ from: register, answers: message.id, ...said, ...(failed && { error: errorFields(failed) }) })
+  publisher.readAhead()
+  return encoded
+}
+
+function newId(): string {
+  return randomBytes(9).toString('base64url')
 }

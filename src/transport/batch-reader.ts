@@ -1,7 +1,7 @@
 import type { Batch, Point } from '../model.ts'
 import { turn } from '../turns.ts'
 import { encodeBatch } from './codec.ts'
-import type { PackedBatch } from './exchange.ts'
+import type { PackedBatch } from './publisher.ts'
 
 /**
  * Reads and packs batches, the next one while an earlier one is on its way: a publisher's reading and a subscriber's

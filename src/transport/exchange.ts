@@ -1,154 +1,135 @@
 import { randomBytes } from 'node:crypto'
-import { TillsyncError, type TillsyncErrorCode } from '../errors.ts'
-import { type DocumentName, type Point, type Publication, type RegisterName, START, type Standing, type Subscription } from '../model.ts'
-import type { Link } from '../ports.ts'
+import { TillsyncError } from '../errors.ts'
+import type { RegisterName } from '../model.ts'
+import type { Link, Received, Subscriber } from '../ports.ts'
 import { decodeMessage, encodeMessage } from './codec.ts'
 import type { Message } from './message.ts'
-import { judge, type Known, pointOf, type State } from './session.ts'
+import type { Exchanged, Publisher } from './publisher.ts'
+import { receive, refusal, requireRegister, type Word, wordFields } from './reception.ts'
 
-/** What an exchange needs of the register that starts it. */
-export interface Sender {
-  readonly from: RegisterName
+/** The side that starts an exchange, and how the other one is reached. */
+export interface Starter {
+  readonly register: RegisterName
   readonly link: Link
   readonly maxMessageBytes: number
-  known(): Promise<Known>
-  /** Our digests at these numbers, where there are any. */
-  digestsAt(entryNos: readonly number[]): Promise<ReadonlyMap<number, string>>
-  /** The next batch after a point of our stream, packed. */
-  read(epoch: string, after: Point): Promise<PackedBatch | undefined>
-  /** Begins to read what will most likely be wanted next, while the answer is on its way. */
-  readAhead(epoch: string, after: Point): void
-  /** Where central stood when it last said so. */
-  standing(): Promise<Standing | undefined>
-  heard(standing: Standing | undefined): Promise<void>
-  /** Goes on behind a common point, in a new epoch, with `anew` sealing all that is published again. */
-  branch(known: Known, from: Standing, common: Point, anew: boolean): Promise<void>
-  /** Documents that central wants to have once more. */
-  sealAgain(documents: readonly DocumentName[]): Promise<void>
 }
 
-/** A batch ready to be sent, and where it ends. */
-export interface PackedBatch {
-  readonly through: Point
-  readonly bytes: Uint8Array
+/**
+ * An exchange that a register starts: the next batch after what central has acknowledged, and central's word to it.
+ *
+ * @throws ERR_LINK (retryable), ERR_FORKED, ERR_CLONED, and what central refuses with
+ */
+export async function push({ register, link, maxMessageBytes }: Starter, publisher: Publisher, signal: AbortSignal): Promise<Exchanged> {
+  const said = await publisher.say({ batch: true })
+  const answered = link.exchange(await encodeMessage({ from: register, ...said }), { signal })
+  publisher.readAhead()
+  const answer = await decodeMessage(await answered, maxMessageBytes)
+  requireAnswer(answer, said.id, 'Central')
+  const exchanged = await publisher.hear(answer)
+  const error = refusalIn(answer, exchanged)
+  if (error) throw error
+  return exchanged
 }
 
-export interface Exchanged {
-  /** How many entries central acknowledged beyond what it had acknowledged before. */
-  readonly sent: number
-  /** Whether central's standing is another than the one we knew, be it further back. */
-  readonly moved: boolean
-  /** Whether something is under way that the next exchange goes on with, though there be no entry to send. */
-  readonly unfinished: boolean
-  /** Where our history and central's parted, if that was found now. */
-  readonly branched?: { readonly common: Point; readonly anew: boolean } | undefined
+/** What central refused; undefined where its word puts the next batch right. */
+export function refusalIn({ error }: Message, { moved }: Exchanged): TillsyncError | undefined {
+  return error && !(error.code === 'ERR_NOT_NEXT' && moved) ? refusal('Central', error) : undefined
 }
 
-/** A register's exchanges with central, one after another. What it has in mind is lost without harm: the next answer says it again. */
-export class Exchanges {
-  private readonly sender: Sender
-  private state: State = { kind: 'sending' }
-  private readonly asked = new Set<string>()
+/** What an exchange that central started has brought. */
+export interface Pulled {
+  readonly applied: Received['applied']
+  /** Entries that the register still has for central, as it last said. */
+  readonly pending: number
+  /** Whether there is nothing more to be said. */
+  readonly settled: boolean
+}
 
-  constructor(sender: Sender) {
-    this.sender = sender
+/** Without a batch: looking for where two histories part takes a few exchanges. Who takes more leads central by the nose. */
+const MOST_FRUITLESS = 100
+
+/** Central's exchanges with one register, where central starts them. */
+export class Puller {
+  private readonly starter: Starter
+  private readonly subscriber: Subscriber
+  /** What central has to say to the register's last message; undefined before there is one. */
+  private word: Word | undefined
+  private answers: string | undefined
+  private fruitless = 0
+  /** Why the last batch was not taken: the register is told with the next message. */
+  private refused: TillsyncError | undefined
+
+  constructor(starter: Starter, subscriber: Subscriber) {
+    this.starter = starter
+    this.subscriber = subscriber
   }
 
   /**
-   * One message to central and one back: the next batch after what central has acknowledged, and its new standing.
+   * Central's word, and what the register has to say to it. Each exchange acknowledges what the one before it has brought.
    *
-   * @throws ERR_LINK (retryable), ERR_FORKED, ERR_CLONED, and what central refuses with
+   * @throws ERR_LINK (retryable), ERR_BUSY, what the register refuses with, and why a batch was not taken
    */
-  async next(signal: AbortSignal): Promise<Exchanged> {
-    const { sender } = this
-    const [known, standing] = [await sender.known(), await sender.standing()]
-    const publish = publicationOf(this.state, known, standing)
-    const after = publish.start ?? publish.parent ?? standing ?? START
-    // What comes next may be pruned; then central's word says how to go on.
-    const isReady = this.state.kind === 'sending' && after.entryNo + 1 >= known.first
-    const batch = isReady ? await sender.read(known.epoch, after) : undefined
+  async next(signal: AbortSignal): Promise<Pulled> {
+    try {
+      const pulled = await this.exchange(signal)
+      if (pulled.settled) this.forget()
+      return pulled
+    } catch (error) {
+      this.forget()
+      throw error
+    }
+  }
+
+  private async exchange(signal: AbortSignal): Promise<Pulled> {
+    const { subscriber } = this
+    const { register, link, maxMessageBytes } = this.starter
+    const word = this.word ?? (await receive(subscriber, register, {}))
     const id = randomBytes(9).toString('base64url')
-    const bytes = await encodeMessage({ from: sender.from, id, publish, ...(batch && { batch: batch.bytes }) })
-    const answered = sender.link.exchange(bytes, { signal })
-    if (batch) sender.readAhead(known.epoch, batch.through)
-    const answer = await decodeMessage(await answered, sender.maxMessageBytes)
-    if (answer.answers !== id) {
-      // A refusal that came before the message was read answers none.
-      if (answer.error) throw refusal(answer.error)
-      throw new TillsyncError('ERR_MESSAGE', 'The answer belongs to another message', { retryable: true })
+    const error = word.error ?? this.refused
+    const { answers } = this
+    const bytes = await encodeMessage({ from: 'central', to: register, id, answers, ...wordFields({ ...word, ...(error && { error }) }) })
+    const answer = await decodeMessage(await link.exchange(bytes, { signal }), maxMessageBytes)
+    requireAnswer(answer, id, 'The register')
+    requireRegister(answer.from, register, 'speaks for')
+    this.refused = undefined
+    if (answer.error) throw refusal('The register', answer.error)
+    if (signal.aborted) throw new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: signal.reason })
+    return this.take(answer)
+  }
+
+  private async take(answer: Message): Promise<Pulled> {
+    const { publish } = answer
+    const word = await receive(this.subscriber, this.starter.register, answer)
+    if (word.error && word.error.code !== 'ERR_NOT_NEXT') {
+      this.refused = word.error
+      throw word.error
     }
-    const exchanged = answer.subscribe === undefined ? NOTHING : await this.settle(known, standing, answer.subscribe)
-    // Central was elsewhere than we knew: what it said puts the next batch right.
-    if (answer.error && !(answer.error.code === 'ERR_NOT_NEXT' && exchanged.moved)) throw refusal(answer.error)
-    return exchanged
+    this.word = word
+    this.answers = answer.id
+    this.fruitless = word.applied ? 0 : this.fruitless + 1
+    if (this.fruitless > MOST_FRUITLESS)
+      throw new TillsyncError('ERR_MESSAGE', 'The register keeps central asking and sends nothing', { retryable: true })
+    const pending = (publish?.head ?? 0) - (word.subscription?.standing?.entryNo ?? 0)
+    return { applied: word.applied, pending: Math.max(0, pending), settled: isSettled(answer, word) }
   }
 
-  private async settle(known: Known, before: Standing | undefined, word: Subscription): Promise<Exchanged> {
-    const { sender } = this
-    const digests = await sender.digestsAt(numbersIn(word))
-    // What was acknowledged is of our history, be the entry pruned by now.
-    const digestAt = (entryNo: number) => digests.get(entryNo) ?? (before?.entryNo === entryNo ? before.digest : undefined)
-    const verdict = judge(this.state, known, word, digestAt)
-    this.state = { kind: 'sending' }
-    switch (verdict.kind) {
-      case 'follow': {
-        await this.sealAgain(word.again ?? [])
-        const { standing } = verdict
-        await sender.heard(standing)
-        const moved = (standing?.entryNo ?? 0) - (before?.entryNo ?? 0)
-        return { sent: Math.max(0, moved), moved: moved !== 0 || standing?.epoch !== before?.epoch, unfinished: false }
-      }
-      case 'seek':
-        this.state = { kind: 'seeking', search: verdict.search }
-        return UNFINISHED
-      case 'branch': {
-        const { from, common, epoch, anew } = verdict
-        if (epoch) await sender.branch(known, from, common, anew)
-        await sender.heard({ epoch: from.epoch, ...pointOf(common) })
-        return { ...UNFINISHED, branched: { common, anew } }
-      }
-      case 'cloned':
-        this.state = verdict
-        // Central is told before anything else is.
-        return UNFINISHED
-      case 'stranger':
-        throw new TillsyncError(
-          'ERR_FORKED',
-          'Central knows another history by the name of this register, with which this database has nothing in common',
-          {
-            hint: 'Was this database set up anew? Then say so at central: registers.reset(). Nothing is sent until then; nothing is lost.',
-            context: { entryNo: word.standing?.entryNo },
-          },
-        )
-    }
-  }
-
-  /** Each once: it is asked for again until it has arrived. */
-  private async sealAgain(documents: readonly DocumentName[]): Promise<void> {
-    const fresh = documents.filter(({ table, recordId }) => !this.asked.has(`${table}\n${recordId}`))
-    if (fresh.length > 0) await this.sender.sealAgain(fresh)
-    this.asked.clear()
-    for (const { table, recordId } of documents) this.asked.add(`${table}\n${recordId}`)
+  private forget(): void {
+    this.word = undefined
+    this.answers = undefined
+    this.fruitless = 0
   }
 }
 
-const NOTHING: Exchanged = { sent: 0, moved: false, unfinished: false }
-const UNFINISHED: Exchanged = { sent: 0, moved: true, unfinished: true }
-
-function publicationOf(state: State, known: Known, standing: Standing | undefined): Publication {
-  const { epoch, head, first, branch } = known
-  const publication: Publication = { epoch, head: head.entryNo }
-  if (state.kind === 'cloned') return { ...publication, cloned: true }
-  if (state.kind === 'seeking') return { ...publication, seek: [state.search.low.entryNo, state.search.high] }
-  if (standing === undefined || standing.epoch === epoch) return publication
-  const parent = pointOf(standing)
-  return { ...publication, parent, ...(standing.entryNo + 1 < first && branch?.start && { start: branch.start }) }
+/** Whether central has all that the register spoke of, and the register knows it. */
+function isSettled({ publish, batch }: Message, { subscription }: Word): boolean {
+  if (batch !== undefined || publish === undefined || publish.seek !== undefined || publish.cloned) return false
+  const standing = subscription?.standing
+  return standing === undefined ? publish.head === 0 : standing.epoch === publish.epoch && standing.entryNo >= publish.head && !publish.parent
 }
 
-function numbersIn({ standing, superseded, points }: Subscription): readonly number[] {
-  return [standing, superseded, ...(points ?? [])].flatMap((point) => (point ? [point.entryNo] : []))
-}
-
-function refusal(error: NonNullable<Message['error']>): TillsyncError {
-  return new TillsyncError(error.code as TillsyncErrorCode, `Central: ${error.message}`, { retryable: error.retryable })
+/** A refusal that came before the message was read answers none. */
+function requireAnswer(answer: Message, id: string, by: string): void {
+  if (answer.answers === id) return
+  if (answer.error) throw refusal(by, answer.error)
+  throw new TillsyncError('ERR_MESSAGE', 'The answer belongs to another message', { retryable: true })
 }

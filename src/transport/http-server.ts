@@ -1,13 +1,17 @@
 import { randomBytes } from 'node:crypto'
 import { asTillsyncError, TillsyncError, type TillsyncErrorCode } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
+import { readBody, refuseLength } from './body.ts'
 import { encodeMessage } from './codec.ts'
 import type { Gate, Refusal } from './gate.ts'
-import { CONTENT_TYPE } from './http.ts'
+import { CONTENT_TYPE } from './http-client.ts'
+import type { Message } from './message.ts'
 import type { RequestSource } from './source.ts'
 
 /** What the server side of the HTTP link needs. */
 export interface HttpServer {
+  /** As whom it speaks. */
+  readonly from: Message['from']
   readonly maxMessageBytes: number
   readonly gate: Gate
   answer(register: RegisterName, message: Uint8Array, source: string | undefined): Promise<Uint8Array>
@@ -27,7 +31,7 @@ const STATUS: Partial<Readonly<Record<TillsyncErrorCode, number>>> = {
 }
 const RETRY_AFTER_MS = 1_000
 
-/** Answers a register's request. Whatever comes, it resolves; what it refuses, it refuses before it reads more than it must. */
+/** Answers the other side's request. Whatever comes, it resolves; what it refuses, it refuses before it reads more than it must. */
 export async function serve(server: HttpServer, request: Request, from: RequestSource | undefined): Promise<Response> {
   const source = sourceOf(from)
   let register: RegisterName | undefined
@@ -35,13 +39,15 @@ export async function serve(server: HttpServer, request: Request, from: RequestS
     if (request.method !== 'POST') return new Response(null, { status: 405, headers: { allow: 'POST' } })
     register = await server.gate.admit(request.headers.get('authorization'), source)
     refuseLength(Number(request.headers.get('content-length') ?? 0), server.maxMessageBytes)
-    const body = await readBody(request, server.maxMessageBytes)
+    if (request.bodyUsed) throw bodyRead()
+    const body = await readBody(request.body, server.maxMessageBytes)
+    if (body.length === 0) throw bodyRead()
     return respond(200, await server.answer(register, body, source))
   } catch (thrown) {
     const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
     // Who is held off is said by the gate, once.
     if (STATUS[error.code] !== 429) server.onRefused({ register, source, error })
-    return refuse(error)
+    return refuse(server, error)
   }
 }
 
@@ -50,42 +56,21 @@ function sourceOf(from: RequestSource | undefined): string | undefined {
   return typeof from?.source === 'string' && from.source !== '' ? from.source : undefined
 }
 
-async function readBody(request: Request, maxBytes: number): Promise<Uint8Array> {
-  if (request.bodyUsed) throw bodyRead()
-  const chunks: Uint8Array[] = []
-  let length = 0
-  try {
-    for await (const chunk of request.body ?? []) {
-      length += chunk.length
-      refuseLength(length, maxBytes)
-      chunks.push(chunk)
-    }
-  } catch (error) {
-    throw asTillsyncError(error, 'ERR_MESSAGE', 'The body did not arrive whole')
-  }
-  if (length === 0) throw bodyRead()
-  return Buffer.concat(chunks)
-}
-
 function bodyRead(): TillsyncError {
   return new TillsyncError('ERR_MESSAGE', 'The request has no body, or another middleware has read it', {
-    hint: 'Mount central.fetch before any body parser.',
+    hint: 'Mount `fetch` before any body parser.',
   })
 }
 
-function refuseLength(length: number, maxBytes: number): void {
-  if (length > maxBytes) throw new TillsyncError('ERR_TOO_LARGE', `The message is over ${maxBytes} bytes`, { context: { maxBytes } })
-}
-
-async function refuse(error: TillsyncError): Promise<Response> {
+async function refuse({ from }: HttpServer, error: TillsyncError): Promise<Response> {
   const status = STATUS[error.code] ?? 500
   const message = await encodeMessage({
-    from: 'central',
+    from,
     id: randomBytes(9).toString('base64url'),
-    // What failed inside is central's business; the register learns the code.
+    // What failed inside is this side's business; the other one learns the code.
     error: {
       code: error.code,
-      message: status === 500 ? 'The exchange failed at central' : error.message.slice(0, 2_000),
+      message: status === 500 ? `The exchange failed at ${from === 'central' ? from : 'the register'}` : error.message.slice(0, 2_000),
       retryable: error.retryable || status >= 500,
     },
   })

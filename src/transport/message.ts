@@ -7,6 +7,8 @@ export const PROTOCOL_VERSION = 1
 /** What one side says to the other in an exchange. */
 export interface Message {
   readonly from: RegisterName | 'central'
+  /** Whom central means, where it starts the exchange. */
+  readonly to?: RegisterName | undefined
   /** Random. */
   readonly id: string
   /** The id of the message that this one answers. */
@@ -35,10 +37,11 @@ const TIME = /^\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d\.\d{3}Z$/
  * A message as it goes over the wire; its batch is packed by itself, see `batchToWire`.
  */
 export function toWire(message: OutgoingMessage): unknown {
-  const { from, id, answers, publish, subscribe, batch, error } = message
+  const { from, to, id, answers, publish, subscribe, batch, error } = message
   return {
     v: PROTOCOL_VERSION,
-    from,
+    from: from === 'central' ? from : nameToWire(from),
+    ...(to && { to: nameToWire(to) }),
     id,
     ...(answers !== undefined && { answers }),
     ...(publish && { publish: publicationToWire(publish) }),
@@ -46,6 +49,11 @@ export function toWire(message: OutgoingMessage): unknown {
     ...(batch && { batch }),
     ...(error && { error }),
   }
+}
+
+/** What callers pass may hold more than a name. */
+function nameToWire({ location, register }: RegisterName): RegisterName {
+  return { location, register }
 }
 
 function publicationToWire({ epoch, head, parent, start, seek, cloned }: Publication): unknown {
@@ -133,7 +141,8 @@ export function fromWire(wire: unknown, batch: unknown): Message {
   const sent = batch === undefined ? undefined : batchFromWire(batch)
   if (sent !== undefined && sent.epoch !== publish?.epoch) throw malformed('batch')
   return {
-    from: fields.from === 'central' ? 'central' : registerName(fields.from),
+    from: fields.from === 'central' ? 'central' : registerName(fields.from, 'from'),
+    to: optional(fields.to, (value) => registerName(value, 'to')),
     id: text(fields.id, 'id', 64),
     answers: optional(fields.answers, (value) => text(value, 'answers', 64)),
     publish,
@@ -296,9 +305,9 @@ function partShapes(wire: unknown, depth: number): readonly PartShape[] {
   })
 }
 
-function registerName(wire: unknown): RegisterName {
-  const fields = object(wire, 'from')
-  return { location: text(fields.location, 'from', MAX_NAME), register: text(fields.register, 'from', MAX_NAME) }
+function registerName(wire: unknown, field: string): RegisterName {
+  const fields = object(wire, field)
+  return { location: text(fields.location, field, MAX_NAME), register: text(fields.register, field, MAX_NAME) }
 }
 
 function standing(wire: unknown): Standing {

@@ -2,6 +2,9 @@ import type { Standing } from '../model.ts'
 import { type Database, insert, query, type Work } from '../ports.ts'
 import { PEERS } from './tables.ts'
 
+/** By this name a register knows central. */
+export const CENTRAL = 'central'
+
 export interface Peer {
   /** How far the peer has come in our stream, as it last said; undefined where it has nothing. */
   readonly standing: Standing | undefined

@@ -22,6 +22,8 @@ import {
   mirror,
   negate,
   type PublishRules,
+  type PullOptions,
+  type PullTransfer,
   type PushTransfer,
   type Register,
   type RegisterName,
@@ -74,6 +76,8 @@ export interface Till extends RegisterName {
   readonly cashier: Cashier
   readonly replica: Register
   readonly token: string
+  /** Where it is pulled, where it is. */
+  readonly url: string | undefined
   /** Another replica of the same till, e.g. after a restart. */
   again(options?: TillOptions): Register
 }
@@ -84,7 +88,9 @@ export interface TillOptions {
   readonly publish?: PublishRules<AnyTables>
   /** What stands between the register and the HTTP link. */
   readonly link?: (inner: Link) => Link
-  readonly transfer?: Partial<PushTransfer>
+  readonly transfer?: Partial<Omit<PushTransfer, 'type'>>
+  /** Central starts the exchanges: the till is served on a socket of its own, always by the latest replica that is pulled. */
+  readonly pull?: boolean | Partial<PullTransfer>
   /** Another one than the register was given when it was added. */
   readonly token?: string | (() => string | Promise<string>)
   /** As whom it speaks, where not as itself. */
@@ -97,6 +103,8 @@ export interface Shop {
   readonly pool: Pool
   readonly central: Central
   readonly url: string
+  /** Another process of the same head office. */
+  again(pull?: Partial<PullOptions>): Central
   addTill(register?: string, options?: TillOptions): Promise<Till>
   /** Sold = archived = mirrored = moved, nothing twice. */
   balances(t: Test, till: Till, message?: string): Promise<void>
@@ -113,6 +121,8 @@ export interface ShopOptions {
   /** Default: the system's. */
   readonly clock?: Clock
   readonly limits?: Limits
+  /** How registers are pulled. Default: with the token that each was added with, every 20 ms. */
+  readonly pull?: Partial<PullOptions>
   /** Default: as `toNodeHandler` has it. */
   readonly source?: NodeHandlerOptions['source']
 }
@@ -122,23 +132,34 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
   const pool = options.pool ?? (await createPool(t, server))
   if (options.pool === undefined) await pool.query(options.schema ?? CENTRAL_SCHEMA)
   const { maxMessageBytes, limits, clock = systemClock } = options
-  const central = new CentralReplica(
-    {
-      database: postgres(pool),
-      subscribe: options.subscribe ?? SUBSCRIBE,
-      ...(maxMessageBytes !== undefined && { maxMessageBytes }),
-      ...(limits && { limits }),
-    },
-    clock,
-  )
+  const tokens = new Map<string, string>()
+  const again = (pull: Partial<PullOptions> = {}): CentralReplica => {
+    const replica = new CentralReplica(
+      {
+        database: postgres(pool),
+        subscribe: options.subscribe ?? SUBSCRIBE,
+        ...(maxMessageBytes !== undefined && { maxMessageBytes }),
+        ...(limits && { limits }),
+        pull: { token: (register) => tokens.get(nameOf(register)) ?? '', everyMs: 20, ...options.pull, ...pull },
+      },
+      clock,
+    )
+    t.teardown(() => replica.stop())
+    return replica
+  }
+  const central = again()
   await central.install()
-  const url = await listen(t, central, options.source && { source: options.source })
-  t.teardown(() => central.stop())
+  const url = await listen(t, central.fetch, options.source && { source: options.source })
   return {
     pool,
     central,
     url,
-    addTill: (register = 'POS1', options = {}) => addTill(t, central, url, register, options),
+    again,
+    async addTill(register = 'POS1', options = {}) {
+      const till = await addTill(t, central, url, register, options)
+      tokens.set(nameOf(till), till.token)
+      return till
+    },
     balances: (t, till, message = 'sold = archived = mirrored = moved') => balances(t, pool, till, message),
     async stock(item) {
       const { rows } = await pool.query('SELECT coalesce(sum(quantity), 0) AS quantity FROM stock_movements WHERE item_no = $1', [item])
@@ -147,8 +168,13 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
   }
 }
 
-async function listen(t: Test, central: Central, options?: NodeHandlerOptions): Promise<string> {
-  const http = createServer(toNodeHandler(central.fetch, options)).listen(0, '127.0.0.1')
+function nameOf({ location, register }: RegisterName): string {
+  return `${location}/${register}`
+}
+
+/** Serves it on a socket that ends with the test. */
+export async function listen(t: Test, fetch: Central['fetch'], options?: NodeHandlerOptions): Promise<string> {
+  const http = createServer(toNodeHandler(fetch, options)).listen(0, '127.0.0.1')
   await once(http, 'listening')
   t.teardown(() => {
     http.close()
@@ -169,10 +195,12 @@ export function openDatabase(t: Test, schema: string): { readonly file: string; 
   return { file, db }
 }
 
-async function addTill(t: Test, central: Central, url: string, register: string, options: TillOptions): Promise<Till> {
+async function addTill(t: Test, central: Central, centralUrl: string, register: string, options: TillOptions): Promise<Till> {
   const { location = 'BA01' } = options
   const { file, db } = openDatabase(t, options.schema ?? TILL_SCHEMA)
-  const { token: added } = await central.registers.add({ location, register })
+  let pulled: Register | undefined
+  const url = options.pull ? await listen(t, (request, from) => (pulled as Register).fetch(request, from)) : undefined
+  const { token: added } = await central.registers.add({ location, register, ...(url !== undefined && { pull: { url } }) })
   const again = (changed: TillOptions = {}): Register => {
     const {
       publish = PUBLISH,
@@ -182,7 +210,9 @@ async function addTill(t: Test, central: Central, url: string, register: string,
       as = register,
       retainMs,
       forgetAfterMs,
+      pull,
     } = { ...options, ...changed }
+    const { recordsPerRun } = transfer ?? {}
     const replica = createRegister({
       location,
       register: as,
@@ -190,14 +220,17 @@ async function addTill(t: Test, central: Central, url: string, register: string,
       publish,
       ...(retainMs !== undefined && { retainMs }),
       ...(forgetAfterMs !== undefined && { forgetAfterMs }),
-      transfer: { type: 'push', link: link(httpLink({ url, token })), backoff: { minMs: 5, maxMs: 50 }, ...transfer },
+      transfer: pull
+        ? { type: 'pull', token, ...(recordsPerRun !== undefined && { recordsPerRun }), ...(typeof pull === 'object' && pull) }
+        : { type: 'push', link: link(httpLink({ url: centralUrl, token })), backoff: { minMs: 5, maxMs: 50 }, ...transfer },
     })
+    if (pull) pulled = replica
     t.teardown(() => replica.stop())
     return replica
   }
   const replica = again()
   await replica.install()
-  return { location, register, file, db, cashier: new Cashier(db, location), replica, token: added, again }
+  return { location, register, file, db, cashier: new Cashier(db, location), replica, token: added, url, again }
 }
 
 async function balances(t: Test, pool: Pool, till: Till, message: string): Promise<void> {

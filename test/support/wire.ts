@@ -3,7 +3,7 @@ import { chainDigest } from '../../src/digest.ts'
 import type { Batch, Entry, Point, RegisterName } from '../../src/model.ts'
 import { START } from '../../src/model.ts'
 import { decodeMessage, encodeBatch, encodeMessage } from '../../src/transport/codec.ts'
-import { CONTENT_TYPE } from '../../src/transport/http.ts'
+import { CONTENT_TYPE } from '../../src/transport/http-client.ts'
 import { batchToWire, type Message } from '../../src/transport/message.ts'
 
 const packr = new Packr({ useRecords: false, variableMapSize: true, moreTypes: false, mapsAsObjects: true })

@@ -13,7 +13,21 @@ interface Import {
 const SRC = resolve(import.meta.dirname, '../../src')
 const FOLDERS = ['capture', 'transport', 'apply', 'adapters/sqlite', 'adapters/postgres']
 /** Everything meets here, and only here. */
-const COMPOSITION = ['register.ts', 'register-face.ts', 'central.ts', 'replica.ts', 'registers.ts', 'courier.ts', 'index.ts']
+const COMPOSITION = [
+  'register.ts',
+  'register-face.ts',
+  'register-transfer.ts',
+  'register-upkeep.ts',
+  'courier.ts',
+  'central.ts',
+  'registers.ts',
+  'orphans.ts',
+  'pull-book.ts',
+  'pulled-till.ts',
+  'rounds.ts',
+  'replica.ts',
+  'index.ts',
+]
 /** Which file or folder may use which package at run time. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   capture: ['kysely'],
@@ -24,9 +38,11 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'adapters/sqlite': ['kysely'],
   'adapters/postgres': ['kysely'],
   'adapters/postgres/copy.ts': ['pg-copy-streams'], // the driver's own, published apart
-  'register.ts': ['p-queue'],
+  'register-transfer.ts': ['p-queue'],
   'central.ts': ['p-queue'],
   'courier.ts': ['p-queue'],
+  'pulled-till.ts': ['p-queue'],
+  'rounds.ts': ['p-queue'],
   'decimal.ts': ['big.js'],
 }
 

@@ -1,0 +1,167 @@
+import PQueue from 'p-queue'
+import { asTillsyncError, TillsyncError } from './errors.ts'
+import type { CentralEvents, Events } from './events.ts'
+import type { RegisterName } from './model.ts'
+import type { PullOptions } from './options.ts'
+import type { Clock, Subscriber } from './ports.ts'
+import type { PullBook } from './pull-book.ts'
+import { backoffMs } from './transport/backoff.ts'
+import { type Pulled, Puller } from './transport/exchange.ts'
+import { httpClient } from './transport/http-client.ts'
+
+export interface PulledTillOptions {
+  readonly register: RegisterName
+  readonly book: PullBook
+  readonly clock: Clock
+  readonly events: Events<CentralEvents>
+  readonly subscriber: Subscriber
+  readonly maxMessageBytes: number
+  readonly pull: Required<PullOptions>
+  /** Those that fail wait for each other, and for nobody else. */
+  laneOf(isFailing: boolean): PQueue
+}
+
+/** The longest pause after failures, unless `everyMs` is longer: a till that is switched on in the morning is found so soon. */
+const LONGEST_PAUSE_MS = 300_000
+/** Until a register's row may be free again, which another process holds while it applies. */
+const BUSY_MS = 100
+/** What an exchange may take beside the register's answer: to read and to apply it. */
+const APPLY_MS = 60_000
+
+/** One register that central pulls: at most one exchange at a time, whoever asks for it. */
+export class PulledTill {
+  readonly register: RegisterName
+  private readonly options: PulledTillOptions
+  private readonly turns = new PQueue({ concurrency: 1 })
+  private puller: { readonly url: string; readonly puller: Puller } | undefined
+  private ending = new AbortController()
+  private waking = new AbortController()
+  private running: Promise<void> | undefined
+  private failures = 0
+  private offline = false
+
+  constructor(options: PulledTillOptions) {
+    this.options = options
+    this.register = options.register
+  }
+
+  /** Every `everyMs`, after failures with growing pauses, until it is ended. */
+  start(): void {
+    if (this.running !== undefined) return
+    this.ending = new AbortController()
+    this.running = this.run(this.ending.signal).finally(() => {
+      this.running = undefined
+    })
+  }
+
+  end(): void {
+    this.ending.abort()
+  }
+
+  async stop(): Promise<void> {
+    this.end()
+    await this.running
+    await this.turns.onIdle()
+  }
+
+  /**
+   * An exchange at once, whatever the pause; from another process too. Ends a pause where it goes well.
+   *
+   * @throws ERR_OPTION, ERR_REGISTER where it is not pulled, and what ended the exchange
+   */
+  async exchangeNow(signal: AbortSignal): Promise<Pulled> {
+    for (;;) {
+      try {
+        const pulled = await this.exchange(signal, true)
+        if (pulled === undefined) throw await this.options.book.reason(this.register)
+        this.waking.abort()
+        return pulled
+      } catch (error) {
+        // Another process is just applying what the same register sent.
+        if (!(error instanceof TillsyncError && error.code === 'ERR_BUSY')) throw error
+        await this.options.clock.sleep(BUSY_MS, signal)
+      }
+    }
+  }
+
+  private async run(stop: AbortSignal): Promise<void> {
+    const { clock, pull } = this.options
+    while (!stop.aborted) {
+      this.waking = new AbortController()
+      let pauseMs = pull.everyMs
+      try {
+        const lane = this.options.laneOf(this.failures > 0)
+        const pulled = (await lane.add(() => (stop.aborted ? undefined : this.exchange(stop, false)))) as Pulled | undefined
+        if (pulled?.settled === false) pauseMs = 0
+      } catch (thrown) {
+        if (stop.aborted) return
+        const { context } = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
+        pauseMs = Math.max(this.pauseMs(Math.max(1, this.failures)), Number(context.retryAfterMs ?? 0))
+      }
+      if (pauseMs > 0) await clock.sleep(pauseMs, AbortSignal.any([stop, this.waking.signal])).catch(() => undefined)
+    }
+  }
+
+  private pauseMs(failures: number): number {
+    const { clock, pull } = this.options
+    return backoffMs(failures, { minMs: pull.everyMs, maxMs: Math.max(pull.everyMs, LONGEST_PAUSE_MS) }, clock.random)
+  }
+
+  /** Undefined where it is not for this process to pull it. */
+  private exchange(signal: AbortSignal, anyhow: boolean): Promise<Pulled | undefined> {
+    return this.turns.add(async () => {
+      if (signal.aborted) throw new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: signal.reason })
+      const { book, pull } = this.options
+      const url = await book.hold(this.register, 2 * pull.everyMs + pull.timeoutMs + APPLY_MS, anyhow)
+      if (url === undefined) return undefined
+      try {
+        const pulled = await this.pullerAt(url).next(signal)
+        this.reached()
+        this.failures = 0
+        return pulled
+      } catch (thrown) {
+        const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
+        this.remember(error)
+        throw error
+      }
+    }) as Promise<Pulled | undefined>
+  }
+
+  /** What is under way with a register ends where it is pulled elsewhere. */
+  private pullerAt(url: string): Puller {
+    if (this.puller?.url === url) return this.puller.puller
+    const { register, pull, subscriber, maxMessageBytes } = this.options
+    const link = httpClient({
+      url: new URL(url),
+      fetch: pull.fetch,
+      timeoutMs: pull.timeoutMs,
+      maxBytes: maxMessageBytes,
+      token: () => pull.token(register),
+      names: { peer: 'The register', server: 'till.fetch', asker: 'createCentral as `pull`' },
+    })
+    const puller = new Puller({ register, link, maxMessageBytes }, subscriber)
+    this.puller = { url, puller }
+    return puller
+  }
+
+  /** That a till is switched off is normal: it is said when it goes and when it is back, not at every try. */
+  private remember(error: TillsyncError): void {
+    const { events } = this.options
+    const { register } = this
+    if (error.code === 'ERR_ABORTED' || error.code === 'ERR_BUSY') return
+    this.failures++
+    if (error.code !== 'ERR_LINK') {
+      this.reached()
+      events.emit('refused', { register, source: undefined, error })
+    } else if (!this.offline) {
+      this.offline = true
+      events.emit('offline', { register, error })
+    }
+  }
+
+  private reached(): void {
+    if (!this.offline) return
+    this.offline = false
+    this.options.events.emit('online', { register: this.register })
+  }
+}

@@ -1,0 +1,121 @@
+import { pruneSlice } from './capture/prune.ts'
+import type { Sealer } from './capture/sealer.ts'
+import { asTillsyncError, type TillsyncError } from './errors.ts'
+import type { Events, RegisterEvents } from './events.ts'
+import type { CapturingDatabase, Clock } from './ports.ts'
+import { backoffMs } from './transport/backoff.ts'
+import type { Peer } from './transport/peers.ts'
+
+export interface RegisterUpkeepOptions {
+  readonly database: CapturingDatabase
+  readonly clock: Clock
+  readonly events: Events<RegisterEvents>
+  readonly sealer: Sealer
+  readonly retainMs: number
+  readonly forgetAfterMs: number
+  /** What central has last said, and when. */
+  peer(): Promise<Peer | undefined>
+}
+
+/** The pause after sealing failed. */
+const SEAL_AGAIN = { minMs: 200, maxMs: 30_000 }
+const PRUNE_EVERY_MS = 3_600_000
+/** Between two slices others have their turn. */
+const PRUNE_PAUSE_MS = 10
+
+/** What a register does in the background for itself: it seals soon after each commit, and prunes every hour. */
+export class RegisterUpkeep {
+  /** What sealing last failed with; undefined as soon as it goes well again. */
+  failure: TillsyncError | undefined
+  private readonly options: RegisterUpkeepOptions
+  private unwatch: (() => void) | undefined
+  private sealing: Promise<void> | undefined
+  private pruning: Promise<void> | undefined
+  private sealAgain = false
+  private stopping = new AbortController()
+
+  constructor(options: RegisterUpkeepOptions) {
+    this.options = options
+  }
+
+  get isRunning(): boolean {
+    return this.unwatch !== undefined
+  }
+
+  start(): void {
+    this.stopping = new AbortController()
+    this.unwatch = this.options.database.watch(() => this.sealSoon())
+    this.sealSoon()
+    this.pruning = this.pruneAlways(this.stopping.signal)
+  }
+
+  /** Nothing new begins from now on. */
+  abort(): void {
+    this.unwatch?.()
+    this.unwatch = undefined
+    this.stopping.abort()
+  }
+
+  /** Waits for what is under way. */
+  async ended(): Promise<void> {
+    await this.sealing
+    await this.pruning
+  }
+
+  sealSoon(): void {
+    this.sealAgain = true
+    this.sealing ??= this.sealAll().finally(() => {
+      this.sealing = undefined
+    })
+  }
+
+  /** Until nothing is touched any more; what failed is tried again, with growing pauses. */
+  private async sealAll(): Promise<void> {
+    const { sealer, clock, events } = this.options
+    const { signal } = this.stopping
+    for (let failures = 0; this.sealAgain && !signal.aborted; ) {
+      this.sealAgain = false
+      try {
+        await sealer.seal(signal)
+        await sealer.resealPending(signal)
+        failures = 0
+        this.failure = undefined
+      } catch (thrown) {
+        if (signal.aborted) return
+        this.failure = asTillsyncError(thrown, 'ERR_DATABASE', 'Sealing failed')
+        events.emit('failed', { error: this.failure })
+        this.sealAgain = true
+        await clock.sleep(backoffMs(++failures, SEAL_AGAIN, clock.random), signal).catch(() => undefined)
+      }
+    }
+  }
+
+  async prune(signal: AbortSignal | undefined): Promise<{ readonly entries: number }> {
+    const { database, clock, retainMs, forgetAfterMs } = this.options
+    const now = clock.now()
+    const before = new Date(now - retainMs).toISOString()
+    const peer = await this.options.peer()
+    // One that never came is waited for.
+    const isForgotten = peer !== undefined && now - Date.parse(peer.contactAt) > forgetAfterMs
+    const acknowledged = isForgotten ? Number.MAX_SAFE_INTEGER : (peer?.standing?.entryNo ?? 0)
+    for (let entries = 0; ; ) {
+      const pruned = await database.write(() => pruneSlice(database, { acknowledged, before }), { signal })
+      entries += pruned
+      if (pruned === 0) return { entries }
+      await clock.sleep(PRUNE_PAUSE_MS, signal)
+    }
+  }
+
+  private async pruneAlways(signal: AbortSignal): Promise<void> {
+    const { clock, events } = this.options
+    while (!signal.aborted) {
+      try {
+        await this.prune(signal)
+      } catch (thrown) {
+        if (signal.aborted) return
+        events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'Pruning failed') })
+      }
+      await clock.sleep(PRUNE_EVERY_MS, signal).catch(() => undefined)
+    }
+  }
+}

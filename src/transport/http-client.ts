@@ -1,0 +1,133 @@
+import { messageOf, TillsyncError } from '../errors.ts'
+import type { Link } from '../ports.ts'
+import { readBody } from './body.ts'
+import { decodeMessage } from './codec.ts'
+import { refusal } from './reception.ts'
+
+export const CONTENT_TYPE = 'application/vnd.tillsync'
+
+export interface HttpClientOptions {
+  readonly url: URL
+  readonly fetch: typeof globalThis.fetch
+  readonly timeoutMs: number
+  /** What is read of an answer at most. */
+  readonly maxBytes: number
+  token(): string | Promise<string>
+  /** For messages: the other side, what it mounts there, and who was given the token. */
+  readonly names: { readonly peer: string; readonly server: string; readonly asker: string }
+}
+
+/** As long as central locks anybody out; what a proxy asks for beyond that would silence a register, or overflow Node's timers into a loop. */
+const LONGEST_RETRY_AFTER_MS = 24 * 3_600_000
+const TOKEN = /^[\x21-\x7e]+$/
+/** An error's body is a small message; anything longer is not ours. */
+const MAX_ERROR_BYTES = 65_536
+
+/** Carries exchanges by HTTP POST to the other side's `fetch`. */
+export function httpClient(options: HttpClientOptions): Link {
+  const { url, fetch, timeoutMs, maxBytes, names } = options
+  return {
+    async exchange(message, { signal }) {
+      const token = await ask(options)
+      const timeout = AbortSignal.timeout(timeoutMs)
+      try {
+        const response = await fetch(url, {
+          method: 'POST',
+          headers: { authorization: `Bearer ${token}`, 'content-type': CONTENT_TYPE },
+          body: message as Uint8Array<ArrayBuffer>,
+          redirect: 'error',
+          signal: AbortSignal.any([signal, timeout]),
+        })
+        if (response.headers.get('content-type') !== CONTENT_TYPE) {
+          await response.body?.cancel()
+          throw foreign(options, response)
+        }
+        if (response.ok) return await readWhole(response, maxBytes)
+        throw await refused(options, response)
+      } catch (error) {
+        if (error instanceof TillsyncError) throw error
+        if (signal.aborted) throw new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: error })
+        throw new TillsyncError(
+          'ERR_LINK',
+          timeout.aborted ? `No answer within ${timeoutMs} ms` : `${names.peer} was not reached: ${reason(error)}`,
+          {
+            retryable: true,
+            cause: error,
+          },
+        )
+      }
+    },
+  }
+}
+
+/** Undefined where it is not the URL of an HTTP server; one with a user and password is refused by `fetch`. */
+export function readUrl(url: unknown): URL | undefined {
+  const read = url instanceof URL ? url : typeof url === 'string' && URL.canParse(url) ? new URL(url) : undefined
+  return read !== undefined && ['http:', 'https:'].includes(read.protocol) && read.username === '' && read.password === '' ? read : undefined
+}
+
+/** @throws ERR_OPTION */
+export function checkToken(token: unknown, asker: string): asserts token is string {
+  if (typeof token === 'string' && TOKEN.test(token)) return
+  throw new TillsyncError(
+    'ERR_OPTION',
+    `Expected ${asker}'s \`token\` to be text without white space, as it was shown, got ${token === '' ? "''" : typeof token}`,
+    {
+      hint: "A token comes from central's registers.add() or rotate().",
+    },
+  )
+}
+
+async function ask({ token: host, names: { asker } }: HttpClientOptions): Promise<string> {
+  let token: unknown
+  try {
+    token = await host()
+  } catch (cause) {
+    const hint = `What threw is the function that was given to ${asker} as \`token\`.`
+    throw new TillsyncError('ERR_CREDENTIAL', `There is no token: ${messageOf(cause)}`, { retryable: true, hint, cause })
+  }
+  checkToken(token, asker)
+  return token
+}
+
+/** A body that breaks off is the line's fault; one that is too large is the other side's. */
+async function readWhole(response: Response, maxBytes: number): Promise<Uint8Array> {
+  try {
+    return await readBody(response.body, maxBytes)
+  } catch (error) {
+    throw error instanceof TillsyncError && error.code === 'ERR_MESSAGE' ? error.cause : error
+  }
+}
+
+/** Node's fetch says "fetch failed" and hides the reason one level below. */
+function reason(error: unknown): string {
+  return error instanceof Error && error.cause instanceof Error ? messageOf(error.cause) : messageOf(error)
+}
+
+/** What a proxy, a captive portal or a crashed server says. */
+function foreign({ names }: HttpClientOptions, response: Response, cause?: unknown): TillsyncError {
+  return new TillsyncError(
+    'ERR_LINK',
+    `The answer is not ${names.peer.replace(/^[A-Z]/, (first) => first.toLowerCase())}'s: HTTP status ${response.status}`,
+    {
+      retryable: true,
+      hint: `Is \`url\` where ${names.server} is mounted, and does a proxy stand in between?`,
+      context: contextOf(response),
+      cause,
+    },
+  )
+}
+
+function contextOf(response: Response): Record<string, number> {
+  const retryAfterMs = Math.min(Number(response.headers.get('retry-after')) * 1_000, LONGEST_RETRY_AFTER_MS)
+  return { status: response.status, ...(retryAfterMs > 0 && { retryAfterMs }) }
+}
+
+async function refused(options: HttpClientOptions, response: Response): Promise<TillsyncError> {
+  try {
+    const { error } = await decodeMessage(await readBody(response.body, MAX_ERROR_BYTES), MAX_ERROR_BYTES)
+    return error ? refusal(options.names.peer, error, contextOf(response)) : foreign(options, response)
+  } catch (error) {
+    return foreign(options, response, error)
+  }
+}

@@ -1,0 +1,187 @@
+import t, { type Test } from 'tap'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { createCentral, type RegisterEvents } from '../../src/index.ts'
+import { eventually } from '../support/eventually.ts'
+import { startServer } from '../support/postgres.ts'
+import { Random, seedOfRun } from '../support/random.ts'
+import { refused } from '../support/refused.ts'
+import { openShop, type Shop, type Till } from '../support/shop.ts'
+
+const server = await startServer(t)
+const seed = seedOfRun()
+t.comment(`--seed=${seed}`)
+const random = new Random(seed)
+
+function sell(till: Till, from: number, through: number): void {
+  for (let n = from; n <= through; n++) till.cashier.sellAnything(random, `R-${n}`)
+}
+
+/** What central said of registers, in order. */
+function told(shop: Shop): { readonly event: string; readonly register: string; readonly code?: string }[] {
+  const all: { event: string; register: string; code?: string }[] = []
+  shop.central.on('offline', ({ register, error }) => all.push({ event: 'offline', register: register.register, code: error.code }))
+  shop.central.on('online', ({ register }) => all.push({ event: 'online', register: register.register }))
+  shop.central.on('refused', ({ register, error }) => all.push({ event: 'refused', register: register?.register ?? '', code: error.code }))
+  return all
+}
+
+async function pulledTill(t: Test, shop: Shop, register = 'POS1', recordsPerRun = 20): Promise<Till> {
+  const till = await shop.addTill(register, { pull: { recordsPerRun } })
+  t.teardown(() => till.replica.stop())
+  return till
+}
+
+t.test('a backlog is drained by hand: all is there, and central says what it got', async (t) => {
+  const shop = await openShop(t, server)
+  const till = await pulledTill(t, shop)
+  const events: RegisterEvents['exchanged'][] = []
+  till.replica.on('exchanged', (event) => events.push(event))
+  sell(till, 1, 60)
+  const progress: unknown[] = []
+  const moved = await shop.central.synchronize(till, { onProgress: (one) => progress.push(one) })
+  await shop.balances(t, till)
+  const { head, standing, pending, lastContact, lastError } = await till.replica.status()
+  t.same(standing, head, 'the till knows that it arrived')
+  t.match({ pending, lastError }, { pending: 0, lastError: undefined })
+  t.ok(lastContact)
+  t.same(moved, { received: head.entryNo, documents: moved.documents })
+  t.match(progress[0], { location: 'BA01', register: 'POS1', received: Number, pending: Number })
+  t.match(progress.at(-1), { ...moved, pending: 0 })
+  t.equal(
+    events.reduce((sum, { sent }) => sum + sent, 0),
+    head.entryNo,
+  )
+  const before = progress.length
+  t.same(await shop.central.synchronize(till, { onProgress: (one) => progress.push(one) }), { received: 0, documents: 0 })
+  t.equal(progress.length, before + 1, 'an exchange that finds nothing new ends the run')
+  sell(till, 61, 61)
+  t.match(await shop.central.synchronize(), [{ location: 'BA01', register: 'POS1', documents: Number, error: undefined }])
+  await shop.balances(t, till)
+})
+
+t.test('a started central pulls by itself, also registers that are added later', async (t) => {
+  const shop = await openShop(t, server)
+  const said = told(shop)
+  const first = await pulledTill(t, shop)
+  await first.replica.start()
+  await shop.central.start()
+  sell(first, 1, 30)
+  const second = await pulledTill(t, shop, 'POS2')
+  await second.replica.start()
+  sell(second, 1, 30)
+  for (const till of [first, second])
+    await eventually('all is there', async () => {
+      const { unsealed, pending } = await till.replica.status()
+      return unsealed === 0 && pending === 0
+    })
+  await shop.central.stop()
+  await shop.balances(t, first)
+  await shop.balances(t, second)
+  t.same(said, [])
+})
+
+t.test('who pushes, who is not known, and who is revoked is not pulled', async (t) => {
+  const shop = await openShop(t, server)
+  const till = await pulledTill(t, shop)
+  const pushing = await shop.addTill('POS2')
+  const { central } = shop
+  await refused(t, () => central.synchronize(pushing), 'ERR_OPTION')
+  await refused(t, () => central.synchronize({ location: 'BA01', register: 'POS9' }), 'ERR_REGISTER')
+  await refused(t, () => till.replica.synchronize(), 'ERR_OPTION')
+  await refused(t, () => pushing.replica.fetch(new Request('http://till/')), 'ERR_OPTION')
+  t.match(
+    (await central.registers.list()).map(({ register, pull }) => [register, pull?.url]),
+    [
+      ['POS1', till.url],
+      ['POS2', undefined],
+    ],
+  )
+  sell(till, 1, 1)
+  await central.registers.revoke(till)
+  await refused(t, () => central.synchronize(till), 'ERR_REGISTER')
+  t.same(await central.synchronize(), [])
+  await central.registers.rotate(till)
+  t.match(await central.synchronize(), [{ register: 'POS1', error: undefined }])
+  await shop.balances(t, till)
+})
+
+t.test('a register moved from push to pull and back loses nothing and doubles nothing', async (t) => {
+  const shop = await openShop(t, server)
+  const { central } = shop
+  const till = await pulledTill(t, shop)
+  for (let round = 0; round < 6; round++) {
+    sell(till, round * 10, round * 10 + 9)
+    if (random.chance(0.5)) till.cashier.changeSomething(random)
+    if (round % 2 === 0) {
+      const replica = till.again()
+      await central.registers.change(till, { pull: { url: till.url as string } })
+      await central.synchronize(till)
+      t.equal((await replica.status()).pending, 0)
+      await replica.stop()
+    } else {
+      await central.registers.change(till, { pull: undefined })
+      await refused(t, () => central.synchronize(till), 'ERR_OPTION')
+      const replica = till.again({ pull: false, transfer: { recordsPerRun: 20 } })
+      await replica.synchronize()
+      t.equal((await replica.status()).pending, 0)
+      await replica.stop()
+    }
+    await shop.balances(t, till, `round ${round}`)
+  }
+})
+
+t.test('both sides start exchanges at the same time: nothing is lost or doubled', async (t) => {
+  const shop = await openShop(t, server)
+  const till = await pulledTill(t, shop)
+  const pushing = till.again({ pull: false, transfer: { recordsPerRun: 10, everyMs: 10 } })
+  await till.replica.start()
+  await shop.central.start()
+  const other = shop.again()
+  await other.start()
+  await pushing.start()
+  for (let n = 0; n < 40; n++) {
+    sell(till, n, n)
+    if (random.chance(0.2)) await shop.central.synchronize(till)
+  }
+  await eventually('all is there', async () => {
+    const { unsealed, pending } = await till.replica.status()
+    return unsealed === 0 && pending === 0
+  })
+  await Promise.all([shop.central.stop(), other.stop(), pushing.stop()])
+  await shop.balances(t, till)
+})
+
+t.test('options that are none', async (t) => {
+  const shop = await openShop(t, server)
+  const { central } = shop
+  const name = { location: 'BA01', register: 'POS5' }
+  for (const pull of [
+    null,
+    5,
+    {},
+    { url: 'nowhere' },
+    { url: 'ftp://till/' },
+    { url: 'http://user:secret@till/' },
+    { url: 'http://till/', every: 5 },
+  ])
+    await refused(t, () => central.registers.add({ ...name, pull: pull as never }), 'ERR_OPTION', JSON.stringify(pull))
+  await refused(t, () => central.registers.change(name, { pull: undefined }), 'ERR_REGISTER')
+  for (const wrong of [undefined, null, {}, { pull: { url: 'no' } }, { pull: undefined, token: 5 }])
+    await refused(t, () => central.registers.change(name, wrong as never), 'ERR_OPTION', JSON.stringify(wrong))
+  const token = () => ''
+  for (const pull of [
+    null,
+    {},
+    { token: 'text' },
+    { token, everyMs: 9 },
+    { token, lanes: 0 },
+    { token, timeoutMs: 0 },
+    { token, fetch: 5 },
+    { token, every: 1 },
+  ])
+    await refused(t, () => createCentral({ database: postgres(shop.pool), subscribe: {}, pull: pull as never }), 'ERR_OPTION', JSON.stringify(pull))
+  await refused(t, () => createCentral({ database: postgres(shop.pool), subscribe: {} }).synchronize(), 'ERR_OPTION', 'without `pull`')
+  const till = await pulledTill(t, shop)
+  for (const pull of [{ token: 'short' }, { token: 5 }, { everyMs: 10 }, { maxMessageBytes: 5 }, { recordsPerRun: 0 }])
+    await refused(t, () => till.again({ pull: pull as never }), 'ERR_OPTION', JSON.stringify(pull))
+})
