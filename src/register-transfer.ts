@@ -37,8 +37,8 @@ export interface RegisterTransferOptions {
 const CONTACT_EVERY_MS = 60_000
 /** Who asks for more at the same time is no central. */
 const WAITING = 16
-/** How long central's first message waits for what is touched to be sealed; what is not by then goes with a later exchange. */
-const SEAL_FIRST_MS = 1_000
+/** How long central waits for what is touched to be sealed; what is not by then goes with a later run. */
+const SEAL_MS = 1_000
 
 /** The transport side of a register: its exchanges with central, started by it or by central. */
 export class RegisterTransfer {
@@ -47,7 +47,7 @@ export class RegisterTransfer {
   private readonly server: HttpServer | undefined
   private readonly answers = new PQueue({ concurrency: 1 })
   private pulledFailure: TillsyncError | undefined
-  private sealing: Promise<void> | undefined
+  private sealing: Promise<boolean> | undefined
   private stopping = new AbortController()
 
   constructor(options: RegisterTransferOptions) {
@@ -160,7 +160,7 @@ export class RegisterTransfer {
     const answerer = {
       publisher,
       maxMessageBytes,
-      onBegun: () => this.sealFirst(),
+      sealed: () => this.sealed(),
       onExchanged: (exchanged: Exchanged) => {
         this.pulledFailure = undefined
         this.tellFork(exchanged)
@@ -199,20 +199,25 @@ export class RegisterTransfer {
   }
 
   /** What was sold a moment ago is to go with this run. What fails here is said by the sealing in the background. */
-  private async sealFirst(): Promise<void> {
+  private async sealed(): Promise<boolean> {
     const { sealer, clock } = this.options
     const waiting = new AbortController()
     this.sealing ??= sealer
       .seal(this.stopping.signal)
       .then(
-        () => undefined,
-        () => undefined,
+        ({ entries }) => entries > 0,
+        () => false,
       )
       .finally(() => {
         this.sealing = undefined
       })
-    await Promise.race([this.sealing, clock.sleep(SEAL_FIRST_MS, waiting.signal).catch(() => undefined)])
+    const late = clock.sleep(SEAL_MS, waiting.signal).then(
+      () => false,
+      () => false,
+    )
+    const sealed = await Promise.race([this.sealing, late])
     waiting.abort()
+    return sealed
   }
 
   private tellFork({ branched }: Exchanged): void {

@@ -32,8 +32,8 @@ export async function answer({ subscriber, maxMessageBytes, onRefused }: Answere
 export interface RegisterAnswerer {
   readonly publisher: Publisher
   readonly maxMessageBytes: number
-  /** Central begins a run: what is touched may be sealed before the first answer. */
-  onBegun(): Promise<void>
+  /** There is nothing more to send. Seals what is touched, and says whether there is now. */
+  sealed(): Promise<boolean>
   onExchanged(exchanged: Exchanged): void
   /** Central refused what was sent, or what it says can't be settled. */
   onFailed(error: TillsyncError): void
@@ -48,7 +48,6 @@ export async function answerCentral(answerer: RegisterAnswerer, register: Regist
   const { publisher, maxMessageBytes } = answerer
   const message = await decodeMessage(bytes, maxMessageBytes)
   requireRegister(message.from === 'central' ? message.to : undefined, register, 'is meant for')
-  if (message.answers === undefined) await answerer.onBegun()
   let failed: TillsyncError | undefined
   try {
     const exchanged = await publisher.hear(message)
@@ -59,7 +58,9 @@ export async function answerCentral(answerer: RegisterAnswerer, register: Regist
     failed = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
     answerer.onFailed(failed)
   }
-  const said = await publisher.say({ batch: failed === undefined && message.subscribe !== undefined })
+  const batch = failed === undefined && message.subscribe !== undefined
+  let said = await publisher.say({ batch })
+  if (batch && said.batch === undefined && (await answerer.sealed())) said = await publisher.say({ batch })
   const encoded = await encodeMessage({ from: register, answers: message.id, ...said, ...(failed && { error: errorFields(failed) }) })
   publisher.readAhead()
   return encoded

@@ -1,11 +1,12 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
-import { createCentral, type RegisterEvents } from '../../src/index.ts'
+import { createCentral, type Progress, type RegisterEvents } from '../../src/index.ts'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
 import { Random, seedOfRun } from '../support/random.ts'
 import { refused } from '../support/refused.ts'
-import { openShop, type Shop, type Till } from '../support/shop.ts'
+import { listen, openShop, type Shop, type Till } from '../support/shop.ts'
 
 const server = await startServer(t)
 const seed = seedOfRun()
@@ -128,6 +129,66 @@ t.test('a register moved from push to pull and back loses nothing and doubles no
     }
     await shop.balances(t, till, `round ${round}`)
   }
+})
+
+t.test('of several processes of central one pulls a register, and another goes on when it is gone', async (t) => {
+  const shop = await openShop(t, server)
+  const till = await pulledTill(t, shop)
+  await till.replica.start()
+  let [open, most] = [0, 0]
+  const counted = await listen(t, async (request, from) => {
+    most = Math.max(most, ++open)
+    await pause(20)
+    return till.replica.fetch(request, from).finally(() => open--)
+  })
+  await shop.central.registers.change(till, { pull: { url: counted } })
+  const said = told(shop)
+  const others = [shop.again(), shop.again()]
+  const isDone = async () => {
+    const { unsealed, pending, standing } = await till.replica.status()
+    return standing !== undefined && unsealed === 0 && pending === 0
+  }
+  await Promise.all([shop.central, ...others].map((one) => one.start()))
+  sell(till, 1, 20)
+  await eventually('all is there', isDone)
+  t.equal(most, 1, 'never two at the same time')
+  await shop.central.stop()
+  sell(till, 21, 40)
+  await eventually('another one goes on', isDone)
+  await others[0]?.stop()
+  sell(till, 41, 60)
+  await eventually('and the last', isDone)
+  await others[1]?.stop()
+  t.same(said, [])
+  await shop.balances(t, till)
+})
+
+t.test('a till that pushes says by hand how far it is', async (t) => {
+  const shop = await openShop(t, server)
+  const till = await shop.addTill('POS1', { transfer: { recordsPerRun: 20 } })
+  sell(till, 1, 30)
+  const { entries } = await till.replica.seal()
+  const progress: Progress[] = []
+  const failed: string[] = []
+  till.replica.on('failed', ({ error }) => failed.push(error.code))
+  const moved = await till.replica.synchronize({
+    onProgress(one) {
+      progress.push(one)
+      throw new Error('the display is gone')
+    },
+  })
+  t.same(moved, { sent: entries })
+  t.ok(progress.length > 3)
+  for (const { sent, pending } of progress) t.equal(sent + pending, entries)
+  t.equal(progress.at(-1)?.pending, 0)
+  t.same([...new Set(failed)], ['ERR_LISTENER'], 'what a listener throws harms nobody')
+  sell(till, 31, 60)
+  const ending = new AbortController()
+  await t.rejects(till.replica.synchronize({ signal: ending.signal, onProgress: () => ending.abort() }), { code: 'ERR_ABORTED' })
+  t.ok((await till.replica.status()).pending > 0)
+  await till.replica.synchronize()
+  await shop.balances(t, till)
+  await refused(t, () => till.replica.synchronize({ progress: 5 } as never), 'ERR_OPTION')
 })
 
 t.test('both sides start exchanges at the same time: nothing is lost or doubled', async (t) => {

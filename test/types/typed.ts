@@ -145,3 +145,28 @@ createServer(toNodeHandler(central.fetch, { source: (request) => request.headers
 createServer(toNodeHandler((request) => central.fetch(request)))
 // @ts-expect-error a source is text
 createServer(toNodeHandler(central.fetch, { source: () => 5 }))
+
+const pulled = createRegister<TillTables>({ ...till, publish: { receipts: {} }, transfer: { type: 'pull', token, recordsPerRun: 100 } })
+createRegister<TillTables>({ ...till, publish: { receipts: {} }, transfer: { type: 'pull', token: async () => token } })
+// @ts-expect-error a pulled register has no link
+createRegister<TillTables>({ ...till, publish: { receipts: {} }, transfer: { type: 'pull', token, link: httpLink({ url: 'https://hq/', token }) } })
+// @ts-expect-error a pulled register wants to see a token
+createRegister<TillTables>({ ...till, publish: { receipts: {} }, transfer: { type: 'pull' } })
+createServer(toNodeHandler(pulled.fetch))
+const { sent } = await register.synchronize({ signal: AbortSignal.timeout(1_000), onProgress: ({ sent, pending }) => sent + pending })
+sent.toFixed()
+const pulling = createCentral({
+  database: postgres(pool),
+  subscribe: {},
+  pull: { token: async ({ location, register }) => `${location}${register}`, everyMs: 60_000, lanes: 32, timeoutMs: 10_000 },
+})
+// @ts-expect-error without a token nobody is pulled
+createCentral({ database: postgres(pool), subscribe: {}, pull: { everyMs: 60_000 } })
+await pulling.registers.add({ location: 'A', register: '1', pull: { url: 'https://till-1.example.com/sync' } })
+await pulling.registers.change({ location: 'A', register: '1' }, { pull: undefined })
+const { received, documents } = await pulling.synchronize(
+  { location: 'A', register: '1' },
+  { onProgress: ({ register, pending }) => [register, pending] },
+)
+for (const { register, error } of await pulling.synchronize()) if (error?.retryable) [register, received, documents].join()
+pulling.on('offline', ({ register, error }) => [register.location, error.code])
