@@ -1,7 +1,7 @@
 import t from 'tap'
 import { chainDigest } from '../../src/digest.ts'
-import { CONTENT_TYPE } from '../../src/transport/body.ts'
 import { decodeMessage } from '../../src/transport/codec.ts'
+import { CONTENT_TYPE } from '../../src/transport/http-client.ts'
 import { hostileBody, type Originals } from '../support/hostile.ts'
 import { startServer } from '../support/postgres.ts'
 import { argument, Random, seedOfRun } from '../support/random.ts'
