@@ -100,7 +100,7 @@ class Reception {
     const start = publish.start ?? common
     const follows = batch === undefined ? publish.parent !== undefined : isSame(batch.after, start)
     if (common !== undefined && start !== undefined && follows) return yield* this.begin(publish.epoch, common, start)
-    const answer = yield* this.answer(false)
+    const answer = yield* this.answer(!this.isAnew)
     return batch === undefined ? answer : refused(answer, notNext())
   }
 
@@ -143,7 +143,7 @@ class Reception {
   /** Where an epoch that was never heard of goes on: undefined where it does not. */
   private *commonWith({ parent }: Publication): Work<Point | undefined> {
     const { register } = this
-    if (register.epoch === null || register.reset) return START
+    if (register.epoch === null || this.isAnew) return START
     if (parent === undefined) return undefined
     const digest = yield* digestOnLine(this.database, register.register_id, this.line(), parent.entryNo)
     return digest === parent.digest ? parent : undefined
@@ -155,7 +155,7 @@ class Reception {
     let parted: Parted | undefined
     if (register.epoch !== null) {
       const head = register.entry_no
-      parted = register.reset
+      parted = this.isAnew
         ? yield* forgetAll(database, register_id)
         : head > common.entryNo
           ? yield* part(database, register_id, this.line(), common.entryNo)
@@ -191,6 +191,11 @@ class Reception {
     if (seek === undefined || register.epoch === null) return { subscription }
     if (this.epochs.length === 0) this.epochs = yield* readEpochs(database, register.register_id)
     return { subscription: { ...subscription, points: yield* pointsBetween(database, register.register_id, this.line(), seek, MOST_POINTS) } }
+  }
+
+  /** Whether it is the database that was set up anew, not one that knows of what was before. */
+  private get isAnew(): boolean {
+    return this.register.reset && (this.incoming.publish?.parent?.entryNo ?? 0) === 0
   }
 
   private line() {
