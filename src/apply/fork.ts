@@ -31,6 +31,25 @@ export function* part(database: ApplyingDatabase, registerId: number, line: read
             LEFT JOIN ${archive} b ON b.register_id = $1 AND b.epoch_no = d.born_epoch_no AND b.entry_no = d.born_entry_no
             WHERE d.state IS DISTINCT FROM 'lost')`
   const parameters = [registerId, beyond.map((s) => s.epochNo), beyond.map((s) => s.after.entryNo), beyond.map((s) => s.through), common]
+  // What was removed beyond it stays posted too; should it come again, it is the same.
+  yield* query({
+    sql: `WITH ${affected},
+          lives AS (SELECT n.table_name, n.record_id, l.incarnation, l.born, l.ended FROM now n CROSS JOIN LATERAL (
+                      SELECT n.incarnation, n.born_entry_no AS born, n.entry_no AS ended WHERE n.removed AND NOT n.was
+                      UNION ALL SELECT (f ->> 'incarnation')::bigint, (f ->> 'born')::bigint, (f ->> 'end')::bigint FROM json_array_elements(coalesce(n.former, '[]')) f
+                      WHERE (f ->> 'born')::bigint > $5::bigint) l),
+          versions AS (SELECT a.epoch_no, a.table_name, a.record_id, a.entry_no, a.document_no, a.operation, count(*) OVER (PARTITION BY a.epoch_no, a.document_no) AS entries
+                       FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) AS s(epoch_no, after, through)
+                       JOIN ${archive} a ON a.register_id = $1 AND a.epoch_no = s.epoch_no AND a.entry_no > greatest(s.after, $5::bigint) AND a.entry_no <= s.through
+                       WHERE EXISTS (SELECT 1 FROM lives))
+          INSERT INTO ${orphans} (register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, state)
+          SELECT DISTINCT ON (v.table_name, v.record_id, l.incarnation) $1, v.table_name, v.record_id, l.incarnation, v.epoch_no, v.entry_no, v.entries, 'removed'
+          FROM lives l JOIN versions v ON v.table_name = l.table_name AND v.record_id = l.record_id AND v.entry_no >= l.born AND v.entry_no < l.ended
+          WHERE v.operation = 'upsert' AND v.entry_no = v.document_no ORDER BY v.table_name, v.record_id, l.incarnation, v.entry_no DESC
+          ON CONFLICT (register_id, table_name, record_id, incarnation) DO UPDATE SET state = 'removed', settled_at = NULL, reason = NULL,
+            epoch_no = excluded.epoch_no, entry_no = excluded.entry_no, entries = excluded.entries`,
+    parameters,
+  })
   const orphaned = yield* query({
     sql: `WITH ${affected}
           INSERT INTO ${orphans} (register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, state)
@@ -52,7 +71,7 @@ export function* part(database: ApplyingDatabase, registerId: number, line: read
     parameters,
   })
   const wanted = changed.filter(({ state }) => state === 'wanted').length
-  if (wanted > 0 || orphaned.length > 0) yield* setUnsettled(database, registerId)
+  if (changed.length > 0) yield* setUnsettled(database, registerId)
   return { orphaned: orphaned.length, wanted }
 }
 
