@@ -41,7 +41,7 @@ export function* applyBatch(database: ApplyingDatabase, handlers: HandlersByTabl
   yield* archive(batch, documents, origin)
   yield* rememberShapes(database, batch, origin)
   const levels = new StockLevels()
-  const context = { database, origin, levels }
+  const context = { database, origin, levels, late: late !== undefined }
   for (const set of setsOf(documents)) {
     if (late === undefined) {
       if (place.unsettled) yield* recognize(database, set, origin, batch.identities)

@@ -9,6 +9,8 @@ export interface ApplyContext {
   readonly origin: Origin
   /** Changes of stock, written once at the end of the batch. */
   readonly levels: StockLevels
+  /** Whether the documents are of an epoch that was superseded: they take no record's place that the register has given to another document. */
+  readonly late: boolean
 }
 
 /** What a subscriber does with the documents of a root table. Made by `mirror()`, `stockMovements()`. */

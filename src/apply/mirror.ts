@@ -94,7 +94,8 @@ class Mirror {
     this.context = context
   }
 
-  *apply(documents: readonly AppliedDocument[]): Work<void> {
+  *apply(all: readonly AppliedDocument[]): Work<void> {
+    const documents = this.context.late ? yield* this.fitting(all) : all
     const [first] = documents
     if (first === undefined) return
     const records = new Map<string, string[]>()
@@ -111,6 +112,30 @@ class Mirror {
       records,
     )
     yield* this.upsertAll(first.table, first.shape, records)
+  }
+
+  /** Those of which no part has the key of another document's part; what does not fit is left out whole. */
+  private *fitting(documents: readonly AppliedDocument[]): Work<readonly AppliedDocument[]> {
+    const fitting: AppliedDocument[] = []
+    for (const document of documents) {
+      if (yield* this.fits(document, document.table, document.shape)) fitting.push(document)
+    }
+    return fitting
+  }
+
+  private *fits(document: AppliedDocument, above: string, shape: readonly PartShape[]): Work<boolean> {
+    const recordsOf = (table: string) => document.entries.flatMap((entry) => (entry.table === table ? [entry.record as string] : []))
+    for (const part of shape) {
+      const table = yield* this.target(part.table)
+      const key = table.key.filter((name) => !Object.hasOwn(this.constants, name))
+      const { mirroring } = this.context.database
+      const byKey = Object.fromEntries(key.map((name) => [name, name]))
+      const there = yield* mirroring.strays(table, byKey, this.rows(table, key, recordsOf(part.table)), [])
+      const parents = this.rows(yield* this.target(above), Object.values(part.columns), recordsOf(above))
+      const own = new Set(there.length === 0 ? [] : yield* mirroring.strays(table, part.columns, parents, []))
+      if (there.some((record) => !own.has(record)) || !(yield* this.fits(document, part.table, part.parts))) return false
+    }
+    return true
   }
 
   /** The documents with their parts. */

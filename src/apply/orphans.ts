@@ -115,7 +115,7 @@ export function* withdrawOrphan(database: ApplyingDatabase, handlers: HandlersBy
   const levels = new StockLevels()
   const origin = { location: row.location, register: row.register, registerId: row.register_id, epoch: '', epochNo: row.epoch_no }
   for (const handler of handlers.get(row.table_name) ?? [])
-    if (handler.ledger !== undefined || !isReplaced) yield* handler.withdraw([document], { database, origin, levels })
+    if (handler.ledger !== undefined || !isReplaced) yield* handler.withdraw([document], { database, origin, levels, late: false })
   yield* levels.write(database)
   yield* query({
     sql: `UPDATE ${database.qualify(ORPHANS.name)} SET state = 'withdrawn', reason = $2, settled_at = now() WHERE orphan_id = $1`,

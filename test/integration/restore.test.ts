@@ -19,6 +19,14 @@ async function scene(t: Parameters<typeof openShop>[0], recordsPerRun = 20) {
   return { shop, machine }
 }
 
+/** A copy of the till's disk in another computer. */
+async function twinOf(t: Parameters<typeof openShop>[0], shop: Shop, machine: Machine): Promise<Machine> {
+  const { till } = new Machine(t, await shop.addTill('POS2'))
+  const twin = new Machine(t, { ...till, again: (options) => till.again({ ...options, as: 'POS1', token: machine.till.token }) })
+  await twin.restore(machine.backup())
+  return twin
+}
+
 async function isEqual(t: Parameters<typeof openShop>[0], shop: Shop, machine: Machine, message: string): Promise<void> {
   await shop.balances(t, { ...machine.till, db: machine.db }, message)
 }
@@ -158,10 +166,7 @@ t.test('both restored', async (t) => {
 t.test('a cloned disk: both are held until one is chosen', async (t) => {
   for (const chosen of ['original', 'copy'] as const) {
     const { shop, machine } = await scene(t)
-    const copy = new Machine(t, await shop.addTill('POS2'))
-    const backup = machine.backup()
-    const twin = new Machine(t, { ...copy.till, again: (options) => copy.till.again({ ...options, as: 'POS1', token: machine.till.token }) })
-    await twin.restore(backup)
+    const twin = await twinOf(t, shop, machine)
     machine.cashier.sell('R-o', [line('ORIGINAL')])
     await machine.replica.synchronize()
     twin.cashier.sell('R-t', [line('TWIN')])
@@ -264,4 +269,19 @@ t.test('a sale that a till has sent and deleted and then has again, from a backu
   t.equal(await shop.stock('AGAIN'), -1)
   t.match(await shop.central.orphans.list(), [{ document: { receipt_no: 'R-12' } }])
   t.match(await shop.central.orphans.list({ state: 'returned' }), [{ document: { receipt_no: 'R-11' } }])
+})
+
+t.test('a late sale of a copy takes no line from a receipt that stands in the mirror', async (t) => {
+  const { shop, machine } = await scene(t)
+  const twin = await twinOf(t, shop, machine)
+  machine.cashier.sell('R-11', [line('ORIGINAL')])
+  await machine.replica.synchronize()
+  twin.cashier.sell('R-t', [line('TWIN'), line('TWIN'), line('TWIN')])
+  await twin.replica.synchronize()
+  machine.cashier.sell('R-12', [line('LATE')])
+  await t.rejects(machine.replica.synchronize(), { code: 'ERR_CLONED' })
+  const { rows } = await shop.pool.query('SELECT id::int FROM receipt_lines WHERE receipt_id = 11 ORDER BY id')
+  t.same(rows, [{ id: 11 }, { id: 12 }, { id: 13 }])
+  t.equal(await shop.stock('LATE'), -1, 'it is posted all the same')
+  t.match(await shop.central.orphans.list(), [{ document: { receipt_no: 'R-11' } }, { document: { receipt_no: 'R-12' } }])
 })
