@@ -97,7 +97,7 @@ function checkDigest(batch: Batch): void {
 }
 
 function* archive(batch: Batch, documents: readonly AppliedDocument[], { registerId, epochNo }: Origin): Work<void> {
-  const firsts = documents.flatMap((document) => Array<number>(entriesOf(document)).fill(firstEntry(document)))
+  const firsts = documents.flatMap((document) => Array<number>(entriesOf(document)).fill(document.born))
   yield* insert(
     ARCHIVE,
     batch.entries.map((entry, n) => {
@@ -120,11 +120,6 @@ function* rememberShapes(database: ApplyingDatabase, { shapes }: Batch, { regist
 
 function entriesOf({ entries, baseline }: AppliedDocument): number {
   return entries.length + (baseline?.entries.length ?? 0)
-}
-
-/** The entry by which a document begins, that of its baseline where it has one. */
-function firstEntry({ entries, baseline }: AppliedDocument): number {
-  return (baseline ?? { entries }).entries[0]?.entryNo as number
 }
 
 /** A removed key, or one whose document the register has lost, begins another life when it is used. */
@@ -161,7 +156,7 @@ function* number(database: ApplyingDatabase, set: readonly AppliedDocument[], or
       set.map((document) => document.removed),
       set.map((document) => document.entries[0]?.entryNo),
       set.map((document) => document.entries.length),
-      set.map(firstEntry),
+      set.map(({ born }) => born),
     ],
   })
   const numbered = new Map(rows.map((row) => [`${row.table_name}\n${row.record_id}`, row]))

@@ -11,6 +11,8 @@ export interface AppliedDocument {
   readonly entries: readonly Entry[]
   /** What it was before the register began to publish it, where it is sent for the first time since. */
   baseline: AppliedDocument | undefined
+  /** The first entry of all its versions that came together. */
+  born: number
   /** The tables of its parts. */
   readonly shape: readonly PartShape[]
   /** Which life of its key it is. */
@@ -32,6 +34,7 @@ class EntryDocument implements AppliedDocument {
   incarnation = 0
   isNew = true
   baseline: AppliedDocument | undefined
+  born: number
   readonly entries: readonly Entry[]
   readonly shape: readonly PartShape[]
   private parsed: AppliedDocument['value'] | undefined
@@ -39,6 +42,7 @@ class EntryDocument implements AppliedDocument {
   constructor(entries: readonly Entry[], shape: readonly PartShape[]) {
     this.entries = entries
     this.shape = shape
+    this.born = entries[0]?.entryNo ?? 0
   }
 
   private get root(): Entry {
@@ -101,7 +105,10 @@ function toDocument(all: readonly Entry[], batch: Pick<Batch, 'shapes'>): Applie
     throw new TillsyncError('ERR_MESSAGE', 'The entries of a document do not make one', { context: { entryNo: all[0]?.entryNo } })
   }
   const document = new EntryDocument(entries, shape)
-  if (before.length > 0) document.baseline = new EntryDocument(before, shape)
+  if (before.length > 0) {
+    document.baseline = new EntryDocument(before, shape)
+    document.born = document.baseline.born
+  }
   return document
 }
 
@@ -124,6 +131,7 @@ export function setsOf(documents: readonly AppliedDocument[]): readonly (readonl
       current = new Map()
     } else {
       document.baseline ??= earlier?.baseline
+      document.born = earlier?.born ?? document.born
     }
     current.delete(name)
     current.set(name, document)

@@ -73,8 +73,8 @@ function* writeFree(database: ApplyingDatabase, documents: readonly AppliedDocum
   yield* query({
     sql: `INSERT INTO ${database.qualify(DOCUMENTS.name)} AS d
             (register_id, table_name, record_id, incarnation, lives, removed, epoch_no, entry_no, entries, versions, born_epoch_no, born_entry_no, state)
-          SELECT $1, table_name, record_id, 1, 1, false, $2, entry_no, entries, 1, $2, entry_no, 'lost'
-          FROM unnest($3::text[], $4::text[], $5::bigint[], $6::bigint[]) AS s(table_name, record_id, entry_no, entries)
+          SELECT $1, table_name, record_id, 1, 1, false, $2, entry_no, entries, 1, $2, born, 'lost'
+          FROM unnest($3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[]) AS s(table_name, record_id, entry_no, entries, born)
           ON CONFLICT (register_id, table_name, record_id) DO UPDATE
           SET entry_no = excluded.entry_no, entries = excluded.entries, versions = d.versions + 1`,
     parameters: [
@@ -84,6 +84,7 @@ function* writeFree(database: ApplyingDatabase, documents: readonly AppliedDocum
       documents.map(({ recordId }) => recordId),
       documents.map(({ entries }) => entries[0]?.entryNo),
       documents.map(({ entries }) => entries.length),
+      documents.map(({ born }) => born),
     ],
   })
 }

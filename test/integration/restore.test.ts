@@ -285,3 +285,18 @@ t.test('a late sale of a copy takes no line from a receipt that stands in the mi
   t.equal(await shop.stock('LATE'), -1, 'it is posted all the same')
   t.match(await shop.central.orphans.list(), [{ document: { receipt_no: 'R-11' } }, { document: { receipt_no: 'R-12' } }])
 })
+
+t.test('a till restored to between two versions of a sale that were sent together still has it', async (t) => {
+  const shop = await openShop(t, server)
+  const machine = new Machine(t, await shop.addTill('POS1'))
+  machine.cashier.sell('R-1', [line('KEPT')])
+  await machine.replica.seal()
+  const backup = machine.backup()
+  machine.db.exec("UPDATE receipts SET customer_no = 'C1'")
+  await machine.replica.synchronize()
+  await machine.restore(backup)
+  await machine.replica.synchronize()
+  await machine.replica.synchronize()
+  t.same(await shop.central.orphans.list(), [])
+  await isEqual(t, shop, machine, 'as it was')
+})
