@@ -43,10 +43,10 @@ export function* part(database: ApplyingDatabase, registerId: number, line: read
                        JOIN ${archive} a ON a.register_id = $1 AND a.epoch_no = s.epoch_no AND a.entry_no > greatest(s.after, $5::bigint) AND a.entry_no <= s.through
                        WHERE EXISTS (SELECT 1 FROM lives))
           INSERT INTO ${orphans} (register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, state)
-          SELECT DISTINCT ON (v.table_name, v.record_id, l.incarnation) $1, v.table_name, v.record_id, l.incarnation, v.epoch_no, v.entry_no, v.entries, 'removed'
+          SELECT DISTINCT ON (v.table_name, v.record_id, l.incarnation) $1, v.table_name, v.record_id, l.incarnation, v.epoch_no, v.entry_no, v.entries, 'former'
           FROM lives l JOIN versions v ON v.table_name = l.table_name AND v.record_id = l.record_id AND v.entry_no >= l.born AND v.entry_no < l.ended
           WHERE v.operation = 'upsert' AND v.entry_no = v.document_no ORDER BY v.table_name, v.record_id, l.incarnation, v.entry_no DESC
-          ON CONFLICT (register_id, table_name, record_id, incarnation) DO UPDATE SET state = 'removed', settled_at = NULL, reason = NULL,
+          ON CONFLICT (register_id, table_name, record_id, incarnation) DO UPDATE SET state = 'former', settled_at = NULL, reason = NULL,
             epoch_no = excluded.epoch_no, entry_no = excluded.entry_no, entries = excluded.entries`,
     parameters,
   })
@@ -77,6 +77,14 @@ export function* part(database: ApplyingDatabase, registerId: number, line: read
 
 /** A register whose database was set up anew: what it sends from now on is compared with what was there, and nothing takes away from that. */
 export function* forgetAll(database: ApplyingDatabase, registerId: number): Work<Parted> {
+  yield* query({
+    sql: `INSERT INTO ${database.qualify(ORPHANS.name)} (register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, state)
+          SELECT register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, 'former' FROM ${database.qualify(DOCUMENTS.name)}
+          WHERE register_id = $1 AND NOT removed AND state IS DISTINCT FROM 'lost'
+          ON CONFLICT (register_id, table_name, record_id, incarnation) DO UPDATE SET state = 'former', settled_at = NULL, reason = NULL,
+            epoch_no = excluded.epoch_no, entry_no = excluded.entry_no, entries = excluded.entries`,
+    parameters: [registerId],
+  })
   yield* query({
     sql: `UPDATE ${database.qualify(DOCUMENTS.name)} SET state = 'lost' WHERE register_id = $1 AND NOT removed`,
     parameters: [registerId],

@@ -7,7 +7,7 @@ import { StockLevels } from './stock-levels.ts'
 import { ARCHIVE, DOCUMENTS, ORPHANS, REGISTERS, SHAPES } from './tables.ts'
 
 /** What became of an orphan. */
-export type OrphanState = 'orphaned' | 'returned' | 'withdrawn' | 'removed'
+export type OrphanState = 'orphaned' | 'returned' | 'withdrawn' | 'former'
 
 /** A document that central has and its register has lost by a restore. It stays posted. */
 export interface Orphan extends RegisterName {
@@ -20,7 +20,7 @@ export interface Orphan extends RegisterName {
   readonly entryNo: number
   /** ISO 8601, UTC. */
   readonly orphanedAt: string
-  /** 'returned': the register has it again, restored from elsewhere or entered alike. 'removed': it had removed it itself, before it lost that. */
+  /** 'returned': the register has it again, restored from elsewhere or entered alike. 'former': it had removed it itself before, or its database was set up anew; it counts, and is known again should it come. */
   readonly state: OrphanState
   readonly settledAt: string | undefined
   /** Why it was withdrawn. */

@@ -147,7 +147,7 @@ export const ORPHANS = {
     epoch_no: 'integer',
     entry_no: 'integer',
     entries: 'integer',
-    /** 'orphaned'; 'returned': the register has it again; 'withdrawn'; 'removed': the register had removed it before. */
+    /** 'orphaned'; 'returned': the register has it again; 'withdrawn'; 'former': the register had removed it before, or was set up anew. */
     state: 'text',
     reason: 'text',
     orphaned_at: 'time',

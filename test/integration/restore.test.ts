@@ -300,3 +300,17 @@ t.test('a till restored to between two versions of a sale that were sent togethe
   t.same(await shop.central.orphans.list(), [])
   await isEqual(t, shop, machine, 'as it was')
 })
+
+t.test('a register that was set up anew and then goes on with the former database after all counts nothing twice', async (t) => {
+  const { shop, machine } = await scene(t)
+  const other = new Machine(t, await shop.addTill('POS2'))
+  const fresh = other.till.again({ as: 'POS1', token: machine.till.token })
+  await shop.central.registers.reset(machine.till)
+  other.cashier.sell('N-1', [line('FRESH')])
+  await fresh.synchronize()
+  await t.rejects(machine.replica.synchronize(), { code: 'ERR_CLONED' })
+  await shop.central.registers.keep(machine.till, { epoch: (await machine.replica.status()).head.epoch })
+  await machine.replica.synchronize()
+  t.same(await Promise.all(['OLD', 'FRESH'].map((item) => shop.stock(item))), [-10, -1])
+  t.match(await shop.central.orphans.list(), [{ document: { receipt_no: 'N-1' } }])
+})
