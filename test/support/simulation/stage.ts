@@ -1,0 +1,40 @@
+import type { Test } from 'tap'
+import { createPool, type Postgres } from '../postgres.ts'
+import { audit } from './audit.ts'
+import { calm } from './calm.ts'
+import { SimulatedClock } from './clock.ts'
+import { Office } from './office.ts'
+import { play } from './play.ts'
+import { PostgresHosts } from './postgres-hosts.ts'
+import { SqliteHosts } from './sqlite-hosts.ts'
+import type { Schedule } from './steps.ts'
+import { World } from './world.ts'
+
+/** Where schedules are played, one after another. */
+export interface Stage {
+  readonly office: Office
+  /** Plays it, lets it calm down, and audits what came of it; `look` before anything is withdrawn. */
+  run(schedule: Schedule, look?: () => Promise<void>): Promise<void>
+}
+
+export async function openStage(t: Test, server: Postgres): Promise<Stage> {
+  const clock = new SimulatedClock()
+  const office = await Office.open(await createPool(t, server), clock)
+  const sqlite = new SqliteHosts()
+  t.teardown(() => sqlite.end())
+  const hosts = { sqlite, postgres: new PostgresHosts(await createPool(t, server)) }
+  return {
+    office,
+    async run(schedule, look) {
+      const world = await World.open(office, hosts, clock, schedule)
+      try {
+        await play(world, schedule)
+        const live = await calm(world, schedule.last)
+        await look?.()
+        await audit(world, live)
+      } finally {
+        await world.close()
+      }
+    },
+  }
+}
