@@ -22,7 +22,7 @@ export type Relation =
   | 'here'
   /** Where it stood when our epoch began: what we decided then still holds. */
   | 'branched'
-  /** At an entry of our history behind which entries were pruned. */
+  /** At an entry of our history behind which entries were pruned, or where it stood when our epoch began, whose first entries were pruned. */
   | 'pruned'
   /** At an entry that our history, to which its epoch belongs, does not have: we were restored, or it has what we lost. */
   | 'apart'
@@ -32,7 +32,8 @@ export type Relation =
 /** @param digestThere our digest at the number where it stands; undefined where we have none */
 export function relate(known: Known, theirs: Standing | undefined, digestThere: string | undefined): Relation {
   if (theirs === undefined) return 'nowhere'
-  if (known.branch !== undefined && isSame(known.branch.from, theirs)) return 'branched'
+  const { branch } = known
+  if (branch !== undefined && isSame(branch.from, theirs)) return (branch.start ?? branch.common).entryNo + 1 < known.first ? 'pruned' : 'branched'
   const ancestor = known.ancestors.find(({ epoch }) => epoch === theirs.epoch)
   if (theirs.epoch !== known.epoch && ancestor === undefined) return 'elsewhere'
   const through = theirs.epoch === known.epoch ? known.head.entryNo : (ancestor?.through ?? 0)

@@ -314,3 +314,19 @@ t.test('a register that was set up anew and then goes on with the former databas
   t.same(await Promise.all(['OLD', 'FRESH'].map((item) => shop.stock(item))), [-10, -1])
   t.match(await shop.central.orphans.list(), [{ document: { receipt_no: 'N-1' } }])
 })
+
+t.test('central restored twice to the same moment, and the till has pruned each time: all is sealed anew each time', async (t) => {
+  const { shop, machine } = await scene(t)
+  await backupOf(shop.pool, 'backup')
+  for (const item of ['FIRST', 'SECOND', 'THIRD']) {
+    machine.cashier.sell(`R-${item}`, [line(item)])
+    await machine.replica.synchronize()
+    await machine.replica.synchronize()
+    const pruning = machine.till.again({ retainMs: 0 })
+    await pruning.prune()
+    await pruning.stop()
+    if (item !== 'THIRD') await restoreFrom(shop.pool, 'backup')
+  }
+  await isEqual(t, shop, machine, 'all is there again')
+  t.same(await shop.central.orphans.list(), [])
+})
