@@ -2,9 +2,11 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
+import { systemClock } from '../src/clock.ts'
 import type { RegisterName, Standing } from '../src/model.ts'
 import type { Subscriber } from '../src/ports.ts'
 import { answer } from '../src/transport/answer.ts'
+import { Holds } from '../src/transport/holds.ts'
 import { CONTENT_TYPE } from '../src/transport/http-client.ts'
 
 const standings = new Map<string, Standing>()
@@ -14,7 +16,13 @@ const subscriber: Subscriber = {
     return { subscription: { standing: standings.get(register) } }
   },
 }
-const answerer = { subscriber, maxMessageBytes: 67_108_864, onRefused: (_: RegisterName, error: Error) => console.error(error) }
+const answerer = {
+  subscriber,
+  maxMessageBytes: 67_108_864,
+  holds: new Holds(systemClock, 0),
+  confirm: async () => undefined,
+  onRefused: (_: RegisterName, error: Error) => console.error(error),
+}
 
 const server = createServer(async (request, response) => {
   const register = request.headers.authorization?.replace('Bearer ', '') ?? ''

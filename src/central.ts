@@ -17,6 +17,7 @@ import { checkRegister, RegisterBook, type Registers } from './registers.ts'
 import { type PulledRegister, type PullProgress, type PullResult, Rounds } from './rounds.ts'
 import { answer } from './transport/answer.ts'
 import { Gate, type Refusal } from './transport/gate.ts'
+import { Holds } from './transport/holds.ts'
 import { type HttpServer, serve } from './transport/http-server.ts'
 import type { RequestSource } from './transport/source.ts'
 import { PULLS } from './transport/tables.ts'
@@ -89,15 +90,19 @@ export class CentralReplica implements Central, Subscriber {
   private readonly clock: Clock
   private readonly server: HttpServer
   private readonly rounds: Rounds
+  private readonly holds: Holds
   private readiness: Promise<void> | undefined
   private stopped = false
 
   constructor(options: CentralOptions<SubscribeRules<AnyTables>>, clock: Clock) {
-    const { lanes, maxMessageBytes, limits, pull } = readCentralOptions(options as unknown as CentralOptions<Readonly<Record<string, unknown>>>)
+    const { lanes, maxMessageBytes, limits, longPollMs, pull } = readCentralOptions(
+      options as unknown as CentralOptions<Readonly<Record<string, unknown>>>,
+    )
     this.database = options.database
     this.handlers = readHandlers(options.subscribe as Readonly<Record<string, unknown>>)
     this.clock = clock
     this.lanes = new PQueue({ concurrency: lanes })
+    this.holds = new Holds(clock, longPollMs)
     const book = new PullBook(this.database)
     this.registers = new RegisterBook(this.database, clock, book, () => this.ready())
     this.rounds = new Rounds({ book, clock, maxMessageBytes, pull, events: this.events, subscriber: this, ready: () => this.ready() })
@@ -112,8 +117,10 @@ export class CentralReplica implements Central, Subscriber {
       maxMessageBytes,
       gate: new Gate({ limits, clock, identify, onRefused }),
       onRefused,
-      answer: (register, message, source) =>
-        answer({ subscriber: this, maxMessageBytes, onRefused: (register, error) => onRefused({ register, source, error }) }, register, message),
+      answer: (register, message, source, confirm) => {
+        const onRefusedThere = (register: RegisterName, error: TillsyncError) => onRefused({ register, source, error })
+        return answer({ subscriber: this, maxMessageBytes, holds: this.holds, confirm, onRefused: onRefusedThere }, register, message)
+      },
     }
   }
 
@@ -126,6 +133,7 @@ export class CentralReplica implements Central, Subscriber {
       for (const table of tablesOf(handlers)) yield* createOrCheck(database, table)
     })
     this.stopped = false
+    this.holds.start()
     this.readiness = undefined
   }
 
@@ -142,6 +150,7 @@ export class CentralReplica implements Central, Subscriber {
 
   start(): Promise<void> {
     this.stopped = false
+    this.holds.start()
     const started = this.ready().then(() => this.rounds.start())
     // A host that does not wait for it must not be ended by an unhandled rejection.
     started.catch((error: TillsyncError) => this.events.emit('failed', { error }))
@@ -150,6 +159,7 @@ export class CentralReplica implements Central, Subscriber {
 
   async stop(): Promise<void> {
     this.stopped = true
+    this.holds.stop()
     await this.rounds.stop()
     await this.lanes.onIdle()
     this.readiness = undefined

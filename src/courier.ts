@@ -32,7 +32,8 @@ export interface CourierOptions {
   isPending(): Promise<boolean>
   /** How many entries central has not acknowledged. */
   pending(): Promise<number>
-  exchange(signal: AbortSignal): Promise<Exchanged>
+  /** With `idle` central may hold its answer back until that aborts. */
+  exchange(signal: AbortSignal, idle: AbortSignal | undefined): Promise<Exchanged>
 }
 
 /**
@@ -47,8 +48,11 @@ export class Courier {
   private stopping = new AbortController()
   private running: Promise<void> | undefined
   private waking = new AbortController()
+  private idling = new AbortController()
   private failures = 0
   private offline = false
+  /** How many ask for exchanges by hand: meanwhile nothing is waited for. */
+  private hands = 0
 
   constructor(options: CourierOptions) {
     this.options = options
@@ -70,34 +74,55 @@ export class Courier {
 
   /** Something is there to be sent. After a failure it waits for its turn all the same. */
   wake(): void {
-    if (this.failures === 0) this.waking.abort()
+    if (this.failures > 0) return
+    this.idling.abort()
+    this.waking.abort()
   }
 
   /** Runs until nothing is pending; a failure ends it and is thrown. */
   async synchronize({ signal, onProgress }: SynchronizeOptions<Progress>): Promise<RunResult> {
     const ended = AbortSignal.any([this.stopping.signal, ...(signal ? [signal] : [])])
     let sent = 0
-    for (;;) {
-      const exchanged = await this.exchangeOnce(ended)
-      sent += exchanged.sent
-      if (onProgress) this.options.events.tell(onProgress, { sent, pending: await this.options.pending() })
-      if (!(await this.goesOn(exchanged))) return { sent }
+    this.hands++
+    this.idling.abort()
+    try {
+      for (;;) {
+        const exchanged = await this.exchangeOnce(ended)
+        sent += exchanged.sent
+        if (onProgress) this.options.events.tell(onProgress, { sent, pending: await this.options.pending() })
+        if (!(await this.goesOn(exchanged))) return { sent }
+      }
+    } finally {
+      this.hands--
     }
   }
 
   private async run(stop: AbortSignal): Promise<void> {
     const { clock, transfer } = this.options
-    while (!stop.aborted) {
-      this.waking = new AbortController()
+    for (let isIdle = false; !stop.aborted; ) {
+      const [waking, idling] = [new AbortController(), new AbortController()]
+      this.waking = waking
+      this.idling = idling
+      const waits: boolean = isIdle && this.hands === 0
+      const began = clock.now()
       let pauseMs = transfer.everyMs
       try {
-        if (await this.goesOn(await this.exchangeOnce(stop))) pauseMs = 0
+        isIdle = !(await this.goesOn(await this.exchangeOnce(stop, waits ? idling.signal : undefined)))
+        // What central has held back counts as a pause; the first wait begins where a pause would.
+        if (!isIdle || (!waits && this.canWait)) pauseMs = 0
+        else if (waits) pauseMs -= Math.max(0, clock.now() - began)
       } catch (thrown) {
         if (stop.aborted) return
-        pauseMs = this.pauseAfter(asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed'))
+        isIdle = false
+        const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
+        pauseMs = error.code === 'ERR_ABORTED' && idling.signal.aborted ? 0 : this.pauseAfter(error)
       }
-      if (pauseMs > 0) await clock.sleep(pauseMs, AbortSignal.any([stop, this.waking.signal])).catch(() => undefined)
+      if (pauseMs > 0) await clock.sleep(pauseMs, AbortSignal.any([stop, waking.signal])).catch(() => undefined)
     }
+  }
+
+  private get canWait(): boolean {
+    return this.hands === 0 && (this.options.transfer.link.waitMs ?? 0) > 0
   }
 
   private async goesOn({ moved, unfinished }: Exchanged): Promise<boolean> {
@@ -110,11 +135,11 @@ export class Courier {
     return Math.max(wait, Number(error.context.retryAfterMs ?? 0))
   }
 
-  private exchangeOnce(signal: AbortSignal): Promise<Exchanged> {
+  private exchangeOnce(signal: AbortSignal, idle?: AbortSignal): Promise<Exchanged> {
     return this.queue.add(async () => {
       const { events } = this.options
       try {
-        const exchanged = await this.options.exchange(signal)
+        const exchanged = await this.options.exchange(signal, idle)
         this.reached()
         this.failures = 0
         this.failure = undefined

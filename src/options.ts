@@ -93,6 +93,11 @@ export interface CentralOptions<Handlers> {
   readonly lanes?: number
   /** What is taken from one source or register before it is held off. */
   readonly limits?: Limits
+  /**
+   * How long an answer is held back where a register that pushes has nothing to send and central nothing to say, in milliseconds: an idle register then
+   * asks so often only. The register ends the wait as soon as it has something. Default 25,000; from 0 (off) to 300,000.
+   */
+  readonly longPollMs?: number
   /** How registers are pulled. Without it central only answers. */
   readonly pull?: PullOptions
 }
@@ -125,6 +130,7 @@ const DEFAULTS = {
   exchangesPerMinute: 12_000,
   remembered: 10_000,
   tillMessageBytes: 8_388_608,
+  longPollMs: 25_000,
   pullEveryMs: 30_000,
   pullLanes: 16,
   pullTimeoutMs: 30_000,
@@ -251,11 +257,12 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
   readonly maxMessageBytes: number
   readonly lanes: number
   readonly limits: Required<Limits>
+  readonly longPollMs: number
   readonly pull: Required<PullOptions> | undefined
 } {
   checkRuntime(process.versions.node)
   if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
-  known('options', options, ['database', 'subscribe', 'maxMessageBytes', 'lanes', 'limits', 'pull'])
+  known('options', options, ['database', 'subscribe', 'maxMessageBytes', 'lanes', 'limits', 'longPollMs', 'pull'])
   checkDatabase(options.database, "postgres(pool) from 'tillsync/postgres'")
   if (!('mirroring' in options.database)) throw bad('database', "postgres(pool) from 'tillsync/postgres'", 'sqlite')
   if (typeof options.subscribe !== 'object' || options.subscribe === null) throw bad('subscribe', 'an object of handlers by table', options.subscribe)
@@ -263,6 +270,7 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
     maxMessageBytes: whole('maxMessageBytes', options.maxMessageBytes ?? DEFAULTS.maxMessageBytes, 65_536),
     lanes: whole('lanes', options.lanes ?? DEFAULTS.lanes, 1),
     limits: readLimits(options.limits),
+    longPollMs: whole('longPollMs', options.longPollMs ?? DEFAULTS.longPollMs, 0, 300_000),
     pull: options.pull === undefined ? undefined : readPull(options.pull),
   }
 }

@@ -259,6 +259,8 @@ export interface ApplyingDatabase extends Database {
 /** Carries a message to the other side and its answer back. Throws ERR_LINK (retryable) where it can't. */
 export interface Link {
   exchange(message: Uint8Array, options: { readonly signal: AbortSignal }): Promise<Uint8Array>
+  /** How long an answer may be held back where there is nothing to say, in milliseconds. Undefined: not at all. */
+  readonly waitMs?: number | undefined
 }
 
 /** What became of what a publisher said. */

@@ -146,8 +146,8 @@ export class RegisterTransfer {
       events,
       isPending: () => this.isPending(),
       pending: async () => (await this.history()).head.entryNo - ((await this.peer())?.standing?.entryNo ?? 0),
-      exchange: async (signal) => {
-        const exchanged = await push(starter, publisher, signal)
+      exchange: async (signal, idle) => {
+        const exchanged = await push(starter, publisher, signal, idle)
         this.tellFork(exchanged)
         return exchanged
       },

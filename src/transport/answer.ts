@@ -3,15 +3,20 @@ import { asTillsyncError, type TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
 import type { Subscriber } from '../ports.ts'
 import { decodeMessage, encodeMessage } from './codec.ts'
-import { refusalIn } from './exchange.ts'
+import { isSettled, refusalIn } from './exchange.ts'
+import type { Holds } from './holds.ts'
+import type { Message } from './message.ts'
 import type { Exchanged, Publisher } from './publisher.ts'
-import { errorFields, receive, requireRegister, wordFields } from './reception.ts'
+import { errorFields, receive, requireRegister, type Word, wordFields } from './reception.ts'
 
 /** Central's side of an exchange that a register starts: one message of a register whose credential was checked, and the answer to it. */
 export interface Answerer {
   readonly subscriber: Subscriber
   readonly maxMessageBytes: number
+  readonly holds: Holds
   onRefused(register: RegisterName, error: TillsyncError): void
+  /** Throws where the credential is not the register's any more. */
+  confirm(): Promise<void>
 }
 
 /**
@@ -20,11 +25,17 @@ export interface Answerer {
  *
  * @throws ERR_MESSAGE, ERR_TOO_LARGE, ERR_VERSION, ERR_FOREIGN_REGISTER, ERR_BUSY: nothing was applied
  */
-export async function answer({ subscriber, maxMessageBytes, onRefused }: Answerer, register: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
+export async function answer(answerer: Answerer, register: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
+  const { subscriber, maxMessageBytes, holds } = answerer
   const message = await decodeMessage(bytes, maxMessageBytes)
   requireRegister(message.from, register, 'speaks for')
-  const word = await receive(subscriber, register, message)
-  if (word.error) onRefused(register, word.error)
+  holds.end(register)
+  let word = await receive(subscriber, register, message)
+  if (word.error) answerer.onRefused(register, word.error)
+  else if (isIdle(message, word) && (await holds.hold(register, message.wait ?? 0))) {
+    await answerer.confirm()
+    word = await receive(subscriber, register, message)
+  }
   return encodeMessage({ from: 'central', id: newId(), answers: message.id, ...wordFields(word) })
 }
 
@@ -64,6 +75,11 @@ export async function answerCentral(answerer: RegisterAnswerer, register: Regist
   const encoded = await encodeMessage({ from: register, answers: message.id, ...said, ...(failed && { error: errorFields(failed) }) })
   publisher.readAhead()
   return encoded
+}
+
+/** Whether neither side has anything to say, and the register would wait for it. */
+function isIdle(message: Message, word: Word): boolean {
+  return message.wait !== undefined && isSettled(message, word) && word.subscription?.again === undefined
 }
 
 function newId(): string {

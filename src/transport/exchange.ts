@@ -15,13 +15,21 @@ export interface Starter {
 }
 
 /**
- * An exchange that a register starts: the next batch after what central has acknowledged, and central's word to it.
+ * An exchange that a register starts: the next batch after what central has acknowledged, and central's word to it. With `idle` central may hold
+ * its answer back where neither has anything to say; the wait ends, as ERR_ABORTED, with that signal.
  *
  * @throws ERR_LINK (retryable), ERR_FORKED, ERR_CLONED, and what central refuses with
  */
-export async function push({ register, link, maxMessageBytes }: Starter, publisher: Publisher, signal: AbortSignal): Promise<Exchanged> {
+export async function push(
+  { register, link, maxMessageBytes }: Starter,
+  publisher: Publisher,
+  signal: AbortSignal,
+  idle?: AbortSignal,
+): Promise<Exchanged> {
   const said = await publisher.say({ batch: true })
-  const answered = link.exchange(await encodeMessage({ from: register, ...said }), { signal })
+  const waits = idle !== undefined && said.batch === undefined && link.waitMs !== undefined
+  const bytes = await encodeMessage({ from: register, ...said, ...(waits && { wait: link.waitMs }) })
+  const answered = link.exchange(bytes, { signal: waits ? AbortSignal.any([signal, idle]) : signal })
   publisher.readAhead()
   const answer = await decodeMessage(await answered, maxMessageBytes)
   requireAnswer(answer, said.id, 'Central')
@@ -121,7 +129,7 @@ export class Puller {
 }
 
 /** Whether central has all that the register spoke of, and the register knows it. */
-function isSettled({ publish, batch }: Message, { subscription }: Word): boolean {
+export function isSettled({ publish, batch }: Message, { subscription }: Word): boolean {
   if (batch !== undefined || publish === undefined || publish.seek !== undefined || publish.cloned) return false
   const standing = subscription?.standing
   return standing === undefined ? publish.head === 0 : standing.epoch === publish.epoch && standing.entryNo >= publish.head && !publish.parent

@@ -61,14 +61,23 @@ export class Gate {
     if (hash === undefined || register === undefined) {
       if (hash !== undefined) this.known.delete(hash)
       if (counted !== undefined) this.wrong.count(counted)
-      throw new TillsyncError('ERR_CREDENTIAL', 'The token is not known', {
-        hint: "A register's token comes from central's registers.add() or rotate().",
-      })
+      throw unknownToken()
     }
     this.known.set(hash, register)
     this.refuseFast(register, source)
     this.exchanges.count(keyOf(register))
     return register
+  }
+
+  /**
+   * Whether a request that was let in before would be let in still.
+   *
+   * @throws ERR_CREDENTIAL, and what `identify` throws
+   */
+  async confirm(authorization: string | null, register: RegisterName): Promise<void> {
+    const token = bearerToken(authorization)
+    const now = token === undefined ? undefined : await this.options.identify(token)
+    if (now === undefined || keyOf(now) !== keyOf(register)) throw unknownToken()
   }
 
   private identify(token: string, known: boolean, whenItsTurn: () => void): Promise<RegisterName | undefined> {
@@ -104,6 +113,12 @@ export class Gate {
     if (hold.first) this.options.onRefused({ register, source, error })
     throw error
   }
+}
+
+function unknownToken(): TillsyncError {
+  return new TillsyncError('ERR_CREDENTIAL', 'The token is not known', {
+    hint: "A register's token comes from central's registers.add() or rotate().",
+  })
 }
 
 function keyOf({ location, register }: RegisterName): string {

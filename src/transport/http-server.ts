@@ -14,7 +14,8 @@ export interface HttpServer {
   readonly from: Message['from']
   readonly maxMessageBytes: number
   readonly gate: Gate
-  answer(register: RegisterName, message: Uint8Array, source: string | undefined): Promise<Uint8Array>
+  /** `confirm` looks again whether the credential holds. */
+  answer(register: RegisterName, message: Uint8Array, source: string | undefined, confirm: () => Promise<void>): Promise<Uint8Array>
   onRefused(refusal: Refusal): void
 }
 
@@ -37,12 +38,14 @@ export async function serve(server: HttpServer, request: Request, from: RequestS
   let register: RegisterName | undefined
   try {
     if (request.method !== 'POST') return new Response(null, { status: 405, headers: { allow: 'POST' } })
-    register = await server.gate.admit(request.headers.get('authorization'), source)
+    const authorization = request.headers.get('authorization')
+    const admitted = await server.gate.admit(authorization, source)
+    register = admitted
     refuseLength(Number(request.headers.get('content-length') ?? 0), server.maxMessageBytes)
     if (request.bodyUsed) throw bodyRead()
     const body = await readBody(request.body, server.maxMessageBytes)
     if (body.length === 0) throw bodyRead()
-    return respond(200, await server.answer(register, body, source))
+    return respond(200, await server.answer(admitted, body, source, () => server.gate.confirm(authorization, admitted)))
   } catch (thrown) {
     const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
     // Who is held off is said by the gate, once.

@@ -36,7 +36,7 @@ export function httpLink(options: HttpLinkOptions): Link {
   if (typeof token !== 'function') checkToken(token, 'httpLink')
   if (!Number.isSafeInteger(timeoutMs) || timeoutMs < 1 || timeoutMs > LONGEST_MS)
     throw badOption('timeoutMs', `a whole number from 1 to ${LONGEST_MS}`, timeoutMs)
-  return httpClient({
+  const client = httpClient({
     url,
     fetch,
     timeoutMs,
@@ -44,6 +44,7 @@ export function httpLink(options: HttpLinkOptions): Link {
     token: typeof token === 'function' ? token : () => token,
     names: { peer: 'Central', server: 'central.fetch', asker: 'httpLink' },
   })
+  return { exchange: client.exchange, waitMs: Math.floor(timeoutMs / 2) }
 }
 
 function badOption(option: string, expected: string, got: unknown): TillsyncError {

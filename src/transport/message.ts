@@ -11,6 +11,8 @@ export interface Message {
   readonly to?: RegisterName | undefined
   /** Random. */
   readonly id: string
+  /** How long the answer may be held back where there is nothing to say, in milliseconds. */
+  readonly wait?: number | undefined
   /** The id of the message that this one answers. */
   readonly answers?: string | undefined
   readonly publish?: Publication | undefined
@@ -37,12 +39,13 @@ const TIME = /^\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d\.\d{3}Z$/
  * A message as it goes over the wire; its batch is packed by itself, see `batchToWire`.
  */
 export function toWire(message: OutgoingMessage): unknown {
-  const { from, to, id, answers, publish, subscribe, batch, error } = message
+  const { from, to, id, wait, answers, publish, subscribe, batch, error } = message
   return {
     v: PROTOCOL_VERSION,
     from: from === 'central' ? from : nameToWire(from),
     ...(to && { to: nameToWire(to) }),
     id,
+    ...(wait !== undefined && { wait }),
     ...(answers !== undefined && { answers }),
     ...(publish && { publish: publicationToWire(publish) }),
     ...(subscribe && { subscribe: subscriptionToWire(subscribe) }),
@@ -144,6 +147,7 @@ export function fromWire(wire: unknown, batch: unknown): Message {
     from: fields.from === 'central' ? 'central' : registerName(fields.from, 'from'),
     to: optional(fields.to, (value) => registerName(value, 'to')),
     id: text(fields.id, 'id', 64),
+    wait: optional(fields.wait, (value) => count(value, 'wait')),
     answers: optional(fields.answers, (value) => text(value, 'answers', 64)),
     publish,
     subscribe: optional(fields.subscribe, subscription),

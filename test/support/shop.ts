@@ -121,6 +121,7 @@ export interface ShopOptions {
   /** Default: the system's. */
   readonly clock?: Clock
   readonly limits?: Limits
+  readonly longPollMs?: number
   /** How registers are pulled. Default: with the token that each was added with, every 20 ms. */
   readonly pull?: Partial<PullOptions>
   /** Default: as `toNodeHandler` has it. */
@@ -131,7 +132,7 @@ export interface ShopOptions {
 export async function openShop(t: Test, server: Postgres, options: ShopOptions = {}): Promise<Shop> {
   const pool = options.pool ?? (await createPool(t, server))
   if (options.pool === undefined) await pool.query(options.schema ?? CENTRAL_SCHEMA)
-  const { maxMessageBytes, limits, clock = systemClock } = options
+  const { maxMessageBytes, limits, longPollMs, clock = systemClock } = options
   const tokens = new Map<string, string>()
   const again = (pull: Partial<PullOptions> = {}): CentralReplica => {
     const replica = new CentralReplica(
@@ -140,6 +141,7 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
         subscribe: options.subscribe ?? SUBSCRIBE,
         ...(maxMessageBytes !== undefined && { maxMessageBytes }),
         ...(limits && { limits }),
+        ...(longPollMs !== undefined && { longPollMs }),
         pull: { token: (register) => tokens.get(nameOf(register)) ?? '', everyMs: 20, ...options.pull, ...pull },
       },
       clock,

@@ -158,6 +158,7 @@ sent.toFixed()
 const pulling = createCentral({
   database: postgres(pool),
   subscribe: {},
+  longPollMs: 0,
   pull: { token: async ({ location, register }) => `${location}${register}`, everyMs: 60_000, lanes: 32, timeoutMs: 10_000 },
 })
 // @ts-expect-error without a token nobody is pulled

@@ -4,6 +4,7 @@ import { CentralReplica } from '../../../src/central.ts'
 import type { RegisterName } from '../../../src/index.ts'
 import type { Clock } from '../../../src/ports.ts'
 import { answer } from '../../../src/transport/answer.ts'
+import { Holds } from '../../../src/transport/holds.ts'
 import { type RowBackup, Rows } from './row-backup.ts'
 import { CENTRAL_TABLES, NEVER_CHANGED, SUBSCRIBE } from './tables.ts'
 
@@ -64,7 +65,8 @@ export class Office {
   }
 
   receive(from: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
-    return answer({ subscriber: this.central, maxMessageBytes: MAX_MESSAGE_BYTES, onRefused() {} }, from, bytes)
+    const holds = new Holds(this.clock, 0)
+    return answer({ subscriber: this.central, maxMessageBytes: MAX_MESSAGE_BYTES, holds, onRefused() {}, async confirm() {} }, from, bytes)
   }
 
   private process(): CentralReplica {

@@ -1,0 +1,109 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import type { Link } from '../../src/index.ts'
+import { eventually } from '../support/eventually.ts'
+import { startServer } from '../support/postgres.ts'
+import { refused } from '../support/refused.ts'
+import { openShop } from '../support/shop.ts'
+
+const server = await startServer(t)
+
+const line = { item: 'A', quantity: '1', amount: '1' }
+
+/** A head office that holds answers back, and a till whose exchanges are counted. */
+async function scene(t: Test, longPollMs: number, everyMs = 10) {
+  const shop = await openShop(t, server, { longPollMs })
+  let exchanges = 0
+  const link = (inner: Link): Link => ({
+    waitMs: inner.waitMs,
+    exchange(message, options) {
+      exchanges++
+      return inner.exchange(message, options)
+    },
+  })
+  const till = await shop.addTill('POS1', { transfer: { everyMs }, link })
+  const isDone = async () => {
+    const { unsealed, pending, standing } = await till.replica.status()
+    return standing !== undefined && unsealed === 0 && pending === 0
+  }
+  return { shop, till, isDone, exchanges: () => exchanges }
+}
+
+t.test('an idle register asks seldom, and a sale goes out at once all the same', async (t) => {
+  const { shop, till, isDone, exchanges } = await scene(t, 60_000)
+  await till.replica.start()
+  for (let n = 0; n < 10; n++) {
+    till.cashier.sell(`R-${n}`, [line])
+    const began = performance.now()
+    await eventually('it is there', async () => (await shop.stock('A')) === -(n + 1))
+    t.ok(performance.now() - began < 5_000, 'it waits for no answer')
+  }
+  await eventually('it is acknowledged', isDone)
+  const before = exchanges()
+  await pause(500)
+  t.ok(exchanges() - before <= 1, `${exchanges() - before} exchanges`)
+  await shop.balances(t, till)
+})
+
+t.test('by hand nothing is waited for', async (t) => {
+  const { shop, till } = await scene(t, 60_000)
+  await till.replica.start()
+  for (let n = 0; n < 5; n++) {
+    till.cashier.sell(`R-${n}`, [line])
+    await till.replica.synchronize()
+    t.equal(await shop.stock('A'), -(n + 1))
+    await till.replica.synchronize()
+  }
+})
+
+t.test('what is held ends with its time, with central, and with its register', async (t) => {
+  const { till, exchanges } = await scene(t, 200)
+  const codes: string[] = []
+  till.replica.on('failed', ({ error }) => codes.push(error.code))
+  await till.replica.start()
+  await eventually('several waits', () => exchanges() > 5)
+  const began = performance.now()
+  await till.replica.stop()
+  t.ok(performance.now() - began < 5_000, 'the till stops at once')
+  t.same(codes, [])
+  const long = await scene(t, 60_000)
+  long.till.replica.on('failed', ({ error }) => codes.push(error.code))
+  await long.till.replica.start()
+  await eventually('it waits', () => long.exchanges() >= 2)
+  await pause(100)
+  await long.shop.central.stop()
+  await eventually('it is told', () => codes.includes('ERR_STOPPED'))
+})
+
+t.test('who is revoked while being held gets no word', async (t) => {
+  const { shop, till, exchanges } = await scene(t, 1_000)
+  const codes: string[] = []
+  till.replica.on('failed', ({ error }) => codes.push(`${error.code} after ${exchanges()}`))
+  await till.replica.start()
+  await eventually('it waits', () => exchanges() >= 2)
+  await pause(100)
+  const refusal = `ERR_CREDENTIAL after ${exchanges()}`
+  await shop.central.registers.revoke(till)
+  await eventually('it is refused', () => codes[0])
+  t.equal(codes[0], refusal, 'by the answer that was held')
+})
+
+t.test('where central holds nothing back, or the link does not say how long, pauses are as long as `everyMs`', async (t) => {
+  const { till, exchanges } = await scene(t, 0, 100)
+  await till.replica.start()
+  await pause(1_000)
+  t.ok(exchanges() >= 3 && exchanges() <= 14, `${exchanges()} exchanges`)
+  await refused(t, () => openShop(t, server, { longPollMs: -1 }), 'ERR_OPTION')
+  await refused(t, () => openShop(t, server, { longPollMs: 300_001 }), 'ERR_OPTION')
+})
+
+t.test('a commit between the last look and the wait is not left behind', async (t) => {
+  const { shop, till } = await scene(t, 60_000)
+  await till.replica.start()
+  for (let n = 0; n < 60; n++) {
+    till.cashier.sell(`R-${n}`, [line])
+    await pause(n % 7)
+  }
+  await eventually('all is there', async () => (await shop.stock('A')) === -60)
+  await shop.balances(t, till)
+})
