@@ -34,7 +34,7 @@ export async function holdsForRandomCases<C>(t: Test, cases: Cases<C>): Promise<
     else if (found !== undefined) return tell(t, cases, one, found, `--seed=${seed} --case=${number}`)
     if (only !== undefined || performance.now() > deadline) break
   }
-  t.comment(`${played} cases, ${unfit} of them with tables that could not be made`)
+  t.comment(`${played} cases, ${unfit} of them unfit`)
   t.ok(unfit < played / 2 || only !== undefined, 'most cases could be played')
 }
 
