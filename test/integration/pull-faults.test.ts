@@ -221,6 +221,7 @@ t.test("central's old letters, delivered again in any order, decide nothing at t
   const { head } = await till.replica.status()
   for (const letter of random.shuffle([...letters, ...letters])) t.match(await post(till.url as string, till.token, letter), { status: 200 })
   t.same((await till.replica.status()).head, head, 'no new epoch')
+  await shop.central.synchronize(till)
   const pruning = till.again({ pull: false, retainMs: 0 })
   t.ok((await pruning.prune()).entries > 30)
   await pruning.stop()
