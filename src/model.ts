@@ -74,6 +74,10 @@ export interface Publication {
   readonly cloned?: true | undefined
 }
 
+/** More points, and more documents that are wanted, are not said in one answer. */
+export const MOST_POINTS = 500
+export const MOST_AGAIN = 200
+
 /** What a subscriber says of its standing in a stream. */
 export interface Subscription {
   /** Undefined before the first batch. */

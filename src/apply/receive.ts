@@ -1,5 +1,15 @@
 import { TillsyncError } from '../errors.ts'
-import { type Batch, type Point, type Publication, type RegisterName, START, type Standing, type Subscription } from '../model.ts'
+import {
+  type Batch,
+  MOST_AGAIN,
+  MOST_POINTS,
+  type Point,
+  type Publication,
+  type RegisterName,
+  START,
+  type Standing,
+  type Subscription,
+} from '../model.ts'
 import { type ApplyingDatabase, insert, query, type Received, type Work } from '../ports.ts'
 import { applyBatch, type HandlersByTable, type Place } from './batch.ts'
 import { digestOnLine, type EpochRow, lineOf, pointsBetween, readEpochs } from './epochs.ts'
@@ -16,10 +26,6 @@ export interface RegisterRow {
   readonly reset: boolean
   readonly unsettled: boolean
 }
-
-/** More points, and more documents that are wanted, are not said in one answer. */
-const MOST_POINTS = 500
-const MOST_AGAIN = 200
 
 /** What a message says of its sender's stream. */
 export interface Incoming {

@@ -3,7 +3,8 @@ import { constants, gunzip, gzip } from 'node:zlib'
 import { Packr } from 'msgpackr'
 import { TillsyncError } from '../errors.ts'
 import type { Batch } from '../model.ts'
-import { batchToWire, checkVersion, fromWire, type Message, type OutgoingMessage, toWire } from './message.ts'
+import { batchToWire } from './batch-wire.ts'
+import { checkVersion, fromWire, type Message, type OutgoingMessage, toWire } from './message.ts'
 
 const compress = promisify(gzip)
 const decompress = promisify(gunzip)

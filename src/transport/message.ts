@@ -1,5 +1,16 @@
 import { TillsyncError } from '../errors.ts'
-import type { Batch, DocumentName, Entry, PartShape, Point, Publication, RegisterName, Standing, Subscription } from '../model.ts'
+import {
+  type Batch,
+  type DocumentName,
+  MOST_AGAIN,
+  MOST_POINTS,
+  type Publication,
+  type RegisterName,
+  type Standing,
+  type Subscription,
+} from '../model.ts'
+import { batchFromWire } from './batch-wire.ts'
+import { count, digest, list, MAX_NAME, malformed, object, point, pointToWire, text, tuple } from './fields.ts'
 
 /** The version of the protocol that this library speaks. */
 export const PROTOCOL_VERSION = 1
@@ -30,10 +41,6 @@ export interface MessageError {
   readonly message: string
   readonly retryable: boolean
 }
-
-const MAX_NAME = 200
-const DIGEST_BYTES = 32
-const TIME = /^\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d\.\d{3}Z$/
 
 /**
  * A message as it goes over the wire; its batch is packed by itself, see `batchToWire`.
@@ -78,43 +85,6 @@ function subscriptionToWire({ standing, known, superseded, points, again }: Subs
     ...(points && { points: points.map(pointToWire) }),
     ...(again && { again: again.map(({ table, recordId }) => [table, recordId]) }),
   }
-}
-
-function pointToWire({ entryNo, digest }: Point): readonly [number, Uint8Array] {
-  return [entryNo, Buffer.from(digest, 'hex')]
-}
-
-/** A batch as it goes over the wire: entries column by column, a record's JSON as it was sealed. */
-export function batchToWire(batch: Batch): unknown {
-  const tables: string[] = []
-  const numbers = new Map<string, number>()
-  const documents: number[] = []
-  const sealed: [string, number][] = []
-  const columns = {
-    table: [] as number[],
-    remove: [] as number[],
-    baseline: [] as number[],
-    recordId: [] as string[],
-    record: [] as (string | null)[],
-  }
-  for (const [n, entry] of batch.entries.entries()) {
-    let table = numbers.get(entry.table)
-    if (table === undefined) {
-      table = tables.push(entry.table) - 1
-      numbers.set(entry.table, table)
-    }
-    columns.table.push(table)
-    columns.recordId.push(entry.recordId)
-    columns.record.push(entry.record)
-    if (entry.operation !== 'upsert') columns[entry.operation].push(n)
-    if (entry.document === batch.entries[n - 1]?.document) documents.push((documents.pop() ?? 0) + 1)
-    else documents.push(1)
-    const time = sealed.at(-1)
-    if (time !== undefined && time[0] === entry.sealedAt) time[1]++
-    else sealed.push([entry.sealedAt, 1])
-  }
-  const { epoch, after, through, shapes, identities } = batch
-  return { epoch, after: pointToWire(after), through: pointToWire(through), shapes, identities, tables, documents, sealed, ...columns }
 }
 
 /**
@@ -182,10 +152,6 @@ function seek(wire: unknown): readonly [number, number] {
   return [count(after, 'seek'), count(before, 'seek')]
 }
 
-/** More are never asked for, nor sent. */
-export const MOST_POINTS = 500
-export const MOST_AGAIN = 200
-
 function subscription(wire: unknown): Subscription {
   const fields = object(wire, 'subscribe')
   return {
@@ -208,107 +174,6 @@ function bounded(wire: unknown, field: string, most: number): readonly unknown[]
   return items
 }
 
-function point(wire: unknown, field: string): Point {
-  const [entryNo, at] = tuple(wire, field, 2)
-  return { entryNo: count(entryNo, field), digest: digest(at, field) }
-}
-
-function batchFromWire(wire: unknown): Batch {
-  const fields = object(wire, 'batch')
-  const after = point(fields.after, 'after')
-  const through = point(fields.through, 'through')
-  const size = through.entryNo - after.entryNo
-  const tables = list(fields.tables, 'tables').map((name) => text(name, 'tables', MAX_NAME))
-  const table = column(fields.table, 'table', size)
-  const recordId = column(fields.recordId, 'recordId', size)
-  const record = column(fields.record, 'record', size)
-  const removed = positions(fields.remove, 'remove', size)
-  const baseline = positions(fields.baseline, 'baseline', size)
-  const sealed = runs(
-    list(fields.sealed, 'sealed').map((run) => tuple(run, 'sealed', 2)),
-    size,
-  )
-  const starts = startsOf(list(fields.documents, 'documents'), size)
-  const entries: Entry[] = []
-  let document = { table: '', recordId: '' }
-  for (let n = 0; n < size; n++) {
-    const name = tables[count(table[n], 'table')]
-    if (name === undefined) throw malformed('table')
-    const id = text(recordId[n], 'recordId', Number.POSITIVE_INFINITY)
-    const remove = removed.has(n)
-    if (starts.has(n)) document = { table: name, recordId: id }
-    else if (remove) throw malformed('remove')
-    entries.push({
-      entryNo: after.entryNo + n + 1,
-      table: name,
-      operation: remove ? 'remove' : baseline.has(n) ? 'baseline' : 'upsert',
-      recordId: id,
-      record: remove ? nothing(record[n]) : text(record[n], 'record', Number.POSITIVE_INFINITY),
-      document,
-      sealedAt: sealed[n] as string,
-    })
-  }
-  return { epoch: text(fields.epoch, 'epoch', 64), after, through, entries, shapes: shapes(fields.shapes), identities: identities(fields.identities) }
-}
-
-function positions(wire: unknown, field: string, size: number): ReadonlySet<number> {
-  const found = new Set(list(wire, field).map((position) => count(position, field)))
-  if ([...found].some((position) => position >= size)) throw malformed(field)
-  return found
-}
-
-function startsOf(lengths: readonly unknown[], size: number): ReadonlySet<number> {
-  const starts = new Set<number>()
-  let at = 0
-  for (const length of lengths) {
-    starts.add(at)
-    at += count(length, 'documents')
-    if (length === 0 || at > size) throw malformed('documents')
-  }
-  if (at !== size) throw malformed('documents')
-  return starts
-}
-
-function runs(list: readonly (readonly unknown[])[], size: number): readonly string[] {
-  const values: string[] = []
-  for (const [value, length] of list) {
-    const time = text(value, 'sealed', 32)
-    if (!TIME.test(time)) throw malformed('sealed')
-    const end = values.length + count(length, 'sealed')
-    if (end > size) throw malformed('sealed')
-    while (values.length < end) values.push(time)
-  }
-  if (values.length !== size) throw malformed('sealed')
-  return values
-}
-
-const MAX_DEPTH = 8
-
-function shapes(wire: unknown): Batch['shapes'] {
-  const fields = object(wire, 'shapes')
-  return Object.fromEntries(Object.entries(fields).map(([table, parts]) => [text(table, 'shapes', MAX_NAME), partShapes(parts, 1)]))
-}
-
-function identities(wire: unknown): Batch['identities'] {
-  const named = Object.entries(object(wire, 'identities')).map(([table, columns]) => [
-    text(table, 'identities', MAX_NAME),
-    list(columns, 'identities').map((column) => text(column, 'identities', MAX_NAME)),
-  ])
-  return Object.fromEntries(named)
-}
-
-function partShapes(wire: unknown, depth: number): readonly PartShape[] {
-  if (depth > MAX_DEPTH) throw malformed('shapes')
-  return list(wire, 'shapes').map((part) => {
-    const fields = object(part, 'shapes')
-    const columns = Object.entries(object(fields.columns, 'shapes')).map(([own, above]) => [
-      text(own, 'shapes', MAX_NAME),
-      text(above, 'shapes', MAX_NAME),
-    ])
-    return { table: text(fields.table, 'shapes', MAX_NAME), columns: Object.fromEntries(columns), parts: partShapes(fields.parts, depth + 1) }
-  })
-}
-
 function registerName(wire: unknown, field: string): RegisterName {
   const fields = object(wire, field)
   return { location: text(fields.location, field, MAX_NAME), register: text(fields.register, field, MAX_NAME) }
@@ -322,50 +187,4 @@ function standing(wire: unknown): Standing {
 function messageError(wire: unknown): MessageError {
   const fields = object(wire, 'error')
   return { code: text(fields.code, 'error', 64), message: text(fields.message, 'error', 2_000), retryable: fields.retryable === true }
-}
-
-function object(value: unknown, field: string): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) throw malformed(field)
-  return value as Record<string, unknown>
-}
-
-function list(value: unknown, field: string): readonly unknown[] {
-  if (!Array.isArray(value)) throw malformed(field)
-  return value
-}
-
-function tuple(value: unknown, field: string, length: number): readonly unknown[] {
-  const items = list(value, field)
-  if (items.length !== length) throw malformed(field)
-  return items
-}
-
-function column(value: unknown, field: string, size: number): readonly unknown[] {
-  const items = list(value, field)
-  if (size <= 0 || items.length !== size) throw malformed(field)
-  return items
-}
-
-function text(value: unknown, field: string, max: number): string {
-  if (typeof value !== 'string' || value.length === 0 || value.length > max) throw malformed(field)
-  return value
-}
-
-function nothing(value: unknown): null {
-  if (value !== null) throw malformed('record')
-  return null
-}
-
-function count(value: unknown, field: string): number {
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw malformed(field)
-  return value
-}
-
-function digest(value: unknown, field: string): string {
-  if (!(value instanceof Uint8Array) || value.length !== DIGEST_BYTES) throw malformed(field)
-  return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')
-}
-
-function malformed(field: string): TillsyncError {
-  return new TillsyncError('ERR_MESSAGE', `The message's \`${field}\` is not as the protocol has it`, { context: { field } })
 }

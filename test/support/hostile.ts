@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { Packr } from 'msgpackr'
 import type { Batch, RegisterName } from '../../src/model.ts'
-import { batchToWire } from '../../src/transport/message.ts'
+import { batchToWire } from '../../src/transport/batch-wire.ts'
 import type { Random } from './random.ts'
 import { EPOCH, frame, type Wire } from './wire.ts'
 

@@ -2,9 +2,10 @@ import { Packr } from 'msgpackr'
 import { chainDigest } from '../../src/digest.ts'
 import type { Batch, Entry, Point, RegisterName } from '../../src/model.ts'
 import { START } from '../../src/model.ts'
+import { batchToWire } from '../../src/transport/batch-wire.ts'
 import { decodeMessage, encodeBatch, encodeMessage } from '../../src/transport/codec.ts'
 import { CONTENT_TYPE } from '../../src/transport/http-client.ts'
-import { batchToWire, type Message } from '../../src/transport/message.ts'
+import type { Message } from '../../src/transport/message.ts'
 
 const packr = new Packr({ useRecords: false, variableMapSize: true, moreTypes: false, mapsAsObjects: true })
 

@@ -21,7 +21,6 @@ const COMPOSITION = [
   'courier.ts',
   'central.ts',
   'registers.ts',
-  'orphans.ts',
   'pull-book.ts',
   'pulled-till.ts',
   'rounds.ts',

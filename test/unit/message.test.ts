@@ -3,8 +3,9 @@ import { Packr } from 'msgpackr'
 import t from 'tap'
 import { chainDigest } from '../../src/digest.ts'
 import { type Batch, type Entry, START } from '../../src/model.ts'
+import { batchToWire } from '../../src/transport/batch-wire.ts'
 import { decodeMessage, encodeBatch, encodeMessage } from '../../src/transport/codec.ts'
-import { batchToWire, type Message } from '../../src/transport/message.ts'
+import type { Message } from '../../src/transport/message.ts'
 
 const MAX = 1_000_000
 const packr = new Packr({ useRecords: false })
