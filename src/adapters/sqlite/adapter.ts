@@ -61,7 +61,7 @@ const SYNCHRONOUS_TIMES = 16
 const ROWS_TOGETHER = 16
 /**
  * After about so many bytes a checkpoint follows in a turn of the event loop of its own. SQLite's automatic one would come
- * inside a commit, copy 4 MB, and hold up the host for 10 ms where a slice takes 3.
+ * inside a commit, copy 4 MB, and hold up the host for 10 ms where a slice takes 2.
  */
 const CHECKPOINT_BYTES = 1_500_000
 /** What a commit writes beside its rows: the pages on which they stand, and those of the indexes. */
@@ -70,7 +70,7 @@ const COMMIT_BYTES = 16_384
 class SqliteDatabase implements CapturingDatabase {
   readonly dialect = 'sqlite'
   readonly capture: SqliteCapture
-  readonly sliceMs = 3
+  readonly sliceMs = 2
   readonly build = new Kysely<AnyTables>({
     dialect: {
       createAdapter: () => new SqliteAdapter(),
