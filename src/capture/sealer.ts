@@ -157,7 +157,8 @@ export class Sealer {
       if (root === undefined) continue
       const ids = group.map(({ recordId }) => recordId).filter(isRecordId)
       const keys = ids.map((id) => this.database.keyOf(root.keyColumns, id)).filter((key) => key.length === root.key.length)
-      await this.database.write(() => this.database.capture.touch(table, root.key, keys, 'again'))
+      // Withheld ones too: central has a version of them that was lost here.
+      await this.database.write(() => this.database.capture.touch(table, root.key, keys, 'exported'))
     }
     await this.seal()
   }
