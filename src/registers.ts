@@ -1,3 +1,4 @@
+import { isoTime } from './apply/archived.ts'
 import { CREDENTIALS, EPOCHS, REGISTERS } from './apply/tables.ts'
 import { TillsyncError } from './errors.ts'
 import type { RegisterName } from './model.ts'
@@ -102,8 +103,6 @@ interface CredentialRow {
   readonly used: boolean
 }
 
-const TIME_FORMAT = 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
-
 export class RegisterBook implements Registers {
   private readonly database: ApplyingDatabase
   private readonly clock: Clock
@@ -186,15 +185,15 @@ export class RegisterBook implements Registers {
     const { registers, credentials } = this
     const rows = await this.database.read(() =>
       query<ListedRow>({
-        sql: `SELECT location, register, to_char(added_at, $1) AS added_at, to_char(revoked_at, $1) AS revoked_at, epoch, entry_no,
-                to_char(contact_at, $1) AS contact_at,
-                (SELECT to_char(used_at, $1) FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at IS NULL) AS used_at,
-                (SELECT to_char(ends_at, $1) FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at > $2) AS overlap_ends_at,
+        sql: `SELECT location, register, ${isoTime('added_at')} AS added_at, ${isoTime('revoked_at')} AS revoked_at, epoch, entry_no,
+                ${isoTime('contact_at')} AS contact_at,
+                (SELECT ${isoTime('used_at')} FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at IS NULL) AS used_at,
+                (SELECT ${isoTime('ends_at')} FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at > $1) AS overlap_ends_at,
                 CASE WHEN held THEN (SELECT json_agg(json_build_object('epoch', e.epoch, 'entryNo', coalesce(e.entry_no, r.entry_no)) ORDER BY e.epoch_no)
                                      FROM ${this.epochs} e WHERE e.register_id = r.register_id AND e.state IN ('current', 'cloned')) END AS copies,
                 (SELECT url FROM ${this.pulls.table} p WHERE p.register_id = r.register_id) AS url
               FROM ${registers} r ORDER BY location, register`,
-        parameters: [TIME_FORMAT, this.at()],
+        parameters: [this.at()],
       }),
     )
     return rows.map((row) => ({

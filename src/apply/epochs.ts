@@ -1,6 +1,7 @@
 import { chainDigest } from '../digest.ts'
-import { type Entry, type Operation, type Point, START } from '../model.ts'
+import { type Point, START } from '../model.ts'
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import { ARCHIVED, type ArchivedRow, toEntry } from './archived.ts'
 import { ARCHIVE, EPOCHS, POINTS } from './tables.ts'
 
 export interface EpochRow {
@@ -99,16 +100,6 @@ export function* digestOnLine(database: ApplyingDatabase, registerId: number, li
   return found
 }
 
-interface ArchivedRow {
-  readonly entry_no: number
-  readonly table_name: string
-  readonly operation: Operation
-  readonly record_id: string
-  readonly record: string | null
-  readonly document_no: number
-  readonly sealed_at: string
-}
-
 /** Goes from the last known point at or before `from` to `through`, and tells the end of each document. */
 function* chain(
   database: ApplyingDatabase,
@@ -124,8 +115,8 @@ function* chain(
   })
   const start = known === undefined ? segment.after : { entryNo: known.entry_no, digest: Buffer.from(known.digest).toString('hex') }
   tell(start)
-  const rows = yield* query<ArchivedRow>({
-    sql: `SELECT entry_no, table_name, operation, record_id, record, document_no, to_char(sealed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS sealed_at
+  const rows = yield* query<ArchivedRow & { readonly document_no: number }>({
+    sql: `SELECT ${ARCHIVED}, document_no
           FROM ${database.qualify(ARCHIVE.name)} WHERE register_id = $1 AND epoch_no = $2 AND entry_no > $3 AND entry_no <= $4 ORDER BY entry_no LIMIT ${MOST_READ}`,
     parameters: [registerId, segment.epochNo, start.entryNo, through + 1],
   })
@@ -139,9 +130,4 @@ function* chain(
     digest = chainDigest(digest, toEntry(row, document))
   }
   if (rows.length > 0 && rows.length < MOST_READ && rows.at(-1)?.entry_no === segment.through) tell({ entryNo: segment.through, digest })
-}
-
-function toEntry(row: ArchivedRow, document: Entry['document']): Entry {
-  const { entry_no, table_name, operation, record_id, record, sealed_at } = row
-  return { entryNo: entry_no, table: table_name, operation, recordId: record_id, record, document, sealedAt: sealed_at }
 }

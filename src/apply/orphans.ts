@@ -1,6 +1,7 @@
 import { TillsyncError } from '../errors.ts'
-import type { AnyDocument, Batch, Entry, Operation, RegisterName } from '../model.ts'
+import type { AnyDocument, Batch, RegisterName } from '../model.ts'
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import { ARCHIVED, type ArchivedRow, isoTime, toEntry } from './archived.ts'
 import type { HandlersByTable } from './batch.ts'
 import { type AppliedDocument, documentsOf } from './document-set.ts'
 import { StockLevels } from './stock-levels.ts'
@@ -55,11 +56,9 @@ interface OrphanRow {
   readonly settled_at: string | null
 }
 
-const TIME = `'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'`
-
 function select(database: ApplyingDatabase): string {
   return `SELECT o.orphan_id, o.register_id, r.location, r.register, o.table_name, o.record_id, o.incarnation, o.epoch_no, o.entry_no, o.entries, o.state, o.reason,
-                 to_char(o.orphaned_at AT TIME ZONE 'UTC', ${TIME}) AS orphaned_at, to_char(o.settled_at AT TIME ZONE 'UTC', ${TIME}) AS settled_at
+                 ${isoTime('o.orphaned_at')} AS orphaned_at, ${isoTime('o.settled_at')} AS settled_at
           FROM ${database.qualify(ORPHANS.name)} o JOIN ${database.qualify(REGISTERS.name)} r USING (register_id)`
 }
 
@@ -124,16 +123,9 @@ export function* withdrawOrphan(database: ApplyingDatabase, handlers: HandlersBy
 }
 
 function* documentOf(database: ApplyingDatabase, row: OrphanRow): Work<AppliedDocument> {
-  const records = yield* query<{
-    entry_no: number
-    table_name: string
-    operation: Operation
-    record_id: string
-    record: string | null
-    sealed_at: string
-  }>({
-    sql: `SELECT entry_no, table_name, operation, record_id, record, to_char(sealed_at AT TIME ZONE 'UTC', ${TIME}) AS sealed_at
-          FROM ${database.qualify(ARCHIVE.name)} WHERE register_id = $1 AND epoch_no = $2 AND entry_no >= $3 AND entry_no < $4 ORDER BY entry_no`,
+  const records = yield* query<ArchivedRow>({
+    sql: `SELECT ${ARCHIVED} FROM ${database.qualify(ARCHIVE.name)}
+          WHERE register_id = $1 AND epoch_no = $2 AND entry_no >= $3 AND entry_no < $4 ORDER BY entry_no`,
     parameters: [row.register_id, row.epoch_no, row.entry_no, row.entry_no + row.entries],
   })
   const [shape] = yield* query<{ parts: string }>({
@@ -141,17 +133,7 @@ function* documentOf(database: ApplyingDatabase, row: OrphanRow): Work<AppliedDo
     parameters: [row.register_id, row.table_name],
   })
   const name = { table: row.table_name, recordId: row.record_id }
-  const entries = records.map(
-    (record): Entry => ({
-      entryNo: record.entry_no,
-      table: record.table_name,
-      operation: record.operation,
-      recordId: record.record_id,
-      record: record.record,
-      document: name,
-      sealedAt: record.sealed_at,
-    }),
-  )
+  const entries = records.map((record) => toEntry(record, name))
   const shapes: Batch['shapes'] = { [row.table_name]: shape === undefined ? [] : JSON.parse(shape.parts) }
   const [document] = documentsOf({ entries, shapes })
   return document as AppliedDocument
