@@ -17,7 +17,7 @@ export type Key = readonly unknown[]
  * - `writing`: from here on it writes; what it has read stands.
  */
 export type Step =
-  | { readonly kind: 'query'; readonly sql: string; readonly parameters: readonly unknown[] }
+  | ({ readonly kind: 'query' } & Statement)
   | { readonly kind: 'lookup'; readonly sql: string; readonly keys: readonly Key[]; readonly parameters: readonly unknown[] }
   | { readonly kind: 'insert'; readonly table: OwnTable; readonly rows: readonly (readonly unknown[])[]; readonly replaceBy?: readonly string[] }
   | { readonly kind: 'erase'; readonly table: OwnTable; readonly by: readonly string[]; readonly keys: readonly Key[] }
@@ -29,6 +29,8 @@ export type Step =
 export interface Statement {
   readonly sql: string
   readonly parameters: readonly unknown[]
+  /** By this a plan of it may be kept, where the dialect makes plans: only for what reads tables that stay about as large. */
+  readonly name?: string
 }
 
 /**
@@ -196,6 +198,12 @@ export interface Mirroring {
   strays(table: HostTable, columns: Readonly<Record<string, string>>, parents: MirrorRows, kept: readonly string[]): Work<readonly string[]>
 }
 
+export interface WriteOptions {
+  readonly signal?: AbortSignal | undefined
+  readonly alone?: boolean
+  readonly lazily?: boolean
+}
+
 /** A database with its dialect. Made by `sqlite()` or `postgres()`; the host never calls it. */
 export interface Database {
   readonly dialect: 'sqlite' | 'postgres'
@@ -209,9 +217,11 @@ export interface Database {
   /**
    * One transaction, all or nothing. `work` may run again after a conflict, so it must have no effect of its own. With
    * `alone`, one after another with all work that asks so, whichever process it is in, and in one snapshot; what it reads before
-   * `writing` may take long without harm to anybody.
+   * `writing` may take long without harm to anybody. What was done `alone` or `lazily` a power cut may undo, whole, until `settle()`.
    */
-  write<T>(work: () => Work<T>, options?: { readonly signal?: AbortSignal | undefined; readonly alone?: boolean }): Promise<T>
+  write<T>(work: () => Work<T>, options?: WriteOptions): Promise<T>
+  /** Resolves when all that is committed would survive a power cut. */
+  settle(): Promise<void>
   /** Waits until no other process installs, and keeps others waiting until the transaction ends. */
   lockInstall(): Work<void>
   /** From here on the transaction fails, to be tried again, rather than wait for a lock of the host's, which may come to wait for it. */
@@ -293,7 +303,8 @@ export interface Clock {
 // The steps, as functions to be called with `yield*`
 
 export function* query<R>(statement: Statement): Work<readonly R[]> {
-  return (yield { kind: 'query', sql: statement.sql, parameters: statement.parameters }) as readonly R[]
+  const { sql, parameters, name } = statement
+  return (yield { kind: 'query', sql, parameters, ...(name && { name }) }) as readonly R[]
 }
 
 /** For each key the rows that it finds, as tuples. */

@@ -127,6 +127,7 @@ export class RegisterTransfer {
     })
     return new Publisher({
       known: () => this.history(),
+      settle: () => database.settle(),
       digestsAt: (entryNos) => database.read(() => digestsAt(database, entryNos)),
       read: (epoch, after) => reader.read(epoch, after),
       readAhead: (epoch, after) => reader.readAhead(epoch, after),
@@ -230,7 +231,7 @@ export class RegisterTransfer {
     const known = await this.peer()
     const isKnown = known?.standing?.epoch === standing?.epoch && known?.standing?.entryNo === standing?.entryNo
     if (known !== undefined && isKnown && clock.now() - Date.parse(known.contactAt) < CONTACT_EVERY_MS) return
-    await database.write(() => writePeer(CENTRAL, { standing, contactAt: new Date(clock.now()).toISOString() }))
+    await database.write(() => writePeer(CENTRAL, { standing, contactAt: new Date(clock.now()).toISOString() }), { lazily: true })
   }
 
   private async branch(known: History, from: Standing, common: Point, anew: boolean): Promise<void> {

@@ -99,7 +99,7 @@ export class RegisterUpkeep {
     const isForgotten = peer !== undefined && now - Date.parse(peer.contactAt) > forgetAfterMs
     const acknowledged = isForgotten ? Number.MAX_SAFE_INTEGER : (peer?.standing?.entryNo ?? 0)
     for (let entries = 0; ; ) {
-      const pruned = await database.write(() => pruneSlice(database, { acknowledged, before }), { signal })
+      const pruned = await database.write(() => pruneSlice(database, { acknowledged, before }), { signal, lazily: true })
       entries += pruned
       if (pruned === 0) return { entries }
       await clock.sleep(PRUNE_PAUSE_MS, signal)

@@ -7,6 +7,8 @@ import { judge, type Known, pointOf, type State } from './session.ts'
 /** What a publisher needs of the register whose stream it is. */
 export interface Source {
   known(): Promise<Known>
+  /** Resolves when what was read would survive a power cut. */
+  settle(): Promise<void>
   /** Our digests at these numbers, where there are any. */
   digestsAt(entryNos: readonly number[]): Promise<ReadonlyMap<number, string>>
   /** The next batch after a point of our stream, packed. */
@@ -76,6 +78,8 @@ export class Publisher {
     // What comes next may be pruned; then central's word says how to go on.
     const isSending = options.batch && !this.unsure && this.state.kind === 'sending' && after.entryNo + 1 >= known.first
     const batch = isSending ? await this.source.read(known.epoch, after) : undefined
+    // Central must never have what our next start has not.
+    await this.source.settle()
     const id = randomBytes(9).toString('base64url')
     this.last = { id, known, standing, through: batch?.through }
     return { id, publish, ...(batch && { batch: batch.bytes }) }

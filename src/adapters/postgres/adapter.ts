@@ -3,7 +3,7 @@ import { DummyDriver, Kysely } from 'kysely'
 import type { Pool, PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
-import type { ApplyingDatabase, CapturingDatabase, HostTable, OwnTable, Statement, TableRead, Work } from '../../ports.ts'
+import type { ApplyingDatabase, CapturingDatabase, HostTable, OwnTable, Statement, TableRead, Work, WriteOptions } from '../../ports.ts'
 import { query } from '../../ports.ts'
 import { PostgresCapture } from './capture.ts'
 import { dialectOf } from './dialect.ts'
@@ -51,8 +51,7 @@ const POLL_MS = 100
 /** How often it looks though nothing was touched: a change of the schema leaves no touch. */
 const LOOK_MS = 5_000
 
-type Mode = 'read' | 'write' | 'alone'
-const ISOLATION: Readonly<Record<Mode, string>> = { read: 'REPEATABLE READ READ ONLY', write: 'READ COMMITTED', alone: 'REPEATABLE READ' }
+type Mode = 'read' | 'write' | 'lazy' | 'alone'
 /**
  * An error is better than rows that a policy hides and that would look deleted. Timeouts of the role are for its users: a slice that is
  * too long for them would be so for ever. The host's handlers write under the host's own settings.
@@ -74,6 +73,16 @@ const READER_SETTINGS = settings(OWN_SETTINGS)
 const WRITER_SETTINGS = settings({ ...SETTINGS, ...READING })
 /** What is shipped, or said to be applied, must survive a crash; it takes all that was committed before with it. */
 const DURABLE = `SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off'`
+const LAZILY = 'SET LOCAL synchronous_commit = off'
+/** For 'alone' nothing in it takes a snapshot. */
+const BEGIN: Readonly<Record<Mode, string>> = {
+  read: `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${READER_SETTINGS}`,
+  write: `BEGIN ISOLATION LEVEL READ COMMITTED; ${WRITER_SETTINGS}; ${DURABLE}`,
+  lazy: `BEGIN ISOLATION LEVEL READ COMMITTED; ${WRITER_SETTINGS}; ${LAZILY}`,
+  alone: `BEGIN ISOLATION LEVEL REPEATABLE READ; ${READER_SETTINGS}; ${LAZILY}`,
+}
+/** Writes to the log and waits until it is on the disk, up to there. */
+const FLUSH = "SELECT pg_catalog.set_config('synchronous_commit', 'local', true), pg_catalog.pg_logical_emit_message(true, 'tillsync', '')"
 
 class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   readonly dialect = 'postgres'
@@ -88,6 +97,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   private readonly schema: string
   private readonly reading: ReadTables
   private isOpen = false
+  /** Something was committed that a crash of the server may still undo. */
+  private unsynced = false
   /** What comes back may be an older copy, where transaction ids are lower: then nothing is known of them. */
   private readonly lost = (): void => this.capture.ended(false)
 
@@ -120,8 +131,19 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     return this.transact('read', work, options.signal)
   }
 
-  write<T>(work: () => Work<T>, options: { readonly signal?: AbortSignal | undefined; readonly alone?: boolean } = {}): Promise<T> {
-    return this.transact(options.alone ? 'alone' : 'write', work, options.signal)
+  write<T>(work: () => Work<T>, { signal, alone, lazily }: WriteOptions = {}): Promise<T> {
+    return this.transact(alone ? 'alone' : lazily ? 'lazy' : 'write', work, signal)
+  }
+
+  async settle(): Promise<void> {
+    if (!this.unsynced) return
+    this.unsynced = false
+    try {
+      await this.pool.query(FLUSH)
+    } catch (error) {
+      this.unsynced = true
+      throw classify(error, 'Writing to the disk')
+    }
   }
 
   private async transact<T>(mode: Mode, work: () => Work<T>, signal: AbortSignal | undefined): Promise<T> {
@@ -159,14 +181,14 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     try {
       // Before BEGIN: the snapshot must be younger than the end of whoever had the lock before.
       if (mode === 'alone' && !(await this.tryAlone(client))) return undefined
-      await client.query(`BEGIN ISOLATION LEVEL ${ISOLATION[mode]}; ${mode === 'write' ? WRITER_SETTINGS : READER_SETTINGS}`)
+      await client.query(BEGIN[mode])
       // No snapshot is taken yet: all that was written before the lock will be in it.
       if (lock.size > 0) await lockTables(client, lock)
       if (mode === 'alone') await this.reading.lock(client)
-      if (mode !== 'read') await client.query(DURABLE)
       const value = await new Transaction(client, (name) => this.qualify(name)).drive(work)
       if (mode === 'alone') this.reading.check()
       await client.query('COMMIT')
+      this.unsynced ||= mode === 'alone' || mode === 'lazy'
       if (mode === 'alone') await this.endAlone(client, true)
       return { value }
     } catch (error) {

@@ -77,7 +77,7 @@ export class Transaction {
     const { client } = this
     switch (step.kind) {
       case 'query':
-        return (await client.query({ text: step.sql, values: step.parameters as unknown[], types })).rows
+        return (await client.query({ text: step.sql, values: step.parameters as unknown[], types, ...(step.name && { name: step.name }) })).rows
       case 'insert': {
         const into = this.qualify(step.table.name)
         if (step.replaceBy === undefined && step.rows.length >= COPY_FROM_ROWS) await copyRows(client, copyTarget(step.table, into), step.rows)

@@ -1,18 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Database as Connection, Statement as Prepared } from 'better-sqlite3'
+import type { Database as Connection } from 'better-sqlite3'
 import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
 import { messageOf, TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
-import type { CapturingDatabase, HostColumn, HostTable, Key, OwnTable, Step, Work } from '../../ports.ts'
-import { InvalidText } from '../../record.ts'
+import type { CapturingDatabase, HostColumn, HostTable, Key, OwnTable, Work, WriteOptions } from '../../ports.ts'
 import { turn } from '../../turns.ts'
 import { SqliteCapture } from './capture.ts'
-import { classify, isBusy, isRaised } from './errors.ts'
+import { classify, isBusy } from './errors.ts'
 import { inspect } from './inspect.ts'
 import { describe } from './introspect.ts'
-import { createTable, dropTable, hasTable, insertSql } from './tables.ts'
+import { Pace } from './pace.ts'
+import { Steps } from './steps.ts'
+import { syncLog } from './sync.ts'
+import { createTable, dropTable, hasTable } from './tables.ts'
 import { quote } from './triggers.ts'
-import { bindExactly, decodeKey, encodeValue, exactly, isSuspect, readExactly, toBindable } from './values.ts'
+import { decodeKey, encodeValue } from './values.ts'
 import { watchCommits, watchShared } from './watch.ts'
 
 export interface SqliteOptions {
@@ -51,14 +53,11 @@ export function sqlite(connection: (() => Connection) | Connection, options: Sql
 
 /** How long a transaction waits for its turn before it gives up for now. */
 const PATIENCE_MS = 10_000
-const MAX_PREPARED = 500
 /** How long is read in one turn of the event loop. */
 const TURN_MS = 2
 /** How often it is tried to read in turns; a host that always writes in between makes us read synchronously, so many times. */
 const SLICED_TRIES = 3
 const SYNCHRONOUS_TIMES = 16
-/** Rows that one INSERT brings: the fewer statements, the fewer calls into SQLite. */
-const ROWS_TOGETHER = 16
 /**
  * After about so many bytes a checkpoint follows in a turn of the event loop of its own. SQLite's automatic one would come
  * inside a commit, copy 4 MB, and hold up the host for 10 ms where a slice takes 2.
@@ -70,7 +69,6 @@ const COMMIT_BYTES = 16_384
 class SqliteDatabase implements CapturingDatabase {
   readonly dialect = 'sqlite'
   readonly capture: SqliteCapture
-  readonly sliceMs = 2
   readonly build = new Kysely<AnyTables>({
     dialect: {
       createAdapter: () => new SqliteAdapter(),
@@ -86,15 +84,15 @@ class SqliteDatabase implements CapturingDatabase {
   private readonly connect: () => Connection
   private readonly host: Connection | undefined
   private readonly shared: boolean
-  private connection: Connection | undefined
-  private prepared = new Map<string, Prepared>()
+  private opened: { readonly connection: Connection; readonly steps: Steps } | undefined
+  private readonly pace = new Pace()
+  /** Something was committed that a power cut may still undo. */
+  private unsynced = false
   /** Written since the last checkpoint, in bytes. */
   private written = 0
   /** How many times more it is not tried to read in turns. */
   private synchronously = 0
   private lastWrite: Promise<unknown> = Promise.resolve()
-  /** In a database in UTF-16 the bytes of a text are another thing, and none of them are other than they show. */
-  private isUtf8 = true
 
   constructor(connect: () => Connection, host: Connection | undefined, shared: boolean) {
     this.connect = connect
@@ -103,20 +101,23 @@ class SqliteDatabase implements CapturingDatabase {
     this.capture = new SqliteCapture(host)
   }
 
+  get sliceMs(): number {
+    return this.pace.isShared ? 0.5 : 2
+  }
+
   async open(): Promise<void> {
-    if (this.connection !== undefined) return
+    if (this.opened !== undefined) return
     const connection = this.connectOrThrow()
     try {
       if (!this.shared) this.furnish(connection)
       if (connection.readonly) {
         throw new TillsyncError('ERR_CONNECTION', 'The connection is read-only', { hint: 'Open it without `readonly`.' })
       }
+      this.opened = { connection, steps: new Steps(connection) }
     } catch (error) {
       if (!this.shared) connection.close()
       throw classify(error, 'Opening the database')
     }
-    this.isUtf8 = connection.pragma('encoding', { simple: true }) === 'UTF-8'
-    this.connection = connection
   }
 
   private connectOrThrow(): Connection {
@@ -143,27 +144,42 @@ class SqliteDatabase implements CapturingDatabase {
       })
     }
     connection.pragma('busy_timeout = 0')
-    connection.pragma('synchronous = FULL')
+    // A commit that waits for the disk would keep the host waiting; `settle` makes up for it.
+    connection.pragma('synchronous = NORMAL')
     connection.pragma('wal_autocheckpoint = 0')
   }
 
   async close(): Promise<void> {
-    const connection = this.connection
-    this.connection = undefined
-    this.prepared.clear()
-    if (connection !== undefined && !this.shared) connection.close()
+    const opened = this.opened
+    this.opened = undefined
+    if (opened !== undefined && !this.shared) opened.connection.close()
   }
 
   read<T>(work: () => Work<T>, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<T> {
     return this.transact('BEGIN', work, options.signal)
   }
 
-  async write<T>(work: () => Work<T>, options: { readonly signal?: AbortSignal | undefined; readonly alone?: boolean } = {}): Promise<T> {
+  async write<T>(work: () => Work<T>, { signal, alone, lazily }: WriteOptions = {}): Promise<T> {
     return this.inTurn(async () => {
-      const value = await this.transact(options.alone ? 'sliced' : 'BEGIN IMMEDIATE', work, options.signal)
+      const value = await this.transact(alone ? 'sliced' : 'BEGIN IMMEDIATE', work, signal)
+      this.unsynced = true
       await this.checkpoint()
+      if (!lazily && !alone) await this.settle()
+      await this.pace.rest()
       return value
     })
+  }
+
+  async settle(): Promise<void> {
+    const { opened } = this
+    if (!this.unsynced || opened === undefined) return
+    this.unsynced = false
+    try {
+      if (!(await syncLog(opened.connection.name)) && !this.shared) opened.connection.pragma('wal_checkpoint(PASSIVE)')
+    } catch (error) {
+      this.unsynced = true
+      throw classify(error, 'Writing to the disk')
+    }
   }
 
   /** One after another, so that our own transactions are not in each other's way while one of them reads in slices. */
@@ -195,11 +211,14 @@ class SqliteDatabase implements CapturingDatabase {
 
   /** One try, synchronously; undefined when it is not our turn. */
   private attempt<T>(begin: string, work: () => Work<T>): { readonly value: T } | undefined {
-    const connection = this.open_()
+    const { connection, steps } = this.open_()
     try {
       if (!this.begin(connection, begin)) return undefined
-      const value = this.drive(connection, work)
+      const began = performance.now()
+      if (begin !== 'BEGIN') this.pace.look(steps.dataVersion())
+      const value = steps.drive(work)
       connection.exec('COMMIT')
+      if (begin !== 'BEGIN') this.pace.held(performance.now() - began)
       return { value }
     } catch (error) {
       return this.undo(connection, error)
@@ -211,47 +230,34 @@ class SqliteDatabase implements CapturingDatabase {
    * they are as good as one where nobody has written in between. Undefined where somebody has, or when it is not our turn.
    */
   private async attemptSliced<T>(work: () => Work<T>): Promise<{ readonly value: T } | undefined> {
-    const connection = this.open_()
+    const { connection, steps } = this.open_()
     try {
       if (!this.begin(connection, 'BEGIN')) return undefined
-      const seen = this.version(connection)
-      const steps = work()
-      let next = steps.next()
-      for (
-        let began = performance.now();
-        next.done !== true && !this.isWrite(connection, next.value);
-        next = this.advance(connection, steps, next.value)
-      ) {
+      const seen = steps.version()
+      const running = work()
+      let next = running.next()
+      let began = performance.now()
+      for (; next.done !== true && !steps.isWrite(next.value); next = steps.advance(running, next.value)) {
         const writes = next.value.kind === 'writing'
         if (!writes && performance.now() - began < TURN_MS) continue
         connection.exec('COMMIT')
         await turn()
-        if (this.connection !== connection || !this.begin(connection, writes ? 'BEGIN IMMEDIATE' : 'BEGIN')) return undefined
-        if (this.version(connection) !== seen) {
+        if (this.opened?.connection !== connection || !this.begin(connection, writes ? 'BEGIN IMMEDIATE' : 'BEGIN')) return undefined
+        began = performance.now()
+        this.pace.look(steps.dataVersion())
+        if (steps.version() !== seen) {
           connection.exec('ROLLBACK')
           return undefined
         }
-        began = performance.now()
         if (writes) break
       }
-      while (!next.done) next = this.advance(connection, steps, next.value)
+      while (!next.done) next = steps.advance(running, next.value)
       connection.exec('COMMIT')
+      this.pace.held(performance.now() - began)
       return { value: next.value }
     } catch (error) {
       return this.undo(connection, error)
     }
-  }
-
-  /** Another one whenever anybody has written: another connection, or this one, which the host may share. */
-  private version(connection: Connection): string {
-    const { data_version } = this.prepare(connection, 'PRAGMA data_version', 'objects').get() as { data_version: number }
-    const { changes } = this.prepare(connection, 'SELECT total_changes() AS changes', 'objects').get() as { changes: number }
-    return `${data_version} ${changes}`
-  }
-
-  private isWrite(connection: Connection, step: Step): boolean {
-    if (step.kind === 'query') return !this.prepare(connection, step.sql, 'objects').readonly
-    return step.kind === 'insert' || step.kind === 'erase'
   }
 
   private begin(connection: Connection, begin: string): boolean {
@@ -273,129 +279,23 @@ class SqliteDatabase implements CapturingDatabase {
 
   /** Returns in another turn of the event loop than the one that it has used. */
   private async checkpoint(): Promise<void> {
-    this.written += COMMIT_BYTES
-    if (this.shared || this.written < CHECKPOINT_BYTES) return
+    const { opened } = this
+    if (opened === undefined || this.shared) return
+    this.written += COMMIT_BYTES + opened.steps.inserted
+    opened.steps.inserted = 0
+    if (this.written < CHECKPOINT_BYTES) return
     this.written = 0
     await turn()
     try {
-      this.connection?.pragma('wal_checkpoint(PASSIVE)')
+      opened.connection.pragma('wal_checkpoint(PASSIVE)')
     } catch {
       // Nothing depends on it: what can't be copied now stays in the -wal file, until the next one or the end of the last connection.
     }
   }
 
-  private open_(): Connection {
-    if (this.connection !== undefined) return this.connection
+  private open_(): { readonly connection: Connection; readonly steps: Steps } {
+    if (this.opened !== undefined) return this.opened
     throw new TillsyncError('ERR_STOPPED', 'The database is not open', { hint: 'Call install() or start() first; after stop() only those.' })
-  }
-
-  private drive<T>(connection: Connection, work: () => Work<T>): T {
-    const steps = work()
-    let next = steps.next()
-    while (!next.done) next = this.advance(connection, steps, next.value)
-    return next.value
-  }
-
-  private advance<T>(connection: Connection, steps: Work<T>, step: Step): IteratorResult<Step, T> {
-    let answer: unknown
-    try {
-      answer = this.step(connection, step)
-    } catch (error) {
-      return steps.throw(error)
-    }
-    return steps.next(answer)
-  }
-
-  private step(connection: Connection, step: Step): unknown {
-    switch (step.kind) {
-      case 'query': {
-        // SQLite makes a statement anew where the schema has changed, but not what explains one.
-        const explains = step.sql.startsWith('EXPLAIN')
-        const statement = explains ? this.prepareOrThrow(connection, step.sql) : this.prepare(connection, step.sql, 'objects')
-        const parameters = step.parameters.map(toBindable)
-        if (statement.reader) return statement.all(parameters)
-        statement.run(parameters)
-        return []
-      }
-      case 'lookup':
-        return this.lookup(connection, step)
-      case 'insert':
-        this.insert(connection, step)
-        return undefined
-      case 'erase': {
-        const statement = this.prepare(
-          connection,
-          `DELETE FROM ${quote(step.table.name)} WHERE ${step.by.map((name) => `${quote(name)} = ?`).join(' AND ')}`,
-          'objects',
-        )
-        for (const key of step.keys) statement.run(key)
-        return undefined
-      }
-      case 'pause':
-      case 'writing':
-        return undefined
-      case 'call':
-        throw new TillsyncError('ERR_OPTION', "The host's own handlers cannot run inside a transaction of an SQLite database", {
-          hint: "At an SQLite register subscribe with mirror(), and listen to the event 'applied'.",
-        })
-    }
-  }
-
-  /** A statement that does not compile: the rules name what is not there, or the host's schema has changed. */
-  private prepareOrThrow(connection: Connection, sql: string): Prepared {
-    try {
-      return connection.prepare(sql)
-    } catch (error) {
-      throw isBusy(error) ? error : classify(error, 'A statement does not compile')
-    }
-  }
-
-  private insert(connection: Connection, { table, rows, replaceBy }: Step & { kind: 'insert' }): void {
-    for (const row of rows) for (const value of row) if (typeof value === 'string') this.written += value.length
-    let at = 0
-    if (rows.length >= ROWS_TOGETHER) {
-      const many = this.prepare(connection, insertSql(table, replaceBy, ROWS_TOGETHER), 'objects')
-      for (; at + ROWS_TOGETHER <= rows.length; at += ROWS_TOGETHER) many.run(rows.slice(at, at + ROWS_TOGETHER).flat())
-    }
-    const one = this.prepare(connection, insertSql(table, replaceBy, 1), 'objects')
-    for (; at < rows.length; at++) one.run(rows[at])
-  }
-
-  private lookup(connection: Connection, step: Step & { kind: 'lookup' }): unknown[][][] {
-    const statement = this.prepare(connection, step.sql, 'tuples')
-    const { keys } = step
-    const parameters = step.parameters.map(toBindable)
-    try {
-      return keys.map((key) => {
-        if (key.some((value) => value instanceof InvalidText)) return this.lookupExactly(connection, step.sql, key, parameters)
-        const found = statement.all(parameters.length === 0 ? key : [...key, ...parameters]) as unknown[][]
-        return this.isUtf8 && found.some(isSuspect) ? this.lookupExactly(connection, step.sql, key, parameters) : found
-      })
-    } catch (error) {
-      if (!isRaised(error)) throw error
-      throw new TillsyncError('ERR_FILTER', `Reading raised an error: ${(error as Error).message}`, { cause: error })
-    }
-  }
-
-  /** The way for text that is not UTF-8: by its bytes. */
-  private lookupExactly(connection: Connection, sql: string, key: Key, parameters: readonly unknown[]): unknown[][] {
-    const columns = this.prepare(connection, sql, 'tuples').columns().length
-    const bound = bindExactly(sql, key)
-    const rows = this.prepare(connection, exactly(bound.sql, columns), 'tuples').all([...bound.key, ...parameters])
-    return (rows as unknown[][]).map(readExactly)
-  }
-
-  private prepare(connection: Connection, sql: string, rows: 'objects' | 'tuples'): Prepared {
-    const name = `${rows}:${sql}`
-    let statement = this.prepared.get(name)
-    if (statement === undefined) {
-      if (this.prepared.size >= MAX_PREPARED) this.prepared.clear()
-      statement = this.prepareOrThrow(connection, sql)
-      if (rows === 'tuples') statement.raw(true).safeIntegers(true)
-      else if (statement.reader) statement.raw(false).safeIntegers(false)
-      this.prepared.set(name, statement)
-    }
-    return statement
   }
 
   /** BEGIN IMMEDIATE is exclusive already. */
@@ -426,7 +326,7 @@ class SqliteDatabase implements CapturingDatabase {
   }
 
   watch(listener: () => void): () => void {
-    const connection = this.open_()
+    const { connection } = this.open_()
     return this.shared ? watchShared(listener) : watchCommits(connection, listener)
   }
 }

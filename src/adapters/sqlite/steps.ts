@@ -1,0 +1,150 @@
+import type { Database as Connection, Statement as Prepared } from 'better-sqlite3'
+import { TillsyncError } from '../../errors.ts'
+import type { Key, Step, Work } from '../../ports.ts'
+import { InvalidText } from '../../record.ts'
+import { classify, isBusy, isRaised } from './errors.ts'
+import { insertSql } from './tables.ts'
+import { quote } from './triggers.ts'
+import { bindExactly, exactly, isSuspect, readExactly, toBindable } from './values.ts'
+
+const MAX_PREPARED = 500
+/** Rows that one INSERT brings: the fewer statements, the fewer calls into SQLite. */
+const ROWS_TOGETHER = 16
+
+/** Answers the steps of transactions on one connection, synchronously; BEGIN and COMMIT are the caller's. */
+export class Steps {
+  /** How many characters of text were inserted. */
+  inserted = 0
+  private readonly connection: Connection
+  /** In a database in UTF-16 the bytes of a text are another thing, and none of them are other than they show. */
+  private readonly isUtf8: boolean
+  private readonly prepared = new Map<string, Prepared>()
+
+  constructor(connection: Connection) {
+    this.connection = connection
+    this.isUtf8 = connection.pragma('encoding', { simple: true }) === 'UTF-8'
+  }
+
+  drive<T>(work: () => Work<T>): T {
+    const steps = work()
+    let next = steps.next()
+    while (!next.done) next = this.advance(steps, next.value)
+    return next.value
+  }
+
+  /** Answers one step; the next one follows. */
+  advance<T>(steps: Work<T>, step: Step): IteratorResult<Step, T> {
+    let answer: unknown
+    try {
+      answer = this.answer(step)
+    } catch (error) {
+      return steps.throw(error)
+    }
+    return steps.next(answer)
+  }
+
+  isWrite(step: Step): boolean {
+    if (step.kind === 'query') return !this.prepare(step.sql, 'objects').readonly
+    return step.kind === 'insert' || step.kind === 'erase'
+  }
+
+  /** Another one whenever another connection has written. */
+  dataVersion(): number {
+    return (this.prepare('PRAGMA data_version', 'objects').get() as { data_version: number }).data_version
+  }
+
+  /** Another one whenever anybody has written: another connection, or this one, which the host may share. */
+  version(): string {
+    const { changes } = this.prepare('SELECT total_changes() AS changes', 'objects').get() as { changes: number }
+    return `${this.dataVersion()} ${changes}`
+  }
+
+  private answer(step: Step): unknown {
+    switch (step.kind) {
+      case 'query': {
+        // SQLite makes a statement anew where the schema has changed, but not what explains one.
+        const explains = step.sql.startsWith('EXPLAIN')
+        const statement = explains ? this.prepareOrThrow(step.sql) : this.prepare(step.sql, 'objects')
+        const parameters = step.parameters.map(toBindable)
+        if (statement.reader) return statement.all(parameters)
+        statement.run(parameters)
+        return []
+      }
+      case 'lookup':
+        return this.lookup(step)
+      case 'insert':
+        this.insert(step)
+        return undefined
+      case 'erase': {
+        const { table, by, keys } = step
+        const statement = this.prepare(`DELETE FROM ${quote(table.name)} WHERE ${by.map((name) => `${quote(name)} = ?`).join(' AND ')}`, 'objects')
+        for (const key of keys) statement.run(key)
+        return undefined
+      }
+      case 'pause':
+      case 'writing':
+        return undefined
+      case 'call':
+        throw new TillsyncError('ERR_OPTION', "The host's own handlers cannot run inside a transaction of an SQLite database", {
+          hint: "At an SQLite register subscribe with mirror(), and listen to the event 'applied'.",
+        })
+    }
+  }
+
+  private insert({ table, rows, replaceBy }: Step & { kind: 'insert' }): void {
+    for (const row of rows) for (const value of row) if (typeof value === 'string') this.inserted += value.length
+    let at = 0
+    if (rows.length >= ROWS_TOGETHER) {
+      const many = this.prepare(insertSql(table, replaceBy, ROWS_TOGETHER), 'objects')
+      for (; at + ROWS_TOGETHER <= rows.length; at += ROWS_TOGETHER) many.run(rows.slice(at, at + ROWS_TOGETHER).flat())
+    }
+    const one = this.prepare(insertSql(table, replaceBy, 1), 'objects')
+    for (; at < rows.length; at++) one.run(rows[at])
+  }
+
+  private lookup(step: Step & { kind: 'lookup' }): unknown[][][] {
+    const statement = this.prepare(step.sql, 'tuples')
+    const { keys } = step
+    const parameters = step.parameters.map(toBindable)
+    try {
+      return keys.map((key) => {
+        if (key.some((value) => value instanceof InvalidText)) return this.lookupExactly(step.sql, key, parameters)
+        const found = statement.all(parameters.length === 0 ? key : [...key, ...parameters]) as unknown[][]
+        return this.isUtf8 && found.some(isSuspect) ? this.lookupExactly(step.sql, key, parameters) : found
+      })
+    } catch (error) {
+      if (!isRaised(error)) throw error
+      throw new TillsyncError('ERR_FILTER', `Reading raised an error: ${(error as Error).message}`, { cause: error })
+    }
+  }
+
+  /** The way for text that is not UTF-8: by its bytes. */
+  private lookupExactly(sql: string, key: Key, parameters: readonly unknown[]): unknown[][] {
+    const columns = this.prepare(sql, 'tuples').columns().length
+    const bound = bindExactly(sql, key)
+    const rows = this.prepare(exactly(bound.sql, columns), 'tuples').all([...bound.key, ...parameters])
+    return (rows as unknown[][]).map(readExactly)
+  }
+
+  private prepare(sql: string, rows: 'objects' | 'tuples'): Prepared {
+    const name = `${rows}:${sql}`
+    let statement = this.prepared.get(name)
+    if (statement === undefined) {
+      if (this.prepared.size >= MAX_PREPARED) this.prepared.clear()
+      statement = this.prepareOrThrow(sql)
+      if (rows === 'tuples') statement.raw(true).safeIntegers(true)
+      else if (statement.reader) statement.raw(false).safeIntegers(false)
+      this.prepared.set(name, statement)
+    }
+    return statement
+  }
+
+  /** A statement that does not compile: the rules name what is not there, or the host's schema has changed. */
+  private prepareOrThrow(sql: string): Prepared {
+    try {
+      return this.connection.prepare(sql)
+    } catch (error) {
+      throw isBusy(error) ? error : classify(error, 'A statement does not compile')
+    }
+  }
+}
