@@ -5,7 +5,9 @@ import Table from 'cli-table3'
 import { Command, InvalidArgumentError } from 'commander'
 import { captureFull, captureOff, updateRow } from './capture.ts'
 import { capturePostgres } from './capture-postgres.ts'
+import { crowd } from './crowd.ts'
 import { eventLoop } from './event-loop.ts'
+import { lag } from './lag.ts'
 import { largeLog } from './large-log.ts'
 import type { Bench, Result } from './measure.ts'
 import { pipeline } from './pipeline.ts'
@@ -26,6 +28,8 @@ const BENCHES: readonly Bench[] = [
   eventLoop,
   salesP99,
   wire,
+  lag,
+  crowd,
 ]
 const RESULTS = join(import.meta.dirname, 'results.json')
 

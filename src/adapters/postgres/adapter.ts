@@ -18,6 +18,7 @@ import { createTable, quote } from './tables.ts'
 import { Transaction } from './transaction.ts'
 import { literal } from './triggers.ts'
 import { encoderOf, keyOf, READING, SETTINGS } from './values.ts'
+import { watchTouches } from './watch.ts'
 
 export interface PostgresOptions {
   /** The schema of the host's tables and of the library's. Default 'public'. */
@@ -46,11 +47,6 @@ export function postgres(pool: Pool, options: PostgresOptions = {}): CapturingDa
 const TRIES = 8
 /** How long a lock is tried for, again and again, each time for a moment. */
 const PATIENCE_MS = 30_000
-/** How often the library asks whether anything was touched. */
-const POLL_MS = 100
-/** How often it looks though nothing was touched: a change of the schema leaves no touch. */
-const LOOK_MS = 5_000
-
 type Mode = 'read' | 'write' | 'lazy' | 'alone'
 /**
  * An error is better than rows that a policy hides and that would look deleted. Timeouts of the role are for its users: a slice that is
@@ -254,31 +250,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     yield* query({ sql: `DROP TABLE IF EXISTS ${this.qualify(name)}`, parameters: [] })
   }
 
-  /** By asking: a NOTIFY in a trigger would hold up commits, and the pool may be a pooler's, where LISTEN does not work. */
   watch(listener: () => void): () => void {
-    let looked = Date.now()
-    let asking = false
-    const ask = async (): Promise<void> => {
-      const { sql, parameters } = this.capture.poll()
-      const touched = await this.pool.query(sql, [...parameters]).then(
-        ({ rows }) => rows.length > 0,
-        () => {
-          this.lost()
-          return true // who seals meets the same failure, and says so
-        },
-      )
-      if (!touched && Date.now() - looked < LOOK_MS) return
-      looked = Date.now()
-      listener()
-    }
-    const timer = setInterval(() => {
-      if (asking) return
-      asking = true
-      ask().finally(() => {
-        asking = false
-      })
-    }, POLL_MS)
-    return () => clearInterval(timer)
+    return watchTouches({ pool: this.pool, poll: () => this.capture.poll(), onLost: this.lost }, listener)
   }
 }
 
