@@ -198,7 +198,7 @@ export class CentralReplica implements Central, Subscriber {
   async receive(from: RegisterName, publish: Publication | undefined, batch: Batch | undefined): Promise<Received> {
     const { database, handlers, events } = this
     const incoming = { from, publish, batch }
-    const standing = batch === undefined ? await database.read(() => standingFor(database, incoming)) : undefined
+    const standing = batch === undefined ? await database.read(() => standingFor(database, incoming), { loosely: true }) : undefined
     if (standing !== undefined) return standing
     const received = (await this.lanes.add(() => database.write(() => receive(database, handlers, incoming, this.clock.now())))) as Received
     const { applied, forked, cloned } = received

@@ -198,6 +198,11 @@ export interface Mirroring {
   strays(table: HostTable, columns: Readonly<Record<string, string>>, parents: MirrorRows, kept: readonly string[]): Work<readonly string[]>
 }
 
+export interface ReadOptions {
+  readonly signal?: AbortSignal | undefined
+  readonly loosely?: boolean
+}
+
 export interface WriteOptions {
   readonly signal?: AbortSignal | undefined
   readonly alone?: boolean
@@ -212,8 +217,11 @@ export interface Database {
   /** Opens and checks what the library needs. Idempotent. */
   open(): Promise<void>
   close(): Promise<void>
-  /** One snapshot. Waits and retries where the database is busy, until `signal`. */
-  read<T>(work: () => Work<T>, options?: { readonly signal?: AbortSignal | undefined }): Promise<T>
+  /**
+   * One snapshot; with `loosely`, where the dialect has it, one for each statement, which saves the way to the server for a transaction. Waits and retries where the
+   * database is busy, until `signal`.
+   */
+  read<T>(work: () => Work<T>, options?: ReadOptions): Promise<T>
   /**
    * One transaction, all or nothing. `work` may run again after a conflict, so it must have no effect of its own. With
    * `alone`, one after another with all work that asks so, whichever process it is in, and in one snapshot; what it reads before

@@ -3,7 +3,7 @@ import { DummyDriver, Kysely } from 'kysely'
 import type { Pool, PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
-import type { ApplyingDatabase, CapturingDatabase, HostTable, OwnTable, Statement, TableRead, Work, WriteOptions } from '../../ports.ts'
+import type { ApplyingDatabase, CapturingDatabase, HostTable, OwnTable, ReadOptions, Statement, TableRead, Work, WriteOptions } from '../../ports.ts'
 import { query } from '../../ports.ts'
 import { PostgresCapture } from './capture.ts'
 import { dialectOf } from './dialect.ts'
@@ -47,7 +47,7 @@ export function postgres(pool: Pool, options: PostgresOptions = {}): CapturingDa
 const TRIES = 8
 /** How long a lock is tried for, again and again, each time for a moment. */
 const PATIENCE_MS = 30_000
-type Mode = 'read' | 'write' | 'lazy' | 'alone'
+type Mode = 'read' | 'loose' | 'write' | 'lazy' | 'alone'
 /**
  * An error is better than rows that a policy hides and that would look deleted. Timeouts of the role are for its users: a slice that is
  * too long for them would be so for ever. The host's handlers write under the host's own settings.
@@ -71,7 +71,7 @@ const WRITER_SETTINGS = settings({ ...SETTINGS, ...READING })
 const DURABLE = `SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off'`
 const LAZILY = 'SET LOCAL synchronous_commit = off'
 /** For 'alone' nothing in it takes a snapshot. */
-const BEGIN: Readonly<Record<Mode, string>> = {
+const BEGIN: Readonly<Record<Exclude<Mode, 'loose'>, string>> = {
   read: `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${READER_SETTINGS}`,
   write: `BEGIN ISOLATION LEVEL READ COMMITTED; ${WRITER_SETTINGS}; ${DURABLE}`,
   lazy: `BEGIN ISOLATION LEVEL READ COMMITTED; ${WRITER_SETTINGS}; ${LAZILY}`,
@@ -123,8 +123,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     this.isOpen = false
   }
 
-  read<T>(work: () => Work<T>, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<T> {
-    return this.transact('read', work, options.signal)
+  read<T>(work: () => Work<T>, { signal, loosely }: ReadOptions = {}): Promise<T> {
+    return this.transact(loosely ? 'loose' : 'read', work, signal)
   }
 
   write<T>(work: () => Work<T>, { signal, alone, lazily }: WriteOptions = {}): Promise<T> {
@@ -177,11 +177,12 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     try {
       // Before BEGIN: the snapshot must be younger than the end of whoever had the lock before.
       if (mode === 'alone' && !(await this.tryAlone(client))) return undefined
+      if (mode === 'loose') return { value: await this.drive(client, work) }
       await client.query(BEGIN[mode])
       // No snapshot is taken yet: all that was written before the lock will be in it.
       if (lock.size > 0) await lockTables(client, lock)
       if (mode === 'alone') await this.reading.lock(client)
-      const value = await new Transaction(client, (name) => this.qualify(name)).drive(work)
+      const value = await this.drive(client, work)
       if (mode === 'alone') this.reading.check()
       await client.query('COMMIT')
       this.unsynced ||= mode === 'alone' || mode === 'lazy'
@@ -200,6 +201,10 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       client.off('error', survive)
       client.release(broken)
     }
+  }
+
+  private drive<T>(client: PoolClient, work: () => Work<T>): Promise<T> {
+    return new Transaction(client, (name) => this.qualify(name)).drive(work)
   }
 
   private async endAlone(client: PoolClient, committed: boolean): Promise<void> {

@@ -3,7 +3,7 @@ import type { Database as Connection } from 'better-sqlite3'
 import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
 import { messageOf, TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
-import type { CapturingDatabase, HostColumn, HostTable, Key, OwnTable, Work, WriteOptions } from '../../ports.ts'
+import type { CapturingDatabase, HostColumn, HostTable, Key, OwnTable, ReadOptions, Work, WriteOptions } from '../../ports.ts'
 import { turn } from '../../turns.ts'
 import { SqliteCapture } from './capture.ts'
 import { classify, isBusy } from './errors.ts'
@@ -155,8 +155,8 @@ class SqliteDatabase implements CapturingDatabase {
     if (opened !== undefined && !this.shared) opened.connection.close()
   }
 
-  read<T>(work: () => Work<T>, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<T> {
-    return this.transact('BEGIN', work, options.signal)
+  read<T>(work: () => Work<T>, { signal }: ReadOptions = {}): Promise<T> {
+    return this.transact('BEGIN', work, signal)
   }
 
   async write<T>(work: () => Work<T>, { signal, alone, lazily }: WriteOptions = {}): Promise<T> {
