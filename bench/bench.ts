@@ -14,6 +14,7 @@ import { pipeline } from './pipeline.ts'
 import { salesP99 } from './sales-p99.ts'
 import { seal } from './seal.ts'
 import { sealPostgres } from './seal-postgres.ts'
+import { weeksOffline } from './weeks-offline.ts'
 import { wire } from './wire.ts'
 
 const BENCHES: readonly Bench[] = [
@@ -30,6 +31,7 @@ const BENCHES: readonly Bench[] = [
   wire,
   lag,
   crowd,
+  weeksOffline,
 ]
 const RESULTS = join(import.meta.dirname, 'results.json')
 
@@ -37,7 +39,7 @@ const command = new Command('npm run bench --')
   .description('Measures the library against baselines of the same run: interleaved rounds, medians, ratios.')
   .argument('[name...]', `which: ${BENCHES.map(({ name }) => name).join(', ')} (default: all)`, named, [])
   .option('--rounds <n>', 'rounds of each, instead of its own number', wholeNumber)
-  .option('--entries <n>', 'entries in the log of large-log', wholeNumber, 5_000_000)
+  .option('--entries <n>', 'entries in the log of large-log, and in the backlog of weeks-offline', wholeNumber, 5_000_000)
   .option('--list', 'say what there is')
   .parse()
 const { rounds, entries, list } = command.opts<{ rounds?: number; entries: number; list?: true }>()

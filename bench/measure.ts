@@ -19,7 +19,7 @@ export interface Result {
 /** What a bench is told. */
 export interface Run {
   readonly rounds: number
-  /** How many entries the log of `large-log` holds. */
+  /** How many entries the log of `large-log` holds, and the backlog of `weeks-offline`. */
   readonly entries: number
   /** Says what it does meanwhile, or a figure beside the table. */
   readonly note: (text: string) => void
