@@ -18,7 +18,7 @@ const subscriber: Subscriber = {
 }
 const answerer = {
   subscriber,
-  maxMessageBytes: 67_108_864,
+  takes: { message: 67_108_864, document: 67_108_864 },
   holds: new Holds(systemClock, 0),
   confirm: async () => undefined,
   onRefused: (_: RegisterName, error: Error) => console.error(error),

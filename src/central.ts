@@ -3,13 +3,13 @@ import type { HandlersByTable } from './apply/batch.ts'
 import type { Handler, SubscribeRules } from './apply/handler.ts'
 import { OrphanBook, type Orphans } from './apply/orphan-book.ts'
 import { receive, standingFor } from './apply/receive.ts'
-import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, ORPHANS, POINTS, REGISTERS, SHAPES } from './apply/tables.ts'
+import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, REGISTERS, SHAPES } from './apply/tables.ts'
 import { systemClock } from './clock.ts'
 import type { SynchronizeOptions } from './courier.ts'
 import { TillsyncError } from './errors.ts'
 import { type CentralEvents, Events } from './events.ts'
 import { checkMigrated, create, type Migrations, migrate } from './migrate.ts'
-import type { AnyTables, Batch, Publication, RegisterName } from './model.ts'
+import type { AnyTables, Batch, Publication, RegisterName, Takes } from './model.ts'
 import { type CentralOptions, known, readCentralOptions } from './options.ts'
 import type { ApplyingDatabase, Clock, OwnTable, Received, Subscriber, Work } from './ports.ts'
 import { PullBook } from './pull-book.ts'
@@ -61,7 +61,7 @@ export interface Central {
   on<K extends keyof CentralEvents>(event: K, listener: (event: CentralEvents[K]) => void): () => void
 }
 
-const CENTRAL_TABLES = [REGISTERS, CREDENTIALS, EPOCHS, POINTS, SHAPES, ARCHIVE, DOCUMENTS, ORPHANS]
+const CENTRAL_TABLES = [REGISTERS, CREDENTIALS, EPOCHS, POINTS, SHAPES, FRAMES, ARCHIVE, DOCUMENTS, ORPHANS]
 const MIGRATIONS: readonly Migrations[] = [
   { component: 'apply', steps: [{ create: CENTRAL_TABLES }] },
   { component: 'pull', steps: [{ create: [PULLS] }] },
@@ -88,6 +88,7 @@ export class CentralReplica implements Central, Subscriber {
   private readonly events = new Events<CentralEvents>()
   private readonly lanes: PQueue
   private readonly clock: Clock
+  private readonly takes: Takes
   private readonly server: HttpServer
   private readonly rounds: Rounds
   private readonly holds: Holds
@@ -95,17 +96,16 @@ export class CentralReplica implements Central, Subscriber {
   private stopped = false
 
   constructor(options: CentralOptions<SubscribeRules<AnyTables>>, clock: Clock) {
-    const { lanes, maxMessageBytes, limits, longPollMs, pull } = readCentralOptions(
-      options as unknown as CentralOptions<Readonly<Record<string, unknown>>>,
-    )
+    const { lanes, takes, limits, longPollMs, pull } = readCentralOptions(options as unknown as CentralOptions<Readonly<Record<string, unknown>>>)
     this.database = options.database
     this.handlers = readHandlers(options.subscribe as Readonly<Record<string, unknown>>)
     this.clock = clock
+    this.takes = takes
     this.lanes = new PQueue({ concurrency: lanes })
     this.holds = new Holds(clock, longPollMs)
     const book = new PullBook(this.database)
     this.registers = new RegisterBook(this.database, clock, book, () => this.ready())
-    this.rounds = new Rounds({ book, clock, maxMessageBytes, pull, events: this.events, subscriber: this, ready: () => this.ready() })
+    this.rounds = new Rounds({ book, clock, takes, pull, events: this.events, subscriber: this, ready: () => this.ready() })
     this.orphans = new OrphanBook(this.database, this.handlers, () => this.ready())
     const onRefused = (refusal: Refusal) => this.events.emit('refused', refusal)
     const identify = async (token: string) => {
@@ -114,12 +114,13 @@ export class CentralReplica implements Central, Subscriber {
     }
     this.server = {
       from: 'central',
-      maxMessageBytes,
+      maxMessageBytes: takes.message,
+      takes,
       gate: new Gate({ limits, clock, identify, onRefused }),
       onRefused,
       answer: (register, message, source, confirm) => {
         const onRefusedThere = (register: RegisterName, error: TillsyncError) => onRefused({ register, source, error })
-        return answer({ subscriber: this, maxMessageBytes, holds: this.holds, confirm, onRefused: onRefusedThere }, register, message)
+        return answer({ subscriber: this, takes, holds: this.holds, confirm, onRefused: onRefusedThere }, register, message)
       },
     }
   }
@@ -197,7 +198,7 @@ export class CentralReplica implements Central, Subscriber {
 
   async receive(from: RegisterName, publish: Publication | undefined, batch: Batch | undefined): Promise<Received> {
     const { database, handlers, events } = this
-    const incoming = { from, publish, batch }
+    const incoming = { from, publish, batch, maxDocumentBytes: this.takes.document }
     const standing = batch === undefined ? await database.read(() => standingFor(database, incoming), { loosely: true }) : undefined
     if (standing !== undefined) return standing
     const received = (await this.lanes.add(() => database.write(() => receive(database, handlers, incoming, this.clock.now())))) as Received

@@ -14,6 +14,12 @@ export function documentLine(document: { readonly table: string; readonly record
   return `[${JSON.stringify(document.table)},${document.recordId}]`
 }
 
+/** The document that `documentLine` wrote. */
+export function documentNamed(line: string): { readonly table: string; readonly recordId: string } {
+  const [table] = JSON.parse(line) as [string]
+  return { table, recordId: line.slice(JSON.stringify(table).length + 2, -1) }
+}
+
 /** `chainDigest` for many entries of one document, whose line is made once. */
 export function chainLines(before: string, entry: Omit<Entry, 'document'>, document: string): string {
   return hash(

@@ -47,7 +47,7 @@ export interface Standing extends Point {
   readonly epoch: string
 }
 
-/** The entries after one point of a stream through the next; whole documents only. */
+/** The entries after one point of a stream through the next: whole documents, or a part of one that is too large for a message. */
 export interface Batch {
   readonly epoch: string
   readonly after: Point
@@ -57,6 +57,26 @@ export interface Batch {
   readonly shapes: Readonly<Record<string, readonly PartShape[]>>
   /** The columns of each root table in it that never change while a document lives, where its rules name such. */
   readonly identities: Readonly<Record<string, readonly string[]>>
+  /** Where it is a part of one document. */
+  readonly frame?: Frame | undefined
+}
+
+/** The place of a part in its document. */
+export interface Frame {
+  /** Where the document begins: there the subscriber stands until it has all of it. */
+  readonly base: Point
+  readonly isLast: boolean
+}
+
+/** No subscriber takes less, in bytes. */
+export const LEAST_TAKEN = 65_536
+
+/** What a subscriber takes at most, in bytes. */
+export interface Takes {
+  /** A message, packed and unpacked. */
+  readonly message: number
+  /** A document that comes in frames: its records and their ids. */
+  readonly document: number
 }
 
 /** What a publisher says of its stream, beside a batch of it. */
@@ -82,6 +102,8 @@ export const MOST_AGAIN = 200
 export interface Subscription {
   /** Undefined before the first batch. */
   readonly standing?: Standing | undefined
+  /** Of a document that comes in frames it has what lies between its standing and here. */
+  readonly staged?: Point | undefined
   /** It knows the epoch of which the publisher spoke, and stands in another one. */
   readonly known?: true | undefined
   /** Where it stands in the epoch of which the publisher spoke, where another one has superseded that. */

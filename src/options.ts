@@ -1,5 +1,5 @@
 import { TillsyncError } from './errors.ts'
-import type { PublishRules, RegisterName } from './model.ts'
+import { LEAST_TAKEN, type PublishRules, type RegisterName, type Takes } from './model.ts'
 import type { ApplyingDatabase, CapturingDatabase, Link } from './ports.ts'
 
 /** Pushed by the register: it starts every exchange. */
@@ -89,6 +89,11 @@ export interface CentralOptions<Handlers> {
   readonly subscribe: Handlers
   /** The largest message that is read, in bytes, packed and unpacked. Default 67,108,864; from 65,536 up. */
   readonly maxMessageBytes?: number
+  /**
+   * The largest document that is taken, in bytes of its records: one that is too large for a message comes in frames, which are kept until it is whole.
+   * Default 67,108,864; from 65,536 up.
+   */
+  readonly maxDocumentBytes?: number
   /** How many registers are applied at the same time; each takes a connection of the pool. Default 4; from 1 up. */
   readonly lanes?: number
   /** What is taken from one source or register before it is held off. */
@@ -130,6 +135,7 @@ const DEFAULTS = {
   exchangesPerMinute: 12_000,
   remembered: 10_000,
   tillMessageBytes: 8_388_608,
+  maxDocumentBytes: 67_108_864,
   longPollMs: 25_000,
   pullEveryMs: 30_000,
   pullLanes: 16,
@@ -254,7 +260,7 @@ export function checkRegisterOptions(options: RegisterOptions<never>): void {
 
 /** @throws ERR_OPTION */
 export function readCentralOptions(options: CentralOptions<Readonly<Record<string, unknown>>>): {
-  readonly maxMessageBytes: number
+  readonly takes: Takes
   readonly lanes: number
   readonly limits: Required<Limits>
   readonly longPollMs: number
@@ -262,12 +268,15 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
 } {
   checkRuntime(process.versions.node)
   if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
-  known('options', options, ['database', 'subscribe', 'maxMessageBytes', 'lanes', 'limits', 'longPollMs', 'pull'])
+  known('options', options, ['database', 'subscribe', 'maxMessageBytes', 'maxDocumentBytes', 'lanes', 'limits', 'longPollMs', 'pull'])
   checkDatabase(options.database, "postgres(pool) from 'tillsync/postgres'")
   if (!('mirroring' in options.database)) throw bad('database', "postgres(pool) from 'tillsync/postgres'", 'sqlite')
   if (typeof options.subscribe !== 'object' || options.subscribe === null) throw bad('subscribe', 'an object of handlers by table', options.subscribe)
   return {
-    maxMessageBytes: whole('maxMessageBytes', options.maxMessageBytes ?? DEFAULTS.maxMessageBytes, 65_536),
+    takes: {
+      message: whole('maxMessageBytes', options.maxMessageBytes ?? DEFAULTS.maxMessageBytes, LEAST_TAKEN),
+      document: whole('maxDocumentBytes', options.maxDocumentBytes ?? DEFAULTS.maxDocumentBytes, LEAST_TAKEN),
+    },
     lanes: whole('lanes', options.lanes ?? DEFAULTS.lanes, 1),
     limits: readLimits(options.limits),
     longPollMs: whole('longPollMs', options.longPollMs ?? DEFAULTS.longPollMs, 0, 300_000),
@@ -288,6 +297,11 @@ function readPull(pull: PullOptions): Required<PullOptions> {
     lanes: whole('pull.lanes', pull.lanes ?? DEFAULTS.pullLanes, 1),
     timeoutMs: whole('pull.timeoutMs', pull.timeoutMs ?? DEFAULTS.pullTimeoutMs, 1, LONGEST_MS),
   }
+}
+
+/** What central takes at most, unless it is told otherwise. */
+export function defaultTakes(): Takes {
+  return { message: DEFAULTS.maxMessageBytes, document: DEFAULTS.maxDocumentBytes }
 }
 
 /** What is taken from one source before it is held off, where the host can't say. */

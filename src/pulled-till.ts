@@ -1,7 +1,7 @@
 import PQueue from 'p-queue'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
-import type { RegisterName } from './model.ts'
+import type { RegisterName, Takes } from './model.ts'
 import type { PullOptions } from './options.ts'
 import type { Clock, Subscriber } from './ports.ts'
 import type { PullBook } from './pull-book.ts'
@@ -15,7 +15,7 @@ export interface PulledTillOptions {
   readonly clock: Clock
   readonly events: Events<CentralEvents>
   readonly subscriber: Subscriber
-  readonly maxMessageBytes: number
+  readonly takes: Takes
   readonly pull: Required<PullOptions>
   /** Those that fail wait for each other, and for nobody else. */
   laneOf(isFailing: boolean): PQueue
@@ -130,16 +130,16 @@ export class PulledTill {
   /** What is under way with a register ends where it is pulled elsewhere. */
   private pullerAt(url: string): Puller {
     if (this.puller?.url === url) return this.puller.puller
-    const { register, pull, subscriber, maxMessageBytes } = this.options
+    const { register, pull, subscriber, takes } = this.options
     const link = httpClient({
       url: new URL(url),
       fetch: pull.fetch,
       timeoutMs: pull.timeoutMs,
-      maxBytes: maxMessageBytes,
+      maxBytes: takes.message,
       token: () => pull.token(register),
       names: { peer: 'The register', server: 'till.fetch', asker: 'createCentral as `pull`' },
     })
-    const puller = new Puller({ register, link, maxMessageBytes }, subscriber)
+    const puller = new Puller({ register, link, maxMessageBytes: takes.message, takes }, subscriber)
     this.puller = { url, puller }
     return puller
   }

@@ -1,12 +1,13 @@
 import PQueue from 'p-queue'
 import { branchOff, type History, readHistory } from './capture/history.ts'
+import { readTakes, roomIn, writeTakes } from './capture/limits.ts'
 import { digestsAt } from './capture/prune.ts'
 import type { Sealer } from './capture/sealer.ts'
 import { readBatch } from './capture/stream.ts'
 import { Courier, type Progress, type RunResult, type SynchronizeOptions } from './courier.ts'
 import { TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
-import type { Point, RegisterName, Standing } from './model.ts'
+import type { Point, RegisterName, Standing, Takes } from './model.ts'
 import { checkPullToken, defaultLimits, type Push, type Served } from './options.ts'
 import type { CapturingDatabase, Clock } from './ports.ts'
 import { answerCentral } from './transport/answer.ts'
@@ -48,6 +49,8 @@ export class RegisterTransfer {
   private readonly answers = new PQueue({ concurrency: 1 })
   private pulledFailure: TillsyncError | undefined
   private sealing: Promise<boolean> | undefined
+  /** What central takes at most, as it last said. */
+  private takes: Takes | undefined
   private stopping = new AbortController()
 
   constructor(options: RegisterTransferOptions) {
@@ -121,16 +124,24 @@ export class RegisterTransfer {
 
   private createPublisher({ recordsPerRun, bytesPerRun }: Push | Served): Publisher {
     const { database, sealer } = this.options
-    const reader = new BatchReader(async (epoch, after) => {
+    const reader = new BatchReader(async (epoch, after, base) => {
       const plan = await sealer.planned()
-      return database.read(() => readBatch(database, plan, epoch, after, { records: recordsPerRun, bytes: bytesPerRun }))
+      return database.read(function* () {
+        const bytes = Math.min(bytesPerRun, roomIn(yield* readTakes(database)))
+        return yield* readBatch(database, plan, epoch, after, { records: recordsPerRun, bytes }, base)
+      })
     })
     return new Publisher({
       known: () => this.history(),
       settle: () => database.settle(),
       digestsAt: (entryNos) => database.read(() => digestsAt(database, entryNos)),
-      read: (epoch, after) => reader.read(epoch, after),
-      readAhead: (epoch, after) => reader.readAhead(epoch, after),
+      read: (epoch, after, base) => reader.read(epoch, after, base),
+      readAhead: (epoch, after, base) => reader.readAhead(epoch, after, base),
+      learn: async (takes) => {
+        const isNew = await this.learn(takes)
+        if (isNew) reader.forget()
+        return isNew
+      },
       standing: async () => (await this.peer())?.standing,
       heard: (standing) => this.heard(standing),
       branch: (known, from, common, anew) => this.branch(known as History, from, common, anew),
@@ -223,6 +234,17 @@ export class RegisterTransfer {
 
   private tellFork({ branched }: Exchanged): void {
     if (branched) this.options.events.emit('forked', branched)
+  }
+
+  /** Remembers what central takes at most: what is sealed from now on keeps to it. Answers whether it is new. */
+  private async learn({ message, document }: Takes): Promise<boolean> {
+    const { database } = this.options
+    const known = this.takes ?? (await database.read(() => readTakes(database)))
+    this.takes = known
+    if (known.message === message && known.document === document) return false
+    await database.write(() => writeTakes({ message, document }))
+    this.takes = { message, document }
+    return true
   }
 
   /** Writes only what is new: central is asked every few seconds, and mostly says the same. */

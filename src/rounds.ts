@@ -2,7 +2,7 @@ import PQueue from 'p-queue'
 import type { SynchronizeOptions } from './courier.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
-import type { RegisterName } from './model.ts'
+import type { RegisterName, Takes } from './model.ts'
 import type { PullOptions } from './options.ts'
 import type { Clock, Subscriber } from './ports.ts'
 import type { PullBook } from './pull-book.ts'
@@ -31,7 +31,7 @@ export interface RoundsOptions {
   readonly clock: Clock
   readonly events: Events<CentralEvents>
   readonly subscriber: Subscriber
-  readonly maxMessageBytes: number
+  readonly takes: Takes
   /** Undefined where central only answers. */
   readonly pull: Required<PullOptions> | undefined
   ready(): Promise<void>

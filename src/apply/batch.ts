@@ -66,9 +66,10 @@ function onlyLedgers(handlers: HandlersByTable): HandlersByTable {
   return new Map([...handlers].map(([table, all]) => [table, all.filter(({ ledger }) => ledger !== undefined)]))
 }
 
-/** What a batch is to a subscriber that stands there. */
+/** What a batch is to a subscriber that stands there. A frame is none by itself. */
 export function admit({ entryNo, digest }: Point, batch: Batch): 'next' | 'already' | 'not next' {
   if (batch.through.entryNo === entryNo && batch.through.digest === digest) return 'already'
+  if (batch.frame !== undefined) return 'not next'
   if (batch.after.entryNo === entryNo && batch.after.digest === digest) return 'next'
   return 'not next'
 }
@@ -78,6 +79,7 @@ export function admit({ entryNo, digest }: Point, batch: Batch): 'next' | 'alrea
  * the register has cut a longer one from the same place. Undefined where the point is not a document's end in it.
  */
 export function remainder(standing: Point, batch: Batch): Batch | undefined {
+  if (batch.frame !== undefined) return undefined
   const known = batch.entries.findLastIndex((entry) => entry.entryNo <= standing.entryNo) + 1
   const next = batch.entries[known]
   if (known === 0 || next === undefined || next.document === batch.entries[known - 1]?.document) return undefined

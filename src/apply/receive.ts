@@ -14,7 +14,8 @@ import { type ApplyingDatabase, insert, query, type Received, type Work } from '
 import { applyBatch, type HandlersByTable, type Place } from './batch.ts'
 import { digestOnLine, type EpochRow, lineOf, pointsBetween, readEpochs } from './epochs.ts'
 import { forgetAll, forkOf, type Parted, part, wantedOf } from './fork.ts'
-import { EPOCHS, REGISTERS } from './tables.ts'
+import { dropFrames, stageFrame } from './frames.ts'
+import { EPOCHS, FRAMES, REGISTERS } from './tables.ts'
 
 export interface RegisterRow {
   readonly register_id: number
@@ -25,6 +26,10 @@ export interface RegisterRow {
   readonly held: boolean
   readonly reset: boolean
   readonly unsettled: boolean
+  /** How far a document of this epoch has come in frames, and where central stood when it began; NULL where there is none. */
+  readonly staged_no: number | null
+  readonly staged_digest: string | null
+  readonly base_no: number | null
 }
 
 /** What a message says of its sender's stream. */
@@ -33,6 +38,8 @@ export interface Incoming {
   /** Undefined where it says nothing. */
   readonly publish: Publication | undefined
   readonly batch: Batch | undefined
+  /** The largest document that may come in frames. */
+  readonly maxDocumentBytes: number
 }
 
 /** The answer to a message without a batch that changes nothing; undefined where `receive` is needed. */
@@ -51,7 +58,7 @@ export function* standingFor(database: ApplyingDatabase, { from, publish }: Inco
  */
 export function* receive(database: ApplyingDatabase, handlers: HandlersByTable, incoming: Incoming, now: number): Work<Received> {
   const { from, publish, batch } = incoming
-  const register = yield* readRegister(database, from, 'FOR UPDATE NOWAIT')
+  const register = yield* readRegister(database, from, 'FOR UPDATE OF r NOWAIT')
   if (publish === undefined) return register.held ? refused({}, cloned()) : { subscription: yield* subscriptionOf(database, register, false) }
   const reception = new Reception(database, handlers, incoming, register, now)
   if (publish.epoch === register.epoch) return register.held ? refused({}, cloned()) : yield* reception.goOn(batch)
@@ -80,7 +87,9 @@ class Reception {
     if (batch === undefined) return yield* this.answer(true)
     const { register_id, epoch_no, unsettled } = register
     const place: Place = { origin: this.origin(epoch_no), standing: pointOf(register), unsettled }
-    const applied = yield* applyBatch(database, this.handlers, place, batch)
+    const whole = yield* this.wholeOf(batch, place)
+    if (whole === undefined) return yield* this.answer(true)
+    const applied = yield* applyBatch(database, this.handlers, place, whole)
     if (applied.outcome === 'not next') return refused(yield* this.answer(true), notNext())
     if (applied.outcome !== 'applied') return yield* this.answer(true)
     const { through, documents, entries } = applied
@@ -88,8 +97,23 @@ class Reception {
       sql: `UPDATE ${database.qualify(REGISTERS.name)} SET entry_no = $2, digest = $3, contact_at = $4, reset = false WHERE register_id = $1`,
       parameters: [register_id, through.entryNo, through.digest, new Date(this.now).toISOString()],
     })
-    this.register = { ...register, entry_no: through.entryNo, digest: through.digest }
+    if (register.staged_no !== null) yield* dropFrames(database, register_id, epoch_no)
+    this.register = { ...register, entry_no: through.entryNo, digest: through.digest, staged_no: null }
     return { ...(yield* this.answer(true)), applied: { documents, entries, through: through.entryNo } }
+  }
+
+  /** What is to be applied: the batch itself, or with its last frame the document; undefined where more frames are to come. */
+  private *wholeOf(batch: Batch, { origin, standing }: Place): Work<Batch | undefined> {
+    if (batch.frame === undefined || isSame(batch.through, standing)) return batch
+    const limits = { current: this.register.epoch_no, maxBytes: this.incoming.maxDocumentBytes }
+    const staged = yield* stageFrame(this.database, origin, standing, batch, limits)
+    if (staged.outcome === 'staged') {
+      const { entryNo, digest } = staged.through
+      if (origin.epochNo === this.register.epoch_no)
+        this.register = { ...this.register, staged_no: entryNo, staged_digest: digest, base_no: standing.entryNo }
+      return undefined
+    }
+    return staged.outcome === 'whole' ? staged.batch : batch
   }
 
   /** In another one. */
@@ -104,7 +128,7 @@ class Reception {
     const { batch } = this.incoming
     const common = yield* this.commonWith(publish)
     const start = publish.start ?? common
-    const follows = batch === undefined ? publish.parent !== undefined : isSame(batch.after, start)
+    const follows = batch === undefined ? publish.parent !== undefined : isSame(baseOf(batch), start)
     if (common !== undefined && start !== undefined && follows) return yield* this.begin(publish.epoch, common, start)
     const answer = yield* this.answer(!this.isAnew)
     return batch === undefined ? answer : refused(answer, notNext())
@@ -125,10 +149,12 @@ class Reception {
     let standing: Point = { entryNo: known.entry_no as number, digest: known.digest as string }
     const { batch } = this.incoming
     let late: Received['applied']
-    if (batch !== undefined && isSame(batch.after, standing)) {
-      const place: Place = { origin: this.origin(known.epoch_no, known.epoch), standing, unsettled: false, late: { fork } }
-      const applied = yield* applyBatch(database, this.handlers, place, batch)
+    const place: Place = { origin: this.origin(known.epoch_no, known.epoch), standing, unsettled: false, late: { fork } }
+    const whole = batch !== undefined && isSame(baseOf(batch), standing) ? yield* this.wholeOf(batch, place) : undefined
+    if (whole !== undefined) {
+      const applied = yield* applyBatch(database, this.handlers, place, whole)
       if (applied.outcome === 'applied') {
+        yield* dropFrames(database, register.register_id, known.epoch_no)
         const { documents, entries, through } = applied
         late = { documents, entries, through: through.entryNo }
         standing = through
@@ -219,20 +245,35 @@ function* subscriptionOf(database: ApplyingDatabase, register: RegisterRow, isKn
   // A database that was set up anew begins anew; the former one does not.
   if (standing === undefined || (register.reset && !isKnown)) return {}
   const again = register.unsettled ? yield* wantedOf(database, register.register_id, MOST_AGAIN) : []
-  return { standing, ...(again.length > 0 && { again }) }
+  const staged = stagedIn(register)
+  return { standing, ...(staged && { staged }), ...(again.length > 0 && { again }) }
 }
 
 function* readRegister(database: ApplyingDatabase, name: RegisterName, lock: string): Work<RegisterRow> {
   const [row] = yield* query<RegisterRow>({
-    sql: `SELECT register_id, epoch_no, epoch, entry_no, digest, held, reset, unsettled FROM ${database.qualify(REGISTERS.name)} WHERE location = $1 AND register = $2 ${lock}`,
+    sql: `SELECT r.register_id, r.epoch_no, epoch, r.entry_no, r.digest, held, reset, unsettled, f.entry_no AS staged_no, encode(f.digest, 'hex') AS staged_digest, base_no
+          FROM ${database.qualify(REGISTERS.name)} r LEFT JOIN LATERAL (
+            SELECT entry_no, digest, base_no FROM ${database.qualify(FRAMES.name)} f
+            WHERE f.register_id = r.register_id AND f.epoch_no = r.epoch_no ORDER BY entry_no DESC LIMIT 1) f ON true
+          WHERE location = $1 AND register = $2 ${lock}`,
     parameters: [name.location, name.register],
   })
   if (row !== undefined) return row
   throw new TillsyncError('ERR_REGISTER', 'The register is not known any more', { context: { ...name } })
 }
 
+/** Where the subscriber must stand for a batch to be next. */
+function baseOf(batch: Batch): Point {
+  return batch.frame?.base ?? batch.after
+}
+
 function toStanding({ epoch, entry_no, digest }: RegisterRow): Standing | undefined {
   return epoch === null || digest === null ? undefined : { epoch, entryNo: entry_no, digest }
+}
+
+/** Frames mean nothing where central stands elsewhere by now. */
+function stagedIn({ entry_no, staged_no, staged_digest, base_no }: RegisterRow): Point | undefined {
+  return staged_no === null || staged_digest === null || base_no !== entry_no ? undefined : { entryNo: staged_no, digest: staged_digest }
 }
 
 function isSame(a: Point, b: Point | undefined): boolean {

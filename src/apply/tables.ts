@@ -77,6 +77,30 @@ export const POINTS = {
   primaryKey: ['register_id', 'epoch_no', 'entry_no'],
 } as const satisfies OwnTable
 
+/** Documents that are too large for one message, as far as they have come: rows go when the document is applied, or another comes in its place. */
+export const FRAMES = {
+  name: 'sync_frames',
+  columns: {
+    register_id: 'integer',
+    epoch_no: 'integer',
+    /** Its last entry, and the digest there. */
+    entry_no: 'integer',
+    digest: 'bytes',
+    /** Where central stands until the document is whole. */
+    base_no: 'integer',
+    /** Its entries come after this one. */
+    after_no: 'integer',
+    bytes: 'integer',
+    /** Table and record id, as JSON. */
+    document: 'text',
+    /** Its entries: a JSON array of `[table, operation, recordId, record, sealedAt]`. */
+    contents: 'text',
+    received_at: 'time',
+  },
+  primaryKey: ['register_id', 'epoch_no', 'entry_no'],
+  stamped: 'received_at',
+} as const satisfies OwnTable
+
 /** The parts of each register's root tables, as its rules last had them: a JSON array of `PartShape`. */
 export const SHAPES = {
   name: 'sync_shapes',

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import { sql } from 'kysely'
 import { chainLines, documentLine } from '../digest.ts'
 import type { TillsyncError } from '../errors.ts'
-import { type Entry, type Operation, START } from '../model.ts'
+import { type Entry, type Operation, START, type Takes } from '../model.ts'
 import { type CapturingDatabase, erase, insert, type Key, lookup, type OwnTable, pause, query, type Statement, type Work, writing } from '../ports.ts'
 import {
   areComparable,
@@ -15,6 +15,7 @@ import {
   readDocuments,
   type TouchedDocument,
 } from './documents.ts'
+import { readTakes, tooLarge } from './limits.ts'
 import type { CapturePlan } from './plan.ts'
 import { askReseal } from './reseal.ts'
 import type { RootPlan } from './table-plan.ts'
@@ -58,7 +59,7 @@ export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit
   const others = yield* otherwiseWritten(meant, readings)
   for (const [document, reading] of yield* readAll(others)) readings.set(document, reading)
   const touched = [...meant.values(), ...others]
-  const log = new Log(yield* lastEntry(database), new Date(now()).toISOString())
+  const log = new Log(yield* lastEntry(database), new Date(now()).toISOString(), yield* readTakes(database))
   const exported = { documents: 0, entries: 0 }
   const parked: Parked[] = []
   for (const some of inChunks(touched)) {
@@ -70,9 +71,10 @@ export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit
         continue
       }
       const before = log.entries
-      log.seal(document, members[n], reading)
+      const error = log.seal(document, members[n], reading)
+      if (error !== undefined) parked.push({ document, error })
       if (reading !== undefined && reading.records.length >= MANY_RECORDS) yield* pause()
-      if (!document.exported || reading === undefined) continue
+      if (!document.exported || reading === undefined || error !== undefined) continue
       exported.documents++
       exported.entries += log.entries - before
     }
@@ -123,7 +125,10 @@ class Log {
   private readonly left: Key[] = []
   private readonly released: Key[] = []
 
-  constructor(last: { readonly entryNo: number; readonly digest: string }, sealedAt: string) {
+  private readonly takes: Takes
+
+  constructor(last: { readonly entryNo: number; readonly digest: string }, sealedAt: string, takes: Takes) {
+    this.takes = takes
     this.entryNo = last.entryNo
     this.digest = last.digest
     this.sealedAt = sealedAt
@@ -133,28 +138,33 @@ class Log {
     return this.rows.length
   }
 
-  seal(document: TouchedDocument, member: Member | undefined, now: ReadDocument | undefined): void {
+  /** Answers why it can't be sealed: then nothing is done. */
+  seal(document: TouchedDocument, member: Member | undefined, now: ReadDocument | undefined): TillsyncError | undefined {
     if (now === undefined) {
       if (member) this.remove(document, member)
-      return
+      return undefined
     }
     if (member === undefined && document.existing && !document.exported) {
       this.withhold(document, now)
-      return
+      return undefined
     }
     const another = member !== undefined && isAnother(now, member)
     const anyway = document.exported || (document.again && member?.withheld === undefined)
     if (member !== undefined && !anyway && isEqual(now, member)) {
       // The rules name other identity columns by now: from here on those tell.
       if (!equal(member.identity, now.identity)) this.note(document, now, member.withheld ? 'withheld' : 'given')
-      return
+      return undefined
     }
+    const baseline = member?.withheld && !another ? member.withheld : []
+    const error = tooLarge(document.root.table, baseline.length === 0 ? now.records : [...baseline, ...now.records], this.takes)
+    if (error !== undefined) return error
     if (another) this.remove(document, member)
-    if (member?.withheld && !another) this.addRecords('baseline', document, member.withheld)
+    this.addRecords('baseline', document, baseline)
     this.addRecords('upsert', document, now.records)
     this.note(document, now, 'given')
     if (member?.withheld) this.released.push([document.root.table, document.recordId])
     this.documents++
+    return undefined
   }
 
   /** What was withheld is unknown to the audience: it is forgotten without a word. */

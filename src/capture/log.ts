@@ -1,7 +1,8 @@
-import { documentLine } from '../digest.ts'
-import type { Batch, Entry, Operation, Point, Value } from '../model.ts'
+import { documentLine, documentNamed } from '../digest.ts'
+import type { Batch, Entry, Frame, Operation, Point, Value } from '../model.ts'
 import { type Database, query, type Work } from '../ports.ts'
 import { decodeRecord, decodeRecordId } from '../record.ts'
+import { bytesOf } from './limits.ts'
 import { ENTRIES } from './tables.ts'
 
 interface EntryRow {
@@ -26,40 +27,54 @@ export function* oldestAfter(database: Database, entryNo: number): Work<string |
   return row?.sealed_at
 }
 
+/** What a batch holds at most. */
+export interface BatchLimits {
+  readonly records: number
+  /** About as they go over the wire. */
+  readonly bytes: number
+}
+
+type Cut = Omit<Batch, 'shapes' | 'identities'>
+
 /**
- * The next whole documents after `after`: at most `records` entries and about `bytes` of JSON, but never less than one
- * document. Undefined when there is none.
+ * The next whole documents after `after`: at most `records` entries and about `bytes`, but never less than one document; of one that is larger than
+ * `bytes` a frame, never less than one entry. With `base`, the next frame of the document that begins there. Undefined when there is none.
  */
-export function* cutBatch(
-  database: Database,
-  epoch: string,
-  after: Point,
-  limits: { readonly records: number; readonly bytes: number },
-): Work<Omit<Batch, 'shapes' | 'identities'> | undefined> {
+export function* cutBatch(database: Database, epoch: string, after: Point, limits: BatchLimits, base?: Point): Work<Cut | undefined> {
+  const [before] = base === undefined ? [] : yield* readPage(database, after.entryNo - 1, 1)
+  if (base !== undefined && before === undefined) return undefined
+  const frame = (isLast: boolean): Frame => ({ base: base ?? after, isLast })
   const rows: EntryRow[] = []
   let bytes = 0
   let whole = 0 // rows before the last known beginning of a document
   for (;;) {
-    const page = yield* readPage(database, rows.at(-1)?.entry_no ?? after.entryNo)
+    const page = yield* readPage(database, rows.at(-1)?.entry_no ?? after.entryNo, PAGE)
     for (const row of page) {
-      const size = row.record_id.length + (row.record?.length ?? 0)
-      if (startsDocument(row, rows.at(-1))) whole = rows.length
+      const size = bytesOf({ recordId: row.record_id, record: row.record })
+      if (startsDocument(row, rows.at(-1) ?? before)) {
+        whole = rows.length
+        // Behind the end of the document that comes in frames.
+        if (base !== undefined) return whole === 0 ? undefined : toBatch(epoch, after, rows, frame(true), before)
+      }
       if (whole > 0 && (rows.length >= limits.records || bytes + size > limits.bytes)) return toBatch(epoch, after, rows.slice(0, whole))
+      if (whole === 0 && rows.length > 0 && bytes + size > limits.bytes) return toBatch(epoch, after, rows, frame(false), before)
       rows.push(row)
       bytes += size
     }
-    if (page.length === 0) return rows.length === 0 ? undefined : toBatch(epoch, after, rows)
+    if (page.length > 0) continue
+    if (rows.length === 0) return undefined
+    return base === undefined ? toBatch(epoch, after, rows) : toBatch(epoch, after, rows, frame(true), before)
   }
 }
 
-function* readPage(database: Database, after: number): Work<readonly EntryRow[]> {
+function* readPage(database: Database, after: number, limit: number): Work<readonly EntryRow[]> {
   return yield* query<EntryRow>(
     database.build
       .selectFrom(ENTRIES.name)
       .select(['entry_no', 'table_name', 'operation', 'record_id', 'record', 'document', 'sealed_at', 'digest'])
       .where('entry_no', '>', after)
       .orderBy('entry_no')
-      .limit(PAGE)
+      .limit(limit)
       .compile(),
   )
 }
@@ -70,10 +85,11 @@ function startsDocument(row: EntryRow, before: EntryRow | undefined): boolean {
   return row.operation !== 'upsert' || before?.operation !== 'baseline' || before.document !== row.document
 }
 
-function toBatch(epoch: string, after: Point, rows: readonly EntryRow[]): Omit<Batch, 'shapes' | 'identities'> {
-  let document = { table: '', recordId: '' }
+/** @param before the entry before them, where they go on with its document */
+function toBatch(epoch: string, after: Point, rows: readonly EntryRow[], frame?: Frame, before?: EntryRow): Cut {
+  let document = before === undefined ? { table: '', recordId: '' } : documentNamed(before.document)
   const entries = rows.map((row, n): Entry => {
-    if (startsDocument(row, rows[n - 1])) document = { table: row.table_name, recordId: row.record_id }
+    if (startsDocument(row, rows[n - 1] ?? before)) document = { table: row.table_name, recordId: row.record_id }
     return {
       entryNo: row.entry_no,
       table: row.table_name,
@@ -85,7 +101,8 @@ function toBatch(epoch: string, after: Point, rows: readonly EntryRow[]): Omit<B
     }
   })
   const last = rows.at(-1) as EntryRow
-  return { epoch, after, through: { entryNo: last.entry_no, digest: Buffer.from(last.digest).toString('hex') }, entries }
+  const through = { entryNo: last.entry_no, digest: Buffer.from(last.digest).toString('hex') }
+  return { epoch, after, through, entries, ...(frame && { frame }) }
 }
 
 /** An entry as support reads it. */

@@ -1,18 +1,19 @@
 import type { Batch, PartShape, Point } from '../model.ts'
 import type { CapturingDatabase, Work } from '../ports.ts'
-import { cutBatch } from './log.ts'
+import { type BatchLimits, cutBatch } from './log.ts'
 import type { CapturePlan } from './plan.ts'
 import type { PartSpec } from './rules.ts'
 
-/** The next batch of a stream, with the shapes of its documents as the rules have them now. */
+/** The next batch of a stream, or the next frame of the document that begins at `base`, with the shapes of its documents as the rules have them now. */
 export function* readBatch(
   database: CapturingDatabase,
   plan: CapturePlan,
   epoch: string,
   after: Point,
-  limits: { readonly records: number; readonly bytes: number },
+  limits: BatchLimits,
+  base?: Point,
 ): Work<Batch | undefined> {
-  const batch = yield* cutBatch(database, epoch, after, limits)
+  const batch = yield* cutBatch(database, epoch, after, limits, base)
   if (batch === undefined) return undefined
   const roots = [...new Set(batch.entries.map((entry) => entry.document.table))]
   const shapes = Object.fromEntries(roots.map((root) => [root, (plan.roots.get(root)?.spec.parts ?? []).map(shapeOf)]))

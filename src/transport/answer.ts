@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { asTillsyncError, type TillsyncError } from '../errors.ts'
-import type { RegisterName } from '../model.ts'
+import type { RegisterName, Takes } from '../model.ts'
 import type { Subscriber } from '../ports.ts'
 import { decodeMessage, encodeMessage } from './codec.ts'
 import { isSettled, refusalIn } from './exchange.ts'
@@ -12,7 +12,7 @@ import { errorFields, receive, requireRegister, type Word, wordFields } from './
 /** Central's side of an exchange that a register starts: one message of a register whose credential was checked, and the answer to it. */
 export interface Answerer {
   readonly subscriber: Subscriber
-  readonly maxMessageBytes: number
+  readonly takes: Takes
   readonly holds: Holds
   onRefused(register: RegisterName, error: TillsyncError): void
   /** Throws where the credential is not the register's any more. */
@@ -26,8 +26,8 @@ export interface Answerer {
  * @throws ERR_MESSAGE, ERR_TOO_LARGE, ERR_VERSION, ERR_FOREIGN_REGISTER, ERR_BUSY: nothing was applied
  */
 export async function answer(answerer: Answerer, register: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
-  const { subscriber, maxMessageBytes, holds } = answerer
-  const message = await decodeMessage(bytes, maxMessageBytes)
+  const { subscriber, takes, holds } = answerer
+  const message = await decodeMessage(bytes, takes.message)
   requireRegister(message.from, register, 'speaks for')
   holds.end(register)
   let word = await receive(subscriber, register, message)
@@ -36,7 +36,7 @@ export async function answer(answerer: Answerer, register: RegisterName, bytes: 
     await answerer.confirm()
     word = await receive(subscriber, register, message)
   }
-  return encodeMessage({ from: 'central', id: newId(), answers: message.id, ...wordFields(word) })
+  return encodeMessage({ from: 'central', id: newId(), answers: message.id, takes, ...wordFields(word) })
 }
 
 /** A register's side of an exchange that central starts: one message of central, whose credential was checked, and the answer to it. */

@@ -1,4 +1,4 @@
-import type { Batch, Entry, PartShape } from '../model.ts'
+import type { Batch, DocumentName, Entry, Frame, PartShape, Point } from '../model.ts'
 import { count, list, MAX_NAME, malformed, object, point, pointToWire, text, tuple } from './fields.ts'
 
 const TIME = /^\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d\.\d{3}Z$/
@@ -33,7 +33,13 @@ export function batchToWire(batch: Batch): unknown {
     else sealed.push([entry.sealedAt, 1])
   }
   const { epoch, after, through, shapes, identities } = batch
-  return { epoch, after: pointToWire(after), through: pointToWire(through), shapes, identities, tables, documents, sealed, ...columns }
+  const head = { epoch, after: pointToWire(after), through: pointToWire(through), ...frameToWire(batch), shapes, identities }
+  return { ...head, tables, documents, sealed, ...columns }
+}
+
+/** A frame names its document: its first entry need not be the document's. */
+function frameToWire({ frame, entries: [first] }: Batch): { readonly frame?: unknown } {
+  return frame && first ? { frame: [pointToWire(frame.base), frame.isLast, first.document.table, first.document.recordId] } : {}
 }
 
 /** @throws ERR_MESSAGE */
@@ -53,15 +59,19 @@ export function batchFromWire(wire: unknown): Batch {
     size,
   )
   const starts = startsOf(list(fields.documents, 'documents'), size)
+  const part = fields.frame === undefined ? undefined : frameFromWire(fields.frame, after)
+  // A frame is of one document, which is not removed.
+  if (part !== undefined && (starts.size > 1 || removed.size > 0)) throw malformed('frame')
   const entries: Entry[] = []
-  let document = { table: '', recordId: '' }
+  let document = part?.document ?? { table: '', recordId: '' }
   for (let n = 0; n < size; n++) {
     const name = tables[count(table[n], 'table')]
     if (name === undefined) throw malformed('table')
     const id = text(recordId[n], 'recordId', Number.POSITIVE_INFINITY)
     const remove = removed.has(n)
-    if (starts.has(n)) document = { table: name, recordId: id }
+    if (starts.has(n) && part === undefined) document = { table: name, recordId: id }
     else if (remove) throw malformed('remove')
+    else if (n === 0 && part?.isFirst && (name !== document.table || id !== document.recordId)) throw malformed('frame')
     entries.push({
       entryNo: after.entryNo + n + 1,
       table: name,
@@ -72,7 +82,17 @@ export function batchFromWire(wire: unknown): Batch {
       sealedAt: sealed[n] as string,
     })
   }
-  return { epoch: text(fields.epoch, 'epoch', 64), after, through, entries, shapes: shapes(fields.shapes), identities: identities(fields.identities) }
+  const epoch = text(fields.epoch, 'epoch', 64)
+  const frame = part && { base: part.base, isLast: part.isLast }
+  return { epoch, after, through, entries, shapes: shapes(fields.shapes), identities: identities(fields.identities), ...(frame && { frame }) }
+}
+
+function frameFromWire(wire: unknown, after: Point): Frame & { readonly document: DocumentName; readonly isFirst: boolean } {
+  const [from, isLast, table, recordId] = tuple(wire, 'frame', 4)
+  const base = point(from, 'frame')
+  if (typeof isLast !== 'boolean' || base.entryNo > after.entryNo) throw malformed('frame')
+  const document = { table: text(table, 'frame', MAX_NAME), recordId: text(recordId, 'frame', Number.POSITIVE_INFINITY) }
+  return { base, isLast, document, isFirst: base.entryNo === after.entryNo }
 }
 
 function positions(wire: unknown, field: string, size: number): ReadonlySet<number> {

@@ -82,7 +82,7 @@ function foreign(cause?: unknown): TillsyncError {
 
 function tooLarge(maxBytes: number): TillsyncError {
   return new TillsyncError('ERR_TOO_LARGE', `The message is over ${maxBytes} bytes`, {
-    hint: 'Lower `recordsPerRun` or `bytesPerRun` at the register, or raise `maxMessageBytes` at central.',
+    hint: 'Raise `maxMessageBytes` at the side that refused it.',
     context: { maxBytes },
   })
 }

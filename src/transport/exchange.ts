@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { TillsyncError } from '../errors.ts'
-import type { RegisterName } from '../model.ts'
+import type { RegisterName, Takes } from '../model.ts'
 import type { Link, Received, Subscriber } from '../ports.ts'
 import { decodeMessage, encodeMessage } from './codec.ts'
 import type { Message } from './message.ts'
-import type { Exchanged, Publisher } from './publisher.ts'
+import { type Exchanged, type Publisher, UNFINISHED } from './publisher.ts'
 import { receive, refusal, requireRegister, type Word, wordFields } from './reception.ts'
 
 /** The side that starts an exchange, and how the other one is reached. */
@@ -12,6 +12,11 @@ export interface Starter {
   readonly register: RegisterName
   readonly link: Link
   readonly maxMessageBytes: number
+}
+
+/** Central, where it starts one. */
+export interface PullStarter extends Starter {
+  readonly takes: Takes
 }
 
 /**
@@ -31,12 +36,23 @@ export async function push(
   const bytes = await encodeMessage({ from: register, ...said, ...(waits && { wait: link.waitMs }) })
   const answered = link.exchange(bytes, { signal: waits ? AbortSignal.any([signal, idle]) : signal })
   publisher.readAhead()
-  const answer = await decodeMessage(await answered, maxMessageBytes)
+  let answer: Message
+  try {
+    answer = await decodeMessage(await answered, maxMessageBytes)
+  } catch (error) {
+    // A message that was too large for central is cut smaller, if it has only now said what it takes.
+    if (error instanceof TillsyncError && isTakes(error.context.takes) && (await publisher.learn(error.context.takes))) return UNFINISHED
+    throw error
+  }
   requireAnswer(answer, said.id, 'Central')
   const exchanged = await publisher.hear(answer)
   const error = refusalIn(answer, exchanged)
   if (error) throw error
   return exchanged
+}
+
+function isTakes(takes: unknown): takes is Takes {
+  return takes !== undefined
 }
 
 /** What central refused; undefined where its word puts the next batch right. */
@@ -58,7 +74,7 @@ const MOST_FRUITLESS = 100
 
 /** Central's exchanges with one register, where central starts them. */
 export class Puller {
-  private readonly starter: Starter
+  private readonly starter: PullStarter
   private readonly subscriber: Subscriber
   /** What central has to say to the register's last message; undefined before there is one. */
   private word: Word | undefined
@@ -67,7 +83,7 @@ export class Puller {
   /** Why the last batch was not taken: the register is told with the next message. */
   private refused: TillsyncError | undefined
 
-  constructor(starter: Starter, subscriber: Subscriber) {
+  constructor(starter: PullStarter, subscriber: Subscriber) {
     this.starter = starter
     this.subscriber = subscriber
   }
@@ -90,12 +106,12 @@ export class Puller {
 
   private async exchange(signal: AbortSignal): Promise<Pulled> {
     const { subscriber } = this
-    const { register, link, maxMessageBytes } = this.starter
+    const { register, link, maxMessageBytes, takes } = this.starter
     const word = this.word ?? (await receive(subscriber, register, {}))
     const id = randomBytes(9).toString('base64url')
     const error = word.error ?? this.refused
     const { answers } = this
-    const bytes = await encodeMessage({ from: 'central', to: register, id, answers, ...wordFields({ ...word, ...(error && { error }) }) })
+    const bytes = await encodeMessage({ from: 'central', to: register, id, answers, takes, ...wordFields({ ...word, ...(error && { error }) }) })
     const answer = await decodeMessage(await link.exchange(bytes, { signal }), maxMessageBytes)
     requireAnswer(answer, id, 'The register')
     requireRegister(answer.from, register, 'speaks for')
@@ -107,6 +123,7 @@ export class Puller {
 
   private async take(answer: Message): Promise<Pulled> {
     const { publish } = answer
+    const before = this.word?.subscription?.staged?.digest
     const word = await receive(this.subscriber, this.starter.register, answer)
     if (word.error && word.error.code !== 'ERR_NOT_NEXT') {
       this.refused = word.error
@@ -114,7 +131,8 @@ export class Puller {
     }
     this.word = word
     this.answers = answer.id
-    this.fruitless = word.applied ? 0 : this.fruitless + 1
+    const staged = word.subscription?.staged?.digest
+    this.fruitless = word.applied || (staged !== undefined && staged !== before) ? 0 : this.fruitless + 1
     if (this.fruitless > MOST_FRUITLESS)
       throw new TillsyncError('ERR_MESSAGE', 'The register keeps central asking and sends nothing', { retryable: true })
     const pending = (publish?.head ?? 0) - (word.subscription?.standing?.entryNo ?? 0)

@@ -125,8 +125,8 @@ function contextOf(response: Response): Record<string, number> {
 
 async function refused(options: HttpClientOptions, response: Response): Promise<TillsyncError> {
   try {
-    const { error } = await decodeMessage(await readBody(response.body, MAX_ERROR_BYTES), MAX_ERROR_BYTES)
-    return error ? refusal(options.names.peer, error, contextOf(response)) : foreign(options, response)
+    const { error, takes } = await decodeMessage(await readBody(response.body, MAX_ERROR_BYTES), MAX_ERROR_BYTES)
+    return error ? refusal(options.names.peer, error, { ...contextOf(response), ...(takes && { takes }) }) : foreign(options, response)
   } catch (error) {
     return foreign(options, response, error)
   }

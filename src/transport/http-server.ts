@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { asTillsyncError, TillsyncError, type TillsyncErrorCode } from '../errors.ts'
-import type { RegisterName } from '../model.ts'
+import type { RegisterName, Takes } from '../model.ts'
 import { readBody, refuseLength } from './body.ts'
 import { encodeMessage } from './codec.ts'
 import type { Gate, Refusal } from './gate.ts'
@@ -13,6 +13,8 @@ export interface HttpServer {
   /** As whom it speaks. */
   readonly from: Message['from']
   readonly maxMessageBytes: number
+  /** What a refusal says of it, so that the other side can keep to it. */
+  readonly takes?: Takes | undefined
   readonly gate: Gate
   /** `confirm` looks again whether the credential holds. */
   answer(register: RegisterName, message: Uint8Array, source: string | undefined, confirm: () => Promise<void>): Promise<Uint8Array>
@@ -65,11 +67,12 @@ function bodyRead(): TillsyncError {
   })
 }
 
-async function refuse({ from }: HttpServer, error: TillsyncError): Promise<Response> {
+async function refuse({ from, takes }: HttpServer, error: TillsyncError): Promise<Response> {
   const status = STATUS[error.code] ?? 500
   const message = await encodeMessage({
     from,
     id: randomBytes(9).toString('base64url'),
+    ...(error.code === 'ERR_TOO_LARGE' && { takes }),
     // What failed inside is this side's business; the other one learns the code.
     error: {
       code: error.code,

@@ -2,12 +2,14 @@ import { TillsyncError } from '../errors.ts'
 import {
   type Batch,
   type DocumentName,
+  LEAST_TAKEN,
   MOST_AGAIN,
   MOST_POINTS,
   type Publication,
   type RegisterName,
   type Standing,
   type Subscription,
+  type Takes,
 } from '../model.ts'
 import { batchFromWire } from './batch-wire.ts'
 import { count, digest, list, MAX_NAME, malformed, object, point, pointToWire, text, tuple } from './fields.ts'
@@ -30,6 +32,8 @@ export interface Message {
   readonly subscribe?: Subscription | undefined
   /** The next of the stream that `publish` speaks of. */
   readonly batch?: Batch | undefined
+  /** What the sender takes at most. */
+  readonly takes?: Takes | undefined
   readonly error?: MessageError | undefined
 }
 
@@ -46,7 +50,7 @@ export interface MessageError {
  * A message as it goes over the wire; its batch is packed by itself, see `batchToWire`.
  */
 export function toWire(message: OutgoingMessage): unknown {
-  const { from, to, id, wait, answers, publish, subscribe, batch, error } = message
+  const { from, to, id, wait, answers, publish, subscribe, batch, takes, error } = message
   return {
     v: PROTOCOL_VERSION,
     from: from === 'central' ? from : nameToWire(from),
@@ -57,6 +61,7 @@ export function toWire(message: OutgoingMessage): unknown {
     ...(publish && { publish: publicationToWire(publish) }),
     ...(subscribe && { subscribe: subscriptionToWire(subscribe) }),
     ...(batch && { batch }),
+    ...(takes && { takes: [takes.message, takes.document] }),
     ...(error && { error }),
   }
 }
@@ -77,9 +82,10 @@ function publicationToWire({ epoch, head, parent, start, seek, cloned }: Publica
   }
 }
 
-function subscriptionToWire({ standing, known, superseded, points, again }: Subscription): unknown {
+function subscriptionToWire({ standing, staged, known, superseded, points, again }: Subscription): unknown {
   return {
     ...(standing && { standing: [standing.epoch, ...pointToWire(standing)] }),
+    ...(staged && { staged: pointToWire(staged) }),
     ...(known && { known }),
     ...(superseded && { superseded: pointToWire(superseded) }),
     ...(points && { points: points.map(pointToWire) }),
@@ -122,8 +128,16 @@ export function fromWire(wire: unknown, batch: unknown): Message {
     publish,
     subscribe: optional(fields.subscribe, subscription),
     ...(sent && { batch: sent }),
+    takes: optional(fields.takes, takes),
     ...(fields.error !== undefined && { error: messageError(fields.error) }),
   }
+}
+
+function takes(wire: unknown): Takes {
+  const [message, document] = tuple(wire, 'takes', 2).map((bytes) => count(bytes, 'takes')) as [number, number]
+  // Less can't be set: who says it would have everything parked.
+  if (message < LEAST_TAKEN || document < LEAST_TAKEN) throw malformed('takes')
+  return { message, document }
 }
 
 function optional<T>(value: unknown, read: (value: unknown) => T): T | undefined {
@@ -156,6 +170,7 @@ function subscription(wire: unknown): Subscription {
   const fields = object(wire, 'subscribe')
   return {
     standing: optional(fields.standing, standing),
+    staged: optional(fields.staged, (value) => point(value, 'staged')),
     known: optional(fields.known, (value) => mark(value, 'known')),
     superseded: optional(fields.superseded, (value) => point(value, 'superseded')),
     points: optional(fields.points, (value) => bounded(value, 'points', MOST_POINTS).map((one) => point(one, 'points'))),

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { TillsyncError } from '../errors.ts'
-import { type DocumentName, type Point, type Publication, START, type Standing, type Subscription } from '../model.ts'
+import { type DocumentName, type Point, type Publication, START, type Standing, type Subscription, type Takes } from '../model.ts'
 import type { Message } from './message.ts'
 import { judge, type Known, pointOf, type State } from './session.ts'
 
@@ -11,10 +11,12 @@ export interface Source {
   settle(): Promise<void>
   /** Our digests at these numbers, where there are any. */
   digestsAt(entryNos: readonly number[]): Promise<ReadonlyMap<number, string>>
-  /** The next batch after a point of our stream, packed. */
-  read(epoch: string, after: Point): Promise<PackedBatch | undefined>
+  /** The next batch after a point of our stream, packed; the next frame of the document that begins at `base`, where that is given. */
+  read(epoch: string, after: Point, base: Point | undefined): Promise<PackedBatch | undefined>
   /** Begins to read what will most likely be wanted next, while the other side works. */
-  readAhead(epoch: string, after: Point): void
+  readAhead(epoch: string, after: Point, base: Point | undefined): void
+  /** What central takes at most, as it now says. Answers whether that is news. */
+  learn(takes: Takes): Promise<boolean>
   /** Where central stood when it last said so. */
   standing(): Promise<Standing | undefined>
   heard(standing: Standing | undefined): Promise<void>
@@ -27,6 +29,8 @@ export interface Source {
 /** A batch ready to be sent, and where it ends. */
 export interface PackedBatch {
   readonly through: Point
+  /** Where the document began that goes on behind it. */
+  readonly base: Point | undefined
   readonly bytes: Uint8Array
 }
 
@@ -61,7 +65,9 @@ interface Outlook {
 export class Publisher {
   private readonly source: Source
   private state: State = { kind: 'sending' }
-  private last: (Outlook & { readonly id: string; readonly through: Point | undefined }) | undefined
+  private last: (Outlook & { readonly id: string; readonly batch: PackedBatch | undefined }) | undefined
+  /** How much central has of the document that comes next, where it comes in frames. */
+  private staged: Point | undefined
   /** Central's last word calls for a decision that only an answer to us may bring about. */
   private unsure = false
   private readonly asked = new Set<string>()
@@ -77,17 +83,28 @@ export class Publisher {
     const after = publish.start ?? publish.parent ?? standing ?? START
     // What comes next may be pruned; then central's word says how to go on.
     const isSending = options.batch && !this.unsure && this.state.kind === 'sending' && after.entryNo + 1 >= known.first
-    const batch = isSending ? await this.source.read(known.epoch, after) : undefined
+    const batch = isSending ? await this.read(known.epoch, after) : undefined
     // Central must never have what our next start has not.
     await this.source.settle()
     const id = randomBytes(9).toString('base64url')
-    this.last = { id, known, standing, through: batch?.through }
+    this.last = { id, known, standing, batch }
     return { id, publish, ...(batch && { batch: batch.bytes }) }
+  }
+
+  private async read(epoch: string, after: Point): Promise<PackedBatch | undefined> {
+    const { staged } = this
+    const goesOn = staged !== undefined && staged.entryNo > after.entryNo
+    return (goesOn ? await this.source.read(epoch, staged, after) : undefined) ?? this.source.read(epoch, after, undefined)
   }
 
   /** While what was said is on its way, what comes next is read. */
   readAhead(): void {
-    if (this.last?.through) this.source.readAhead(this.last.known.epoch, this.last.through)
+    if (this.last?.batch) this.source.readAhead(this.last.known.epoch, this.last.batch.through, this.last.batch.base)
+  }
+
+  /** What central takes at most. Answers whether that is news. */
+  learn(takes: Takes): Promise<boolean> {
+    return this.source.learn(takes)
   }
 
   /**
@@ -95,7 +112,8 @@ export class Publisher {
    *
    * @throws ERR_FORKED
    */
-  async hear({ answers, subscribe }: Pick<Message, 'answers' | 'subscribe'>): Promise<Exchanged> {
+  async hear({ answers, subscribe, takes }: Pick<Message, 'answers' | 'subscribe' | 'takes'>): Promise<Exchanged> {
+    if (takes) await this.learn(takes)
     if (subscribe === undefined) return NOTHING
     const { last } = this
     const isAnswer = last !== undefined && answers === last.id
@@ -117,7 +135,8 @@ export class Publisher {
         const { standing } = verdict
         await source.heard(standing)
         const moved = (standing?.entryNo ?? 0) - (before?.entryNo ?? 0)
-        return { sent: Math.max(0, moved), moved: moved !== 0 || standing?.epoch !== before?.epoch, unfinished: false }
+        const isStaged = this.stage(word, digestAt) && moved === 0
+        return { sent: Math.max(0, moved), moved: moved !== 0 || isStaged || standing?.epoch !== before?.epoch, unfinished: isStaged }
       }
       case 'seek':
         this.state = { kind: 'seeking', search: verdict.search }
@@ -144,6 +163,14 @@ export class Publisher {
     }
   }
 
+  /** Notes how much central has of a document that comes in frames, if it is of our history. Answers whether that is other than before. */
+  private stage({ staged, standing }: Subscription, digestAt: (entryNo: number) => string | undefined): boolean {
+    const before = this.staged
+    const isOurs = staged !== undefined && staged.entryNo > (standing?.entryNo ?? 0) && digestAt(staged.entryNo) === staged.digest
+    this.staged = isOurs ? pointOf(staged) : undefined
+    return before?.digest !== this.staged?.digest
+  }
+
   /** Each once: it is asked for again until it has arrived. */
   private async sealAgain(documents: readonly DocumentName[]): Promise<void> {
     const fresh = documents.filter(({ table, recordId }) => !this.asked.has(`${table}\n${recordId}`))
@@ -158,7 +185,7 @@ export class Publisher {
 }
 
 const NOTHING: Exchanged = { sent: 0, moved: false, unfinished: false }
-const UNFINISHED: Exchanged = { sent: 0, moved: true, unfinished: true }
+export const UNFINISHED: Exchanged = { sent: 0, moved: true, unfinished: true }
 
 function publicationOf(state: State, known: Known, standing: Standing | undefined): Publication {
   const { epoch, head, first, branch } = known
@@ -171,10 +198,10 @@ function publicationOf(state: State, known: Known, standing: Standing | undefine
 }
 
 /** What a word says of itself, without what it would say to us only. */
-function fresh({ standing, again }: Subscription): Subscription {
-  return { standing, again }
+function fresh({ standing, staged, again }: Subscription): Subscription {
+  return { standing, staged, again }
 }
 
-function numbersIn({ standing, superseded, points }: Subscription): readonly number[] {
-  return [standing, superseded, ...(points ?? [])].flatMap((point) => (point ? [point.entryNo] : []))
+function numbersIn({ standing, staged, superseded, points }: Subscription): readonly number[] {
+  return [standing, staged, superseded, ...(points ?? [])].flatMap((point) => (point ? [point.entryNo] : []))
 }

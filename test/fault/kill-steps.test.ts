@@ -151,7 +151,7 @@ const ARCHIVING = '(INSERT INTO|COPY) \\S*sync_archive'
 const STANDING = 'UPDATE \\S*sync_registers.*SET entry_no'
 const CENTRAL_STEPS: Readonly<Record<string, StepAt>> = {
   'the first epoch begun, not committed': { met: ['INSERT INTO \\S*sync_epochs', ANYTHING] },
-  "the register's row locked": { met: ['FOR UPDATE NOWAIT', ANYTHING] },
+  "the register's row locked": { met: ['FOR UPDATE OF r NOWAIT', ANYTHING] },
   'entries archived, not mirrored': { met: [ARCHIVING, ANYTHING] },
   'stock moved, levels not written': { met: ['(INSERT INTO|COPY) \\S*stock_movements', ANYTHING] },
   'the standing written, not committed': { met: [ARCHIVING, STANDING, '^COMMIT'] },

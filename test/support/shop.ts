@@ -118,6 +118,7 @@ export interface ShopOptions {
   readonly schema?: string
   readonly subscribe?: SubscribeRules<AnyTables>
   readonly maxMessageBytes?: number
+  readonly maxDocumentBytes?: number
   /** Default: the system's. */
   readonly clock?: Clock
   readonly limits?: Limits
@@ -132,7 +133,7 @@ export interface ShopOptions {
 export async function openShop(t: Test, server: Postgres, options: ShopOptions = {}): Promise<Shop> {
   const pool = options.pool ?? (await createPool(t, server))
   if (options.pool === undefined) await pool.query(options.schema ?? CENTRAL_SCHEMA)
-  const { maxMessageBytes, limits, longPollMs, clock = systemClock } = options
+  const { maxMessageBytes, maxDocumentBytes, limits, longPollMs, clock = systemClock } = options
   const tokens = new Map<string, string>()
   const again = (pull: Partial<PullOptions> = {}): CentralReplica => {
     const replica = new CentralReplica(
@@ -140,6 +141,7 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
         database: postgres(pool),
         subscribe: options.subscribe ?? SUBSCRIBE,
         ...(maxMessageBytes !== undefined && { maxMessageBytes }),
+        ...(maxDocumentBytes !== undefined && { maxDocumentBytes }),
         ...(limits && { limits }),
         ...(longPollMs !== undefined && { longPollMs }),
         pull: { token: (register) => tokens.get(nameOf(register)) ?? '', everyMs: 20, ...options.pull, ...pull },

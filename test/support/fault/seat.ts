@@ -18,6 +18,8 @@ export interface Seat extends RegisterName {
   readonly where: { readonly file: string } | { readonly config: PoolConfig }
   /** The next sales, as statements that are a transaction each. */
   sales(count: number): readonly string[]
+  /** The next sale, with so many lines. */
+  large(lines: number): string
   /** Runs one of them as the POS application. */
   sell(sale: string): Promise<void>
   /** A replica in this process. */
@@ -33,6 +35,7 @@ export interface SeatOptions extends Partial<Pick<RegisterOptions<unknown>, 'ret
   readonly link?: (inner: Link) => Link
   readonly timeoutMs?: number
   readonly recordsPerRun?: number
+  readonly bytesPerRun?: number
   readonly everyMs?: number
 }
 
@@ -63,6 +66,7 @@ export async function openSeat(t: Test, kind: Kind, server: Postgres, shop: Shop
     token,
     replica,
     sales: (count) => Array.from({ length: count }, () => saleOf(++sold)),
+    large: (lines) => saleOf(++sold, lines),
   }
 }
 
@@ -75,8 +79,8 @@ export async function settles(t: Test, shop: Shop, seat: Seat, replica: Register
   db.close()
 }
 
-function saleOf(id: number): string {
-  const lines = Array.from({ length: 1 + (id % 4) }, (_, n) => `(${id * 10 + n}, ${id}, 'I${(id + n) % 5}', '${n + 1}', '${id}.50')`)
+function saleOf(id: number, count = 1 + (id % 4)): string {
+  const lines = Array.from({ length: count }, (_, n) => `(${id * 100_000 + n}, ${id}, 'I${(id + n) % 5}', '${n + 1}', '${id}.50')`)
   return `INSERT INTO receipts (id, receipt_no, location, business_date, posted_at, status, net_amount)
             VALUES (${id}, 'R-${id}', 'BA01', '2026-11-21', '2026-11-21T09:30:00Z', 'posted', '${id}.50');
           INSERT INTO receipt_lines (id, receipt_id, item_no, quantity, net_amount) VALUES ${lines.join(', ')};

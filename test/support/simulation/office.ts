@@ -8,7 +8,7 @@ import { Holds } from '../../../src/transport/holds.ts'
 import { type RowBackup, Rows } from './row-backup.ts'
 import { CENTRAL_TABLES, NEVER_CHANGED, SUBSCRIBE } from './tables.ts'
 
-const MAX_MESSAGE_BYTES = 1_048_576
+const TAKES = { message: 1_048_576, document: 1_048_576 }
 /** Schedules between which the room of deleted rows is given back. */
 const VACUUM_EVERY = 100
 
@@ -66,7 +66,7 @@ export class Office {
 
   receive(from: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
     const holds = new Holds(this.clock, 0)
-    return answer({ subscriber: this.central, maxMessageBytes: MAX_MESSAGE_BYTES, holds, onRefused() {}, async confirm() {} }, from, bytes)
+    return answer({ subscriber: this.central, takes: TAKES, holds, onRefused() {}, async confirm() {} }, from, bytes)
   }
 
   private process(): CentralReplica {
