@@ -12,6 +12,8 @@ export async function audit(world: World, live: ReadonlyMap<Seat, Machine>): Pro
   await checkLedger(pool)
   const wanted = await pool.query("SELECT table_name, record_id FROM sync_documents WHERE state = 'wanted'")
   if (wanted.rowCount !== 0) throw new Break('wanted', `Asked for for ever: ${JSON.stringify(wanted.rows)}`)
+  const staged = await pool.query('SELECT f.* FROM sync_frames f JOIN sync_registers USING (register_id, epoch_no)')
+  if (staged.rowCount !== 0) throw new Break('staged', `Left of a document that came in frames: ${staged.rowCount}`)
   for (const [seat, machine] of live) await checkSeat(world, seat, await machine.sales())
   for (const { id } of await central.orphans.list({ limit: 1_000 })) await central.orphans.withdraw(id, { reason: 'audit' })
   await checkLedger(pool)

@@ -21,6 +21,11 @@ export class Cashier {
     await this.machine.host.run(await this.sale())
   }
 
+  /** So many lines that no message of a little size holds them. */
+  async sellLarge(): Promise<void> {
+    await this.machine.host.run(await this.sale(this.random.int(8, 40)))
+  }
+
   async change(): Promise<void> {
     const sale = await this.any()
     if (sale === undefined) return
@@ -68,13 +73,14 @@ export class Cashier {
     return sales.length === 0 ? undefined : this.random.pick(sales)
   }
 
-  private async sale(): Promise<string[]> {
+  private async sale(lines?: number): Promise<string[]> {
     const sales = await this.machine.sales()
-    return this.insertion((sales.at(-1)?.id ?? 0) + 1, Math.max(0, ...sales.flatMap(({ lines }) => lines.map(({ id }) => id))))
+    const lastLine = Math.max(0, ...sales.flatMap(({ lines }) => lines.map(({ id }) => id)))
+    return this.insertion((sales.at(-1)?.id ?? 0) + 1, lastLine, lines)
   }
 
-  private insertion(id: number, lastLine: number): string[] {
-    const lines = Array.from({ length: this.random.int(0, 3) }, (_, n) => ({
+  private insertion(id: number, lastLine: number, length = this.random.int(0, 3)): string[] {
+    const lines = Array.from({ length }, (_, n) => ({
       id: lastLine + n + 1,
       receipt_id: id,
       item_no: this.random.pick(ITEMS),

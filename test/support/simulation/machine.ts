@@ -11,6 +11,7 @@ export interface MachineOptions {
   readonly link: Link
   readonly identity: boolean
   readonly recordsPerRun: number
+  readonly bytesPerRun?: number | undefined
 }
 
 /** How long a process lives: it ends before its transaction of a number. */
@@ -85,14 +86,14 @@ export class Machine {
   }
 
   private process(): Register {
-    const { name, clock, link, identity, recordsPerRun } = this.options
+    const { name, clock, link, identity, recordsPerRun, bytesPerRun } = this.options
     this.life = { writes: Number.POSITIVE_INFINITY }
     return new RegisterReplica(
       {
         ...name,
         database: mortal(this.host.database(), this.life),
         publish: publishRules(identity),
-        transfer: { type: 'push', link, recordsPerRun },
+        transfer: { type: 'push', link, recordsPerRun, ...(bytesPerRun && { bytesPerRun }) },
         retainMs: 0,
       },
       clock,

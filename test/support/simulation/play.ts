@@ -34,6 +34,7 @@ async function takeAt(world: World, seat: Seat, machine: Machine, step: Extract<
   const { network } = world
   switch (step.do) {
     case 'sell':
+    case 'sell large':
     case 'change':
     case 'void':
     case 'delete':
@@ -41,7 +42,9 @@ async function takeAt(world: World, seat: Seat, machine: Machine, step: Extract<
     case 'enter again': {
       const cashier = world.cashier(machine, step.seed)
       const before = await machine.sales()
-      await (step.do === 'enter again' ? cashier.enterAgain([...seat.known.values()]) : cashier[step.do]())
+      if (step.do === 'enter again') await cashier.enterAgain([...seat.known.values()])
+      else if (step.do === 'sell large') await cashier.sellLarge()
+      else await cashier[step.do]()
       return seat.note(before, await machine.sales())
     }
     case 'exchange':

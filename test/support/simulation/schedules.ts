@@ -3,7 +3,20 @@ import { CARE, type Fate, OFFICE, SALES, type Schedule, type Step } from './step
 
 const FATES = ['lost', 'cut', 'kept', 'copied', 'twice', 'stale'] as const
 /** What a schedule may hold beside sales and exchanges; each has some of these only, so that they meet each other in small stories. */
-const EVENTS = ['change', 'void', 'delete', 'reuse', 'enter again', ...CARE, ...OFFICE, 'crash', 'restore', 'deliver', 'central restore'] as const
+const EVENTS = [
+  'sell large',
+  'change',
+  'void',
+  'delete',
+  'reuse',
+  'enter again',
+  ...CARE,
+  ...OFFICE,
+  'crash',
+  'restore',
+  'deliver',
+  'central restore',
+] as const
 type Event = (typeof EVENTS)[number]
 
 /** What makes sense only with something else. */
@@ -19,8 +32,9 @@ export function scheduleOf(random: Random, postgres: number): Schedule {
   const chosen = EVENTS.filter(() => random.chance(0.35))
   const events = [...new Set([...chosen, ...chosen.flatMap((event) => NEEDS[event] ?? [])])]
   const faults = random.chance(0.4) ? 0 : 0.4
+  const frames = events.includes('sell large')
   const steps = Array.from({ length: random.int(4, 34) }, () => stepOf(random, registers.length, events, faults))
-  return { registers, identity: random.chance(0.5), recordsPerRun: random.pick([1, 3, 8, 500]), steps, last: random.int(0, 5) }
+  return { registers, identity: random.chance(0.5), recordsPerRun: random.pick([1, 3, 8, 500]), frames, steps, last: random.int(0, 5) }
 }
 
 function stepOf(random: Random, registers: number, events: readonly Event[], faults: number): Step {

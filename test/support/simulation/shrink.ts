@@ -19,14 +19,15 @@ export async function withoutSteps(
   return smallest
 }
 
-function sizeOf({ registers, steps, recordsPerRun }: Schedule): number {
-  return registers.length + JSON.stringify(steps).length + (recordsPerRun < 500 ? 1 : 0)
+function sizeOf({ registers, steps, recordsPerRun, frames }: Schedule): number {
+  return registers.length + (frames ? 1 : 0) + JSON.stringify(steps).length + (recordsPerRun < 500 ? 1 : 0)
 }
 
 function* simplerSchedules(one: Schedule): Generator<Schedule> {
   if (one.registers.length > 1) yield { ...one, registers: one.registers.slice(0, 1) }
   if (one.registers.includes('postgres')) yield { ...one, registers: one.registers.map(() => 'sqlite') }
   if (one.recordsPerRun < 500) yield { ...one, recordsPerRun: 500 }
+  if (one.frames) yield { ...one, frames: false }
   for (const [n, step] of one.steps.entries()) {
     const replaced = (other: typeof step) => ({ ...one, steps: one.steps.map((kept, at) => (at === n ? other : kept)) })
     if ('fates' in step && step.fates.length > 0) {

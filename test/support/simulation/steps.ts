@@ -8,7 +8,7 @@ interface At {
 }
 
 /** What a cashier does; all chance in it follows from the seed. */
-export const SALES = ['sell', 'change', 'void', 'delete', 'reuse', 'enter again'] as const
+export const SALES = ['sell', 'sell large', 'change', 'void', 'delete', 'reuse', 'enter again'] as const
 /** What is done at a till, or to its disk. `another`: another database takes the place of this one, and the operator says so at central. */
 export const CARE = ['seal', 'export', 'reseal', 'prune', 'backup', 'clone', 'restart', 'another', 'keep'] as const
 export const OFFICE = ['central backup', 'central restart'] as const
@@ -31,6 +31,8 @@ export interface Schedule {
   /** Whether a column tells sales apart that were sold under the same key. */
   readonly identity: boolean
   readonly recordsPerRun: number
+  /** Whether messages hold so little that large sales come in frames. */
+  readonly frames?: boolean
   readonly steps: readonly Step[]
   /** Which copy of each register goes on in the end. */
   readonly last: number

@@ -9,6 +9,9 @@ import type { Office } from './office.ts'
 import { movedBy, type Sale, textOf } from './sale.ts'
 import type { Schedule } from './steps.ts'
 
+/** The least that a batch may hold. */
+const LEAST_BYTES = 1_024
+
 /** A register with all that speaks under its name, and what is known of it from outside. */
 export class Seat {
   readonly name: RegisterName
@@ -71,8 +74,15 @@ export class World {
     const world = new World(office, hosts, schedule)
     await office.begin(world.seats.map(({ name }) => name))
     for (const [n, seat] of world.seats.entries()) {
-      const { identity, recordsPerRun } = schedule
-      const options = { name: seat.name, clock, link: world.network.link(seat.name), identity, recordsPerRun }
+      const { identity, recordsPerRun, frames } = schedule
+      const options = {
+        name: seat.name,
+        clock,
+        link: world.network.link(seat.name),
+        identity,
+        recordsPerRun,
+        bytesPerRun: frames ? LEAST_BYTES : undefined,
+      }
       seat.machines.push(await Machine.open(await world.emptyHost(n), options))
     }
     return world
