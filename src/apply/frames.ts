@@ -70,10 +70,10 @@ interface FrameRow {
   readonly document: string
 }
 
-function* entriesOf(database: ApplyingDatabase, registerId: number, epochNo: number, { entries }: Batch): Work<readonly Entry[]> {
+function* entriesOf(database: ApplyingDatabase, registerId: number, epochNo: number, { entries, frame }: Batch): Work<readonly Entry[]> {
   const rows = yield* query<{ after_no: number; contents: string }>({
-    sql: `SELECT after_no, contents FROM ${database.qualify(FRAMES.name)} WHERE register_id = $1 AND epoch_no = $2 ORDER BY entry_no`,
-    parameters: [registerId, epochNo],
+    sql: `SELECT after_no, contents FROM ${database.qualify(FRAMES.name)} WHERE register_id = $1 AND epoch_no = $2 AND base_no = $3 ORDER BY entry_no`,
+    parameters: [registerId, epochNo, frame?.base.entryNo],
   })
   // One document is one object: by that it is told where it ends.
   const document = entries[0]?.document as Entry['document']

@@ -4,7 +4,7 @@ import { Packr } from 'msgpackr'
 import type { Batch, RegisterName } from '../../src/model.ts'
 import { batchToWire } from '../../src/transport/batch-wire.ts'
 import type { Random } from './random.ts'
-import { EPOCH, frame, type Wire } from './wire.ts'
+import { EPOCH, frame, framesOf, type Wire } from './wire.ts'
 
 const packr = new Packr({ useRecords: false, variableMapSize: true })
 
@@ -31,6 +31,8 @@ export function hostileBody(random: Random, originals: Originals): Uint8Array {
     spoiltMessage,
     spoiltBatch,
     spoiltBatch,
+    spoiltFrame,
+    spoiltFrame,
     deep,
     lying,
     bomb,
@@ -94,6 +96,16 @@ function spoiltBatch(random: Random, originals: Originals): Uint8Array {
   const before = structuredClone(batch[column])
   spoil(random, batch, column)
   if (isDeepStrictEqual(batch[column], before)) delete batch[column]
+  return frame({ ...messageOf(originals, undefined), batch: packed(batch) })
+}
+
+/** A part of a large document: the first, spoilt in some place, or the last, whose entries are others than it says. */
+function spoiltFrame(random: Random, originals: Originals): Uint8Array {
+  const frames = framesOf(6, 20, 7, originals.taken.through)
+  const isFirst = random.chance(0.7)
+  const batch = structuredClone(batchToWire((isFirst ? frames[0] : frames.at(-1)) as Batch)) as Wire
+  if (isFirst) spoil(random, batch, random.pick([...COVERED, 'frame', 'frame', 'frame', 'shapes', 'identities']))
+  else batch.record[0] = batch.record[0].replace('"quantity":"1"', `"quantity":"${random.int(2, 99)}"`)
   return frame({ ...messageOf(originals, undefined), batch: packed(batch) })
 }
 

@@ -46,6 +46,27 @@ export function receiptsBatch(ids: readonly number[], after: Point = START, chan
   return { epoch: EPOCH, after, through: { entryNo: after.entryNo + numbered.length, digest }, entries: numbered, shapes, identities: {} }
 }
 
+/** One receipt with so many lines, cut into frames of so many entries. */
+export function framesOf(id: number, lines: number, entriesEach: number, after: Point = START, amount = '1'): readonly Batch[] {
+  const whole = receiptsBatch([id], after)
+  const document = { table: 'receipts', recordId: `[${id}]` }
+  const [root, line] = whole.entries as [Entry, Entry]
+  const more = Array.from({ length: lines }, (_, n): Entry => {
+    const record = JSON.stringify({ ...JSON.parse(line.record as string), id: id * 1_000 + n, net_amount: amount })
+    return { ...line, document, entryNo: root.entryNo + n + 1, recordId: `[${id * 1_000 + n}]`, record }
+  })
+  const entries = [{ ...root, document }, ...more]
+  const frames: Batch[] = []
+  let from = after
+  for (let at = 0; at < entries.length; at += entriesEach) {
+    const part = entries.slice(at, at + entriesEach)
+    const through = { entryNo: from.entryNo + part.length, digest: part.reduce(chainDigest, from.digest) }
+    frames.push({ ...whole, after: from, through, entries: part, frame: { base: after, isLast: at + entriesEach >= entries.length } })
+    from = through
+  }
+  return frames
+}
+
 /** A message of a register, as its bytes. */
 export async function message(from: RegisterName, batch?: Batch): Promise<Uint8Array> {
   const head = {
