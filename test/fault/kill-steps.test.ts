@@ -25,6 +25,11 @@ const NOTING = 'INSERT INTO \\S*sync_peers'
 const PRUNING = 'DELETE FROM \\S*sync_entries'
 const BRANCHING = 'INSERT INTO \\S*sync_state.*past'
 
+/** Sales, with one among them that comes in frames. */
+function someSales(seat: Seat, count = 12): readonly string[] {
+  return [...seat.sales(count / 2), seat.large(40), ...seat.sales(count / 2)]
+}
+
 type Death = Pick<StepRegisterArguments, 'at' | 'link'>
 const REGISTER_STEPS: Readonly<Record<string, Death>> = {
   'touched, not yet sealed': { at: { met: ['sync_touches'] } },
@@ -32,6 +37,7 @@ const REGISTER_STEPS: Readonly<Record<string, Death>> = {
   sealed: { at: committed(SEALING) },
   'a batch was read': { link: 'batch read' },
   'the answer arrived': { link: 'answer heard' },
+  'a frame was taken': { link: 'frame taken' },
   'the acknowledgement written, not committed': { at: committing(NOTING) },
   'acknowledged, before the next batch': { at: committed(NOTING) },
   'entries pruned, not committed': { at: committing(PRUNING) },
@@ -103,7 +109,7 @@ for (const kind of KINDS) {
   t.test(`${kind}: a till killed at each step of a run: nothing is lost, nothing doubled`, async (t) => {
     const { shop, seat } = await opened(t, kind)
     for (const [name, death] of Object.entries(REGISTER_STEPS)) {
-      t.equal(await run(seat, shop.url, death, seat.sales(12)), 'SIGKILL', `killed where ${name}`)
+      t.equal(await run(seat, shop.url, death, someSales(seat)), 'SIGKILL', `killed where ${name}`)
       await recovers(t, shop, seat, name)
     }
   })
@@ -119,7 +125,7 @@ for (const kind of KINDS) {
         await gone
       }
       const url = await between(t, shop.url, { [at]: kill })
-      const signal = await run(seat, url, {}, seat.sales(12), (process) => {
+      const signal = await run(seat, url, {}, someSales(seat), (process) => {
         victim = process
       })
       t.equal(signal, 'SIGKILL', `killed with the ${at} on the way`)
@@ -149,11 +155,15 @@ for (const kind of KINDS) {
 
 const ARCHIVING = '(INSERT INTO|COPY) \\S*sync_archive'
 const STANDING = 'UPDATE \\S*sync_registers.*SET entry_no'
+const STAGING = 'INSERT INTO \\S*sync_frames'
 const CENTRAL_STEPS: Readonly<Record<string, StepAt>> = {
   'the first epoch begun, not committed': { met: ['INSERT INTO \\S*sync_epochs', ANYTHING] },
   "the register's row locked": { met: ['FOR UPDATE OF r NOWAIT', ANYTHING] },
   'entries archived, not mirrored': { met: [ARCHIVING, ANYTHING] },
   'stock moved, levels not written': { met: ['(INSERT INTO|COPY) \\S*stock_movements', ANYTHING] },
+  'a frame staged, not committed': { met: [STAGING, '^COMMIT'] },
+  'a frame staged, not answered': { met: [STAGING, '^COMMIT'], when: 'after' },
+  'the last frame come, not committed': { met: [STAGING, ARCHIVING, '^COMMIT'] },
   'the standing written, not committed': { met: [ARCHIVING, STANDING, '^COMMIT'] },
   'the commit on its way to PostgreSQL': { met: [ARCHIVING, '^COMMIT'], when: 'sent' },
   'committed, not answered': { met: [ARCHIVING, '^COMMIT'], when: 'after' },
@@ -170,9 +180,9 @@ t.test('central killed at each step of a batch: nothing is lost, nothing doubled
     t.teardown(() => central.kill('SIGKILL'))
     const gone = once(central, 'exit')
     const [port] = await once(central, 'message')
-    const replica = seat.replica(`http://127.0.0.1:${port}/`)
+    const replica = seat.replica(`http://127.0.0.1:${port}/`, { bytesPerRun: 1_024 })
     await replica.install()
-    for (const sale of seat.sales(30)) await seat.sell(sale)
+    for (const sale of someSales(seat, 30)) await seat.sell(sale)
     await t.rejects(replica.synchronize(), { code: 'ERR_LINK', retryable: true })
     t.equal((await gone)[1], 'SIGKILL', `killed where ${name}`)
     await replica.stop()

@@ -4,6 +4,7 @@ import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { createRegister } from '../../src/index.ts'
 import type { Link } from '../../src/ports.ts'
+import { decodeMessage } from '../../src/transport/codec.ts'
 import { httpLink } from '../../src/transport/http.ts'
 import { die, poolUntil, type StepAt, verboseUntil } from '../support/fault/step.ts'
 import { PUBLISH } from '../support/shop.ts'
@@ -19,7 +20,7 @@ export interface StepRegisterArguments {
   /** The statement at which it ends. */
   readonly at?: StepAt
   /** Where between statements it ends. */
-  readonly link?: 'batch read' | 'answer heard'
+  readonly link?: 'batch read' | 'answer heard' | 'frame taken'
   /** Statements of the POS application, each a transaction. */
   readonly sales: readonly string[]
   readonly prune?: boolean
@@ -33,6 +34,7 @@ const between: Link = {
     if (link === 'batch read') die()
     const answer = await inner.exchange(message, options)
     if (link === 'answer heard') die()
+    if (link === 'frame taken' && (await decodeMessage(answer, 1_000_000)).subscribe?.staged !== undefined) die()
     return answer
   },
 }
@@ -41,7 +43,7 @@ const replica = createRegister({
   register,
   database: config ? postgres(poolUntil(config, at)) : sqlite(() => new Database(file, { verbose: verboseUntil(at) })),
   publish: PUBLISH,
-  transfer: { type: 'push', link: between, recordsPerRun: 20 },
+  transfer: { type: 'push', link: between, recordsPerRun: 20, bytesPerRun: 1_024 },
   retainMs: 0,
 })
 if (config) {
