@@ -48,7 +48,7 @@ export type TillsyncErrorCode =
   | 'ERR_FOREIGN_REGISTER'
   /** A message that is not one: truncated, of foreign format, of wrong types, inconsistent. */
   | 'ERR_MESSAGE'
-  /** A message, a batch, a record or a record id over the agreed size. */
+  /** A message, a document, a record or a record id over the agreed size. */
   | 'ERR_TOO_LARGE'
   /** A message of a protocol version that this side does not speak. */
   | 'ERR_VERSION'

@@ -9,9 +9,9 @@ export interface PushTransfer {
   readonly link: Link
   /** The longest pause between two exchanges, in milliseconds; what is sealed goes out at once. Default 5,000; from 10 up. */
   readonly everyMs?: number
-  /** How many entries a run moves at most; a larger document goes whole. Default 500; from 1 up. */
+  /** How many entries a batch holds at most; a document with more goes whole. Default 500; from 1 up. */
   readonly recordsPerRun?: number
-  /** About how many bytes of records a batch holds at most; a larger document goes whole. Default 1,048,576; from 1,024 up. */
+  /** About how many bytes a batch holds at most; a larger document goes in frames of so many, and of no more than central takes. Default 1,048,576; from 1,024 up. */
   readonly bytesPerRun?: number
   /** Bounds of the wait after a failure, in milliseconds. Default 500 and 60,000. */
   readonly backoff?: { readonly minMs?: number; readonly maxMs?: number }
@@ -25,9 +25,9 @@ export interface PullTransfer {
    * restart.
    */
   readonly token: string | (() => string | Promise<string>)
-  /** How many entries an exchange moves at most; a larger document goes whole. Default 500; from 1 up. */
+  /** How many entries an exchange moves at most; a document with more goes whole. Default 500; from 1 up. */
   readonly recordsPerRun?: number
-  /** About how many bytes of records a batch holds at most; a larger document goes whole. Default 1,048,576; from 1,024 up. */
+  /** About how many bytes a batch holds at most; a larger document goes in frames of so many, and of no more than central takes. Default 1,048,576; from 1,024 up. */
   readonly bytesPerRun?: number
   /** The largest message of central that is read, in bytes, packed and unpacked. Default 8,388,608; from 65,536 up. */
   readonly maxMessageBytes?: number
@@ -87,7 +87,7 @@ export interface CentralOptions<Handlers> {
   readonly database: ApplyingDatabase
   /** What is done with documents, by root table; a table that is not named is archived only. */
   readonly subscribe: Handlers
-  /** The largest message that is read, in bytes, packed and unpacked. Default 67,108,864; from 65,536 up. */
+  /** The largest message that is read, in bytes, packed and unpacked; the registers learn it and keep to it. Default 67,108,864; from 65,536 up. */
   readonly maxMessageBytes?: number
   /**
    * The largest document that is taken, in bytes of its records: one that is too large for a message comes in frames, which are kept until it is whole.

@@ -9,7 +9,7 @@ import { checkVersion, fromWire, type Message, type OutgoingMessage, toWire } fr
 const compress = promisify(gzip)
 const decompress = promisify(gunzip)
 
-/** The first byte of a frame: what follows it. */
+/** The first byte: what follows it. */
 const FORMAT = { plain: 1, gzip: 2 } as const
 /** Below this, compressing costs more than it saves. */
 const COMPRESS_FROM_BYTES = 512
@@ -29,11 +29,11 @@ export function encodeBatch(batch: Batch): Promise<Uint8Array> {
 
 async function pack(wire: unknown, compressible: boolean): Promise<Uint8Array> {
   const packed = packr.pack(wire)
-  if (!compressible || packed.length < COMPRESS_FROM_BYTES) return frame(FORMAT.plain, packed)
-  return frame(FORMAT.gzip, await compress(packed, { level: constants.Z_BEST_SPEED }))
+  if (!compressible || packed.length < COMPRESS_FROM_BYTES) return formatted(FORMAT.plain, packed)
+  return formatted(FORMAT.gzip, await compress(packed, { level: constants.Z_BEST_SPEED }))
 }
 
-function frame(format: number, body: Uint8Array): Uint8Array {
+function formatted(format: number, body: Uint8Array): Uint8Array {
   const bytes = Buffer.allocUnsafe(body.length + 1)
   bytes[0] = format
   bytes.set(body, 1)
@@ -46,15 +46,15 @@ function frame(format: number, body: Uint8Array): Uint8Array {
  * @throws ERR_MESSAGE, ERR_TOO_LARGE, ERR_VERSION
  */
 export async function decodeMessage(bytes: Uint8Array, maxBytes: number): Promise<Message> {
-  const wire = unpack(await unframe(bytes, maxBytes))
+  const wire = unpack(await bodyOf(bytes, maxBytes))
   checkVersion(wire)
   const batch = (wire as { batch?: unknown }).batch
   if (batch === undefined) return fromWire(wire, undefined)
   if (!(batch instanceof Uint8Array)) throw foreign()
-  return fromWire(wire, unpack(await unframe(batch, maxBytes)))
+  return fromWire(wire, unpack(await bodyOf(batch, maxBytes)))
 }
 
-async function unframe(bytes: Uint8Array, maxBytes: number): Promise<Uint8Array> {
+async function bodyOf(bytes: Uint8Array, maxBytes: number): Promise<Uint8Array> {
   const body = bytes.subarray(1)
   if (bytes[0] === FORMAT.plain) {
     if (body.length > maxBytes) throw tooLarge(maxBytes)

@@ -98,6 +98,28 @@ for (const kind of KINDS) {
   })
 }
 
+for (const kind of KINDS) {
+  t.test(`${kind}: what stood there before and changes: its baseline comes in frames too, and only the difference is posted`, async (t) => {
+    const shop = await openShop(t, server, { maxMessageBytes: LEAST })
+    const seat = await openSeat(t, kind, server, shop)
+    // Of all sizes, so that the end of a frame falls on every place, that between baseline and change among them.
+    const counts = Array.from({ length: 40 }, (_, n) => n + 1)
+    for (const count of counts) await seat.sell(seat.large(count))
+    const replica = seat.replica(shop.url, { bytesPerRun: 1_024 })
+    await replica.install()
+    await replica.synchronize()
+    t.equal((await replica.status()).head.entryNo, 0, 'all is withheld')
+    await seat.sell("UPDATE receipt_lines SET quantity = '5' WHERE id % 100000 = 0")
+    await replica.synchronize()
+    t.match(await replica.status(), { pending: 0, parked: [] })
+    const { rows } = await shop.pool.query(
+      'SELECT (SELECT count(*) FROM receipt_lines)::int AS lines, (SELECT sum(quantity) FROM stock_movements)::int AS moved',
+    )
+    t.same(rows, [{ lines: counts.reduce((sum, count) => sum + count), moved: -4 * counts.length }])
+    t.equal(await staged(shop), 0)
+  })
+}
+
 t.test('the process at either side ends between two frames: what has come is not sent again', async (t) => {
   const { shop, till, sent } = await opened(t)
   till.cashier.sell('R-1', lines(4_000))

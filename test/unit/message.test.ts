@@ -35,11 +35,21 @@ const batch: Batch = {
 }
 const head = { from: { location: 'A', register: '1' }, id: 'n', publish: { epoch: 'e1', head: 3 } }
 
+const frame = (wire: unknown): Uint8Array => Buffer.concat([Buffer.from([1]), packr.pack(wire)])
+
 t.test('a message comes back as it was sent', async (t) => {
   const more: Omit<Message, 'from' | 'id' | 'batch'> = {
     answers: 'm',
     publish: { epoch: 'e1', head: 3, parent: batch.through, start: START, seek: [1, 9], cloned: true },
-    subscribe: { standing: { epoch: 'e1', ...START }, known: true, superseded: START, points: [START, batch.through], again: [document] },
+    subscribe: {
+      standing: { epoch: 'e1', ...START },
+      staged: batch.through,
+      known: true,
+      superseded: START,
+      points: [START, batch.through],
+      again: [document],
+    },
+    takes: { message: 65_536, document: 9_000_000 },
     error: { code: 'ERR_NOT_NEXT', message: 'text', retryable: true },
   }
   const bytes = await encodeMessage({ ...head, ...more, batch: await encodeBatch(batch) })
@@ -49,12 +59,31 @@ t.test('a message comes back as it was sent', async (t) => {
   t.equal(received?.entries.reduce(chainDigest, START.digest), batch.through.digest)
 })
 
+t.test('a frame comes back as it was sent, wherever in its document it lies', async (t) => {
+  const part = entries.slice(0, 2)
+  for (const { frame, of } of [
+    { frame: { base: START, isLast: false }, of: part },
+    { frame: { base: START, isLast: true }, of: part.slice(1) },
+  ]) {
+    const entryNo = of[0]?.entryNo ?? 0
+    const after = { ...batch.through, entryNo: entryNo - 1 }
+    const sent = { ...batch, after, through: { ...batch.through, entryNo: 2 }, entries: of, frame }
+    const { batch: received } = await decodeMessage(await encodeMessage({ ...head, batch: await encodeBatch(sent) }), MAX)
+    t.same(received, sent)
+  }
+})
+
+t.test('who takes less than can be set says nonsense', async (t) => {
+  for (const takes of [[65_535, 1e9], [1e9, 0], [1e9], [1e9, -1], ['x', 1e9], {}]) {
+    await t.rejects(decodeMessage(frame({ v: 1, ...head, takes }), MAX), { code: 'ERR_MESSAGE' }, JSON.stringify(takes))
+  }
+})
+
 t.test('an idle message takes tens of bytes', async (t) => {
   const bytes = await encodeMessage(head)
   t.ok(bytes.length < 100, `${bytes.length} bytes`)
 })
 
-const frame = (wire: unknown): Uint8Array => Buffer.concat([Buffer.from([1]), packr.pack(wire)])
 const withBatch = (change: object): Uint8Array => frame({ v: 1, ...head, batch: frame({ ...(batchToWire(batch) as object), ...change }) })
 
 t.test('bytes that are no message are refused', async (t) => {
