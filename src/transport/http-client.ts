@@ -29,14 +29,16 @@ export function httpClient(options: HttpClientOptions): Link {
   return {
     async exchange(message, { signal }) {
       const token = await ask(options)
-      const timeout = AbortSignal.timeout(timeoutMs)
+      // Not AbortSignal.timeout(): each would live on, with what hangs on it, until its time is over.
+      const late = new AbortController()
+      const timer = setTimeout(() => late.abort(), timeoutMs).unref()
       try {
         const response = await fetch(url, {
           method: 'POST',
           headers: { authorization: `Bearer ${token}`, 'content-type': CONTENT_TYPE },
           body: message as Uint8Array<ArrayBuffer>,
           redirect: 'error',
-          signal: AbortSignal.any([signal, timeout]),
+          signal: AbortSignal.any([signal, late.signal]),
         })
         if (response.headers.get('content-type') !== CONTENT_TYPE) {
           await response.body?.cancel()
@@ -49,12 +51,14 @@ export function httpClient(options: HttpClientOptions): Link {
         if (signal.aborted) throw new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: error })
         throw new TillsyncError(
           'ERR_LINK',
-          timeout.aborted ? `No answer within ${timeoutMs} ms` : `${names.peer} was not reached: ${reason(error)}`,
+          late.signal.aborted ? `No answer within ${timeoutMs} ms` : `${names.peer} was not reached: ${reason(error)}`,
           {
             retryable: true,
             cause: error,
           },
         )
+      } finally {
+        clearTimeout(timer)
       }
     },
   }
