@@ -6,6 +6,7 @@ export default defineConfig({
     sqlite: 'src/adapters/sqlite/adapter.ts',
     postgres: 'src/adapters/postgres/adapter.ts',
     http: 'src/transport/http.ts',
+    testing: 'src/testing.ts',
   },
   format: 'esm',
   target: 'node22',

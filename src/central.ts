@@ -6,6 +6,7 @@ import { receive, standingFor } from './apply/receive.ts'
 import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, REGISTERS, SHAPES } from './apply/tables.ts'
 import { systemClock } from './clock.ts'
 import type { SynchronizeOptions } from './courier.ts'
+import { CredentialBook } from './credential-book.ts'
 import { TillsyncError } from './errors.ts'
 import { type CentralEvents, Events } from './events.ts'
 import { checkMigrated, create, type Migrations, migrate } from './migrate.ts'
@@ -108,15 +109,20 @@ export class CentralReplica implements Central, Subscriber {
     this.rounds = new Rounds({ book, clock, takes, pull, events: this.events, subscriber: this, ready: () => this.ready() })
     this.orphans = new OrphanBook(this.database, this.handlers, () => this.ready())
     const onRefused = (refusal: Refusal) => this.events.emit('refused', refusal)
+    const credentials = new CredentialBook(this.database, clock)
     const identify = async (token: string) => {
       await this.ready()
-      return this.registers.identify(token)
+      return credentials.identify(token)
+    }
+    const isKnown = async (register: RegisterName) => {
+      await this.ready()
+      return credentials.isKnown(register)
     }
     this.server = {
       from: 'central',
       maxMessageBytes: takes.message,
       takes,
-      gate: new Gate({ limits, clock, identify, onRefused }),
+      gate: new Gate({ limits, clock, identify, isKnown, onRefused }),
       onRefused,
       answer: (register, message, source, confirm) => {
         const onRefusedThere = (register: RegisterName, error: TillsyncError) => onRefused({ register, source, error })

@@ -5,7 +5,7 @@ import type { RegisterName } from './model.ts'
 import { checkName, known, type RotateOptions, readOverlapMs } from './options.ts'
 import { type ApplyingDatabase, type Clock, query, type Work } from './ports.ts'
 import { type PullBook, type PullTarget, readPullUrl } from './pull-book.ts'
-import { createToken, hashToken, isToken } from './transport/credentials.ts'
+import { createToken, hashToken } from './transport/credentials.ts'
 
 /** A register as central knows it. All times are ISO 8601, UTC. */
 export interface ListedRegister extends RegisterName {
@@ -94,13 +94,6 @@ interface ListedRow {
   readonly entry_no: number
   readonly copies: string | null
   readonly url: string | null
-}
-
-interface CredentialRow {
-  readonly location: string
-  readonly register: string
-  readonly token_hash: string
-  readonly used: boolean
 }
 
 export class RegisterBook implements Registers {
@@ -209,25 +202,6 @@ export class RegisterBook implements Registers {
       copies: row.copies === null ? undefined : JSON.parse(row.copies),
       pull: row.url === null ? undefined : { url: row.url },
     }))
-  }
-
-  /** Whose token it is; undefined where it is nobody's. */
-  async identify(token: string): Promise<RegisterName | undefined> {
-    const { registers, credentials } = this
-    const hash = hashToken(token)
-    const at = this.at()
-    // Each request asks, an idle register's too; bytes come as text, whatever the host's role has set for them.
-    const ask = () =>
-      query<CredentialRow>({
-        sql: `SELECT location, register, encode(token_hash, 'hex') AS token_hash, used_at IS NOT NULL AS used FROM ${credentials} JOIN ${registers} USING (register_id)
-              WHERE token_hash = $1 AND (ends_at IS NULL OR ends_at > $2)`,
-        parameters: [hash, at],
-      })
-    const [row] = await this.database.read(ask, { loosely: true })
-    if (row === undefined || !isToken(token, Buffer.from(row.token_hash, 'hex'))) return undefined
-    const used = `UPDATE ${credentials} SET used_at = $2 WHERE token_hash = $1 AND used_at IS NULL`
-    if (!row.used) await this.database.write(() => query({ sql: used, parameters: [hash, at] }))
-    return { location: row.location, register: row.register }
   }
 
   private *enter(register: RegisterName, url: string | undefined, token: string, at: string): Work<void> {

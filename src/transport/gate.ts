@@ -6,7 +6,7 @@ import type { Limits } from '../options.ts'
 import type { Clock } from '../ports.ts'
 import { bearerToken, hashToken } from './credentials.ts'
 import { Limiter } from './limiter.ts'
-import { sourceKey } from './source.ts'
+import { sourceKey, Voucher } from './source.ts'
 
 /** What was refused, whose, and where it came from, as far as that is known. */
 export interface Refusal {
@@ -15,11 +15,16 @@ export interface Refusal {
   readonly error: TillsyncError
 }
 
+/** An Authorization header, or who asks where nothing came over a wire. */
+export type Credential = string | null | Voucher
+
 export interface GateOptions {
   readonly limits: Required<Limits>
   readonly clock: Clock
   /** Whose token it is; undefined where it is nobody's. */
   identify(token: string): Promise<RegisterName | undefined>
+  /** Whether any token of it is valid. Without it nobody is let in by a voucher. */
+  isKnown?(register: RegisterName): Promise<boolean>
   /** Told once of each that is held off. */
   onRefused(refusal: Refusal): void
 }
@@ -50,8 +55,9 @@ export class Gate {
   }
 
   /** @throws ERR_CREDENTIAL, ERR_LOCKED_OUT, ERR_RATE_LIMIT, ERR_BUSY, and what `identify` throws */
-  async admit(authorization: string | null, source: string | undefined): Promise<RegisterName> {
-    const token = bearerToken(authorization)
+  async admit(credential: Credential, source: string | undefined): Promise<RegisterName> {
+    if (credential instanceof Voucher) return this.admitVouched(credential)
+    const token = bearerToken(credential)
     const hash = token === undefined ? undefined : hashToken(token).toString('base64')
     const counted = source === undefined ? hash : sourceKey(source)
     const known = hash === undefined ? undefined : this.known.get(hash)
@@ -74,10 +80,23 @@ export class Gate {
    *
    * @throws ERR_CREDENTIAL, and what `identify` throws
    */
-  async confirm(authorization: string | null, register: RegisterName): Promise<void> {
-    const token = bearerToken(authorization)
+  async confirm(credential: Credential, register: RegisterName): Promise<void> {
+    if (credential instanceof Voucher) return this.requireKnown(credential)
+    const token = bearerToken(credential)
     const now = token === undefined ? undefined : await this.options.identify(token)
     if (now === undefined || keyOf(now) !== keyOf(register)) throw unknownToken()
+  }
+
+  private async admitVouched(voucher: Voucher): Promise<RegisterName> {
+    const { register } = voucher
+    this.refuseFast(register, undefined)
+    await this.requireKnown(voucher)
+    this.exchanges.count(keyOf(register))
+    return register
+  }
+
+  private async requireKnown({ register }: Voucher): Promise<void> {
+    if ((await this.options.isKnown?.(register)) !== true) throw unknownRegister()
   }
 
   private identify(token: string, known: boolean, whenItsTurn: () => void): Promise<RegisterName | undefined> {
@@ -113,6 +132,12 @@ export class Gate {
     if (hold.first) this.options.onRefused({ register, source, error })
     throw error
   }
+}
+
+function unknownRegister(): TillsyncError {
+  return new TillsyncError('ERR_CREDENTIAL', 'No token of the register is valid', {
+    hint: "central's registers.add() makes a register known, rotate() brings back a revoked one.",
+  })
 }
 
 function unknownToken(): TillsyncError {

@@ -6,7 +6,7 @@ import { encodeMessage } from './codec.ts'
 import type { Gate, Refusal } from './gate.ts'
 import { CONTENT_TYPE } from './http-client.ts'
 import type { Message } from './message.ts'
-import type { RequestSource } from './source.ts'
+import { type RequestSource, Voucher } from './source.ts'
 
 /** What the server side of the HTTP link needs. */
 export interface HttpServer {
@@ -40,14 +40,14 @@ export async function serve(server: HttpServer, request: Request, from: RequestS
   let register: RegisterName | undefined
   try {
     if (request.method !== 'POST') return new Response(null, { status: 405, headers: { allow: 'POST' } })
-    const authorization = request.headers.get('authorization')
-    const admitted = await server.gate.admit(authorization, source)
+    const credential = from instanceof Voucher ? from : request.headers.get('authorization')
+    const admitted = await server.gate.admit(credential, source)
     register = admitted
     refuseLength(Number(request.headers.get('content-length') ?? 0), server.maxMessageBytes)
     if (request.bodyUsed) throw bodyRead()
     const body = await readBody(request.body, server.maxMessageBytes)
     if (body.length === 0) throw bodyRead()
-    return respond(200, await server.answer(admitted, body, source, () => server.gate.confirm(authorization, admitted)))
+    return respond(200, await server.answer(admitted, body, source, () => server.gate.confirm(credential, admitted)))
   } catch (thrown) {
     const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
     // Who is held off is said by the gate, once.

@@ -1,10 +1,24 @@
 import { createHash } from 'node:crypto'
 import { isIPv6 } from 'node:net'
+import type { RegisterName } from '../model.ts'
 
 /** Where a request comes from, as the host knows it. */
 export interface RequestSource {
   /** The client's address, as the host's own proxy sets it, or any other name for it. Without it a lock-out goes by the token. */
   readonly source?: string | undefined
+}
+
+/**
+ * Says who asks, where the exchange begins and ends in this process, as that of a `memoryLink` does: no token is shown. Nothing that comes over a
+ * wire can be one, nor what a framework passes beside a request.
+ */
+export class Voucher implements RequestSource {
+  readonly source = undefined
+  readonly register: RegisterName
+
+  constructor({ location, register }: RegisterName) {
+    this.register = { location, register }
+  }
 }
 
 /** By what a source is counted: of one length, whatever the host passes on. */

@@ -20,12 +20,14 @@ const COMPOSITION = [
   'register-upkeep.ts',
   'courier.ts',
   'central.ts',
+  'credential-book.ts',
   'registers.ts',
   'pull-book.ts',
   'pulled-till.ts',
   'rounds.ts',
   'replica.ts',
   'index.ts',
+  'testing.ts',
 ]
 /** Which file or folder may use which package at run time. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {

@@ -1,0 +1,1 @@
+export { type MemoryLinkOptions, memoryLink } from './transport/memory.ts'
