@@ -11,6 +11,8 @@ interface Import {
 }
 
 const SRC = resolve(import.meta.dirname, '../../src')
+/** A public entry of its own, which sees everything but the adapters; nothing else may lean on it. */
+const TESTING = /^testing(\/|\.ts$)/
 const FOLDERS = ['capture', 'transport', 'apply', 'adapters/sqlite', 'adapters/postgres']
 /** Everything meets here, and only here. */
 const COMPOSITION = [
@@ -27,7 +29,6 @@ const COMPOSITION = [
   'rounds.ts',
   'replica.ts',
   'index.ts',
-  'testing.ts',
 ]
 /** Which file or folder may use which package at run time. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
@@ -59,6 +60,8 @@ export function violation({ from, to, types }: Import): string | undefined {
     return allowed.includes(to) ? undefined : `${from} may not use ${to}`
   }
   const [own, other] = [folderOf(from), folderOf(to)]
+  if (TESTING.test(from)) return other.startsWith('adapters') ? `${from} may not know an adapter: ${to}` : undefined
+  if (TESTING.test(to)) return `${from} may not lean on what is there for tests: ${to}`
   if (own === '') {
     if (COMPOSITION.includes(from)) return other.startsWith('adapters') ? `${from} may not know an adapter: ${to}` : undefined
     if (other !== '') return `${from} is a root file and may not import ${to}`
@@ -158,6 +161,8 @@ t.test('these rules can be broken', async (t) => {
     { from: 'capture/a.ts', to: 'central.ts', types: false },
     { from: 'transport/http.ts', to: 'msgpackr', types: false },
     { from: 'model.ts', to: 'kysely', types: false },
+    { from: 'testing/a.ts', to: 'adapters/sqlite/b.ts', types: false },
+    { from: 'central.ts', to: 'testing/b.ts', types: true },
   ]
   for (const one of broken) t.ok(violation(one), `${one.from} → ${one.to}`)
   const hidden = importsIn(

@@ -1,0 +1,19 @@
+import t from 'tap'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { linkContract } from '../../src/testing.ts'
+import { httpLink } from '../../src/transport/http.ts'
+import { createPool, startServer } from '../support/postgres.ts'
+import { serve, TIMEOUT_MS, tillDatabase } from './links.ts'
+
+const server = await startServer(t)
+const pool = await createPool(t, server)
+
+linkContract(t.test, {
+  database: () => postgres(pool),
+  tillDatabase,
+  timeoutMs: TIMEOUT_MS,
+  async link(central, _register, token) {
+    const { url, close } = await serve(central)
+    return { ...httpLink({ url, token, timeoutMs: TIMEOUT_MS }), close }
+  },
+})

@@ -1,0 +1,10 @@
+import t from 'tap'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { linkContract } from '../../src/testing.ts'
+import { createPool, startServer } from '../support/postgres.ts'
+import { serve, TIMEOUT_MS, tillDatabase } from './links.ts'
+
+const server = await startServer(t)
+const pool = await createPool(t, server)
+
+linkContract(t.test, { database: () => postgres(pool), tillDatabase, timeoutMs: TIMEOUT_MS, serve: (till) => serve(till) })
