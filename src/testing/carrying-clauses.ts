@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { type Clause, calm, codeOf, exchangeByHand, synchronize, within } from './clause.ts'
+import { type Clause, calm, codeOf, exchangeByHand, synchronize } from './clause.ts'
 import { checkBooks } from './contract-books.ts'
+import { within } from './patience.ts'
 
 const REGISTERS = 6
 const AT_ONCE = 8

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { setTimeout as pause } from 'node:timers/promises'
 import { TillsyncError } from '../errors.ts'
 import type { Link } from '../ports.ts'
 import { decodeMessage } from '../transport/codec.ts'
@@ -7,6 +6,7 @@ import { expectCode } from './carrier.ts'
 import { checkBooks } from './contract-books.ts'
 import type { ContractScene } from './contract-scene.ts'
 import type { ContractTill } from './contract-till.ts'
+import { within } from './patience.ts'
 
 /** One promise of a contract: what it says, and what shows that it is kept. */
 export interface Clause {
@@ -19,28 +19,6 @@ export interface Clause {
 const MAX_BYTES = 67_108_864
 /** Runs that a till needs at most, once nothing stands in its way. */
 const MOST_RUNS = 20
-
-/** @throws where it is not settled in time: a link that waits for ever holds its register up for as long */
-export async function within<T>(ms: number, what: string, promise: Promise<T>): Promise<T> {
-  const late = new AbortController()
-  const deadline = pause(ms, undefined, { signal: late.signal }).then(() => {
-    throw new assert.AssertionError({ message: `Not within ${ms} ms: ${what}` })
-  })
-  try {
-    return await Promise.race([promise, deadline])
-  } finally {
-    late.abort()
-    deadline.catch(() => undefined)
-  }
-}
-
-export async function eventually(scene: ContractScene, what: string, holds: () => Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + scene.options.withinMs
-  while (!(await holds())) {
-    if (performance.now() > deadline) throw new assert.AssertionError({ message: `Not within ${scene.options.withinMs} ms: ${what}` })
-    await pause(10)
-  }
-}
 
 /** What ends it, as a code of the library; undefined where nothing does. */
 export async function codeOf(what: Promise<unknown>): Promise<TillsyncError | undefined> {

@@ -12,6 +12,7 @@ import { CONTENT_TYPE, httpClient } from '../transport/http-client.ts'
 import { ContractTill } from './contract-till.ts'
 import { Door } from './door.ts'
 import type { CheckedOptions, ContractLink, ContractServer } from './link-options.ts'
+import { within } from './patience.ts'
 
 const SCHEMA = [
   ['receipts', 'location text, register text, id bigint, receipt_no text NOT NULL, note text, PRIMARY KEY (location, register, id)'],
@@ -52,9 +53,12 @@ export class ContractScene {
     try {
       await scene.open()
       await act(scene)
-    } finally {
-      await scene.close()
+    } catch (error) {
+      // What is broken keeps others from ending too; it is the first that counts.
+      await scene.close().catch(() => undefined)
+      throw error
     }
+    await scene.close()
   }
 
   /** Another central on the same database, as another process would be. */
@@ -190,7 +194,8 @@ export class ContractScene {
     const doors = [this.door, ...this.tills.map((till) => till.door)]
     for (const door of doors) door.close()
     const all = [...this.tills.map((till) => () => till.close()), () => this.central.stop(), ...this.closing]
-    const ends = await Promise.allSettled(all.map(async (close) => close()))
+    const patienceMs = this.options.timeoutMs + this.options.withinMs
+    const ends = await Promise.allSettled(all.map(async (close) => within(patienceMs, 'the end of what a test has opened', Promise.resolve(close()))))
     rmSync(this.folder, { recursive: true, force: true })
     const failed = ends.find((end) => end.status === 'rejected')
     if (failed) throw failed.reason

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { FATES, type Fate } from './carrier.ts'
-import { type Clause, calm, codeOf, dice, synchronize, tryToSynchronize, within } from './clause.ts'
+import { type Clause, calm, codeOf, dice, synchronize, tryToSynchronize } from './clause.ts'
 import type { Manner } from './door.ts'
+import { within } from './patience.ts'
 
 const LIFTED: Readonly<Record<Exclude<Fate, 'delivered'>, string>> = {
   'message lost': 'messages are lost',

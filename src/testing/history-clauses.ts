@@ -1,9 +1,10 @@
 import type { Central } from '../central.ts'
 import { expectCode } from './carrier.ts'
-import { type Clause, calm, codeOf, dice, synchronize, within } from './clause.ts'
+import { type Clause, calm, codeOf, dice, synchronize } from './clause.ts'
 import type { ContractScene } from './contract-scene.ts'
 import type { ContractTill } from './contract-till.ts'
 import { Door } from './door.ts'
+import { within } from './patience.ts'
 
 /** Every message that was ever given to the link arrives again. */
 async function replay(scene: ContractScene, till: ContractTill, messages: readonly Uint8Array[]): Promise<void> {

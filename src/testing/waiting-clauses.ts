@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { setTimeout as pause } from 'node:timers/promises'
-import { type Clause, calm, codeOf, eventually, exchangeByHand, synchronize, within } from './clause.ts'
+import { type Clause, calm, codeOf, exchangeByHand, synchronize } from './clause.ts'
 import type { ContractScene } from './contract-scene.ts'
 import type { Manner } from './door.ts'
+import { eventually, within } from './patience.ts'
 
 const NEVER = new AbortController().signal
 const NOTICE_MS = 50
@@ -106,7 +107,7 @@ export const WAITING: readonly Clause[] = [
       await till.register.start()
       for (let turn = 0; turn < 4; turn++) {
         await till.sell(2)
-        await eventually(scene, 'what was sold is there', async () => {
+        await eventually(scene.options.withinMs, 'what was sold is there', async () => {
           const { pending, unsealed, standing } = await till.register.status()
           return pending === 0 && unsealed === 0 && standing !== undefined
         })
