@@ -4,34 +4,16 @@ import { join, resolve } from 'node:path'
 import Database from 'better-sqlite3'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import ts from 'typescript'
 import { startPostgres } from '../../examples/support/postgres.ts'
+import { compile, withSources } from '../support/snippets.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
-const SOURCES: Readonly<Record<string, string>> = {
-  tillsync: '../src/index.ts',
-  'tillsync/sqlite': '../src/adapters/sqlite/adapter.ts',
-  'tillsync/postgres': '../src/adapters/postgres/adapter.ts',
-  'tillsync/http': '../src/transport/http.ts',
-}
-
 /** The README's example, with the package's names replaced by its sources. */
 async function example(): Promise<string> {
   const readme = await readFile(join(ROOT, 'README.md'), 'utf8')
   const code = /## Example\n\n```ts\n([\s\S]*?)```/.exec(readme)?.[1]
   if (code === undefined) throw new Error('The README has no example')
-  return code.replace(/from '(tillsync[^']*)'/g, (_, name: string) => `from '${SOURCES[name]}'`)
-}
-
-function compile(file: string): string[] {
-  const config = ts.getParsedCommandLineOfConfigFile(
-    join(ROOT, 'tsconfig.json'),
-    {},
-    { ...ts.sys, onUnRecoverableConfigFileDiagnostic: () => undefined },
-  )
-  // As a host that is strict, and no stricter.
-  const program = ts.createProgram([file], { ...config?.options, noUncheckedIndexedAccess: false })
-  return ts.getPreEmitDiagnostics(program).map((diagnostic) => ts.flattenDiagnosticMessageText(diagnostic.messageText, '\n'))
+  return withSources(code)
 }
 
 t.test("the README's example compiles, runs, and moves the stock", async (t) => {
@@ -42,7 +24,7 @@ t.test("the README's example compiles, runs, and moves the stock", async (t) => 
   const code = await example()
   const file = join(folder, 'example.ts')
   await writeFile(file, code)
-  t.same(compile(file), [])
+  t.same(compile([file]), [])
   const lines = code.split('\n').slice(code.split('\n').findLastIndex((line) => line.startsWith('import')) + 1)
   t.ok(lines.filter((line) => line.trim() !== '').length <= 25, 'it is as short as it claims to be')
 
