@@ -132,6 +132,7 @@ async function refused(options: HttpClientOptions, response: Response): Promise<
     const { error, takes } = await decodeMessage(await readBody(response.body, MAX_ERROR_BYTES), MAX_ERROR_BYTES)
     return error ? refusal(options.names.peer, error, { ...contextOf(response), ...(takes && { takes }) }) : foreign(options, response)
   } catch (error) {
-    return foreign(options, response, error)
+    // Of a later version: it is the other side's, and nothing of it can be read but that.
+    return error instanceof TillsyncError && error.code === 'ERR_VERSION' ? error : foreign(options, response, error)
   }
 }
