@@ -1,4 +1,6 @@
 import PQueue from 'p-queue'
+import type { ArchivedEntry } from './apply/archive.ts'
+import { ArchiveBook, type WhichEntries } from './apply/archive-book.ts'
 import type { HandlersByTable } from './apply/batch.ts'
 import type { Handler, SubscribeRules } from './apply/handler.ts'
 import { OrphanBook, type Orphans } from './apply/orphan-book.ts'
@@ -53,6 +55,13 @@ export interface Central {
   readonly registers: Registers
   readonly orphans: Orphans
   /**
+   * Archived entries by location, register, epoch and number, for people. The next page is that after the last entry (`after: page.at(-1)`), until one is empty; one with
+   * large records may be shorter than `limit`. With conditions that few entries meet it reads through the archive of the registers that are named.
+   *
+   * @throws ERR_OPTION, ERR_REGISTER where the register is not known
+   */
+  entries(which?: WhichEntries): Promise<readonly ArchivedEntry[]>
+  /**
    * Answers an exchange of a register: mounts in any framework that speaks fetch, in node:http and Express by
    * `toNodeHandler(central.fetch)`. `source` is where the request comes from; a lock-out goes by it. Never rejects; what it
    * refuses it answers with a status and a code.
@@ -83,6 +92,7 @@ export function createCentral<_DB = AnyTables, Sent = AnyTables>(options: Centra
 export class CentralReplica implements Central, Subscriber {
   readonly registers: RegisterBook
   readonly orphans: OrphanBook
+  private readonly archive: ArchiveBook
   readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => serve(this.server, request, from)
   private readonly database: ApplyingDatabase
   private readonly handlers: HandlersByTable
@@ -108,6 +118,7 @@ export class CentralReplica implements Central, Subscriber {
     this.registers = new RegisterBook(this.database, clock, book, () => this.ready())
     this.rounds = new Rounds({ book, clock, takes, pull, events: this.events, subscriber: this, ready: () => this.ready() })
     this.orphans = new OrphanBook(this.database, this.handlers, () => this.ready())
+    this.archive = new ArchiveBook(this.database, () => this.ready())
     const onRefused = (refusal: Refusal) => this.events.emit('refused', refusal)
     const credentials = new CredentialBook(this.database, clock)
     const identify = async (token: string) => {
@@ -184,6 +195,10 @@ export class CentralReplica implements Central, Subscriber {
     if (register === undefined) return this.rounds.synchronizeAll(options)
     checkRegister(register)
     return this.rounds.synchronize(register, options)
+  }
+
+  entries(which?: WhichEntries): Promise<readonly ArchivedEntry[]> {
+    return this.archive.list(which)
   }
 
   private async ready(): Promise<void> {

@@ -1,3 +1,5 @@
+export type { ArchivedEntry, EntryPosition, EntryState } from './apply/archive.ts'
+export type { WhichEntries } from './apply/archive-book.ts'
 export type { Handler, SubscribeRules } from './apply/handler.ts'
 export { type MirrorOptions, mirror } from './apply/mirror.ts'
 export type { Movement } from './apply/movements.ts'
