@@ -6,6 +6,7 @@ import type { Handler, SubscribeRules } from './apply/handler.ts'
 import { OrphanBook, type Orphans } from './apply/orphan-book.ts'
 import { receive, standingFor } from './apply/receive.ts'
 import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, REGISTERS, SHAPES } from './apply/tables.ts'
+import { ArchiveUpkeep } from './archive-upkeep.ts'
 import { systemClock } from './clock.ts'
 import type { SynchronizeOptions } from './courier.ts'
 import { CredentialBook } from './credential-book.ts'
@@ -62,6 +63,13 @@ export interface Central {
    */
   entries(which?: WhichEntries): Promise<readonly ArchivedEntry[]>
   /**
+   * Deletes entries of the archive that are of replaced versions and were received longer than `retainArchiveMs` ago, in short transactions that hold nobody up; nothing without that
+   * option. Happens by itself every day once started. What another process prunes just now is left to it.
+   *
+   * @throws ERR_ABORTED
+   */
+  prune(options?: { readonly signal?: AbortSignal }): Promise<{ readonly entries: number }>
+  /**
    * Answers an exchange of a register: mounts in any framework that speaks fetch, in node:http and Express by
    * `toNodeHandler(central.fetch)`. `source` is where the request comes from; a lock-out goes by it. Never rejects; what it
    * refuses it answers with a status and a code.
@@ -93,6 +101,7 @@ export class CentralReplica implements Central, Subscriber {
   readonly registers: RegisterBook
   readonly orphans: OrphanBook
   private readonly archive: ArchiveBook
+  private readonly upkeep: ArchiveUpkeep
   readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => serve(this.server, request, from)
   private readonly database: ApplyingDatabase
   private readonly handlers: HandlersByTable
@@ -107,7 +116,9 @@ export class CentralReplica implements Central, Subscriber {
   private stopped = false
 
   constructor(options: CentralOptions<SubscribeRules<AnyTables>>, clock: Clock) {
-    const { lanes, takes, limits, longPollMs, pull } = readCentralOptions(options as unknown as CentralOptions<Readonly<Record<string, unknown>>>)
+    const { lanes, takes, limits, longPollMs, pull, retainArchiveMs } = readCentralOptions(
+      options as unknown as CentralOptions<Readonly<Record<string, unknown>>>,
+    )
     this.database = options.database
     this.handlers = readHandlers(options.subscribe as Readonly<Record<string, unknown>>)
     this.clock = clock
@@ -119,6 +130,7 @@ export class CentralReplica implements Central, Subscriber {
     this.rounds = new Rounds({ book, clock, takes, pull, events: this.events, subscriber: this, ready: () => this.ready() })
     this.orphans = new OrphanBook(this.database, this.handlers, () => this.ready())
     this.archive = new ArchiveBook(this.database, () => this.ready())
+    this.upkeep = new ArchiveUpkeep({ database: this.database, clock, events: this.events, retainMs: retainArchiveMs })
     const onRefused = (refusal: Refusal) => this.events.emit('refused', refusal)
     const credentials = new CredentialBook(this.database, clock)
     const identify = async (token: string) => {
@@ -169,7 +181,10 @@ export class CentralReplica implements Central, Subscriber {
   start(): Promise<void> {
     this.stopped = false
     this.holds.start()
-    const started = this.ready().then(() => this.rounds.start())
+    const started = this.ready().then(() => {
+      this.rounds.start()
+      this.upkeep.start()
+    })
     // A host that does not wait for it must not be ended by an unhandled rejection.
     started.catch((error: TillsyncError) => this.events.emit('failed', { error }))
     return started
@@ -179,6 +194,7 @@ export class CentralReplica implements Central, Subscriber {
     this.stopped = true
     this.holds.stop()
     await this.rounds.stop()
+    await this.upkeep.stop()
     await this.lanes.onIdle()
     this.readiness = undefined
     await this.database.close()
@@ -199,6 +215,11 @@ export class CentralReplica implements Central, Subscriber {
 
   entries(which?: WhichEntries): Promise<readonly ArchivedEntry[]> {
     return this.archive.list(which)
+  }
+
+  async prune({ signal }: { readonly signal?: AbortSignal } = {}): Promise<{ readonly entries: number }> {
+    await this.ready()
+    return this.upkeep.prune(signal)
   }
 
   private async ready(): Promise<void> {

@@ -23,7 +23,11 @@ export class CredentialBook {
   /** Whose token it is; undefined where it is nobody's. */
   async identify(token: string): Promise<RegisterName | undefined> {
     const hash = hashToken(token)
-    const [row] = await this.valid<CredentialRow>("location, register, encode(token_hash, 'hex') AS token_hash, used_at IS NOT NULL AS used", 'token_hash = $2', hash)
+    const [row] = await this.valid<CredentialRow>(
+      "location, register, encode(token_hash, 'hex') AS token_hash, used_at IS NOT NULL AS used",
+      'token_hash = $2',
+      hash,
+    )
     if (row === undefined || !isToken(token, Buffer.from(row.token_hash, 'hex'))) return undefined
     const used = `UPDATE ${this.database.qualify(CREDENTIALS.name)} SET used_at = $2 WHERE token_hash = $1 AND used_at IS NULL`
     if (!row.used) await this.database.write(() => query({ sql: used, parameters: [hash, this.at()] }))

@@ -105,6 +105,11 @@ export interface CentralOptions<Handlers> {
   readonly longPollMs?: number
   /** How registers are pulled. Without it central only answers. */
   readonly pull?: PullOptions
+  /**
+   * How long versions of documents that a later one has replaced are kept in the archive, in milliseconds from when they were received. The latest version of each document stays for ever, and so
+   * does what restores may ask for. Default: all is kept; from 0 to 3,155,760,000,000 (100 years).
+   */
+  readonly retainArchiveMs?: number
 }
 
 export interface RotateOptions {
@@ -117,6 +122,7 @@ const LONGEST_MS = 2_147_483_647
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * 3_600_000
 const YEAR_MS = 366 * DAY_MS
+const CENTURY_MS = 36_525 * DAY_MS
 const PULL_TOKEN = /^[A-Za-z0-9_-]{43}$/
 
 /** The one place that has a default. */
@@ -265,10 +271,21 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
   readonly limits: Required<Limits>
   readonly longPollMs: number
   readonly pull: Required<PullOptions> | undefined
+  readonly retainArchiveMs: number | undefined
 } {
   checkRuntime(process.versions.node)
   if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
-  known('options', options, ['database', 'subscribe', 'maxMessageBytes', 'maxDocumentBytes', 'lanes', 'limits', 'longPollMs', 'pull'])
+  known('options', options, [
+    'database',
+    'subscribe',
+    'maxMessageBytes',
+    'maxDocumentBytes',
+    'lanes',
+    'limits',
+    'longPollMs',
+    'pull',
+    'retainArchiveMs',
+  ])
   checkDatabase(options.database, "postgres(pool) from 'tillsync/postgres'")
   if (!('mirroring' in options.database)) throw bad('database', "postgres(pool) from 'tillsync/postgres'", 'sqlite')
   if (typeof options.subscribe !== 'object' || options.subscribe === null) throw bad('subscribe', 'an object of handlers by table', options.subscribe)
@@ -281,6 +298,7 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
     limits: readLimits(options.limits),
     longPollMs: whole('longPollMs', options.longPollMs ?? DEFAULTS.longPollMs, 0, 300_000),
     pull: options.pull === undefined ? undefined : readPull(options.pull),
+    retainArchiveMs: options.retainArchiveMs === undefined ? undefined : whole('retainArchiveMs', options.retainArchiveMs, 0, CENTURY_MS),
   }
 }
 

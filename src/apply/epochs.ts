@@ -100,7 +100,7 @@ export function* digestOnLine(database: ApplyingDatabase, registerId: number, li
   return found
 }
 
-/** Goes from the last known point at or before `from` to `through`, and tells the end of each document. */
+/** Goes from the last known point at or before `from` to `through`, and tells the end of each document. Stops where entries were pruned: what lies behind them has points of its own. */
 function* chain(
   database: ApplyingDatabase,
   registerId: number,
@@ -123,6 +123,7 @@ function* chain(
   let { digest } = start
   let document = { table: '', recordId: '' }
   for (const [n, row] of rows.entries()) {
+    if (row.entry_no !== start.entryNo + n + 1) return
     if (row.document_no === row.entry_no) {
       if (n > 0) tell({ entryNo: row.entry_no - 1, digest })
       document = { table: row.table_name, recordId: row.record_id }

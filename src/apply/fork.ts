@@ -24,7 +24,7 @@ export function* part(database: ApplyingDatabase, registerId: number, line: read
     affected AS (SELECT DISTINCT a.table_name, a.record_id FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) AS s(epoch_no, after, through)
                  JOIN ${archive} a ON a.register_id = $1 AND a.epoch_no = s.epoch_no AND a.entry_no > greatest(s.after, $5::bigint) AND a.entry_no <= s.through
                  WHERE a.entry_no = a.document_no),
-    now AS (SELECT d.*, d.born_entry_no <= $5::bigint OR b.operation = 'baseline' AS was,
+    now AS (SELECT d.*, d.born_entry_no <= $5::bigint OR b.operation IS NOT DISTINCT FROM 'baseline' AS was,
                    (SELECT f FROM json_array_elements(coalesce(d.former, '[]')) WITH ORDINALITY AS f(f, n)
                     WHERE (f ->> 'born')::bigint <= $5::bigint AND (f ->> 'end')::bigint > $5::bigint ORDER BY n DESC LIMIT 1) AS former_life
             FROM affected JOIN ${documents} d ON d.register_id = $1 AND d.table_name = affected.table_name AND d.record_id = affected.record_id

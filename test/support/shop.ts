@@ -123,6 +123,7 @@ export interface ShopOptions {
   readonly clock?: Clock
   readonly limits?: Limits
   readonly longPollMs?: number
+  readonly retainArchiveMs?: number
   /** How registers are pulled. Default: with the token that each was added with, every 20 ms. */
   readonly pull?: Partial<PullOptions>
   /** Default: as `toNodeHandler` has it. */
@@ -133,7 +134,7 @@ export interface ShopOptions {
 export async function openShop(t: Test, server: Postgres, options: ShopOptions = {}): Promise<Shop> {
   const pool = options.pool ?? (await createPool(t, server))
   if (options.pool === undefined) await pool.query(options.schema ?? CENTRAL_SCHEMA)
-  const { maxMessageBytes, maxDocumentBytes, limits, longPollMs, clock = systemClock } = options
+  const { maxMessageBytes, maxDocumentBytes, limits, longPollMs, clock = systemClock, retainArchiveMs } = options
   const tokens = new Map<string, string>()
   const again = (pull: Partial<PullOptions> = {}): CentralReplica => {
     const replica = new CentralReplica(
@@ -144,6 +145,7 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
         ...(maxDocumentBytes !== undefined && { maxDocumentBytes }),
         ...(limits && { limits }),
         ...(longPollMs !== undefined && { longPollMs }),
+        ...(retainArchiveMs !== undefined && { retainArchiveMs }),
         pull: { token: (register) => tokens.get(nameOf(register)) ?? '', everyMs: 20, ...options.pull, ...pull },
       },
       clock,

@@ -1,0 +1,70 @@
+import { type ArchivePlace, pruneArchive } from './apply/archive-prune.ts'
+import { asTillsyncError } from './errors.ts'
+import type { CentralEvents, Events } from './events.ts'
+import type { ApplyingDatabase, Clock } from './ports.ts'
+
+export interface ArchiveUpkeepOptions {
+  readonly database: ApplyingDatabase
+  readonly clock: Clock
+  readonly events: Events<CentralEvents>
+  /** Undefined: all is kept. */
+  readonly retainMs: number | undefined
+}
+
+const PRUNE_EVERY_MS = 24 * 3_600_000
+/** Between two slices others have their turn. */
+const PRUNE_PAUSE_MS = 10
+
+/** What central does in the background for its archive: it prunes every day, where it is told to. */
+export class ArchiveUpkeep {
+  private readonly options: ArchiveUpkeepOptions
+  private stopping = new AbortController()
+  private running: Promise<void> | undefined
+
+  constructor(options: ArchiveUpkeepOptions) {
+    this.options = options
+  }
+
+  start(): void {
+    if (this.options.retainMs === undefined || this.running !== undefined) return
+    this.stopping = new AbortController()
+    this.running = this.pruneAlways(this.stopping.signal)
+  }
+
+  /** Waits for the slice that is under way. */
+  async stop(): Promise<void> {
+    this.stopping.abort()
+    await this.running
+    this.running = undefined
+  }
+
+  /** @throws ERR_ABORTED */
+  async prune(signal: AbortSignal | undefined): Promise<{ readonly entries: number }> {
+    const { database, clock, retainMs } = this.options
+    if (retainMs === undefined) return { entries: 0 }
+    const before = new Date(clock.now() - retainMs).toISOString()
+    let entries = 0
+    let from: ArchivePlace | undefined = { registerId: 0, epochNo: 0, entryNo: 0 }
+    for (;;) {
+      const place: ArchivePlace = from
+      const slice = await database.write(() => pruneArchive(database, place, before), { signal })
+      entries += slice.entries
+      from = slice.next
+      if (from === undefined) return { entries }
+      await clock.sleep(PRUNE_PAUSE_MS, signal)
+    }
+  }
+
+  private async pruneAlways(signal: AbortSignal): Promise<void> {
+    const { clock, events } = this.options
+    while (!signal.aborted) {
+      try {
+        await this.prune(signal)
+      } catch (thrown) {
+        if (signal.aborted) return
+        events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'Pruning the archive failed') })
+      }
+      await clock.sleep(PRUNE_EVERY_MS, signal).catch(() => undefined)
+    }
+  }
+}
