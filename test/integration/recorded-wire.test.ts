@@ -160,13 +160,15 @@ function createProcess(): Process {
   const process = { done: {} } as Process
   const publisher = new Publisher({
     known: async () => process.outlook.known,
+    settle: async () => undefined,
+    learn: async () => false,
     digestsAt: async (numbers) => new Map(numbers.flatMap((n) => (process.outlook.digests[n] ? [[n, process.outlook.digests[n]]] : []))),
     async read(epoch, after) {
       const { batch } = process
       if (batch === undefined) return undefined
       if (batch.epoch !== epoch || batch.after.entryNo !== after.entryNo || batch.after.digest !== after.digest)
         throw new Error(`After ${after.entryNo}`)
-      return { through: batch.through, bytes: new Uint8Array() }
+      return { through: batch.through, base: undefined, bytes: new Uint8Array() }
     },
     readAhead: () => undefined,
     standing: async () => process.outlook.standing ?? undefined,
