@@ -10,22 +10,24 @@ const LIMIT = new Big(10).pow(12)
 const HALF_EVEN = 2
 /** A decimal that is written as `format` writes it. */
 const NORMAL = /^(?:0|-?[1-9]\d{0,11}|-?(?:0|[1-9]\d{0,11})\.\d{0,5}[1-9])$/
+/** What is read as a decimal at all. Longer ones, and larger exponents, are refused before they cost anything. */
+const TEXT = /^-?(?:\d{1,100}(?:\.\d{0,100})?|\.\d{1,100})(?:[eE][-+]?\d{1,3})?$/
 
 /**
- * The exact sum of decimals, each rounded half to even to six places (which only a double can need), as text without
- * trailing zeros.
+ * The exact sum of decimals as text without trailing zeros. A double is rounded half to even to six places before; with
+ * `scale` everything is, to so many.
  *
- * @throws ERR_VALUE where one is no decimal, or the sum does not fit numeric(18, 6)
+ * @throws ERR_VALUE where one is no decimal or, being exact, has more than six places; and where the sum does not fit numeric(18, 6)
  */
-export function sum(values: readonly Decimal[]): string {
+export function sum(values: readonly Decimal[], scale?: number): string {
   const [only] = values
-  if (values.length === 1 && typeof only === 'string') {
+  if (values.length === 1 && typeof only === 'string' && scale === undefined) {
     if (NORMAL.test(only)) return only
     const trimmed = trim(only)
     if (trimmed !== only && NORMAL.test(trimmed)) return trimmed
   }
   if (values.every(isShortInteger)) return String(values.reduce<number>((total, value) => total + Number(value), 0))
-  return format(values.reduce<Big>((total, value) => total.plus(parse(value)), new Big(0)))
+  return format(values.reduce<Big>((total, value) => total.plus(parse(value, scale)), new Big(0)))
 }
 
 /** `a − b`, as `sum` gives it. */
@@ -51,28 +53,34 @@ function isShortInteger(value: Decimal): boolean {
 
 /** '12.50' as '12.5', '3.00' as '3'; only what has a point loses zeros. */
 function trim(text: string): string {
-  if (!text.includes('.')) return text
+  if (!text.includes('.') || !TEXT.test(text) || /e/i.test(text)) return text
   let end = text.length
   while (text.charCodeAt(end - 1) === 48) end--
   if (text.charCodeAt(end - 1) === 46) end--
   return text.slice(0, end)
 }
 
-function parse(value: Decimal): Big {
-  if (typeof value === 'string' || typeof value === 'bigint' || (typeof value === 'number' && Number.isFinite(value))) {
-    try {
-      return new Big(typeof value === 'bigint' ? value.toString() : value).round(SCALE, HALF_EVEN)
-    } catch {
-      // not a decimal: refused below
-    }
-  }
-  throw new TillsyncError(
-    'ERR_VALUE',
-    `Expected a decimal, got ${value === null ? 'null' : typeof value === 'string' ? 'other text' : typeof value}`,
-    {
+function parse(value: Decimal, scale?: number): Big {
+  const text = textOf(value)
+  if (text === undefined) {
+    const got = value === null ? 'null' : typeof value === 'string' ? 'other text' : typeof value
+    throw new TillsyncError('ERR_VALUE', `Expected a decimal, got ${got}`, {
       hint: "Decimals are text such as '-12.50', bigint, or finite numbers.",
-    },
-  )
+    })
+  }
+  const exact = new Big(text)
+  const rounded = exact.round(scale ?? SCALE, HALF_EVEN)
+  if (scale !== undefined || typeof value === 'number' || rounded.eq(exact)) return rounded
+  throw new TillsyncError('ERR_VALUE', `A decimal has more than ${SCALE} places behind the point`, {
+    hint: `Quantities and amounts are kept as numeric(18, ${SCALE}). Declare a \`scale\` where they are to be rounded.`,
+  })
+}
+
+/** The shortest text of a double is what its till shows. */
+function textOf(value: Decimal): string | undefined {
+  if (typeof value === 'string') return TEXT.test(value) ? value : undefined
+  if (typeof value === 'bigint') return value.toString()
+  return typeof value === 'number' && Number.isFinite(value) ? String(value) : undefined
 }
 
 function format(value: Big): string {
