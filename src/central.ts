@@ -269,9 +269,10 @@ function readHandlers(subscribe: Readonly<Record<string, unknown>>): HandlersByT
       })
     }
     const ledgers = all.flatMap((handler) => handler.ledger ?? [])
-    if (new Set(ledgers).size < ledgers.length) {
-      throw new TillsyncError('ERR_RULE', `\`subscribe.${table}\` has two handlers that post to \`${ledgers[0]}\``, {
-        hint: 'Let one function return the movements of both.',
+    const twice = ledgers.find((ledger, n) => ledgers.indexOf(ledger) < n)
+    if (twice !== undefined) {
+      throw new TillsyncError('ERR_RULE', `\`subscribe.${table}\` has two handlers that post to \`${twice}\``, {
+        hint: 'Let one function return the movements of both; two functions that are given as `post` are told apart by `ledger`.',
         context: { table },
       })
     }

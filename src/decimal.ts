@@ -30,6 +30,14 @@ export function sum(values: readonly Decimal[], scale?: number): string {
   return format(values.reduce<Big>((total, value) => total.plus(parse(value, scale)), new Big(0)))
 }
 
+/** The same of any size: for what many documents come to, which is kept as numeric(38, 6). */
+export function grandTotal(values: readonly string[]): string {
+  const total = values.every(isShortInteger)
+    ? new Big(values.reduce((sum, value) => sum + Number(value), 0))
+    : values.reduce<Big>((sum, value) => sum.plus(value), new Big(0))
+  return total.eq(0) ? '0' : total.toFixed()
+}
+
 /** `a − b`, as `sum` gives it. */
 export function difference(a: Decimal, b: Decimal): string {
   return format(parse(a).minus(parse(b)))

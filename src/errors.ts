@@ -64,6 +64,8 @@ export type TillsyncErrorCode =
   | 'ERR_HANDLER'
   /** A handler returned a movement that can't be posted. */
   | 'ERR_MOVEMENT'
+  /** A row does not fit the host's own ledger. */
+  | 'ERR_LEDGER'
   /** A record does not fit the table that mirrors it. */
   | 'ERR_MIRROR'
   /** The register is known already, or unknown. */

@@ -40,7 +40,8 @@ export interface Statement {
  */
 export type Work<T> = Generator<Step, T, unknown>
 
-export type OwnColumnType = 'integer' | 'text' | 'bytes' | 'time' | 'decimal' | 'json' | 'boolean' | 'date'
+/** `decimal`: one value, 12 digits before the point, 6 behind; `total`: the sum of any number of them. */
+export type OwnColumnType = 'integer' | 'text' | 'bytes' | 'time' | 'decimal' | 'total' | 'json' | 'boolean' | 'date'
 
 /** One of the library's own tables. */
 export interface OwnTable {

@@ -18,6 +18,8 @@ export interface Handler<D = AnyDocument> {
   readonly name: string
   /** The ledger that it posts to: a document is posted to a ledger by one handler. */
   readonly ledger?: string
+  /** The ledger of stock into which its documents post movements of goods. */
+  readonly movesStock?: string
   /** Tables of the library's own that it needs. */
   readonly tables: readonly OwnTable[]
   /** Only in types: the documents that it takes. */

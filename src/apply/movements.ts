@@ -1,5 +1,7 @@
-import { type Decimal, sum } from '../decimal.ts'
+import type { Decimal } from '../decimal.ts'
 import { TillsyncError } from '../errors.ts'
+import { kindOf } from './mapping.ts'
+import { type Dimension, dateOf, isPostable, type Scales, type SumsByDimension, Totals } from './sums.ts'
 
 /** A movement that a document should have caused. What is not a quantity or an amount is its dimension. */
 export interface Movement {
@@ -17,20 +19,8 @@ export interface Movement {
   readonly [dimension: string]: string | number | bigint | boolean | null | undefined
 }
 
-/** By what movements are kept apart: their fields but quantity and amount; one that is null is left out. */
-export type Dimension = Readonly<Record<string, string | number | boolean>>
-
-/** What belongs to one dimension: wanted, posted, or the difference to be posted. Quantity and amount are decimal texts. */
-export interface Sums {
-  /** The dimension as JSON, by which equal ones are known. */
-  readonly name: string
-  readonly dimension: Dimension
-  readonly quantity: string
-  readonly amount: string
-}
-
-/** By the dimension's name. */
-export type SumsByDimension = ReadonlyMap<string, Sums>
+/** What is summed up per dimension. */
+export const MOVEMENT_MEASURES = ['quantity', 'amount'] as const
 
 const KNOWN = new Set(['item', 'location', 'businessDate', 'document', 'customer', 'quantity', 'amount'])
 
@@ -39,34 +29,23 @@ const KNOWN = new Set(['item', 'location', 'businessDate', 'document', 'customer
  *
  * @throws ERR_MOVEMENT, ERR_VALUE where a quantity or an amount is no decimal
  */
-export function sumUp(movements: unknown): SumsByDimension {
-  if (!Array.isArray(movements)) throw notAMovement(`a list of movements was expected, got ${typeof movements}`)
-  const groups = new Map<string, { readonly dimension: Dimension; readonly quantities: Decimal[]; readonly amounts: Decimal[] }>()
-  for (const movement of movements as Movement[]) {
-    const dimension = dimensionOf(movement)
-    const name = JSON.stringify(dimension)
-    const group = groups.get(name)
-    if (group === undefined) groups.set(name, { dimension, quantities: [movement.quantity], amounts: [movement.amount ?? '0'] })
-    else {
-      group.quantities.push(movement.quantity)
-      group.amounts.push(movement.amount ?? '0')
-    }
-  }
-  const sums = new Map<string, Sums>()
-  for (const [name, { dimension, quantities, amounts }] of groups) {
-    const quantity = sum(quantities)
-    const amount = sum(amounts)
-    if (quantity !== '0' || amount !== '0') sums.set(name, { name, dimension, quantity, amount })
-  }
-  return sums
+export function sumUp(movements: unknown, scales: Scales = []): SumsByDimension {
+  if (!Array.isArray(movements)) throw notAMovement(`a list of movements was expected, got ${kindOf(movements)}`)
+  const totals = new Totals()
+  for (const movement of movements as Movement[]) totals.add(dimensionOf(movement), [movement.quantity, movement.amount ?? '0'])
+  return totals.sums(scales)
 }
 
 /** In a fixed order, so that equal dimensions are equal as JSON. */
 function dimensionOf(movement: Movement): Dimension {
-  if (typeof movement !== 'object' || movement === null) throw notAMovement(`an object was expected, got ${typeof movement}`)
+  if (typeof movement !== 'object' || movement === null) throw notAMovement(`an object was expected, got ${kindOf(movement)}`)
   const dimension: Record<string, string | number | boolean> = { item: nameIn(movement, 'item'), location: nameIn(movement, 'location') }
-  const businessDate = dateOf(movement.businessDate)
-  if (businessDate !== undefined) dimension.businessDate = businessDate
+  const { businessDate } = movement
+  if (businessDate !== undefined && businessDate !== null) {
+    const date = dateOf(businessDate)
+    if (date === undefined) throw notAMovement('`businessDate` is no ISO 8601 date')
+    dimension.businessDate = date
+  }
   for (const name of ['document', 'customer']) {
     const text = textOf(movement[name], name)
     if (text !== undefined) dimension[name] = text
@@ -75,41 +54,28 @@ function dimensionOf(movement: Movement): Dimension {
   for (const name of others.sort()) {
     const value: unknown = movement[name]
     if (value === undefined || value === null) continue
-    if (typeof value === 'bigint') dimension[name] = value.toString()
-    else if (typeof value === 'string' || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value))) dimension[name] = value
-    else throw notAMovement(`the dimension '${name}' is ${typeof value}`)
+    if (!isPostable(name) || name === '__proto__') throw notAMovement('a dimension has a name that can’t be kept')
+    if (typeof value === 'string' || typeof value === 'bigint') dimension[name] = textOf(value, name) as string
+    else if (typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value))) dimension[name] = value
+    else throw notAMovement(`the dimension '${name}' is ${kindOf(value)}`)
   }
   return dimension
 }
 
 function nameIn(movement: Movement, field: 'item' | 'location'): string {
-  const value: unknown = movement[field]
-  if (typeof value === 'string' && value !== '') return value
-  if (typeof value === 'number' || typeof value === 'bigint') return String(value)
-  throw notAMovement(`\`${field}\` is ${value === '' ? 'empty' : value === null ? 'null' : typeof value}`)
+  const text = textOf(movement[field], field)
+  if (text === undefined || text === '') throw notAMovement(`\`${field}\` is ${text === '' ? 'empty' : kindOf(movement[field])}`)
+  return text
 }
 
 function textOf(value: unknown, field: string): string | undefined {
   if (value === null || value === undefined) return undefined
-  if (typeof value === 'string') return value
-  if (typeof value === 'number' || typeof value === 'bigint') return String(value)
-  throw notAMovement(`\`${field}\` is ${typeof value}`)
-}
-
-function dateOf(value: unknown): string | undefined {
-  if (value === null || value === undefined) return undefined
-  const date = typeof value === 'string' ? /^(\d{4}-\d{2}-\d{2})(?:[T ].*)?$/.exec(value)?.[1] : undefined
-  if (date === undefined || !(date === lastDate || isDate(date))) throw notAMovement('`businessDate` is no ISO 8601 date')
-  lastDate = date
-  return date
-}
-
-/** The last date that was found to be one: most movements of a batch are of the same day. */
-let lastDate = ''
-
-function isDate(text: string): boolean {
-  const date = new Date(`${text}T00:00:00Z`)
-  return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(text)
+  if (typeof value === 'string') {
+    if (isPostable(value)) return value
+    throw notAMovement(`\`${field}\` holds a character that is none (NUL, or half of a surrogate pair)`)
+  }
+  if (typeof value === 'bigint' || (typeof value === 'number' && Number.isFinite(value))) return String(value)
+  throw notAMovement(`\`${field}\` is ${kindOf(value)}`)
 }
 
 function notAMovement(why: string): TillsyncError {

@@ -1,4 +1,4 @@
-import { sum } from '../decimal.ts'
+import { grandTotal } from '../decimal.ts'
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
 import { STOCK_LEVELS } from './tables.ts'
 
@@ -19,7 +19,7 @@ export class StockLevels {
 
   *write(database: ApplyingDatabase): Work<void> {
     const changes = [...this.changes]
-      .flatMap(([location, items]) => [...items].map(([item, quantities]) => ({ item, location, quantity: sum(quantities) })))
+      .flatMap(([location, items]) => [...items].map(([item, quantities]) => ({ item, location, quantity: grandTotal(quantities) })))
       .filter((change) => change.quantity !== '0')
     if (changes.length === 0) return
     yield* query({

@@ -240,6 +240,6 @@ export const STOCK_MOVEMENTS = {
 /** What lies where: the sum of the movements. */
 export const STOCK_LEVELS = {
   name: 'stock_levels',
-  columns: { item_no: 'text', location: 'text', quantity: 'decimal' },
+  columns: { item_no: 'text', location: 'text', quantity: 'total' },
   primaryKey: ['item_no', 'location'],
 } as const satisfies OwnTable

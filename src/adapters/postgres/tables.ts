@@ -8,6 +8,7 @@ export const TYPES: Readonly<Record<OwnColumnType, string>> = {
   time: 'timestamptz',
   date: 'date',
   decimal: 'numeric(18, 6)',
+  total: 'numeric(38, 6)',
   bytes: 'bytea',
 }
 

@@ -9,6 +9,7 @@ const TYPES: Readonly<Record<OwnColumnType, string>> = {
   time: 'TEXT',
   date: 'TEXT',
   decimal: 'TEXT',
+  total: 'TEXT',
   bytes: 'BLOB',
 }
 

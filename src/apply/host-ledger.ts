@@ -1,0 +1,266 @@
+import type { Kysely } from 'kysely'
+import { TillsyncError } from '../errors.ts'
+import type { AnyTables, RegisterName } from '../model.ts'
+import { known } from '../options.ts'
+import { type ApplyingDatabase, call, type HostColumn, type HostTable, query, type Work } from '../ports.ts'
+import type { ApplyContext } from './handler.ts'
+import { hush, kindOf } from './mapping.ts'
+import { MOVEMENT_MEASURES } from './movements.ts'
+import type { Ledger, Posting } from './postings.ts'
+
+/** A difference that was posted, as the host's own ledger gets it: once, never changed, with what caused it. */
+export interface StockPosting {
+  readonly item: string
+  readonly location: string
+  /** Null where the movement has none. */
+  readonly businessDate: string | null
+  readonly document: string | null
+  readonly customer: string | null
+  /** Further dimensions that the mapping names. */
+  readonly dimensions: Readonly<Record<string, string | number | boolean>>
+  /** Decimal text, exact to six places, without trailing zeros; signed. */
+  readonly quantity: string
+  readonly amount: string
+  /** The register that sent the document, and the number that central has for it. */
+  readonly origin: RegisterName
+  readonly registerId: number
+  /** The document: its root table, and its record id as JSON text, `[4711]`. */
+  readonly table: string
+  readonly recordId: string
+  /** Which life of its key it is. */
+  readonly incarnation: number
+  /** How often something was posted for it, this time included: 1, 2, 3 … */
+  readonly revision: number
+  /** The version that caused it: its first entry in the register's stream, in this epoch. */
+  readonly epoch: string
+  readonly entryNo: number
+  /** One text for (register, table, record id, incarnation, revision, dimension): unique for ever. */
+  readonly key: string
+}
+
+/** What a column is given: text goes through the column's own input function, an object into a JSON column. */
+export type LedgerValue = string | number | bigint | boolean | Date | Uint8Array | object | null | undefined
+
+/** A table of the host's that takes a row for each posting. */
+export interface LedgerTable {
+  readonly table: string
+  /** A pure function: the columns of the row, by name. One that is undefined gets its default. */
+  readonly row: (posting: StockPosting) => Readonly<Record<string, LedgerValue>>
+}
+
+/** Writes the postings by itself, inside the transaction of the batch, which may be tried again: no effects but through `trx`. */
+export type PostFunction = (postings: readonly StockPosting[], trx: Kysely<AnyTables>) => Promise<void>
+
+/** The host's own ledger. */
+export interface HostLedger extends Ledger {
+  /** @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN */
+  check(database: ApplyingDatabase): Work<void>
+}
+
+/** @throws ERR_OPTION */
+export function hostLedger(post: unknown, name: string | undefined): HostLedger {
+  if (typeof post === 'function') return new FunctionLedger(post as PostFunction, name ?? 'post')
+  if (typeof post !== 'object' || post === null) throw notAPost(post)
+  known('stockMovements.post', post, ['table', 'row'])
+  const { table, row } = post as LedgerTable
+  if (typeof table !== 'string' || table === '' || typeof row !== 'function') throw notAPost(post)
+  return new TableLedger({ table, row }, name ?? table)
+}
+
+function notAPost(got: unknown): TillsyncError {
+  return new TillsyncError('ERR_OPTION', `Expected \`stockMovements.post\` to be { table, row } or a function, got ${kindOf(got)}`, {
+    hint: "post: { table: 'item_ledger_entries', row: (posting) => ({ item_no: posting.item, quantity: posting.quantity, … }) }",
+  })
+}
+
+class FunctionLedger implements HostLedger {
+  readonly measures = MOVEMENT_MEASURES
+  readonly name: string
+  private readonly post: PostFunction
+
+  constructor(post: PostFunction, name: string) {
+    this.post = post
+    this.name = name
+  }
+
+  *check(): Work<void> {}
+
+  *deliver(postings: readonly Posting[], context: ApplyContext): Work<void> {
+    const all = postings.map((posting) => toStockPosting(posting, context))
+    yield* call(async (trx) => this.post(all, trx))
+  }
+}
+
+class TableLedger implements HostLedger {
+  readonly measures = MOVEMENT_MEASURES
+  readonly name: string
+  private readonly post: LedgerTable
+  private readonly tables = new WeakMap<ApplyingDatabase, HostTable>()
+
+  constructor(post: LedgerTable, name: string) {
+    this.post = post
+    this.name = name
+  }
+
+  /** What columns a row has is known only from a row: one is made of a specimen. A function that can't take it is checked by the first posting. */
+  *check(database: ApplyingDatabase): Work<void> {
+    const table = yield* this.describe(database)
+    let row: Readonly<Record<string, LedgerValue>>
+    try {
+      row = this.post.row(SPECIMEN)
+    } catch {
+      return
+    }
+    this.columnsOf(table, this.read(row))
+  }
+
+  *deliver(postings: readonly Posting[], context: ApplyContext): Work<void> {
+    const { database } = context
+    const rows = postings.map((posting) => this.read(this.post.row(toStockPosting(posting, context))))
+    let table = this.tables.get(database) ?? (yield* this.describe(database))
+    for (const [names, alike] of Map.groupBy(rows, (row) => JSON.stringify([...row.keys()].sort()))) {
+      // The host may have added a column since we looked.
+      if ((JSON.parse(names) as string[]).some((name) => !hasColumn(table, name))) table = yield* this.describe(database)
+      const columns = this.columnsOf(table, alike[0] as Row)
+      yield* this.insert(database, columns, alike)
+    }
+  }
+
+  private *insert(database: ApplyingDatabase, columns: readonly HostColumn[], rows: readonly Row[]): Work<void> {
+    const names = columns.map(({ name }) => quote(name))
+    const aliases = columns.map((_, n) => `c${n}`)
+    const arrays = columns.map((_, n) => `$${n + 1}::text[]`)
+    if (columns.length === 0) throw this.unfit('a row without a column')
+    yield* query({
+      sql: `INSERT INTO ${database.qualify(this.post.table)} (${names.join(', ')})
+            SELECT ${columns.map((column, n) => `c${n}::${castOf(column)}`).join(', ')} FROM unnest(${arrays.join(', ')}) AS r(${aliases.join(', ')})`,
+      parameters: columns.map((column) => rows.map((row) => this.toText(column, row.get(column.name)))),
+    })
+  }
+
+  /** The columns of a row that are given a value. */
+  private read(row: unknown): Row {
+    if (typeof row !== 'object' || row === null || Array.isArray(row) || row instanceof Promise) {
+      hush(row)
+      throw this.unfit(`${kindOf(row)} for a row`)
+    }
+    return new Map(Object.entries(row).filter(([, value]) => value !== undefined))
+  }
+
+  private columnsOf(table: HostTable, row: Row): readonly HostColumn[] {
+    return [...row.keys()].map((name) => {
+      const column = table.columns.find((one) => one.name === name)
+      if (column !== undefined) return column
+      throw new TillsyncError('ERR_UNKNOWN_COLUMN', `\`${table.name}\` has no column \`${name}\`, which post.row() returns`, {
+        hint: `It has: ${table.columns.map((one) => one.name).join(', ')}.`,
+        context: { table: table.name, column: name },
+      })
+    })
+  }
+
+  private *describe(database: ApplyingDatabase): Work<HostTable> {
+    const name = this.post.table
+    const table = (yield* database.describe([name])).get(name)
+    if (table === undefined) {
+      throw new TillsyncError('ERR_UNKNOWN_TABLE', `stockMovements() has no table \`${name}\` to post to`, {
+        hint: 'Create it at central.',
+        context: { table: name },
+      })
+    }
+    this.tables.set(database, table)
+    return table
+  }
+
+  /** As the column's input function reads it. What the column would round is refused: the ledger must be what was posted. */
+  private toText(column: HostColumn, value: LedgerValue): string | null {
+    if (value === null || value === undefined) return null
+    if (
+      typeof value === 'string' ||
+      typeof value === 'bigint' ||
+      typeof value === 'boolean' ||
+      (typeof value === 'number' && Number.isFinite(value))
+    ) {
+      const text = String(value)
+      const places = /^numeric\(\d+,(\d+)\)$/.exec(column.type)?.[1]
+      const point = text.indexOf('.')
+      if (places !== undefined && point >= 0 && text.replace(/0+$/, '').length - point - 1 > Number(places))
+        throw this.unfit(`more places behind the point than \`${column.name}\` ${column.type} keeps`)
+      return text
+    }
+    if (value instanceof Date && !Number.isNaN(value.getTime())) return value.toISOString()
+    if (value instanceof Uint8Array) return `\\x${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')}`
+    hush(value)
+    if (typeof value === 'object' && !(value instanceof Date) && !(value instanceof Promise) && /^jsonb?$/.test(column.base ?? column.type))
+      return JSON.stringify(value)
+    throw this.unfit(`${kindOf(value)} for \`${column.name}\` (${column.type})`)
+  }
+
+  private unfit(what: string): TillsyncError {
+    return new TillsyncError('ERR_LEDGER', `post.row() for \`${this.post.table}\` returned ${what}`, {
+      hint: 'It returns an object with values by column, at once: text, numbers, bigint, booleans, dates, bytes, null; objects for JSON columns.',
+      context: { table: this.post.table },
+    })
+  }
+}
+
+type Row = ReadonlyMap<string, LedgerValue>
+
+function hasColumn(table: HostTable, name: string): boolean {
+  return table.columns.some((column) => column.name === name)
+}
+
+/** A cast to a type with a length would cut in silence; to the type itself, the assignment to the column says what does not fit. */
+function castOf({ base, type }: HostColumn): string {
+  const plain = base ?? type
+  if (plain === 'character') return 'bpchar'
+  return plain === 'bit' ? '"bit"' : plain
+}
+
+function quote(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`
+}
+
+function toStockPosting(posting: Posting, { origin }: ApplyContext): StockPosting {
+  const { dimension, values, name, table, recordId, incarnation, revision, entryNo } = posting
+  const { item, location, businessDate, document, customer, ...dimensions } = dimension as Record<string, string>
+  const [quantity, amount] = values as [string, string]
+  return {
+    item: item as string,
+    location: location as string,
+    businessDate: businessDate ?? null,
+    document: document ?? null,
+    customer: customer ?? null,
+    dimensions,
+    quantity,
+    amount,
+    origin: { location: origin.location, register: origin.register },
+    registerId: origin.registerId,
+    table,
+    recordId,
+    incarnation,
+    revision,
+    epoch: origin.epoch,
+    entryNo,
+    key: JSON.stringify([origin.registerId, table, recordId, incarnation, revision, name]),
+  }
+}
+
+const SPECIMEN: StockPosting = {
+  item: '0',
+  location: '0',
+  businessDate: '2000-01-01',
+  document: '0',
+  customer: '0',
+  dimensions: {},
+  quantity: '1',
+  amount: '1',
+  origin: { location: '0', register: '0' },
+  registerId: 1,
+  table: 'specimen',
+  recordId: '[1]',
+  incarnation: 1,
+  revision: 1,
+  epoch: '0',
+  entryNo: 1,
+  key: '["specimen"]',
+}
