@@ -5,7 +5,7 @@ import type { HandlersByTable } from './apply/batch.ts'
 import type { Handler, SubscribeRules } from './apply/handler.ts'
 import { OrphanBook, type Orphans } from './apply/orphan-book.ts'
 import { receive, standingFor } from './apply/receive.ts'
-import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, REGISTERS, SHAPES } from './apply/tables.ts'
+import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
 import { ArchiveUpkeep } from './archive-upkeep.ts'
 import { systemClock } from './clock.ts'
 import type { SynchronizeOptions } from './courier.ts'
@@ -79,7 +79,7 @@ export interface Central {
   on<K extends keyof CentralEvents>(event: K, listener: (event: CentralEvents[K]) => void): () => void
 }
 
-const CENTRAL_TABLES = [REGISTERS, CREDENTIALS, EPOCHS, POINTS, SHAPES, FRAMES, ARCHIVE, DOCUMENTS, ORPHANS]
+const CENTRAL_TABLES = [REGISTERS, CREDENTIALS, EPOCHS, POINTS, SHAPES, FRAMES, ARCHIVE, DOCUMENTS, ORPHANS, QUARANTINE]
 const MIGRATIONS: readonly Migrations[] = [
   { component: 'apply', steps: [{ create: CENTRAL_TABLES }] },
   { component: 'pull', steps: [{ create: [PULLS] }] },

@@ -185,6 +185,68 @@ export const ORPHANS = {
 } as const satisfies OwnTable
 
 /**
+ * Documents that could not be applied. Of a document in one life of its key at most one row is 'waiting'. What a row points to in the archive stays there as
+ * long as it waits.
+ */
+export const QUARANTINE = {
+  name: 'sync_quarantine',
+  columns: {
+    quarantine_id: 'integer',
+    register_id: 'integer',
+    table_name: 'text',
+    record_id: 'text',
+    incarnation: 'integer',
+    /** The version that waits: the first of its entries, and how many there are. */
+    epoch_no: 'integer',
+    entry_no: 'integer',
+    entries: 'integer',
+    /** The removal that came behind that version, and waits with it; NULL where there is none. */
+    removal_epoch_no: 'integer',
+    removal_no: 'integer',
+    /** What it was before the register began to publish it, where no version was applied since; else NULL. */
+    baseline_epoch_no: 'integer',
+    baseline_no: 'integer',
+    baseline_entries: 'integer',
+    /** The version that was applied last, which is what is posted; NULL where none was. */
+    applied_epoch_no: 'integer',
+    applied_no: 'integer',
+    applied_entries: 'integer',
+    /** 'waiting'; 'discarded': settled by hand, the reason says why. A row that is applied after all is deleted. */
+    state: 'text',
+    /** What went wrong when it was tried last. */
+    code: 'text',
+    message: 'text',
+    hint: 'text',
+    /** 'missing': it refers to something that is not there yet, and is tried again when other documents have come; 'other'. */
+    cause: 'text',
+    /** How often this version was tried. */
+    attempts: 'integer',
+    quarantined_at: 'time',
+    tried_at: 'time',
+    /** From then on it is tried again by itself. */
+    retry_at: 'time',
+    reason: 'text',
+    settled_at: 'time',
+  },
+  primaryKey: ['quarantine_id'],
+  nullable: [
+    'removal_epoch_no',
+    'removal_no',
+    'baseline_epoch_no',
+    'baseline_no',
+    'baseline_entries',
+    'applied_epoch_no',
+    'applied_no',
+    'applied_entries',
+    'hint',
+    'reason',
+    'settled_at',
+  ],
+  generated: 'quarantine_id',
+  uniques: [['register_id', 'table_name', 'record_id', 'incarnation', 'epoch_no', 'entry_no']],
+} as const satisfies OwnTable
+
+/**
  * What was posted for each document: one row for each time that something was, never changed. `postings` is a JSON array
  * of differences; their sum over the revisions is what the document has posted, or the host before us (`delivered` false).
  */
