@@ -3,6 +3,7 @@ import type { ArchivedEntry } from './apply/archive.ts'
 import { ArchiveBook, type WhichEntries } from './apply/archive-book.ts'
 import type { HandlersByTable } from './apply/batch.ts'
 import type { Handler, SubscribeRules } from './apply/handler.ts'
+import { checkLedgers, withAlongside } from './apply/ledgers.ts'
 import { OrphanBook, type Orphans } from './apply/orphan-book.ts'
 import { receive, standingFor } from './apply/receive.ts'
 import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
@@ -85,7 +86,7 @@ const MIGRATIONS: readonly Migrations[] = [
   { component: 'pull', steps: [{ create: [PULLS] }] },
 ]
 const OWN_TABLES = [...CENTRAL_TABLES, PULLS].map((table) => table.name)
-const LEDGERS = ['stock_movements', 'stock_levels']
+const LEDGERS = ['stock_movements', 'stock_levels', 'posted_plu_closings', 'posted_plu_closing_lines']
 
 /**
  * Head office with its handlers. Nothing happens before `install()` and the first request.
@@ -264,21 +265,15 @@ function readHandlers(subscribe: Readonly<Record<string, unknown>>): HandlersByT
     for (const handler of all) {
       if (typeof handler === 'object' && handler !== null && typeof handler.apply === 'function' && typeof handler.check === 'function') continue
       throw new TillsyncError('ERR_OPTION', `Expected \`subscribe.${table}\` to be a handler or a list of handlers, got ${typeof handler}`, {
-        hint: 'Handlers are made by mirror() and stockMovements().',
-        context: { table },
-      })
-    }
-    const ledgers = all.flatMap((handler) => handler.ledger ?? [])
-    const twice = ledgers.find((ledger, n) => ledgers.indexOf(ledger) < n)
-    if (twice !== undefined) {
-      throw new TillsyncError('ERR_RULE', `\`subscribe.${table}\` has two handlers that post to \`${twice}\``, {
-        hint: 'Let one function return the movements of both; two functions that are given as `post` are told apart by `ledger`.',
+        hint: 'Handlers are made by mirror(), stockMovements() and pluClosings().',
         context: { table },
       })
     }
     handlers.set(table, all)
   }
-  return handlers
+  const complete = withAlongside(handlers)
+  checkLedgers(complete)
+  return complete
 }
 
 /** A table of a handler that stands there already must be the library's, not one of the host's by the same name. */

@@ -3,6 +3,7 @@ import { TillsyncError } from '../errors.ts'
 import type { Batch, Point } from '../model.ts'
 import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
 import { type AppliedDocument, documentsOf, type Origin, setsOf } from './document-set.ts'
+import { finish } from './finish.ts'
 import { recognize } from './fork.ts'
 import type { ApplyContext, Handler } from './handler.ts'
 import { adopt } from './late.ts'
@@ -53,7 +54,7 @@ export function* applyBatch(database: ApplyingDatabase, handlers: HandlersByTabl
       yield* runAll(onlyLedgers(handlers), taken, context)
     }
   }
-  yield* levels.write(database)
+  yield* finish(handlers, { database, registerId: origin.registerId, levels })
   return { outcome: 'applied', through: batch.through, documents: documents.length, entries: batch.entries.length }
 }
 

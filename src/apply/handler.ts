@@ -1,6 +1,7 @@
 import type { AnyDocument, Document, TableName } from '../model.ts'
 import type { ApplyingDatabase, OwnTable, Work } from '../ports.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
+import type { FinishContext } from './finish.ts'
 import type { StockLevels } from './stock-levels.ts'
 
 /** What a handler of the library gets beside the documents. */
@@ -20,6 +21,12 @@ export interface Handler<D = AnyDocument> {
   readonly ledger?: string
   /** The ledger of stock into which its documents post movements of goods. */
   readonly movesStock?: string
+  /** The root table whose documents its own sum up, where that is said. */
+  readonly sumsUp?: string
+  /** 'apply' where the removal of a whole document takes back what it did; otherwise it ignores it. */
+  readonly removals?: 'apply' | 'ignore'
+  /** What it does with documents of other root tables, by table. */
+  readonly alongside?: Readonly<Record<string, Handler>>
   /** Tables of the library's own that it needs. */
   readonly tables: readonly OwnTable[]
   /** Only in types: the documents that it takes. */
@@ -30,6 +37,8 @@ export interface Handler<D = AnyDocument> {
   apply(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
   /** Takes back what it did for documents that never came about: posts the reversal, removes what it wrote. */
   withdraw(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
+  /** What it does last, once in a transaction that applies documents of a register. No document's fault may end it. */
+  finish?(table: string, context: FinishContext): Work<void>
 }
 
 /** Handlers by root table: one, or several that run in order. */

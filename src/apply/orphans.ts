@@ -4,6 +4,7 @@ import { type ApplyingDatabase, query, type Work } from '../ports.ts'
 import { ARCHIVED, type ArchivedRow, isoTime, toEntry } from './archived.ts'
 import type { HandlersByTable } from './batch.ts'
 import { type AppliedDocument, documentsOf } from './document-set.ts'
+import { finish } from './finish.ts'
 import { StockLevels } from './stock-levels.ts'
 import { ARCHIVE, DOCUMENTS, ORPHANS, REGISTERS, SHAPES } from './tables.ts'
 
@@ -115,7 +116,7 @@ export function* withdrawOrphan(database: ApplyingDatabase, handlers: HandlersBy
   const origin = { location: row.location, register: row.register, registerId: row.register_id, epoch: '', epochNo: row.epoch_no }
   for (const handler of handlers.get(row.table_name) ?? [])
     if (handler.ledger !== undefined || !isReplaced) yield* handler.withdraw([document], { database, origin, levels, late: false })
-  yield* levels.write(database)
+  yield* finish(handlers, { database, registerId: row.register_id, levels })
   yield* query({
     sql: `UPDATE ${database.qualify(ORPHANS.name)} SET state = 'withdrawn', reason = $2, settled_at = now() WHERE orphan_id = $1`,
     parameters: [id, reason],

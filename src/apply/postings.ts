@@ -1,4 +1,4 @@
-import { insert, query, type Work } from '../ports.ts'
+import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { ApplyContext } from './handler.ts'
 import { differences, NO_SUMS, type Sums, type SumsByDimension, sumsFromJson, sumsToJson, total } from './sums.ts'
@@ -43,7 +43,7 @@ export function nameOf({ table, recordId, incarnation }: PostedDocument): string
 export function* postedOf(
   documents: readonly PostedDocument[],
   { name, measures }: Pick<Ledger, 'name' | 'measures'>,
-  { database, origin }: ApplyContext,
+  { database, origin }: { readonly database: ApplyingDatabase; readonly origin: { readonly registerId: number } },
 ): Work<ReadonlyMap<string, Posted>> {
   if (documents.length === 0) return new Map()
   const rows = yield* query<{ table_name: string; record_id: string; incarnation: number; revision: number; postings: string }>({

@@ -1,13 +1,20 @@
-import { insert } from '../ports.ts'
+import { insert, type Work } from '../ports.ts'
 import { MOVEMENT_MEASURES } from './movements.ts'
-import type { Ledger } from './postings.ts'
+import type { Ledger, Posting } from './postings.ts'
+import type { StockLevels } from './stock-levels.ts'
 import { STOCK_MOVEMENTS } from './tables.ts'
 
+/** Of which register and epoch the documents are, and where levels are collected. */
+interface DeliveryContext {
+  readonly origin: { readonly registerId: number; readonly epochNo: number }
+  readonly levels: StockLevels
+}
+
 /** The library's own ledger of stock: a row for each posting, and the levels, which are written at the end of the batch. */
-export const STOCK_LEDGER: Ledger = {
+export const STOCK_LEDGER = {
   name: STOCK_MOVEMENTS.name,
   measures: MOVEMENT_MEASURES,
-  *deliver(postings, { origin, levels }) {
+  *deliver(postings: readonly Posting[], { origin, levels }: DeliveryContext): Work<void> {
     const rows = postings.map(({ dimension, values, table, recordId, incarnation, revision, entryNo }) => {
       const { item, location, businessDate, document, customer, ...others } = dimension
       const further = Object.keys(others).length === 0 ? null : JSON.stringify(others)
@@ -18,4 +25,4 @@ export const STOCK_LEDGER: Ledger = {
     })
     yield* insert(STOCK_MOVEMENTS, rows)
   },
-}
+} satisfies Ledger

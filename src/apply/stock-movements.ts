@@ -64,6 +64,7 @@ export function stockMovements<D = AnyDocument>(
     name: 'stockMovements',
     ledger: ledger.name,
     movesStock: ledger.name,
+    removals,
     tables,
     check,
     *apply(documents, context) {

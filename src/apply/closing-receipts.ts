@@ -1,0 +1,147 @@
+import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
+import { CLOSING_RANGES, CLOSING_RECEIPTS, OPEN_CLOSINGS, POSTED_CLOSINGS } from './closing-tables.ts'
+import { CLOSING_MEASURES, numberOf, readLines, seriesOf } from './closings.ts'
+import type { AppliedDocument } from './document-set.ts'
+import type { ApplyContext, Handler } from './handler.ts'
+import { mapped } from './mapping.ts'
+import { nameOf } from './postings.ts'
+import { type Scales, type SumsByDimension, sumsToJson } from './sums.ts'
+
+/** How closings are computed from receipts. */
+export interface ReceiptsRule {
+  readonly table: string
+  /** Columns of the receipts. */
+  readonly number: string
+  readonly series: string | undefined
+  readonly lines: (receipt: never, origin: { readonly location: string; readonly register: string }) => unknown
+  readonly scales: Scales
+  readonly removals: 'ignore' | 'apply'
+}
+
+/** What a receipt brings, and where it belongs. */
+interface Contribution {
+  readonly document: AppliedDocument
+  readonly series: string
+  readonly number: string
+  readonly lines: string
+  readonly baseline: string | null
+}
+
+interface KnownRow {
+  readonly table_name: string
+  readonly record_id: string
+  readonly incarnation: number
+  readonly series: string
+  readonly number: string
+  readonly lines: string
+  readonly baseline: string | null
+}
+
+/** Keeps what each receipt brings into a closing. A receipt of a closing that is posted opens it again. */
+export function closingReceipts(rule: ReceiptsRule): Handler {
+  return {
+    name: 'pluClosings',
+    ledger: POSTED_CLOSINGS.name,
+    removals: rule.removals,
+    tables: [],
+    *check() {},
+    *apply(documents, context) {
+      const counting = rule.removals === 'apply' ? documents : documents.filter(({ removed }) => !removed)
+      const known = yield* readKnown(
+        counting.filter(({ isNew }) => !isNew),
+        context,
+      )
+      const wanted = counting.flatMap((document) => contributionOf(rule, document, known.get(nameOf(document)), context))
+      yield* writeContributions(wanted, known, context)
+    },
+    *withdraw(documents, context) {
+      const known = yield* readKnown(documents, context)
+      const nothing = documents.flatMap((document) => emptied(document, known.get(nameOf(document))))
+      yield* writeContributions(nothing, known, context)
+    },
+  }
+}
+
+function contributionOf(rule: ReceiptsRule, document: AppliedDocument, known: KnownRow | undefined, context: ApplyContext): readonly Contribution[] {
+  if (document.removed) return emptied(document, known)
+  const { location, register } = context.origin
+  const linesOf = (one: AppliedDocument): SumsByDimension =>
+    mapped(
+      one,
+      'pluClosings()',
+      'ERR_CLOSING',
+      () => rule.lines(one.value as never, { location, register }),
+      (value) => readLines(value, rule.scales),
+    )
+  const place = mapped(
+    document,
+    'pluClosings()',
+    'ERR_CLOSING',
+    () => document.value,
+    (value) => placeOf(rule, value as AppliedDocument['value']),
+  )
+  const baseline = known?.baseline ?? (document.baseline && known === undefined ? toJson(linesOf(document.baseline)) : null)
+  return [{ document, ...place, lines: toJson(linesOf(document)), baseline }]
+}
+
+/** @throws ERR_CLOSING where the columns hold no integer, no series */
+export function placeOf(
+  { number, series }: ReceiptsRule,
+  record: Readonly<Record<string, unknown>>,
+): { readonly series: string; readonly number: string } {
+  return { series: series === undefined ? '' : seriesOf(record[series]), number: numberOf(record[number], number) }
+}
+
+function toJson(lines: SumsByDimension): string {
+  return sumsToJson(lines.values(), CLOSING_MEASURES)
+}
+
+/** It brings nothing any more. */
+function emptied(document: AppliedDocument, known: KnownRow | undefined): readonly Contribution[] {
+  if (known === undefined) return []
+  const { series, number, baseline } = known
+  return [{ document, series, number, lines: '[]', baseline }]
+}
+
+function* readKnown(documents: readonly AppliedDocument[], { database, origin }: ApplyContext): Work<ReadonlyMap<string, KnownRow>> {
+  if (documents.length === 0) return new Map()
+  const rows = yield* query<KnownRow>({
+    sql: `SELECT c.table_name, c.record_id, c.incarnation, c.series, c.number::text, c.lines, c.baseline FROM ${database.qualify(CLOSING_RECEIPTS.name)} c
+          JOIN unnest($2::text[], $3::text[], $4::bigint[]) AS d(table_name, record_id, incarnation) USING (table_name, record_id, incarnation) WHERE c.register_id = $1`,
+    parameters: [origin.registerId, documents.map((d) => d.table), documents.map((d) => d.recordId), documents.map((d) => d.incarnation)],
+  })
+  return new Map(rows.map((row) => [nameOf({ table: row.table_name, recordId: row.record_id, incarnation: row.incarnation }), row]))
+}
+
+function* writeContributions(all: readonly Contribution[], known: ReadonlyMap<string, KnownRow>, { database, origin }: ApplyContext): Work<void> {
+  const changed = all.filter((one) => {
+    const before = known.get(nameOf(one.document))
+    return before === undefined || before.lines !== one.lines || before.series !== one.series || before.number !== one.number
+  })
+  const [first] = changed
+  if (first === undefined) return
+  const rows = changed.map(({ document: { table, recordId, incarnation }, series, number, lines, baseline }) => {
+    return [origin.registerId, table, recordId, incarnation, series, number, lines, baseline]
+  })
+  yield* insert(CLOSING_RECEIPTS, rows, CLOSING_RECEIPTS.primaryKey)
+  const before = changed.flatMap(({ document }) => known.get(nameOf(document)) ?? [])
+  yield* openCovering(database, origin.registerId, first.document.table, [...changed, ...before])
+}
+
+/** The closings to whose ranges these numbers belong are looked at again. */
+function* openCovering(
+  database: ApplyingDatabase,
+  registerId: number,
+  receiptsTable: string,
+  places: readonly { readonly series: string; readonly number: string }[],
+): Work<void> {
+  const key = 'register_id, table_name, record_id, incarnation'
+  yield* query({
+    sql: `INSERT INTO ${database.qualify(OPEN_CLOSINGS.name)} (${key})
+          SELECT DISTINCT $1::bigint, r.table_name, r.record_id, r.incarnation FROM unnest($3::text[], $4::bigint[]) AS n(series, number)
+          CROSS JOIN LATERAL (SELECT * FROM ${database.qualify(CLOSING_RANGES.name)} r
+            WHERE r.register_id = $1 AND r.receipts_table = $2 AND r.series = n.series AND r.first_no <= n.number ORDER BY r.first_no DESC LIMIT 1) r
+          WHERE r.last_no >= n.number ORDER BY 2, 3, 4 ON CONFLICT (${key}) DO NOTHING`,
+    parameters: [registerId, receiptsTable, places.map(({ series }) => series), places.map(({ number }) => number)],
+  })
+}

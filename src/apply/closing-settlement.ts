@@ -1,0 +1,137 @@
+import { negate } from '../decimal.ts'
+import { TillsyncError } from '../errors.ts'
+import { erase, query, type Work } from '../ports.ts'
+import { type Waits, waitsFor } from './closing-completeness.ts'
+import { movementsOf, postClosings, type ToPost } from './closing-posting.ts'
+import type { ReceiptsRule } from './closing-receipts.ts'
+import { CLOSING_RANGES, CLOSING_RECEIPTS, CLOSINGS, OPEN_CLOSINGS, POSTED_CLOSINGS } from './closing-tables.ts'
+import { CLOSING_MEASURES, type KnownClosing, unequalTotals } from './closings.ts'
+import type { FinishContext } from './finish.ts'
+import { nameOf, type Posted, postedOf } from './postings.ts'
+import { type Dimension, differences, NO_SUMS, type Sums, type SumsByDimension, sumsFromJson, total } from './sums.ts'
+
+export interface OpenClosing {
+  readonly table: string
+  readonly recordId: string
+  readonly incarnation: number
+  readonly epochNo: number
+  readonly entryNo: number
+  /** Null where it is void. */
+  readonly closing: KnownClosing | null
+  readonly lines: string | null
+}
+
+interface OpenRow {
+  readonly table_name: string
+  readonly record_id: string
+  readonly incarnation: number
+  readonly epoch_no: number
+  readonly entry_no: number
+  readonly closing: string
+  readonly lines: string | null
+}
+
+export interface SettlementRule {
+  readonly receipts: ReceiptsRule | undefined
+  readonly moveStock: boolean
+}
+
+/**
+ * Posts what open closings of a table want beyond what they have posted, those that are complete. No document's fault may end it: what can't be posted waits, with the
+ * reason.
+ */
+export function* settleClosings(table: string, rule: SettlementRule, context: FinishContext): Work<void> {
+  const open = yield* readOpen(table, context)
+  if (open.length === 0) return
+  const ledger = { name: POSTED_CLOSINGS.name, measures: CLOSING_MEASURES }
+  const posted = yield* postedOf(open, ledger, { database: context.database, origin: { registerId: context.registerId } })
+  const waiting = rule.receipts === undefined ? [] : yield* waitsFor(open, rule.receipts, context)
+  const toPost: ToPost[] = []
+  const settled: OpenClosing[] = []
+  for (const [n, closing] of open.entries()) {
+    const before = posted.get(nameOf(closing))
+    const result = waiting[n] ?? (yield* compute(closing, before, rule.moveStock, context))
+    if ('why' in result) yield* wait(closing, result, context)
+    else {
+      settled.push(closing)
+      if (result.sums !== undefined) toPost.push({ closing, revision: (before?.revision ?? 0) + 1, sums: result.sums, movements: result.movements })
+    }
+  }
+  yield* postClosings(toPost, context)
+  yield* erase(
+    OPEN_CLOSINGS,
+    OPEN_CLOSINGS.primaryKey,
+    settled.map(({ recordId, incarnation }) => [context.registerId, table, recordId, incarnation]),
+  )
+}
+
+/** In the order of their entries; locked, so that one transaction after another looks at them. */
+function* readOpen(table: string, { database, registerId }: FinishContext): Work<readonly OpenClosing[]> {
+  const rows = yield* query<OpenRow>({
+    sql: `SELECT c.table_name, c.record_id, c.incarnation, c.epoch_no, c.entry_no, c.closing, c.lines
+          FROM ${database.qualify(OPEN_CLOSINGS.name)} o JOIN ${database.qualify(CLOSINGS.name)} c USING (register_id, table_name, record_id, incarnation)
+          WHERE o.register_id = $1 AND o.table_name = $2 ORDER BY c.epoch_no, c.entry_no, c.record_id, c.incarnation FOR UPDATE OF o`,
+    parameters: [registerId, table],
+  })
+  return rows.map(({ table_name, record_id, incarnation, epoch_no, entry_no, closing, lines }) => {
+    return { table: table_name, recordId: record_id, incarnation, epochNo: epoch_no, entryNo: entry_no, closing: JSON.parse(closing), lines }
+  })
+}
+
+function* wait({ table, recordId, incarnation }: OpenClosing, waits: Waits, { database, registerId }: FinishContext): Work<void> {
+  yield* query({
+    sql: `UPDATE ${database.qualify(OPEN_CLOSINGS.name)} SET waits = $5 WHERE register_id = $1 AND table_name = $2 AND record_id = $3 AND incarnation = $4`,
+    parameters: [registerId, table, recordId, incarnation, JSON.stringify(waits)],
+  })
+}
+
+interface Computed {
+  /** Undefined where nothing is to be posted; empty for a first closing without a line. */
+  readonly sums: readonly Sums[] | undefined
+  readonly movements: readonly Sums[]
+}
+
+function* compute(closing: OpenClosing, posted: Posted | undefined, moveStock: boolean, context: FinishContext): Work<Computed | Waits> {
+  try {
+    const lines = closing.closing === null ? NO_SUMS : yield* linesOf(closing, context)
+    const unequal = closing.closing === null || posted !== undefined ? [] : unequalTotals(closing.closing, lines)
+    if (unequal.length > 0) return { why: 'totals', totals: unequal }
+    const sums = differences(closing.closing === null ? NO_SUMS : withHeader(closing.closing, lines), posted?.sums ?? NO_SUMS)
+    const isFirst = posted === undefined && closing.closing !== null
+    return { sums: sums.length > 0 || isFirst ? sums : undefined, movements: moveStock ? movementsOf(sums) : [] }
+  } catch (error) {
+    // A sum that is no quantity any more is the one thing that may go wrong here.
+    if (error instanceof TillsyncError && error.code === 'ERR_VALUE') return { why: 'sums' }
+    throw error
+  }
+}
+
+/** Its lines, as the till has made them or as its receipts have them. */
+function* linesOf(closing: OpenClosing, { database, registerId }: FinishContext): Work<SumsByDimension> {
+  if (closing.lines !== null) return total(sumsFromJson(closing.lines, CLOSING_MEASURES))
+  const rows = yield* query<{ lines: string; baseline: string | null }>({
+    sql: `SELECT c.lines, c.baseline FROM ${database.qualify(CLOSING_RANGES.name)} r
+          JOIN ${database.qualify(CLOSING_RECEIPTS.name)} c
+            ON c.register_id = r.register_id AND c.table_name = r.receipts_table AND c.series = r.series AND c.number BETWEEN r.first_no AND r.last_no
+          WHERE r.register_id = $1 AND r.table_name = $2 AND r.record_id = $3 AND r.incarnation = $4
+          ORDER BY c.series, c.number, c.record_id, c.incarnation`,
+    parameters: [registerId, closing.table, closing.recordId, closing.incarnation],
+  })
+  return total(
+    rows.flatMap(({ lines, baseline }) => [
+      ...sumsFromJson(lines, CLOSING_MEASURES),
+      ...(baseline === null ? [] : sumsFromJson(baseline, CLOSING_MEASURES).map((one) => ({ ...one, values: one.values.map(negate) }))),
+    ]),
+  )
+}
+
+/** Lines with what the closing says of all of them: its warehouse, where they name none, its date and its number. */
+export function withHeader({ location, businessDate, document }: KnownClosing, lines: SumsByDimension): SumsByDimension {
+  const header = { businessDate, ...(document !== null && { document }) }
+  return total(
+    [...lines.values()].map(({ dimension, values }) => {
+      const full: Dimension = { location: dimension.location ?? location, ...header, ...dimension }
+      return { name: JSON.stringify(full), dimension: full, values }
+    }),
+  )
+}
