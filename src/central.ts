@@ -2,6 +2,8 @@ import PQueue from 'p-queue'
 import type { ArchivedEntry } from './apply/archive.ts'
 import { ArchiveBook, type WhichEntries } from './apply/archive-book.ts'
 import type { HandlersByTable } from './apply/batch.ts'
+import { ClosingBook, type WhichClosings } from './apply/closing-book.ts'
+import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
 import type { Handler, SubscribeRules } from './apply/handler.ts'
 import { checkLedgers, withAlongside } from './apply/ledgers.ts'
 import { OrphanBook, type Orphans } from './apply/orphan-book.ts'
@@ -71,6 +73,14 @@ export interface Central {
    */
   prune(options?: { readonly signal?: AbortSignal }): Promise<{ readonly entries: number }>
   /**
+   * Posted closings of a warehouse with their lines, by number, supplementary ones among them; and the totals of all that were asked for.
+   *
+   * @throws ERR_OPTION
+   */
+  closings(which: WhichClosings): Promise<FoundClosings>
+  /** Closings that are not posted yet, or not all of it, and what they wait for: the oldest first, at most 1,000. */
+  waitingClosings(which?: { readonly location?: string; readonly register?: string }): Promise<readonly WaitingClosing[]>
+  /**
    * Answers an exchange of a register: mounts in any framework that speaks fetch, in node:http and Express by
    * `toNodeHandler(central.fetch)`. `source` is where the request comes from; a lock-out goes by it. Never rejects; what it
    * refuses it answers with a status and a code.
@@ -104,6 +114,7 @@ export class CentralReplica implements Central, Subscriber {
   private readonly archive: ArchiveBook
   private readonly upkeep: ArchiveUpkeep
   readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => serve(this.server, request, from)
+  private readonly closingBook: ClosingBook
   private readonly database: ApplyingDatabase
   private readonly handlers: HandlersByTable
   private readonly events = new Events<CentralEvents>()
@@ -132,6 +143,7 @@ export class CentralReplica implements Central, Subscriber {
     this.orphans = new OrphanBook(this.database, this.handlers, () => this.ready())
     this.archive = new ArchiveBook(this.database, () => this.ready())
     this.upkeep = new ArchiveUpkeep({ database: this.database, clock, events: this.events, retainMs: retainArchiveMs })
+    this.closingBook = new ClosingBook(this.database, this.handlers, () => this.ready())
     const onRefused = (refusal: Refusal) => this.events.emit('refused', refusal)
     const credentials = new CredentialBook(this.database, clock)
     const identify = async (token: string) => {
@@ -221,6 +233,14 @@ export class CentralReplica implements Central, Subscriber {
   async prune({ signal }: { readonly signal?: AbortSignal } = {}): Promise<{ readonly entries: number }> {
     await this.ready()
     return this.upkeep.prune(signal)
+  }
+
+  closings(which: WhichClosings): Promise<FoundClosings> {
+    return this.closingBook.list(which)
+  }
+
+  waitingClosings(which?: { readonly location?: string; readonly register?: string }): Promise<readonly WaitingClosing[]> {
+    return this.closingBook.waiting(which)
   }
 
   private async ready(): Promise<void> {

@@ -1,5 +1,8 @@
 export type { ArchivedEntry, EntryPosition, EntryState } from './apply/archive.ts'
 export type { WhichEntries } from './apply/archive-book.ts'
+export type { Between, WhichClosings } from './apply/closing-book.ts'
+export type { Waits } from './apply/closing-completeness.ts'
+export type { FoundClosings, PostedClosing, PostedClosingLine, PostedSums, WaitingClosing } from './apply/closing-recall.ts'
 export type { Closing, ClosingLine, ClosingSums, ReceiptRange } from './apply/closings.ts'
 export type { Handler, SubscribeRules } from './apply/handler.ts'
 export type { LedgerTable, LedgerValue, PostFunction, StockPosting } from './apply/host-ledger.ts'
