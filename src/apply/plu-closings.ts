@@ -18,14 +18,19 @@ import { POSTINGS, STOCK_LEVELS, STOCK_MOVEMENTS } from './tables.ts'
 /** The part tables of a document. */
 export type PartName<D> = D extends { readonly parts: infer P } ? keyof P & string : string
 
-/** A record of one of a document's part tables; without a name, one with the columns of all of them. */
+/** A record of one of a document's part tables; where no table is named, one with the columns of all of them. */
 export type PartRow<D, P> = D extends { readonly parts: infer Parts }
-  ? P extends keyof Parts
-    ? Parts[P] extends readonly (infer R)[]
-      ? R
-      : never
-    : never
+  ? [PartName<D>] extends [P]
+    ? ColumnsOf<RowsOf<Parts, keyof Parts>>
+    : RowsOf<Parts, P>
   : never
+
+type RowsOf<Parts, P> = P extends keyof Parts ? (Parts[P] extends readonly (infer R)[] ? R : never) : never
+/** A column has the type that all tables agree on that have it; `lines` says which table it is. */
+type ColumnsOf<R> = {
+  readonly [C in R extends unknown ? keyof R : never]: Agreed<R extends unknown ? (C extends keyof R ? (value: R[C]) => void : never) : never>
+}
+type Agreed<F> = [F] extends [(value: infer V) => void] ? V : never
 
 /** A document of another root table of the same register. */
 export type SiblingDocument<D, T> = D extends { readonly parts: infer Parts } ? PartRow<D, T> & { readonly parts: Parts } : never

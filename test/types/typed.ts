@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import type { Pool } from 'pg'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
-import { createCentral, createRegister, type Document, mirror, negate, type Row, stockMovements } from '../../src/index.ts'
+import { createCentral, createRegister, type Document, mirror, negate, pluClosings, type Row, stockMovements } from '../../src/index.ts'
 import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
 
 interface TillTables {
@@ -171,3 +171,147 @@ const { received, documents } = await pulling.synchronize(
 )
 for (const { register, error } of await pulling.synchronize()) if (error?.retryable) [register, received, documents].join()
 pulling.on('offline', ({ register, error }) => [register.location, error.code])
+
+interface ClosingTill extends TillTables {
+  plu_closings: { id: number; closing_no: string; business_date: string; first_no: number; last_no: number; net_amount: string | null }
+  plu_closing_lines: {
+    id: number
+    closing_id: number
+    item_no: string
+    vat_code: string
+    customer_no: string | null
+    quantity: string
+    net_amount: string
+  }
+}
+const closingsAt = { database: postgres(pool) }
+createCentral<HeadOfficeTables, ClosingTill>({
+  ...closingsAt,
+  subscribe: {
+    receipts: stockMovements((receipt) => receipt.parts.receipt_lines.map((line) => toMovement(line, receipt)), {
+      removals: 'apply',
+      scale: { quantity: 3, amount: 2 },
+      post: { table: 'item_ledger_entries', row: ({ item, quantity, origin }) => ({ item_no: item, quantity, register: origin.register }) },
+    }),
+    plu_closings: pluClosings({
+      closing: (closing, { location }) => ({ location, businessDate: closing.business_date, document: closing.closing_no }),
+      lines: 'plu_closing_lines',
+      line: (line, closing) => ({
+        item: line.item_no,
+        customer: line.customer_no,
+        quantity: line.quantity,
+        netAmount: closing.net_amount ?? line.net_amount,
+      }),
+      moveStock: false,
+    }),
+  },
+})
+// Without the name of the part table a line has the columns of all of them.
+createCentral<HeadOfficeTables, ClosingTill>({
+  ...closingsAt,
+  subscribe: {
+    plu_closings: pluClosings({
+      closing: (c) => ({ location: 'A', businessDate: c.business_date }),
+      line: (l, c) => ({ item: l.item_no, vatCode: l.vat_code, quantity: l.quantity, netAmount: l.net_amount, customer: c.closing_no }),
+      moveStock: false,
+    }),
+  },
+})
+createCentral<HeadOfficeTables, ClosingTill>({
+  ...closingsAt,
+  subscribe: {
+    plu_closings: pluClosings({
+      closing: (c) => ({ location: 'A', businessDate: c.business_date, ranges: [{ from: c.first_no, through: c.last_no }] }),
+      receipts: {
+        table: 'receipts',
+        number: 'id',
+        lines: (receipt) =>
+          receipt.parts.receipt_lines.map((l) => ({ item: l.item_no, customer: receipt.customer_no, quantity: l.quantity, netAmount: l.net_amount })),
+      },
+    }),
+  },
+})
+createCentral<HeadOfficeTables, ClosingTill>({
+  ...closingsAt,
+  subscribe: {
+    plu_closings: pluClosings({
+      // @ts-expect-error a column that there is not
+      closing: (c) => ({ location: 'A', businessDate: c.date }),
+      line: (l) => ({ item: l.item_no, quantity: l.quantity, netAmount: l.net_amount }),
+    }),
+  },
+})
+createCentral<HeadOfficeTables, ClosingTill>({
+  ...closingsAt,
+  subscribe: {
+    plu_closings: pluClosings({
+      closing: (c) => ({ location: 'A', businessDate: c.business_date }),
+      lines: 'plu_closing_lines',
+      // @ts-expect-error a column that the part has not
+      line: (l) => ({ item: l.item_no, quantity: l.quantity, netAmount: l.amount }),
+    }),
+  },
+})
+createCentral<HeadOfficeTables, ClosingTill>({
+  ...closingsAt,
+  subscribe: {
+    plu_closings: pluClosings({
+      closing: (c) => ({ location: 'A', businessDate: c.business_date }),
+      // @ts-expect-error a part that there is not
+      lines: 'closing_lines',
+      line: () => ({ item: 'x', quantity: '1', netAmount: '1' }),
+    }),
+  },
+})
+createCentral<HeadOfficeTables, ClosingTill>({
+  ...closingsAt,
+  subscribe: {
+    plu_closings: pluClosings({
+      closing: (c) => ({ location: 'A', businessDate: c.business_date }),
+      // @ts-expect-error a line without a net amount
+      line: (l) => ({ item: l.item_no, quantity: l.quantity }),
+    }),
+  },
+})
+createCentral<HeadOfficeTables, ClosingTill>({
+  ...closingsAt,
+  subscribe: {
+    plu_closings: pluClosings({
+      closing: (c) => ({ location: 'A', businessDate: c.business_date, ranges: [] }),
+      // @ts-expect-error a column that receipts have not
+      receipts: { table: 'receipts', number: 'receipt_number', lines: () => [] },
+    }),
+  },
+})
+createCentral({
+  ...closingsAt,
+  subscribe: {
+    anything: pluClosings({
+      closing: (c) => ({ location: c.shop, businessDate: c.day }),
+      line: (l, c) => ({ item: l.plu, quantity: l.qty, netAmount: c.net }),
+    }),
+    others: pluClosings({
+      closing: (c) => ({ location: c.shop, businessDate: c.day, ranges: [{ from: c.first, through: c.last }] }),
+      receipts: {
+        table: 'bons',
+        number: 'no',
+        series: 'series',
+        lines: (bon) => (bon.parts.rows ?? []).map((r) => ({ item: r.plu, quantity: r.qty, netAmount: r.net })),
+      },
+      moveStock: true,
+    }),
+  },
+})
+// @ts-expect-error an option that there is not
+stockMovements(() => [], { removal: 'apply' })
+const { closings, totals } = await central.closings({
+  location: 'A',
+  businessDate: { from: '2026-11-01', through: '2026-11-30' },
+  closingNo: { from: 1 },
+  register: 'POS1',
+})
+for (const { closingNo, lines, supplements } of closings)
+  [closingNo + (supplements ?? 0), lines.map(({ netAmount }) => netAmount), totals.netAmount].join()
+for (const { waits } of await central.waitingClosings({ location: 'A' })) if (waits.why === 'quarantined') waits.receipts.join()
+// @ts-expect-error a warehouse is needed
+await central.closings({})
