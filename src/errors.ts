@@ -64,7 +64,7 @@ export type TillsyncErrorCode =
   | 'ERR_HANDLER'
   /** A handler returned a movement that can't be posted. */
   | 'ERR_MOVEMENT'
-  /** A closing that can't be posted: its lines do not sum up, its receipts belong to another one, or a mapping returned none. */
+  /** A closing that can't be posted: its lines do not sum up to its totals, or a mapping returned none. */
   | 'ERR_CLOSING'
   /** The same goods would be posted twice: by receipts, and by the closings that sum them up. */
   | 'ERR_POSTED_TWICE'

@@ -7,8 +7,12 @@ import type { KnownRange } from './closings.ts'
 import type { FinishContext } from './finish.ts'
 import { ARCHIVE, QUARANTINE } from './tables.ts'
 
-/** Why a closing is not posted yet: receipts that are not applied, totals of the till's that are not the sums of its receipts, sums beyond numeric(18, 6). */
+/**
+ * Why a closing is not posted yet. 'quarantined': receipts of its range are not applied, by record id. 'taken': another closing has receipts of its range. 'totals': those of the
+ * till are not the sums of its receipts. 'sums': they are beyond numeric(18, 6).
+ */
 export type Waits =
+  | { readonly why: 'taken'; readonly table: string; readonly recordId: string }
   | { readonly why: 'quarantined'; readonly receipts: readonly string[] }
   | { readonly why: 'totals'; readonly totals: readonly string[] }
   | { readonly why: 'sums' }
@@ -23,16 +27,18 @@ interface Held {
 const MOST = 20
 
 /**
- * What each closing waits for; undefined for one that is complete. All entries before its own are applied, but for documents that wait in quarantine: those of its
+ * What closings wait for; one that is complete is not there. All entries before its own are applied, but for documents that wait in quarantine: those of its
  * range, or of which nobody can say that they are not.
  */
-export function* waitsFor(open: readonly OpenClosing[], rule: ReceiptsRule, context: FinishContext): Work<readonly (Waits | undefined)[]> {
+export function* waitsFor(open: readonly OpenClosing[], rule: ReceiptsRule, context: FinishContext): Work<ReadonlyMap<OpenClosing, Waits>> {
   const held = yield* quarantined(rule, context)
-  return open.map(({ closing }) => {
-    const receipts =
-      closing === null ? [] : held.filter(({ places }) => places === undefined || places.some((place) => covers(closing.ranges, place)))
-    return receipts.length === 0 ? undefined : { why: 'quarantined', receipts: receipts.slice(0, MOST).map(({ recordId }) => recordId) }
-  })
+  const waiting = new Map<OpenClosing, Waits>()
+  for (const one of open) {
+    const ranges = one.closing?.ranges ?? []
+    const receipts = held.filter(({ places }) => (places === undefined ? one.closing !== null : places.some((place) => covers(ranges, place))))
+    if (receipts.length > 0) waiting.set(one, { why: 'quarantined', receipts: receipts.slice(0, MOST).map(({ recordId }) => recordId) })
+  }
+  return waiting
 }
 
 function covers(ranges: readonly KnownRange[], { series, number }: { readonly series: string; readonly number: string }): boolean {

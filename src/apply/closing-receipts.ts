@@ -141,7 +141,7 @@ function* openCovering(
           SELECT DISTINCT $1::bigint, r.table_name, r.record_id, r.incarnation FROM unnest($3::text[], $4::bigint[]) AS n(series, number)
           CROSS JOIN LATERAL (SELECT * FROM ${database.qualify(CLOSING_RANGES.name)} r
             WHERE r.register_id = $1 AND r.receipts_table = $2 AND r.series = n.series AND r.first_no <= n.number ORDER BY r.first_no DESC LIMIT 1) r
-          WHERE r.last_no >= n.number ORDER BY 2, 3, 4 ON CONFLICT (${key}) DO NOTHING`,
+          WHERE r.last_no >= n.number ORDER BY 2, 3, 4 ON CONFLICT (${key}) DO UPDATE SET waits = NULL`,
     parameters: [registerId, receiptsTable, places.map(({ series }) => series), places.map(({ number }) => number)],
   })
 }

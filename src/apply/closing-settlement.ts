@@ -3,6 +3,7 @@ import { TillsyncError } from '../errors.ts'
 import { erase, query, type Work } from '../ports.ts'
 import { type Waits, waitsFor } from './closing-completeness.ts'
 import { movementsOf, postClosings, type ToPost } from './closing-posting.ts'
+import { takeRanges } from './closing-ranges.ts'
 import type { ReceiptsRule } from './closing-receipts.ts'
 import { CLOSING_RANGES, CLOSING_RECEIPTS, CLOSINGS, OPEN_CLOSINGS, POSTED_CLOSINGS } from './closing-tables.ts'
 import { CLOSING_MEASURES, type KnownClosing, unequalTotals } from './closings.ts'
@@ -19,6 +20,8 @@ export interface OpenClosing {
   /** Null where it is void. */
   readonly closing: KnownClosing | null
   readonly lines: string | null
+  /** Why it could not be posted the last time. */
+  readonly waits: Waits | undefined
 }
 
 interface OpenRow {
@@ -29,6 +32,7 @@ interface OpenRow {
   readonly entry_no: number
   readonly closing: string
   readonly lines: string | null
+  readonly waits: string | null
 }
 
 export interface SettlementRule {
@@ -45,12 +49,12 @@ export function* settleClosings(table: string, rule: SettlementRule, context: Fi
   if (open.length === 0) return
   const ledger = { name: POSTED_CLOSINGS.name, measures: CLOSING_MEASURES }
   const posted = yield* postedOf(open, ledger, { database: context.database, origin: { registerId: context.registerId } })
-  const waiting = rule.receipts === undefined ? [] : yield* waitsFor(open, rule.receipts, context)
+  const waiting = rule.receipts === undefined ? new Map<OpenClosing, Waits>() : yield* held(open, rule.receipts, context)
   const toPost: ToPost[] = []
   const settled: OpenClosing[] = []
-  for (const [n, closing] of open.entries()) {
+  for (const closing of open) {
     const before = posted.get(nameOf(closing))
-    const result = waiting[n] ?? (yield* compute(closing, before, rule.moveStock, context))
+    const result = waiting.get(closing) ?? (yield* compute(closing, before, rule.moveStock, context))
     if ('why' in result) yield* wait(closing, result, context)
     else {
       settled.push(closing)
@@ -65,17 +69,37 @@ export function* settleClosings(table: string, rule: SettlementRule, context: Fi
   )
 }
 
+/** Those that can't be computed yet. */
+function* held(open: readonly OpenClosing[], receipts: ReceiptsRule, context: FinishContext): Work<ReadonlyMap<OpenClosing, Waits>> {
+  const taken = yield* takeRanges(open, receipts.table, context)
+  const incomplete = yield* waitsFor(open, receipts, context)
+  // What was computed and did not agree is computed again when a receipt of it has changed.
+  const unequal = open.flatMap((closing) =>
+    closing.waits !== undefined && COMPUTED.includes(closing.waits.why) ? [[closing, closing.waits] as const] : [],
+  )
+  return new Map([...unequal, ...incomplete, ...taken])
+}
+
+const COMPUTED: readonly Waits['why'][] = ['totals', 'sums']
+
 /** In the order of their entries; locked, so that one transaction after another looks at them. */
 function* readOpen(table: string, { database, registerId }: FinishContext): Work<readonly OpenClosing[]> {
   const rows = yield* query<OpenRow>({
-    sql: `SELECT c.table_name, c.record_id, c.incarnation, c.epoch_no, c.entry_no, c.closing, c.lines
+    sql: `SELECT c.table_name, c.record_id, c.incarnation, c.epoch_no, c.entry_no, c.closing, c.lines, o.waits
           FROM ${database.qualify(OPEN_CLOSINGS.name)} o JOIN ${database.qualify(CLOSINGS.name)} c USING (register_id, table_name, record_id, incarnation)
           WHERE o.register_id = $1 AND o.table_name = $2 ORDER BY c.epoch_no, c.entry_no, c.record_id, c.incarnation FOR UPDATE OF o`,
     parameters: [registerId, table],
   })
-  return rows.map(({ table_name, record_id, incarnation, epoch_no, entry_no, closing, lines }) => {
-    return { table: table_name, recordId: record_id, incarnation, epochNo: epoch_no, entryNo: entry_no, closing: JSON.parse(closing), lines }
-  })
+  return rows.map(({ table_name, record_id, incarnation, epoch_no, entry_no, closing, lines, waits }) => ({
+    table: table_name,
+    recordId: record_id,
+    incarnation,
+    epochNo: epoch_no,
+    entryNo: entry_no,
+    closing: JSON.parse(closing) as KnownClosing | null,
+    lines,
+    waits: waits === null ? undefined : (JSON.parse(waits) as Waits),
+  }))
 }
 
 function* wait({ table, recordId, incarnation }: OpenClosing, waits: Waits, { database, registerId }: FinishContext): Work<void> {

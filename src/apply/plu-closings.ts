@@ -92,12 +92,11 @@ export function pluClosings<D = AnyDocument, const P extends PartName<D> = PartN
       const counting = removals === 'apply' ? documents : documents.filter(({ removed }) => !removed)
       const wanted = counting.map((document) => wantedOf(rule, document, context))
       yield* rememberBaselines(rule, counting, context)
-      yield* writeClosings(wanted, receipts?.table, context)
+      yield* writeClosings(wanted, context)
     },
     *withdraw(documents, context) {
       yield* writeClosings(
         documents.map((document) => nothing(rule, document)),
-        receipts?.table,
         context,
       )
     },
