@@ -130,13 +130,19 @@ function* readPage(
     `${range}.epoch_no = a.epoch_no AND a.entry_no >= ${range}.entry_no AND a.entry_no < ${range}.entry_no + ${range}.entries`
   const ofDocument = (range: string) =>
     `${range}.register_id = a.register_id AND ${range}.table_name = r.table_name AND ${range}.record_id = r.record_id`
+  // Orphans are few and known by where they stand; all else is told entry by entry.
+  const source =
+    state === 'orphaned' || state === 'withdrawn'
+      ? `(SELECT DISTINCT epoch_no, entry_no, entries FROM ${orphans} WHERE register_id = $1 AND state = $8) x JOIN ${archive} a ON a.register_id = $1 AND x.epoch_no = a.epoch_no
+                AND a.entry_no >= x.entry_no AND a.entry_no < x.entry_no + x.entries`
+      : `${archive} a`
   const rows = yield* query<Row>({
     sql: `SELECT * FROM (
             SELECT f.*, sum(coalesce(length(record), 0)) OVER (ORDER BY epoch_no, entry_no ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM (
               SELECT a.epoch_no, a.entry_no, a.table_name, a.operation, a.record_id, a.record, ${isoTime('a.sealed_at')} AS sealed_at,
                      e.epoch, ${isoTime('a.received_at')} AS received_at,
                      r.table_name AS document_table, r.record_id AS document_id, s.state
-              FROM ${archive} a JOIN ${epochs} e USING (register_id, epoch_no)
+              FROM ${source} JOIN ${epochs} e ON e.register_id = a.register_id AND e.epoch_no = a.epoch_no
               JOIN ${archive} r ON r.register_id = a.register_id AND r.epoch_no = a.epoch_no AND r.entry_no = a.document_no
               CROSS JOIN LATERAL (SELECT coalesce(
                 (SELECT max(o.state) FROM ${orphans} o WHERE ${ofDocument('o')} AND ${within('o')} AND o.state IN ('orphaned', 'withdrawn')),
