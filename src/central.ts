@@ -6,6 +6,7 @@ import { ClosingBook, type WhichClosings } from './apply/closing-book.ts'
 import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
 import type { Handler, SubscribeRules } from './apply/handler.ts'
 import { checkLedgers, withAlongside } from './apply/ledgers.ts'
+import { isMirror } from './apply/mirror.ts'
 import { OrphanBook, type Orphans } from './apply/orphan-book.ts'
 import { receive, standingFor } from './apply/receive.ts'
 import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
@@ -289,11 +290,17 @@ function readHandlers(subscribe: Readonly<Record<string, unknown>>): HandlersByT
         context: { table },
       })
     }
+    if (all.filter(isMirror).length > 1) {
+      throw new TillsyncError('ERR_RULE', `\`subscribe.${table}\` has two mirrors`, {
+        hint: 'A table has one; write a second copy by a handler of your own.',
+        context: { table },
+      })
+    }
     handlers.set(table, all)
   }
   const complete = withAlongside(handlers)
   checkLedgers(complete)
-  return complete
+  return new Map([...complete].map(([table, all]) => [table, all.map((handler) => handler.within?.(complete) ?? handler)]))
 }
 
 /** A table of a handler that stands there already must be the library's, not one of the host's by the same name. */

@@ -72,6 +72,8 @@ export type TillsyncErrorCode =
   | 'ERR_LEDGER'
   /** A record does not fit the table that mirrors it. */
   | 'ERR_MIRROR'
+  /** A mirrored record refers to one that is not there, or one that is to be removed is still referred to. */
+  | 'ERR_REFERENCE'
   /** The register is known already, or unknown. */
   | 'ERR_REGISTER'
   /** There is no such orphan, or it is settled. */

@@ -57,6 +57,8 @@ export interface Batch {
   readonly shapes: Readonly<Record<string, readonly PartShape[]>>
   /** The columns of each root table in it that never change while a document lives, where its rules name such. */
   readonly identities: Readonly<Record<string, readonly string[]>>
+  /** The columns of the record ids of each root table in it, in their order. */
+  readonly keys: Readonly<Record<string, readonly string[]>>
   /** Where it is a part of one document. */
   readonly frame?: Frame | undefined
 }

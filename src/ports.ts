@@ -12,7 +12,9 @@ export type Key = readonly unknown[]
  * - `lookup`: a statement made by `keyed()` for each of the keys; answered, key by key, with the rows as tuples of exact values.
  * - `insert`: rows for one of the library's own tables, in one go; with `replaceBy`, a row with equal key columns is overwritten.
  * - `erase`: deletes the rows of one of the library's own tables whose `by` columns equal one of the keys.
- * - `call`: the host's own asynchronous code inside the transaction (not on SQLite, whose transactions are synchronous).
+ * - `call`: the host's own asynchronous code inside the transaction (not on SQLite, whose transactions are synchronous). One that
+ *   has not ended after `timeoutMs` loses the transaction: the connection is broken off.
+ * - `committed`: what is to be done once the transaction is committed, outside it; where it fails, it is not.
  * - `pause`: a place in a long computation where the host's event loop may go on, as far as the transaction lets it.
  * - `writing`: from here on it writes; what it has read stands.
  */
@@ -21,7 +23,8 @@ export type Step =
   | { readonly kind: 'lookup'; readonly sql: string; readonly keys: readonly Key[]; readonly parameters: readonly unknown[] }
   | { readonly kind: 'insert'; readonly table: OwnTable; readonly rows: readonly (readonly unknown[])[]; readonly replaceBy?: readonly string[] }
   | { readonly kind: 'erase'; readonly table: OwnTable; readonly by: readonly string[]; readonly keys: readonly Key[] }
-  | { readonly kind: 'call'; readonly call: (trx: Kysely<AnyTables>) => Promise<unknown> }
+  | { readonly kind: 'call'; readonly call: (trx: Kysely<AnyTables>) => unknown; readonly timeoutMs?: number }
+  | { readonly kind: 'committed'; readonly run: () => void }
   | { readonly kind: 'pause' }
   | { readonly kind: 'writing' }
 
@@ -178,25 +181,73 @@ export interface Capture {
   touchSelected(table: string, key: readonly string[], select: Statement, kind: TouchKind): Work<void>
 }
 
+/** A foreign key of a table. */
+export interface ForeignKey {
+  readonly name: string
+  readonly columns: readonly string[]
+  /** The table that it refers to. */
+  readonly refersTo: string
+  /** Whether it may be checked at the end of the transaction. */
+  readonly deferrable: boolean
+}
+
+/** A table that `mirror` writes, as it stands. */
+export interface MirrorTarget extends HostTable {
+  readonly foreignKeys: readonly ForeignKey[]
+  /** Whether foreign keys of other tables, or its own, refer to it. */
+  readonly isReferredTo: boolean
+  /** Whether it has constraints that may be checked at the end of the transaction. */
+  readonly isDeferrable: boolean
+}
+
 /** Records of a table that is kept equal to another side's, to be written in one go. */
 export interface MirrorRows {
-  readonly table: HostTable
+  readonly table: MirrorTarget
   /** Columns that every record has; all of them columns of `table`. */
   readonly columns: readonly string[]
+  /** The member of the records that holds a column, where that has another name. */
+  readonly members?: Readonly<Record<string, string>>
   /** The records as JSON texts, as sealed. No two of them have the same key. */
   readonly records: readonly string[]
   /** Columns that are the same for all, beside those of the records. */
   readonly constants: Readonly<Record<string, unknown>>
 }
 
+/** Records to be written, and how. */
+export interface MirrorUpsert extends MirrorRows {
+  /** 'new': most of them are not there; 'known': most are; 'update': those that are not there are left out. */
+  readonly rows: 'new' | 'known' | 'update'
+  /** Columns that are written; of the others, key columns among them, only the values are known. */
+  readonly written: readonly string[]
+  /** Rows of the table that will be `written`, or removed where that is undefined: they may have to give up a unique value to one of the records. */
+  readonly others: readonly (MirrorRows & { readonly written?: readonly string[] })[]
+}
+
 /** What a database must do so that `mirror` can keep its tables. */
 export interface Mirroring {
-  /** Inserts, or updates by the table's key. The values become the target's column types. */
-  upsert(rows: MirrorRows): Work<void>
-  /** Deletes by the columns of the records, which are a key, and the constants. */
+  /** The tables of these names, as they stand until the transaction ends. A name that is no table is absent. */
+  targets(names: readonly string[]): Work<ReadonlyMap<string, MirrorTarget>>
+  /**
+   * Inserts, or updates by the table's key, what differs. The values become the target's column types.
+   *
+   * @throws ERR_MIRROR, ERR_REFERENCE with table and constraint
+   */
+  upsert(rows: MirrorUpsert): Work<void>
+  /** Deletes by the columns of the records, which are a key, and the constants. @throws as `upsert` */
   remove(rows: MirrorRows): Work<void>
-  /** The rows of `table` whose `columns` equal those that `parents` hold (own column → parent's column) and whose key is none of `kept`'s: as JSON texts. */
-  strays(table: HostTable, columns: Readonly<Record<string, string>>, parents: MirrorRows, kept: readonly string[]): Work<readonly string[]>
+  /** The rows of a table (with these constants) whose `columns` equal those that `parents` hold (own column → parent's column) and whose key is none of `kept`'s: as JSON texts. */
+  strays(
+    of: Pick<MirrorRows, 'table' | 'constants'>,
+    columns: Readonly<Record<string, string>>,
+    parents: MirrorRows,
+    kept: readonly MirrorRows[],
+  ): Work<readonly string[]>
+  /** Does it, or, where a foreign key refuses, nothing of it; returns the name of that foreign key. */
+  refusedBy(work: () => Work<void>): Work<string | undefined>
+  /** From here on constraints that allow it wait for `settle`. */
+  defer(): Work<void>
+  /** Checks what was deferred. @throws as `upsert` */
+  settle(): Work<void>
 }
 
 export interface ReadOptions {
@@ -330,8 +381,12 @@ export function* erase(table: OwnTable, by: readonly string[], keys: readonly Ke
   if (keys.length > 0) yield { kind: 'erase', table, by, keys }
 }
 
-export function* call<T>(run: (trx: Kysely<AnyTables>) => Promise<T>): Work<T> {
-  return (yield { kind: 'call', call: run }) as T
+export function* call(run: (trx: Kysely<AnyTables>) => unknown, timeoutMs?: number): Work<unknown> {
+  return yield { kind: 'call', call: run, ...(timeoutMs !== undefined && { timeoutMs }) }
+}
+
+export function* committed(run: () => void): Work<void> {
+  yield { kind: 'committed', run }
 }
 
 export function* pause(): Work<void> {

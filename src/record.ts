@@ -118,3 +118,22 @@ function notARecord(cause?: unknown): TillsyncError {
     cause,
   })
 }
+
+/** A value as handlers have it, as JSON text. A whole number is an integer then, whatever it was at the sender. */
+export function encodeValue(value: Value): string {
+  if (value === null || typeof value === 'boolean' || typeof value === 'bigint') return String(value)
+  if (typeof value === 'number') return Number.isSafeInteger(value) && !Object.is(value, -0) ? String(value) : encodeReal(value)
+  return typeof value === 'string' ? encodeText(value) : encodeBlob(value)
+}
+
+/** The key's values of a record id, by name, as a record. */
+export function keyRecord(columns: readonly string[], recordId: string): string {
+  const values = decodeKeyValues(recordId)
+  if (values.length !== columns.length) throw notARecord()
+  const members = columns.map((name, at) => {
+    const value = values[at] as Value | InvalidText
+    const text = value instanceof InvalidText ? encodeInvalidText(value) : typeof value === 'number' ? encodeReal(value) : encodeValue(value)
+    return `${encodeText(name)}:${text}`
+  })
+  return `{${members.join(',')}}`
+}

@@ -7,6 +7,7 @@ import { finish } from './finish.ts'
 import { recognize } from './fork.ts'
 import type { ApplyContext, Handler } from './handler.ts'
 import { adopt } from './late.ts'
+import { arrange } from './references.ts'
 import { StockLevels } from './stock-levels.ts'
 import { ARCHIVE, DOCUMENTS, POINTS, SHAPES } from './tables.ts'
 
@@ -58,8 +59,17 @@ export function* applyBatch(database: ApplyingDatabase, handlers: HandlersByTabl
   return { outcome: 'applied', through: batch.through, documents: documents.length, entries: batch.entries.length }
 }
 
-function* runAll(handlers: HandlersByTable, set: readonly AppliedDocument[], context: ApplyContext): Work<void> {
-  for (const [table, group] of inOrder(set, handlers)) for (const handler of handlers.get(table) ?? []) yield* run(handler, group, context)
+function* runAll(handlers: HandlersByTable, set: readonly AppliedDocument[], outer: ApplyContext): Work<void> {
+  const { mirroring } = outer.database
+  const { groups, targets } = yield* arrange(outer.database, handlers, set)
+  const context = { ...outer, targets }
+  if ([...targets.values()].some(({ isDeferrable }) => isDeferrable)) yield* mirroring.defer()
+  const all = groups.flatMap(([table, group]) => (handlers.get(table) ?? []).map((handler) => [handler, group] as const))
+  for (const [handler, group] of all) yield* run(handler, group, handler.apply(group, context))
+  for (const [handler, group] of all) if (handler.complete) yield* run(handler, group, handler.complete(group, context))
+  for (const [handler, group] of all.toReversed()) if (handler.clear) yield* run(handler, group, handler.clear(group, context))
+  // What is wrong is to be known while it is known whose fault it is, not with the commit.
+  if (all.length > 0) yield* mirroring.settle()
 }
 
 /** What stands in a mirror is the document that the register has under its key now. */
@@ -112,12 +122,14 @@ function* archive(batch: Batch, documents: readonly AppliedDocument[], { registe
 }
 
 /** What is archived is read again one day, by nothing but what central has. */
-function* rememberShapes(database: ApplyingDatabase, { shapes }: Batch, { registerId }: Origin): Work<void> {
+function* rememberShapes(database: ApplyingDatabase, { shapes, keys }: Batch, { registerId }: Origin): Work<void> {
   const tables = Object.keys(shapes)
   yield* query({
-    sql: `INSERT INTO ${database.qualify(SHAPES.name)} AS known (register_id, table_name, parts) SELECT $1, * FROM unnest($2::text[], $3::json[])
-          ON CONFLICT (register_id, table_name) DO UPDATE SET parts = excluded.parts WHERE known.parts::text <> excluded.parts::text`,
-    parameters: [registerId, tables, tables.map((table) => JSON.stringify(shapes[table]))],
+    sql: `INSERT INTO ${database.qualify(SHAPES.name)} AS known (register_id, table_name, parts, key_columns)
+          SELECT $1, * FROM unnest($2::text[], $3::json[], $4::json[])
+          ON CONFLICT (register_id, table_name) DO UPDATE SET parts = excluded.parts, key_columns = excluded.key_columns
+          WHERE (known.parts::text, known.key_columns::text) <> (excluded.parts::text, excluded.key_columns::text)`,
+    parameters: [registerId, tables, tables.map((table) => JSON.stringify(shapes[table])), tables.map((table) => JSON.stringify(keys[table] ?? []))],
   })
 }
 
@@ -170,18 +182,9 @@ function* number(database: ApplyingDatabase, set: readonly AppliedDocument[], or
   }
 }
 
-/** Tables in the order in which the host subscribes to them, so that what others refer to can come first. */
-function inOrder(set: readonly AppliedDocument[], handlers: HandlersByTable): readonly (readonly [string, readonly AppliedDocument[]])[] {
-  const groups = Map.groupBy(set, (document) => document.table)
-  return [...handlers.keys()].flatMap((table) => {
-    const group = groups.get(table)
-    return group ? [[table, group] as const] : []
-  })
-}
-
-function* run(handler: Handler, documents: readonly AppliedDocument[], context: Parameters<Handler['apply']>[1]): Work<void> {
+function* run(handler: Handler, documents: readonly AppliedDocument[], work: Work<void>): Work<void> {
   try {
-    yield* handler.apply(documents, context)
+    yield* work
   } catch (thrown) {
     if (thrown instanceof TillsyncError && thrown.retryable) throw thrown
     const table = documents[0]?.table

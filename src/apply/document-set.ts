@@ -15,6 +15,8 @@ export interface AppliedDocument {
   born: number
   /** The tables of its parts. */
   readonly shape: readonly PartShape[]
+  /** The columns of its record id; none where the register did not say. */
+  readonly keyColumns: readonly string[]
   /** Which life of its key it is. */
   incarnation: number
   /** Whether central has never had this document in this life. */
@@ -37,11 +39,13 @@ class EntryDocument implements AppliedDocument {
   born: number
   readonly entries: readonly Entry[]
   readonly shape: readonly PartShape[]
+  readonly keyColumns: readonly string[]
   private parsed: AppliedDocument['value'] | undefined
 
-  constructor(entries: readonly Entry[], shape: readonly PartShape[]) {
+  constructor(entries: readonly Entry[], shape: readonly PartShape[], keyColumns: readonly string[]) {
     this.entries = entries
     this.shape = shape
+    this.keyColumns = keyColumns
     this.born = entries[0]?.entryNo ?? 0
   }
 
@@ -83,7 +87,7 @@ export function tablesOf(shape: readonly PartShape[]): string[] {
 }
 
 /** The documents of a batch, in its order. */
-export function documentsOf(batch: Pick<Batch, 'entries' | 'shapes'>): readonly AppliedDocument[] {
+export function documentsOf(batch: Pick<Batch, 'entries' | 'shapes' | 'keys'>): readonly AppliedDocument[] {
   const documents: AppliedDocument[] = []
   let from = 0
   for (let at = 1; at <= batch.entries.length; at++) {
@@ -95,8 +99,9 @@ export function documentsOf(batch: Pick<Batch, 'entries' | 'shapes'>): readonly 
   return documents
 }
 
-function toDocument(all: readonly Entry[], batch: Pick<Batch, 'shapes'>): AppliedDocument {
+function toDocument(all: readonly Entry[], batch: Pick<Batch, 'shapes' | 'keys'>): AppliedDocument {
   const shape = batch.shapes[all[0]?.table as string] ?? []
+  const key = batch.keys[all[0]?.table as string] ?? []
   const before = all.filter((entry) => entry.operation === 'baseline')
   const entries = all.slice(before.length)
   const [root] = entries
@@ -104,9 +109,9 @@ function toDocument(all: readonly Entry[], batch: Pick<Batch, 'shapes'>): Applie
   if (root === undefined || !alike || !isRoot(root) || (before[0] !== undefined && !isRoot(before[0]))) {
     throw new TillsyncError('ERR_MESSAGE', 'The entries of a document do not make one', { context: { entryNo: all[0]?.entryNo } })
   }
-  const document = new EntryDocument(entries, shape)
+  const document = new EntryDocument(entries, shape, key)
   if (before.length > 0) {
-    document.baseline = new EntryDocument(before, shape)
+    document.baseline = new EntryDocument(before, shape, key)
     document.born = document.baseline.born
   }
   return document

@@ -1,7 +1,8 @@
-import type { AnyDocument, Document, TableName } from '../model.ts'
-import type { ApplyingDatabase, OwnTable, Work } from '../ports.ts'
+import type { AnyDocument, AnyTables, Document, TableName } from '../model.ts'
+import type { ApplyingDatabase, MirrorTarget, OwnTable, Work } from '../ports.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import type { FinishContext } from './finish.ts'
+import type { HostHandler } from './host-handler.ts'
 import type { StockLevels } from './stock-levels.ts'
 
 /** What a handler of the library gets beside the documents. */
@@ -12,9 +13,11 @@ export interface ApplyContext {
   readonly levels: StockLevels
   /** Whether the documents are of an epoch that was superseded: they take no record's place that the register has given to another document. */
   readonly late: boolean
+  /** The tables that mirrors write for this set of documents, in the order in which they do; see `arrange`. */
+  readonly targets?: ReadonlyMap<string, MirrorTarget>
 }
 
-/** What a subscriber does with the documents of a root table. Made by `mirror()`, `stockMovements()`. */
+/** What a subscriber does with the documents of a root table. Made by `mirror()`, `stockMovements()`, or of the host's own function. */
 export interface Handler<D = AnyDocument> {
   readonly name: string
   /** The ledger that it posts to: a document is posted to a ledger by one handler. */
@@ -31,17 +34,30 @@ export interface Handler<D = AnyDocument> {
   readonly tables: readonly OwnTable[]
   /** Only in types: the documents that it takes. */
   readonly takes?: (document: D) => void
+  /** The same handler, told what else is subscribed. */
+  within?(subscribed: Subscribed): Handler<D>
   /** Looks at what it needs of the host's tables. @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY */
   check(database: ApplyingDatabase, table: string): Work<void>
+  /** The host's tables that it writes for these documents, all of one table, in order. */
+  targets?(documents: readonly AppliedDocument[]): readonly string[]
   /** Applies a set of documents of one table, each in it once, inside the batch's transaction. */
   apply(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
+  /** Writes what had to wait for other tables; called when all handlers have applied the set, in the same order. */
+  complete?(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
+  /** Removes what is to be removed; called last, in the opposite order: what refers to others goes before them. */
+  clear?(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
   /** Takes back what it did for documents that never came about: posts the reversal, removes what it wrote. */
   withdraw(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
   /** What it does last, once in a transaction that applies documents of a register. No document's fault may end it. */
   finish?(table: string, context: FinishContext): Work<void>
 }
 
-/** Handlers by root table: one, or several that run in order. */
-export type SubscribeRules<Sent> = {
-  readonly [T in TableName<Sent>]?: Handler<Document<Sent, T>> | readonly Handler<Document<Sent, T>>[]
+export type Subscribed = ReadonlyMap<string, readonly Handler[]>
+
+/** One that the library makes, or the host's own function. */
+type OneHandler<DB, Sent, T extends TableName<Sent>> = Handler<Document<Sent, T>> | HostHandler<DB, Sent, T>
+
+/** Handlers by root table: one, or several that run in order. A part's own entry says what `mirror` does with the part. */
+export type SubscribeRules<Sent, DB = AnyTables> = {
+  readonly [T in TableName<Sent>]?: OneHandler<DB, Sent, T> | readonly OneHandler<DB, Sent, T>[]
 }

@@ -129,13 +129,14 @@ function* documentOf(database: ApplyingDatabase, row: OrphanRow): Work<AppliedDo
           WHERE register_id = $1 AND epoch_no = $2 AND entry_no >= $3 AND entry_no < $4 ORDER BY entry_no`,
     parameters: [row.register_id, row.epoch_no, row.entry_no, row.entry_no + row.entries],
   })
-  const [shape] = yield* query<{ parts: string }>({
-    sql: `SELECT parts FROM ${database.qualify(SHAPES.name)} WHERE register_id = $1 AND table_name = $2`,
+  const [shape] = yield* query<{ parts: string; key_columns: string }>({
+    sql: `SELECT parts, key_columns FROM ${database.qualify(SHAPES.name)} WHERE register_id = $1 AND table_name = $2`,
     parameters: [row.register_id, row.table_name],
   })
   const name = { table: row.table_name, recordId: row.record_id }
   const entries = records.map((record) => toEntry(record, name))
   const shapes: Batch['shapes'] = { [row.table_name]: shape === undefined ? [] : JSON.parse(shape.parts) }
-  const [document] = documentsOf({ entries, shapes })
+  const keys: Batch['keys'] = { [row.table_name]: shape === undefined ? [] : JSON.parse(shape.key_columns) }
+  const [document] = documentsOf({ entries, shapes, keys })
   return document as AppliedDocument
 }

@@ -101,10 +101,10 @@ export const FRAMES = {
   stamped: 'received_at',
 } as const satisfies OwnTable
 
-/** The parts of each register's root tables, as its rules last had them: a JSON array of `PartShape`. */
+/** The parts of each register's root tables, as its rules last had them: a JSON array of `PartShape`; and the columns of the record ids, another one. */
 export const SHAPES = {
   name: 'sync_shapes',
-  columns: { register_id: 'integer', table_name: 'text', parts: 'json' },
+  columns: { register_id: 'integer', table_name: 'text', parts: 'json', key_columns: 'json' },
   primaryKey: ['register_id', 'table_name'],
 } as const satisfies OwnTable
 

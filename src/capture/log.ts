@@ -34,7 +34,7 @@ export interface BatchLimits {
   readonly bytes: number
 }
 
-type Cut = Omit<Batch, 'shapes' | 'identities'>
+type Cut = Omit<Batch, 'shapes' | 'identities' | 'keys'>
 
 /**
  * The next whole documents after `after`: at most `records` entries and about `bytes`, but never less than one document; of one that is larger than

@@ -23,7 +23,8 @@ export function* readBatch(
       return columns.length === 0 ? [] : [[root, columns]]
     }),
   )
-  return { ...batch, shapes, identities }
+  const keys = Object.fromEntries(roots.flatMap((root) => (plan.roots.has(root) ? [[root, plan.roots.get(root)?.key as readonly string[]]] : [])))
+  return { ...batch, shapes, identities, keys }
 }
 
 function shapeOf(part: PartSpec): PartShape {

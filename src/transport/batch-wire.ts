@@ -32,8 +32,8 @@ export function batchToWire(batch: Batch): unknown {
     if (time !== undefined && time[0] === entry.sealedAt) time[1]++
     else sealed.push([entry.sealedAt, 1])
   }
-  const { epoch, after, through, shapes, identities } = batch
-  const head = { epoch, after: pointToWire(after), through: pointToWire(through), ...frameToWire(batch), shapes, identities }
+  const { epoch, after, through, shapes, identities, keys } = batch
+  const head = { epoch, after: pointToWire(after), through: pointToWire(through), ...frameToWire(batch), shapes, identities, keys }
   return { ...head, tables, documents, sealed, ...columns }
 }
 
@@ -84,7 +84,17 @@ export function batchFromWire(wire: unknown): Batch {
   }
   const epoch = text(fields.epoch, 'epoch', 64)
   const frame = part && { base: part.base, isLast: part.isLast }
-  return { epoch, after, through, entries, shapes: shapes(fields.shapes), identities: identities(fields.identities), ...(frame && { frame }) }
+  return {
+    epoch,
+    after,
+    through,
+    entries,
+    shapes: shapes(fields.shapes),
+    identities: columnsByTable(fields.identities, 'identities'),
+    // Not there in messages of earlier versions.
+    keys: fields.keys === undefined ? {} : columnsByTable(fields.keys, 'keys'),
+    ...(frame && { frame }),
+  }
 }
 
 function frameFromWire(wire: unknown, after: Point): Frame & { readonly document: DocumentName; readonly isFirst: boolean } {
@@ -133,10 +143,10 @@ function shapes(wire: unknown): Batch['shapes'] {
   return Object.fromEntries(Object.entries(fields).map(([table, parts]) => [text(table, 'shapes', MAX_NAME), partShapes(parts, 1)]))
 }
 
-function identities(wire: unknown): Batch['identities'] {
-  const named = Object.entries(object(wire, 'identities')).map(([table, columns]) => [
-    text(table, 'identities', MAX_NAME),
-    list(columns, 'identities').map((column) => text(column, 'identities', MAX_NAME)),
+function columnsByTable(wire: unknown, field: string): Readonly<Record<string, readonly string[]>> {
+  const named = Object.entries(object(wire, field)).map(([table, columns]) => [
+    text(table, field, MAX_NAME),
+    list(columns, field).map((column) => text(column, field, MAX_NAME)),
   ])
   return Object.fromEntries(named)
 }

@@ -43,7 +43,7 @@ export function receiptsBatch(ids: readonly number[], after: Point = START, chan
   const numbered = entries.map((entry, n): Entry => change({ ...entry, entryNo: after.entryNo + n + 1, sealedAt: '2026-11-21T10:00:00.000Z' }))
   const digest = numbered.reduce(chainDigest, after.digest)
   const shapes = { receipts: [{ table: 'receipt_lines', columns: { receipt_id: 'id' }, parts: [] }] }
-  return { epoch: EPOCH, after, through: { entryNo: after.entryNo + numbered.length, digest }, entries: numbered, shapes, identities: {} }
+  return { epoch: EPOCH, after, through: { entryNo: after.entryNo + numbered.length, digest }, entries: numbered, shapes, identities: {}, keys: {} }
 }
 
 /** One receipt with so many lines, cut into frames of so many entries. */

@@ -32,6 +32,7 @@ const batch: Batch = {
   entries,
   shapes: { receipts: [{ table: 'receipt_lines', columns: { receipt_id: 'id' }, parts: [] }] },
   identities: { receipts: ['receipt_no'] },
+  keys: { receipts: ['id'] },
 }
 const head = { from: { location: 'A', register: '1' }, id: 'n', publish: { epoch: 'e1', head: 3 } }
 

@@ -9,7 +9,15 @@ const digest = (char: string) => char.repeat(64)
 const at = (entryNo: number, char: string, epoch = 'e1'): Standing => ({ epoch, entryNo, digest: digest(char) })
 
 t.test('a subscriber takes only the batch that follows', async (t) => {
-  const batch = (after: Standing, through: Standing): Batch => ({ epoch: through.epoch, after, through, entries: [], shapes: {}, identities: {} })
+  const batch = (after: Standing, through: Standing): Batch => ({
+    epoch: through.epoch,
+    after,
+    through,
+    entries: [],
+    shapes: {},
+    identities: {},
+    keys: {},
+  })
   const standing = at(5, 'a')
   t.equal(admit(standing, batch(at(5, 'a'), at(9, 'b'))), 'next')
   t.equal(admit(standing, batch(at(2, 'c'), at(5, 'a'))), 'already')
@@ -54,7 +62,15 @@ t.test('of a batch that begins further back, what is beyond the standing is take
     }),
   )
   const digests = entries.map((_, n) => entries.slice(0, n + 1).reduce(chainDigest, START.digest))
-  const batch: Batch = { epoch: 'e1', after: START, through: { entryNo: 3, digest: digests[2] as string }, entries, shapes: {}, identities: {} }
+  const batch: Batch = {
+    epoch: 'e1',
+    after: START,
+    through: { entryNo: 3, digest: digests[2] as string },
+    entries,
+    shapes: {},
+    identities: {},
+    keys: {},
+  }
   const point = (entryNo: number, digest: string | undefined) => ({ entryNo, digest: digest as string })
   t.same(remainder(point(2, digests[1]), batch), { ...batch, after: point(2, digests[1]), entries: entries.slice(2) })
   t.equal(remainder(point(1, digests[0]), batch), undefined, 'never half a document')

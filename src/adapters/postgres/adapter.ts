@@ -104,7 +104,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     this.capture = new PostgresCapture(schema)
     this.reading = new ReadTables(schema)
     this.build = new Kysely<AnyTables>({ dialect: dialectOf(new DummyDriver()) }).withSchema(schema)
-    this.mirroring = new PostgresMirroring((name) => this.qualify(name))
+    this.mirroring = new PostgresMirroring(schema, (name) => this.qualify(name))
   }
 
   async open(): Promise<void> {

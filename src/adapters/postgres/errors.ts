@@ -56,6 +56,60 @@ export function isRefused(thrown: unknown): boolean {
   return /^2[123]/.test(sqlState(thrown))
 }
 
+/** Fields of PostgreSQL's errors that are names, never values. */
+interface Named {
+  readonly constraint?: string
+  readonly table?: string
+  readonly column?: string
+}
+
+const FOREIGN_KEY = '23503'
+const UNIQUE = '23505'
+
+/** The unique constraint or index that a statement would have broken. */
+export function brokenUnique(thrown: unknown): string | undefined {
+  const cause = thrown instanceof TillsyncError ? thrown.cause : thrown
+  return sqlState(cause) === UNIQUE ? (cause as Named).constraint : undefined
+}
+
+/**
+ * What a table of the host's did not take of a mirror's rows; what is not the rows' fault stays as it is. Texts of PostgreSQL may hold values, names don't.
+ */
+export function refusal(thrown: unknown, name: string): unknown {
+  const state = sqlState(thrown)
+  if (thrown instanceof TillsyncError || !/^(2[1237]|428C9|42703|42704|42804|42846|P0001|44000)/.test(state)) return thrown
+  const { constraint, table = name, column } = thrown as Named
+  const context = { table, sqlState: state, ...(constraint !== undefined && { constraint }), ...(column !== undefined && { column }) }
+  const named = constraint === undefined ? `SQLSTATE ${state}` : `\`${constraint}\``
+  if (state === FOREIGN_KEY) {
+    return new TillsyncError('ERR_REFERENCE', `\`${name}\`: a reference is not satisfied (${named} of \`${table}\`)`, {
+      hint: 'What is referred to is not at central, or what is to be removed is still referred to.',
+      context,
+      cause: thrown,
+    })
+  }
+  const what =
+    column !== undefined
+      ? `a value for \`${column}\` is missing`
+      : constraint !== undefined
+        ? `${named} is not satisfied`
+        : `${kindOf(thrown as Error)} (${named})`
+  return new TillsyncError('ERR_MIRROR', `\`${name}\` does not take a record: ${what}`, {
+    hint:
+      state === UNIQUE
+        ? 'Another record has the unique value; a DEFERRABLE constraint lets records exchange theirs.'
+        : "The cause has PostgreSQL's own text. Mend the record, the table, or convert by `map`.",
+    context,
+    cause: thrown,
+  })
+}
+
+/** Up to where a value may begin: "invalid input syntax for type integer". */
+function kindOf({ message }: Error): string {
+  const [text = ''] = message.split(/[:"]/)
+  return text.trim().length > 10 ? text.trim() : 'a value does not fit'
+}
+
 /** No connection, or none any more: a code of the system's, or one of the errors for which `pg` has no code. */
 function isAway(thrown: unknown): boolean {
   if (!(thrown instanceof Error)) return false

@@ -1,6 +1,12 @@
-import { type HostColumn, type HostTable, type Mirroring, type MirrorRows, query, type Work } from '../../ports.ts'
+import { TillsyncError } from '../../errors.ts'
+import { type HostColumn, type Mirroring, type MirrorRows, type MirrorTarget, type MirrorUpsert, query, type Work } from '../../ports.ts'
 import { withValidText } from '../../record.ts'
+import { givenUp } from './aside.ts'
+import { brokenUnique, refusal } from './errors.ts'
+import { differs, hasOneSpelling, jsonAs, valueOf } from './json-values.ts'
 import { quote } from './tables.ts'
+import { type PostgresTarget, Targets } from './targets.ts'
+import { literal } from './triggers.ts'
 import { isWrittenAlike, textOf } from './values.ts'
 
 /**
@@ -9,91 +15,262 @@ import { isWrittenAlike, textOf } from './values.ts'
  */
 export class PostgresMirroring implements Mirroring {
   private readonly qualify: (name: string) => string
+  private readonly known: Targets
 
-  constructor(qualify: (name: string) => string) {
+  constructor(schema: string, qualify: (name: string) => string) {
     this.qualify = qualify
+    this.known = new Targets(schema, qualify)
   }
 
-  *upsert(rows: MirrorRows): Work<void> {
-    const { table, columns, constants } = rows
+  targets(names: readonly string[]): Work<ReadonlyMap<string, MirrorTarget>> {
+    return this.known.read(names)
+  }
+
+  *upsert(rows: MirrorUpsert): Work<void> {
     if (rows.records.length === 0) return
-    const fixed = Object.keys(constants)
-    const names = [...columns, ...fixed]
-    const values = [...columns.map((name) => jsonAs(columnOf(table, name))), ...fixed.map((name, n) => `$${n + 2}::${columnOf(table, name).type}`)]
-    // The key too: an equal one may be written otherwise, as 1.0 and 1.00, or 'abc' and 'ABC' where the column's collation lets it.
-    const changes = names.every((name) => table.key.includes(name)) ? [] : names.map((name) => `${quote(name)} = excluded.${quote(name)}`)
-    const { distinct, order } = lastOfEqual(table, columns)
-    yield* query({
-      sql: `INSERT INTO ${this.qualify(table.name)} (${names.map(quote).join(', ')})
-            SELECT ${distinct} ${values.join(', ')} FROM ${recordset('x', 1, columns, order !== '')} ${order}
-            ON CONFLICT (${table.key.map(quote).join(', ')}) DO ${changes.length > 0 ? `UPDATE SET ${changes.join(', ')}` : 'NOTHING'}`,
-      parameters: [asArray(rows.records), ...Object.values(constants)],
+    const given = new Set<string>()
+    while (true) {
+      const broken = yield* this.brokenBy(rows)
+      if (broken === undefined) return
+      const name = brokenUnique(broken)
+      // Each unique value is given up once; what is still in the way then belongs to a row that stays as it is.
+      if (name === undefined || given.has(name) || !(yield* this.giveUp(rows, name))) throw broken
+      given.add(name)
+    }
+  }
+
+  /** Writes them; where they would break a unique constraint nothing is written, and the error is returned. */
+  private *brokenBy(rows: MirrorUpsert): Work<unknown> {
+    if (!(rows.table as PostgresTarget).hasUniques) {
+      yield* this.write(rows)
+      return undefined
+    }
+    yield* statement('SAVEPOINT sync_unique')
+    try {
+      yield* this.write(rows)
+    } catch (error) {
+      if (brokenUnique(error) === undefined) throw error
+      yield* statement('ROLLBACK TO SAVEPOINT sync_unique')
+      return error
+    }
+    yield* statement('RELEASE SAVEPOINT sync_unique')
+    return undefined
+  }
+
+  /** Takes a unique value from those rows that are to get another one, or to go; false where that can't be done. */
+  private *giveUp(rows: MirrorUpsert, unique: string): Work<boolean> {
+    yield* statement('SAVEPOINT sync_unique')
+    try {
+      let done = false
+      for (const others of rows.others) {
+        const given = others.records.length === 0 ? undefined : yield* givenUp(this.qualify(rows.table.name), others, unique)
+        if (given === undefined) continue
+        const { table, written } = others
+        const changes = given.columns.filter((name) => others.columns.includes(name) && !Object.hasOwn(others.constants, name))
+        const changed = changes.map((name) => differs(columnOf(table, name), `t.${quote(name)}`, value(others, name)))
+        yield* query({
+          sql: `UPDATE ${this.qualify(table.name)} t SET ${quote(given.column)} = ${given.value} FROM ${recordset(others, 'x', 1)}
+                WHERE ${this.sameKey(others)} ${written === undefined ? '' : `AND (${['false', ...changed].join(' OR ')})`}`,
+          parameters: [asArray(others.records)],
+        })
+        done = true
+      }
+      yield* statement('RELEASE SAVEPOINT sync_unique')
+      return done
+    } catch (error) {
+      if (refusal(error, rows.table.name) === error) throw error
+      yield* statement('ROLLBACK TO SAVEPOINT sync_unique')
+      return false
+    }
+  }
+
+  private *write(rows: MirrorUpsert): Work<void> {
+    try {
+      if (rows.rows === 'new' && !(rows.table as PostgresTarget).isKeyDeferrable) return yield* this.insert(rows, rows.records)
+      const { missing, changed } = yield* this.compare(rows)
+      if (rows.rows !== 'update' && missing.length > 0) yield* this.insert(rows, missing)
+      if (changed.length > 0) yield* this.update(rows, changed)
+    } catch (error) {
+      throw refusal(error, rows.table.name)
+    }
+  }
+
+  /** Which of the records are not there, and which are there otherwise, in the order of their keys. */
+  private *compare(rows: MirrorUpsert): Work<{ readonly missing: readonly string[]; readonly changed: readonly string[] }> {
+    const { table, records } = rows
+    const changes = this.settable(rows)
+    const changed =
+      changes.length === 0 ? 'false' : changes.map((name) => differs(columnOf(table, name), `t.${quote(name)}`, value(rows, name))).join(' OR ')
+    const found = yield* query<{ n: number; row: string; changed: boolean }>({
+      sql: `SELECT x.${NUMBER} AS n, t.tableoid || ' ' || t.ctid::text AS row, ${changed} AS changed
+            FROM ${recordset(rows, 'x', 1, true)} JOIN ${this.qualify(table.name)} t ON ${this.sameKey(rows)} ORDER BY ${[...table.key.map((name) => `t.${quote(name)}`), 1].join(', ')}`,
+      parameters: [asArray(rows.records)],
     })
+    const there = new Set(found.map(({ n }) => n))
+    // Keys that are equal to PostgreSQL though their texts differ, as 1.0 and 1.00, are one row: the last of them is taken.
+    const last = new Map(found.map((row) => [row.row, row]))
+    return {
+      missing: records.filter((_, at) => !there.has(at + 1)),
+      changed: [...last.values()].filter((row) => row.changed).map(({ n }) => records[n - 1] as string),
+    }
+  }
+
+  private *insert(rows: MirrorUpsert, records: readonly string[]): Work<void> {
+    const { table, constants } = rows
+    const { numbered, isKeyDeferrable } = table as PostgresTarget
+    const written = this.insertable(rows)
+    const names = [...written, ...Object.keys(constants)]
+    const values = names.map((name) => value(rows, name))
+    const { distinct, order } = lastOfEqual(rows)
+    const changes = this.settable(rows)
+    const differences = changes.map((name) => differs(columnOf(table, name), `t.${quote(name)}`, `excluded.${quote(name)}`))
+    const update = `UPDATE SET ${changes.map((name) => `${quote(name)} = excluded.${quote(name)}`).join(', ')} WHERE ${differences.join(' OR ')}`
+    const conflict = `ON CONFLICT (${table.key.map(quote).join(', ')}) DO ${changes.length > 0 ? update : 'NOTHING'}`
+    yield* query({
+      sql: `INSERT INTO ${this.qualify(table.name)} AS t (${names.map(quote).join(', ')}) ${table.key.some((name) => numbered.includes(name)) ? 'OVERRIDING SYSTEM VALUE' : ''}
+            SELECT ${distinct} ${values.join(', ')} FROM ${recordset(rows, 'x', 1, distinct !== '')} ${order} ${isKeyDeferrable ? '' : conflict}`,
+      parameters: [asArray(records)],
+    })
+  }
+
+  private *update(rows: MirrorUpsert, records: readonly string[]): Work<void> {
+    const changes = this.settable(rows).filter((name) => !Object.hasOwn(rows.constants, name))
+    yield* query({
+      sql: `UPDATE ${this.qualify(rows.table.name)} t SET ${changes.map((name) => `${quote(name)} = ${value(rows, name)}`).join(', ')}
+            FROM ${recordset(rows, 'x', 1)} WHERE ${this.sameKey(rows)}`,
+      parameters: [asArray(records)],
+    })
+  }
+
+  /** Columns of a new row: the key's too, whoever owns the others. */
+  private insertable({ table, columns, written }: MirrorUpsert): readonly string[] {
+    const { numbered } = table as PostgresTarget
+    const isComputed = (name: string) => columnOf(table, name).generated && !numbered.includes(name)
+    return columns.filter((name) => (written.includes(name) || table.key.includes(name)) && !isComputed(name))
+  }
+
+  /** Columns that an UPDATE sets. Of the key those whose equal values may be written otherwise, as 1.0 and 1.00, or 'abc' and 'ABC' where the collation lets it. */
+  private settable({ table, written }: MirrorUpsert): readonly string[] {
+    const { numbered } = table as PostgresTarget
+    return written.filter((name) => !numbered.includes(name) && !(table.key.includes(name) && hasOneSpelling(columnOf(table, name))))
+  }
+
+  private sameKey(rows: MirrorRows): string {
+    return rows.table.key.map((name) => `t.${quote(name)} = ${value(rows, name)}`).join(' AND ')
   }
 
   *remove(rows: MirrorRows): Work<void> {
     const { table, columns, constants } = rows
     if (rows.records.length === 0) return
-    const same = columns.map((name) => `t.${quote(name)} = ${jsonAs(columnOf(table, name))}`)
-    const fixed = Object.keys(constants).map((name, n) => `t.${quote(name)} = $${n + 2}::${columnOf(table, name).type}`)
-    yield* query({
-      sql: `DELETE FROM ${this.qualify(table.name)} t USING ${recordset('x', 1, columns)} WHERE ${[...same, ...fixed].join(' AND ')}`,
-      parameters: [asArray(rows.records), ...Object.values(constants)],
-    })
+    const same = [...columns, ...Object.keys(constants)].map((name) => `t.${quote(name)} = ${value(rows, name)}`)
+    try {
+      yield* query({
+        sql: `DELETE FROM ${this.qualify(table.name)} t USING ${recordset(rows, 'x', 1)} WHERE ${same.join(' AND ')}`,
+        parameters: [asArray(rows.records)],
+      })
+    } catch (error) {
+      throw refusal(error, table.name)
+    }
   }
 
-  *strays(table: HostTable, columns: Readonly<Record<string, string>>, parents: MirrorRows, kept: readonly string[]): Work<readonly string[]> {
+  *strays(
+    { table, constants }: Pick<MirrorRows, 'table' | 'constants'>,
+    columns: Readonly<Record<string, string>>,
+    parents: MirrorRows,
+    kept: readonly MirrorRows[],
+  ): Work<readonly string[]> {
     if (parents.records.length === 0) return []
-    const fixed = Object.keys(parents.constants)
-    const key = table.key.filter((name) => !fixed.includes(name))
-    const belongs = Object.entries(columns).map(([own, above]) => `t.${quote(own)} = ${jsonAs(columnOf(parents.table, above))}`)
-    const constants = fixed.map((name, n) => `t.${quote(name)} = $${n + 3}::${columnOf(table, name).type}`)
-    const same = key.map((name) => `t.${quote(name)} = ${jsonAs(columnOf(table, name), 'k')}`)
+    const parameters = [asArray(parents.records)]
+    const wanted = Object.entries(columns).map(([own, above]) => `t.${quote(own)} = ${value(parents, above)}`)
+    for (const [name, constant] of Object.entries(constants))
+      wanted.push(`t.${quote(name)} = ${valueOf(columnOf(table, name), literal(String(constant)))}`)
+    for (const rows of kept) {
+      const same = table.key.flatMap((name) => (Object.hasOwn(constants, name) ? [] : [`t.${quote(name)} = ${value(rows, name, 'k')}`]))
+      const at = parameters.push(asArray(rows.records))
+      wanted.push(`NOT EXISTS (SELECT FROM ${recordset(rows, 'k', at)} WHERE ${['true', ...same].join(' AND ')})`)
+    }
     // As text, which jsonAs reads back whatever the type; as JSON an array or a composite would not be its own text.
     const texts = table.columns.map((column) => `${textOf(column, `t.${quote(column.name)}`)} AS ${quote(column.name)}`)
-    const rows = yield* query<{ record: string }>({
-      sql: `SELECT (SELECT row_to_json(texts)::text FROM (SELECT ${texts.join(', ')}) AS texts) AS record
-            FROM ${this.qualify(table.name)} t JOIN ${recordset('x', 1, Object.values(columns))} ON ${belongs.join(' AND ')}
-            WHERE ${[...constants, `NOT EXISTS (SELECT FROM ${recordset('k', 2, key)} WHERE ${same.join(' AND ')})`].join(' AND ')}`,
-      parameters: [asArray(parents.records), asArray(kept), ...Object.values(parents.constants)],
-    })
-    return rows.map((row) => row.record)
+    try {
+      const rows = yield* query<{ record: string }>({
+        sql: `SELECT (SELECT row_to_json(texts)::text FROM (SELECT ${texts.join(', ')}) AS texts) AS record
+              FROM ${this.qualify(table.name)} t JOIN ${recordset(parents, 'x', 1)} ON ${wanted.join(' AND ')}`,
+        parameters,
+      })
+      return rows.map((row) => row.record)
+    } catch (error) {
+      throw refusal(error, table.name)
+    }
+  }
+
+  *refusedBy(work: () => Work<void>): Work<string | undefined> {
+    yield* statement('SAVEPOINT sync_reference')
+    try {
+      yield* work()
+    } catch (error) {
+      if (!(error instanceof TillsyncError) || error.code !== 'ERR_REFERENCE') throw error
+      yield* statement('ROLLBACK TO SAVEPOINT sync_reference')
+      return String(error.context.constraint)
+    }
+    yield* statement('RELEASE SAVEPOINT sync_reference')
+    return undefined
+  }
+
+  *defer(): Work<void> {
+    yield* statement('SET CONSTRAINTS ALL DEFERRED')
+  }
+
+  *settle(): Work<void> {
+    try {
+      yield* statement('SET CONSTRAINTS ALL IMMEDIATE')
+    } catch (error) {
+      throw refusal(error, 'A table')
+    }
   }
 }
 
-function columnOf(table: HostTable, name: string): HostColumn {
+function* statement(sql: string): Work<void> {
+  yield* query({ sql, parameters: [] })
+}
+
+function columnOf(table: MirrorTarget, name: string): HostColumn {
   return table.columns.find((column) => column.name === name) as HostColumn
+}
+
+/** The value of a column as the rows have it: a constant, or a member of the record. */
+function value(rows: MirrorRows, name: string, alias = 'x'): string {
+  const column = columnOf(rows.table, name)
+  return Object.hasOwn(rows.constants, name) ? valueOf(column, literal(String(rows.constants[name]))) : jsonAs(column, alias, memberOf(rows, name))
+}
+
+function memberOf(rows: MirrorRows, name: string): string {
+  return rows.members?.[name] ?? name
 }
 
 function asArray(records: readonly string[]): string {
   return withValidText(`[${records.join(',')}]`)
 }
 
-function recordset(alias: string, parameter: number, columns: readonly string[], numbered = false): string {
-  const names = [...new Set(columns)].map(quote)
+/** A name that hardly a column of the host's has. */
+const NUMBER = '"sync: number of the record"'
+
+function recordset(rows: MirrorRows, alias: string, parameter: number, numbered = false): string {
+  const names = [...new Set(rows.columns.map((name) => memberOf(rows, name)))].map(quote)
+  if (names.length === 0) names.push('"no column at all"')
   const typed = names.map((name) => `${name} json`).join(', ')
   const call = `json_to_recordset($${parameter}::json) AS`
-  return numbered ? `ROWS FROM (${call} (${typed})) WITH ORDINALITY AS ${alias}(${names.join(', ')}, sync_n)` : `${call} ${alias}(${typed})`
+  return numbered ? `ROWS FROM (${call} (${typed})) WITH ORDINALITY AS ${alias}(${names.join(', ')}, ${NUMBER})` : `${call} ${alias}(${typed})`
 }
 
 /**
  * Keys that are equal to PostgreSQL though their texts differ, as 1.0 and 1.00, are one row, and an INSERT may meet it once: the
- * last of them is taken. Where texts tell keys apart nothing is to be sorted.
+ * last of them is taken. Rows that other registers may write too are written in the order of their keys, so that two batches wait for each other
+ * rather than end in a deadlock.
  */
-function lastOfEqual(table: HostTable, columns: readonly string[]): { readonly distinct: string; readonly order: string } {
-  const key = table.columns.filter(({ name }) => table.key.includes(name) && columns.includes(name))
-  if (key.every(isWrittenAlike)) return { distinct: '', order: '' }
-  const values = key.map((column) => jsonAs(column)).join(', ')
-  return { distinct: `DISTINCT ON (${values})`, order: `ORDER BY ${values}, x.sync_n DESC` }
-}
-
-/** A JSON value as the column's type. Tags are what the codec writes for values that JSON does not have; see record.ts. */
-function jsonAs({ name, type, base = type }: HostColumn, alias = 'x'): string {
-  const value = `${alias}.${quote(name)}`
-  const tagged = `coalesce(${value} ->> '$real', convert_from(decode(${value} ->> '$blob', 'base64'), 'UTF8'))`
-  const text = `(CASE json_typeof(${value}) WHEN 'object' THEN ${tagged} ELSE ${value} #>> '{}' END)`
-  if (base === 'bytea') return `CASE json_typeof(${value}) WHEN 'object' THEN decode(${value} ->> '$blob', 'base64') ELSE ${text}::bytea END::${type}`
-  // A whole number that the till keeps in a REAL column is written with a point.
-  if (['smallint', 'integer', 'bigint'].includes(base)) return `regexp_replace(${text}, '\\.0+$', '')::${type}`
-  return `${text}::${type}`
+function lastOfEqual(rows: MirrorRows): { readonly distinct: string; readonly order: string } {
+  const key = rows.table.columns.filter(({ name }) => rows.table.key.includes(name) && rows.columns.includes(name))
+  const isShared = Object.keys(rows.constants).length === 0 && rows.records.length > 1
+  if (key.every(isWrittenAlike)) return { distinct: '', order: isShared ? `ORDER BY ${key.map(({ name }) => value(rows, name)).join(', ')}` : '' }
+  const values = key.map(({ name }) => value(rows, name)).join(', ')
+  return { distinct: `DISTINCT ON (${values})`, order: `ORDER BY ${values}, x.${NUMBER} DESC` }
 }

@@ -1,0 +1,62 @@
+import type { HostColumn } from '../../ports.ts'
+import { quote } from './tables.ts'
+import { INTEGERS, isWrittenAlike, textOf } from './values.ts'
+
+const TEXTS = ['text', 'character varying', 'character']
+/** Types whose cast cuts a value to the column's length without a word; only as an assignment does PostgreSQL refuse it. */
+const CUT: Readonly<Record<string, string>> = {
+  character: 'bpchar',
+  'character varying': 'character varying',
+  bit: '"bit"',
+  'bit varying': 'bit varying',
+}
+
+/** The type as which a value is read before it is assigned to its column. */
+function readAs({ type, base = type }: HostColumn): string {
+  const [, element = '', array = ''] = /^(.*?)((?:\[\])*)$/.exec(base) ?? []
+  const uncut = CUT[element]
+  return uncut === undefined ? type : `${uncut}${array}`
+}
+
+/** A text as a value of the column. */
+export function valueOf(column: HostColumn, text: string): string {
+  return `(${text})::${readAs(column)}`
+}
+
+/** A JSON value as the column's type. Tags are what the codec writes for values that JSON does not have; see record.ts. */
+export function jsonAs(column: HostColumn, alias: string, member: string): string {
+  const { type, base = type } = column
+  const value = `${alias}.${quote(member)}`
+  const blob = `decode(${value} ->> '$blob', 'base64')`
+  // The bytes of a UUID, or its text.
+  const bytes =
+    base === 'uuid'
+      ? `CASE length(${blob}) WHEN 16 THEN encode(${blob}, 'hex') ELSE convert_from(${blob}, 'UTF8') END`
+      : `convert_from(${blob}, 'UTF8')`
+  const text = `(CASE json_typeof(${value}) WHEN 'object' THEN coalesce(${value} ->> '$real', ${bytes}) ELSE ${value} #>> '{}' END)`
+  if (base === 'bytea') return `CASE json_typeof(${value}) WHEN 'object' THEN ${blob} ELSE ${text}::bytea END::${type}`
+  // A whole number that the till keeps in a REAL column is written with a point.
+  if (base === 'boolean') return `regexp_replace(${text}, '^([01])\\.0+$', '\\1')::${type}`
+  if (INTEGERS.includes(base) || base === 'numeric')
+    return `${numberOf(value, INTEGERS.includes(base) ? `regexp_replace(${text}, '\\.0+$', '')` : text)}::${type}`
+  return valueOf(column, text)
+}
+
+/** A boolean of the sender's is 0 or 1 where a number is wanted. */
+function numberOf(value: string, text: string): string {
+  return `(CASE json_typeof(${value}) WHEN 'boolean' THEN CASE ${value}::text WHEN 'true' THEN '1' ELSE '0' END ELSE ${text} END)`
+}
+
+/** Whether two values of a column are not the same to the letter. */
+export function differs(column: HostColumn, a: string, b: string): string {
+  const { type, base = type } = column
+  // Another collation may take different texts for equal; a value that is too long must come to be refused.
+  if (TEXTS.includes(base)) return `${a}::text COLLATE "C" IS DISTINCT FROM ${b}::text COLLATE "C"`
+  if (isWrittenAlike(column)) return `${a} IS DISTINCT FROM ${b}`
+  return `${textOf(column, a)} IS DISTINCT FROM ${textOf(column, `(${b})`)}`
+}
+
+/** Whether equal values of a column are the same to the letter, whatever its collation. */
+export function hasOneSpelling(column: HostColumn): boolean {
+  return isWrittenAlike(column) && !TEXTS.includes(column.base ?? column.type)
+}

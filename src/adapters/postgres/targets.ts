@@ -1,0 +1,134 @@
+import { TillsyncError } from '../../errors.ts'
+import { type ForeignKey, type HostTable, type MirrorTarget, query, type Work } from '../../ports.ts'
+import { isUnknown } from './errors.ts'
+import { describe } from './introspect.ts'
+
+/** What PostgreSQL must know of a table to write a mirror's rows. */
+export interface PostgresTarget extends MirrorTarget {
+  /** Columns that PostgreSQL numbers itself and lets nobody else write, unless he says so. */
+  readonly numbered: readonly string[]
+  /** Whether there is a unique index beside the primary key's, partial and over expressions included. */
+  readonly hasUniques: boolean
+  /** Whether the primary key may be checked at the end of the transaction; ON CONFLICT does not know such. */
+  readonly isKeyDeferrable: boolean
+}
+
+interface TargetRow {
+  readonly table_name: string
+  readonly numbered: readonly string[]
+  readonly has_uniques: boolean
+  readonly is_key_deferrable: boolean
+  readonly is_referred_to: boolean
+  readonly is_deferrable: boolean
+}
+
+interface ForeignKeyRow {
+  readonly table_name: string
+  readonly name: string
+  readonly columns: readonly string[]
+  readonly refers_to: string
+  readonly deferrable: boolean
+}
+
+const FOREIGN_KEYS = `
+  SELECT r.relname AS table_name, c.conname AS name, other.relname AS refers_to, c.condeferrable AS deferrable,
+         (SELECT array_agg(a.attname::text ORDER BY k.ordinality) FROM unnest(c.conkey) WITH ORDINALITY k(attnum, ordinality)
+          JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum = k.attnum) AS columns
+  FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace JOIN pg_class other ON other.oid = c.confrelid
+  WHERE c.contype = 'f' AND n.nspname = $1 AND r.relname = ANY($2::text[]) AND other.relnamespace = r.relnamespace ORDER BY c.conname`
+
+const TARGETS = `
+  SELECT r.relname AS table_name,
+         ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attidentity = 'a' AND NOT a.attisdropped) AS numbered,
+         EXISTS(SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisunique AND NOT i.indisprimary) AS has_uniques,
+         EXISTS(SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisprimary AND NOT i.indimmediate) AS is_key_deferrable,
+         EXISTS(SELECT FROM pg_constraint c WHERE c.contype = 'f' AND c.confrelid = r.oid) AS is_referred_to,
+         EXISTS(SELECT FROM pg_constraint c WHERE c.condeferrable AND (c.conrelid = r.oid OR c.confrelid = r.oid)) AS is_deferrable
+  FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace WHERE n.nspname = $1 AND r.relname = ANY($2::text[])`
+
+/**
+ * The tables that mirrors write, remembered until somebody alters them. To look whether somebody has costs one query for
+ * all of them, which also holds them: an ALTER waits until the transaction ends.
+ */
+export class Targets {
+  private readonly schema: string
+  private readonly qualify: (name: string) => string
+  private readonly known = new Map<string, { readonly version: string; readonly table: PostgresTarget }>()
+
+  constructor(schema: string, qualify: (name: string) => string) {
+    this.schema = schema
+    this.qualify = qualify
+  }
+
+  *read(names: readonly string[]): Work<ReadonlyMap<string, PostgresTarget>> {
+    const wanted = [...new Set(names)]
+    const there = wanted.every((name) => this.known.has(name)) ? wanted : yield* this.existing(wanted)
+    if (there.length === 0) return new Map()
+    const versions = yield* this.hold(there)
+    const changed = there.filter((name) => this.known.get(name)?.version !== versions.get(name))
+    if (changed.length > 0) {
+      for (const name of changed) this.known.delete(name)
+      for (const [name, table] of yield* this.describe(changed)) this.known.set(name, { version: versions.get(name) as string, table })
+    }
+    return new Map(there.flatMap((name) => (this.known.has(name) ? [[name, this.known.get(name)?.table as PostgresTarget]] : [])))
+  }
+
+  private *existing(names: readonly string[]): Work<readonly string[]> {
+    const rows = yield* query<{ name: string }>({
+      sql: `SELECT r.relname AS name FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
+            WHERE n.nspname = $1 AND r.relname = ANY($2::text[]) AND r.relkind IN ('r', 'p')`,
+      parameters: [this.schema, names],
+    })
+    const there = new Set(rows.map(({ name }) => name))
+    return names.filter((name) => there.has(name))
+  }
+
+  /** Whatever alters a table leaves another version of one of these rows. */
+  private *hold(names: readonly string[]): Work<ReadonlyMap<string, string>> {
+    const numbers = names.map((_, n) => `($${n + 1}::text, $${names.length + n + 1}::text::regclass)`)
+    const held = names.map((name) => `NOT EXISTS (SELECT FROM ONLY ${this.qualify(name)} WHERE false)`)
+    try {
+      const rows = yield* query<{ name: string; version: string }>({
+        sql: `SELECT t.name, t.id::oid || ' ' || (SELECT md5(string_agg(v, ' ' ORDER BY v)) FROM (
+                SELECT 'a' || attnum || ' ' || xmin FROM pg_catalog.pg_attribute WHERE attrelid = t.id
+                UNION ALL SELECT 'y' || y.oid || ' ' || y.xmin FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid WHERE a.attrelid = t.id
+                UNION ALL SELECT 'i' || indexrelid || ' ' || xmin FROM pg_catalog.pg_index WHERE indrelid = t.id
+                UNION ALL SELECT 'c' || oid || ' ' || xmin FROM pg_catalog.pg_constraint WHERE conrelid = t.id
+                UNION ALL SELECT 't' || oid || ' ' || xmin FROM pg_catalog.pg_trigger WHERE tgrelid = t.id) AS parts(v)) AS version
+              FROM (VALUES ${numbers.join(', ')}) AS t(name, id) WHERE ${held.join(' AND ')}`,
+        parameters: [...names, ...names.map((name) => this.qualify(name))],
+      })
+      return new Map(rows.map(({ name, version }) => [name, version]))
+    } catch (error) {
+      if (!isUnknown(error)) throw error
+      this.known.clear()
+      throw new TillsyncError('ERR_UNKNOWN_TABLE', 'A table that mirror() writes to was dropped or renamed just now', {
+        hint: 'It is looked for again with the next try.',
+        context: { tables: names },
+        cause: error,
+      })
+    }
+  }
+
+  private *describe(names: readonly string[]): Work<ReadonlyMap<string, PostgresTarget>> {
+    const tables: ReadonlyMap<string, HostTable> = yield* describe(this.schema, names)
+    const rows = yield* query<TargetRow>({ sql: TARGETS, parameters: [this.schema, names] })
+    const foreignKeys = yield* query<ForeignKeyRow>({ sql: FOREIGN_KEYS, parameters: [this.schema, names] })
+    const targets = new Map<string, PostgresTarget>()
+    for (const row of rows) {
+      const table = tables.get(row.table_name)
+      if (table === undefined) continue
+      const own = foreignKeys.filter(({ table_name }) => table_name === row.table_name)
+      targets.set(row.table_name, {
+        ...table,
+        numbered: row.numbered,
+        hasUniques: row.has_uniques,
+        isKeyDeferrable: row.is_key_deferrable,
+        isReferredTo: row.is_referred_to,
+        isDeferrable: row.is_deferrable,
+        foreignKeys: own.map(({ name, columns, refers_to, deferrable }): ForeignKey => ({ name, columns, refersTo: refers_to, deferrable })),
+      })
+    }
+    return targets
+  }
+}
