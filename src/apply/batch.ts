@@ -66,8 +66,10 @@ function* runAll(handlers: HandlersByTable, set: readonly AppliedDocument[], out
   if ([...targets.values()].some(({ isDeferrable }) => isDeferrable)) yield* mirroring.defer()
   const all = groups.flatMap(([table, group]) => (handlers.get(table) ?? []).map((handler) => [handler, group] as const))
   for (const [handler, group] of all) yield* run(handler, group, handler.apply(group, context))
-  for (const [handler, group] of all) if (handler.complete) yield* run(handler, group, handler.complete(group, context))
-  for (const [handler, group] of all.toReversed()) if (handler.clear) yield* run(handler, group, handler.clear(group, context))
+  for (const isLast of [false, true])
+    for (const [handler, group] of all) if (handler.complete) yield* run(handler, group, handler.complete(group, context, isLast))
+  for (const step of ['loosen', 'remove'] as const)
+    for (const [handler, group] of all.toReversed()) if (handler.clear) yield* run(handler, group, handler.clear(group, context, step))
   // What is wrong is to be known while it is known whose fault it is, not with the commit.
   if (all.length > 0) yield* mirroring.settle()
 }

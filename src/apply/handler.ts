@@ -42,10 +42,13 @@ export interface Handler<D = AnyDocument> {
   targets?(documents: readonly AppliedDocument[]): readonly string[]
   /** Applies a set of documents of one table, each in it once, inside the batch's transaction. */
   apply(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
-  /** Writes what had to wait for other tables; called when all handlers have applied the set, in the same order. */
-  complete?(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
-  /** Removes what is to be removed; called last, in the opposite order: what refers to others goes before them. */
-  clear?(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
+  /** Writes what had to wait for other tables; called when all handlers have applied the set, in the same order, and once more, `isLast`, when all have done so. */
+  complete?(documents: readonly AppliedDocument[], context: ApplyContext, isLast: boolean): Work<void>
+  /**
+   * Removes what is to be removed: called last, in the opposite order, so that what refers to others goes before them; first for all handlers to
+   * `loosen` what rows that go hold each other by, then to `remove` them.
+   */
+  clear?(documents: readonly AppliedDocument[], context: ApplyContext, step: 'loosen' | 'remove'): Work<void>
   /** Takes back what it did for documents that never came about: posts the reversal, removes what it wrote. */
   withdraw(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
   /** What it does last, once in a transaction that applies documents of a register. No document's fault may end it. */

@@ -1,8 +1,10 @@
 import type { AnyDocument, PartShape } from '../model.ts'
 import { type AppliedDocument, tablesOf } from './document-set.ts'
-import type { ApplyContext, Handler, Subscribed } from './handler.ts'
-import { MirrorDocuments } from './mirror-documents.ts'
+import type { Handler, Subscribed } from './handler.ts'
+import { writeDocuments, writeLeft } from './mirror-documents.ts'
 import { type MirrorOptions, type PlainMirrorOptions, readMirrorOptions } from './mirror-options.ts'
+import { clear, removeDocuments } from './mirror-removals.ts'
+import { MirrorSet } from './mirror-set.ts'
 import { checkOptions, readTargets } from './mirror-target.ts'
 
 /**
@@ -24,7 +26,7 @@ const made = new WeakMap<object, PlainMirrorOptions>()
 function make<D>(options: PlainMirrorOptions, subscribed: Subscribed): Handler<D> {
   const optionsOf = (table: string, root: string): PlainMirrorOptions => (table === root ? options : partOptions(options, subscribed.get(table)))
   const nameOf = (table: string, root: string): string => optionsOf(table, root).rename?.table ?? table
-  const documentsIn = (context: ApplyContext) => new MirrorDocuments(context, optionsOf)
+  const isRemoving = options.removals === 'apply'
   const handler: Handler<D> = {
     name: 'mirror',
     tables: [],
@@ -33,10 +35,21 @@ function make<D>(options: PlainMirrorOptions, subscribed: Subscribed): Handler<D
       for (const target of (yield* readTargets(database, [nameOf(table, table)])).values()) checkOptions(target, options)
     },
     targets: (documents) => namesOf(documents).map((table) => nameOf(table, documents[0]?.table ?? table)),
-    apply: (documents, context) => documentsIn(context).apply(documents),
-    complete: (documents, context) => documentsIn(context).complete(documents),
-    clear: (documents, context) => documentsIn(context).clear(documents, options.removals === 'apply'),
-    withdraw: (documents, context) => documentsIn(context).remove(documents),
+    *apply(documents, context) {
+      yield* writeDocuments(yield* MirrorSet.open(documents, context, optionsOf), isRemoving)
+    },
+    *complete(documents, context, isLast) {
+      if (MirrorSet.left(context, documents[0]?.table ?? '').again.size === 0) return
+      yield* writeLeft(yield* MirrorSet.open(documents, context, optionsOf), isLast)
+    },
+    *clear(documents, context, step) {
+      const isGone = MirrorSet.left(context, documents[0]?.table ?? '').gone
+      if (!isGone && !(isRemoving && documents.some(({ removed }) => removed))) return
+      yield* clear(yield* MirrorSet.open(documents, context, optionsOf), isRemoving, step)
+    },
+    *withdraw(documents, context) {
+      yield* removeDocuments(yield* MirrorSet.open(documents, context, optionsOf))
+    },
   }
   made.set(handler, options)
   return handler

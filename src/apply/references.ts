@@ -1,4 +1,4 @@
-import type { ApplyingDatabase, MirrorTarget, Work } from '../ports.ts'
+import type { ApplyingDatabase, ForeignKey, MirrorTarget, Work } from '../ports.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { Subscribed } from './handler.ts'
 
@@ -22,8 +22,10 @@ export function* arrange(database: ApplyingDatabase, subscribed: Subscribed, set
   })
   const all = [...new Set(groups.flatMap(({ names }) => names))]
   const known = all.length === 0 ? new Map<string, MirrorTarget>() : yield* database.mirroring.targets(all)
-  const refers = (name: string, other: string) => known.get(name)?.foreignKeys.some(({ refersTo }) => refersTo === other) ?? false
-  const ordered = parentsFirst(groups, (group, other) => group.names.some((name) => other.names.some((above) => refers(name, above))))
+  const refers = referring(known)
+  const ordered = parentsFirst(groups, (group, other, isNeeded) =>
+    group.names.some((name) => other.names.some((above) => refers(name, above, isNeeded))),
+  )
   const names = ordered.flatMap((group) => parentsFirst([...new Set(group.names)], refers))
   return {
     groups: ordered.map(({ table, documents }) => [table, documents]),
@@ -31,13 +33,31 @@ export function* arrange(database: ApplyingDatabase, subscribed: Subscribed, set
   }
 }
 
-/** Stable: each as early as its place in the list and what it refers to allow. */
-function parentsFirst<T>(items: readonly T[], refers: (item: T, other: T) => boolean): readonly T[] {
+/** The tables of these names, parents first. */
+export function inReferenceOrder(names: readonly string[], known: ReadonlyMap<string, MirrorTarget>): ReadonlyMap<string, MirrorTarget> {
+  return new Map(parentsFirst([...new Set(names)], referring(known)).map((name) => [name, known.get(name) as MirrorTarget]))
+}
+
+function referring(known: ReadonlyMap<string, MirrorTarget>): (name: string, other: string, isNeeded: boolean) => boolean {
+  return (name, other, isNeeded) => {
+    const table = known.get(name)
+    return table?.foreignKeys.some((one) => one.refersTo === other && !(isNeeded && isOpen(table, one))) ?? false
+  }
+}
+
+/** Whether a row can be written without it for a while. */
+function isOpen(table: MirrorTarget, { columns, deferrable }: ForeignKey): boolean {
+  return deferrable || columns.some((name) => !table.key.includes(name) && table.columns.some((column) => column.name === name && column.nullable))
+}
+
+/** Stable: each as early as its place in the list and what it refers to allow; in a circle what it needs. */
+function parentsFirst<T>(items: readonly T[], refers: (item: T, other: T, isNeeded: boolean) => boolean): readonly T[] {
   const left = [...items]
   const sorted: T[] = []
+  const free = (isNeeded: boolean) => left.findIndex((item) => left.every((other) => other === item || !refers(item, other, isNeeded)))
   while (left.length > 0) {
-    const free = left.findIndex((item) => left.every((other) => other === item || !refers(item, other)))
-    sorted.push(...left.splice(Math.max(free, 0), 1))
+    const [first, needed] = [free(false), free(true)]
+    sorted.push(...left.splice(first !== -1 ? first : Math.max(needed, 0), 1))
   }
   return sorted
 }

@@ -19,7 +19,7 @@ function readAs({ type, base = type }: HostColumn): string {
 }
 
 /** A text as a value of the column. */
-export function valueOf(column: HostColumn, text: string): string {
+export function asValue(column: HostColumn, text: string): string {
   return `(${text})::${readAs(column)}`
 }
 
@@ -39,7 +39,7 @@ export function jsonAs(column: HostColumn, alias: string, member: string): strin
   if (base === 'boolean') return `regexp_replace(${text}, '^([01])\\.0+$', '\\1')::${type}`
   if (INTEGERS.includes(base) || base === 'numeric')
     return `${numberOf(value, INTEGERS.includes(base) ? `regexp_replace(${text}, '\\.0+$', '')` : text)}::${type}`
-  return valueOf(column, text)
+  return asValue(column, text)
 }
 
 /** A boolean of the sender's is 0 or 1 where a number is wanted. */

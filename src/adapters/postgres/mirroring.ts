@@ -3,7 +3,7 @@ import { type HostColumn, type Mirroring, type MirrorRows, type MirrorTarget, ty
 import { withValidText } from '../../record.ts'
 import { givenUp } from './aside.ts'
 import { brokenUnique, refusal } from './errors.ts'
-import { differs, hasOneSpelling, jsonAs, valueOf } from './json-values.ts'
+import { asValue, differs, hasOneSpelling, jsonAs } from './json-values.ts'
 import { quote } from './tables.ts'
 import { type PostgresTarget, Targets } from './targets.ts'
 import { literal } from './triggers.ts'
@@ -183,7 +183,7 @@ export class PostgresMirroring implements Mirroring {
     const parameters = [asArray(parents.records)]
     const wanted = Object.entries(columns).map(([own, above]) => `t.${quote(own)} = ${value(parents, above)}`)
     for (const [name, constant] of Object.entries(constants))
-      wanted.push(`t.${quote(name)} = ${valueOf(columnOf(table, name), literal(String(constant)))}`)
+      wanted.push(`t.${quote(name)} = ${asValue(columnOf(table, name), literal(String(constant)))}`)
     for (const rows of kept) {
       const same = table.key.flatMap((name) => (Object.hasOwn(constants, name) ? [] : [`t.${quote(name)} = ${value(rows, name, 'k')}`]))
       const at = parameters.push(asArray(rows.records))
@@ -240,7 +240,7 @@ function columnOf(table: MirrorTarget, name: string): HostColumn {
 /** The value of a column as the rows have it: a constant, or a member of the record. */
 function value(rows: MirrorRows, name: string, alias = 'x'): string {
   const column = columnOf(rows.table, name)
-  return Object.hasOwn(rows.constants, name) ? valueOf(column, literal(String(rows.constants[name]))) : jsonAs(column, alias, memberOf(rows, name))
+  return Object.hasOwn(rows.constants, name) ? asValue(column, literal(String(rows.constants[name]))) : jsonAs(column, alias, memberOf(rows, name))
 }
 
 function memberOf(rows: MirrorRows, name: string): string {
@@ -270,7 +270,8 @@ function recordset(rows: MirrorRows, alias: string, parameter: number, numbered 
 function lastOfEqual(rows: MirrorRows): { readonly distinct: string; readonly order: string } {
   const key = rows.table.columns.filter(({ name }) => rows.table.key.includes(name) && rows.columns.includes(name))
   const isShared = Object.keys(rows.constants).length === 0 && rows.records.length > 1
-  if (key.every(isWrittenAlike)) return { distinct: '', order: isShared ? `ORDER BY ${key.map(({ name }) => value(rows, name)).join(', ')}` : '' }
+  if (key.every((column) => isWrittenAlike(column) && !(rows.table as PostgresTarget).loose.includes(column.name)))
+    return { distinct: '', order: isShared ? `ORDER BY ${key.map(({ name }) => value(rows, name)).join(', ')}` : '' }
   const values = key.map(({ name }) => value(rows, name)).join(', ')
   return { distinct: `DISTINCT ON (${values})`, order: `ORDER BY ${values}, x.${NUMBER} DESC` }
 }

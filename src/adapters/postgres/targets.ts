@@ -7,6 +7,8 @@ import { describe } from './introspect.ts'
 export interface PostgresTarget extends MirrorTarget {
   /** Columns that PostgreSQL numbers itself and lets nobody else write, unless he says so. */
   readonly numbered: readonly string[]
+  /** Columns whose collation takes different texts for equal. */
+  readonly loose: readonly string[]
   /** Whether there is a unique index beside the primary key's, partial and over expressions included. */
   readonly hasUniques: boolean
   /** Whether the primary key may be checked at the end of the transaction; ON CONFLICT does not know such. */
@@ -16,6 +18,7 @@ export interface PostgresTarget extends MirrorTarget {
 interface TargetRow {
   readonly table_name: string
   readonly numbered: readonly string[]
+  readonly loose: readonly string[]
   readonly has_uniques: boolean
   readonly is_key_deferrable: boolean
   readonly is_referred_to: boolean
@@ -40,6 +43,7 @@ const FOREIGN_KEYS = `
 const TARGETS = `
   SELECT r.relname AS table_name,
          ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attidentity = 'a' AND NOT a.attisdropped) AS numbered,
+         ARRAY(SELECT a.attname::text FROM pg_attribute a JOIN pg_collation l ON l.oid = a.attcollation WHERE a.attrelid = r.oid AND NOT l.collisdeterministic) AS loose,
          EXISTS(SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisunique AND NOT i.indisprimary) AS has_uniques,
          EXISTS(SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisprimary AND NOT i.indimmediate) AS is_key_deferrable,
          EXISTS(SELECT FROM pg_constraint c WHERE c.contype = 'f' AND c.confrelid = r.oid) AS is_referred_to,
@@ -122,6 +126,7 @@ export class Targets {
       targets.set(row.table_name, {
         ...table,
         numbered: row.numbered,
+        loose: row.loose,
         hasUniques: row.has_uniques,
         isKeyDeferrable: row.is_key_deferrable,
         isReferredTo: row.is_referred_to,

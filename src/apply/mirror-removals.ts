@@ -1,0 +1,125 @@
+import { TillsyncError } from '../errors.ts'
+import type { PartShape } from '../model.ts'
+import type { MirrorRows, Work } from '../ports.ts'
+import { keyRecord } from '../record.ts'
+import type { AppliedDocument } from './document-set.ts'
+import { type MirrorSet, type Records, recordsOf } from './mirror-set.ts'
+import type { MirrorTable } from './mirror-table.ts'
+
+/** Rows of a target that go, as their texts. */
+interface Going {
+  readonly table: MirrorTable
+  readonly found: readonly string[]
+}
+
+/** Removes parts that a former version had and this one has not; what is still referred to stays until the set is written. */
+export function* removeGone(set: MirrorSet, documents: readonly AppliedDocument[]): Work<void> {
+  for (const { table, found } of inOrder(set, yield* goneOf(set, documents))) {
+    const remove = () => set.mirroring.remove(table.found(table.key, found))
+    if (!table.target.isReferredTo || set.context.targets === undefined) yield* remove()
+    else if ((yield* set.mirroring.refusedBy(remove)) !== undefined) set.left.gone = true
+  }
+}
+
+/**
+ * What is left to be removed when the set is written: parts that were still referred to, and, with `isRemoving`, whole documents. `loosen`
+ * only takes references from it, by which rows that go hold each other.
+ */
+export function* clear(set: MirrorSet, isRemoving: boolean, step: 'loosen' | 'remove'): Work<void> {
+  const going = set.left.gone ? [...(yield* goneOf(set, yield* set.present()))] : []
+  if (isRemoving) for (const rows of removedKeys(set, set.documents)) going.push(...(yield* wholeDocuments(set, rows, shapeOf(set))))
+  yield* go(set, going, step)
+}
+
+/** The documents with their parts, at once. */
+export function* removeDocuments(set: MirrorSet): Work<void> {
+  const table = set.table(set.root)
+  const roots = set.documents.map(({ entries }) => entries[0]?.record as string)
+  for (const step of ['loosen', 'remove'] as const) yield* go(set, yield* wholeDocuments(set, table.sent(table.key, roots), shapeOf(set)), step)
+}
+
+/** The keys of documents that were removed, where their rows are to go. @throws ERR_MIRROR where it is not known which rows they are */
+export function removedKeys(set: MirrorSet, documents: readonly AppliedDocument[]): readonly MirrorRows[] {
+  const removed = documents.filter((document) => document.removed)
+  if (removed.length === 0) return []
+  const table = set.table(set.root)
+  const records = removed.map(({ recordId, keyColumns }) => {
+    if (table.key.every((name) => keyColumns.includes(table.senderOf(name)))) return keyRecord(keyColumns, recordId)
+    throw new TillsyncError('ERR_MIRROR', `It is not known which row of \`${table.target.name}\` is removed: the till's key has other columns`, {
+      hint: "The primary key of the target has the same columns as the till's, beside those of `origin`.",
+      context: { table: table.target.name },
+    })
+  })
+  return [table.sent(table.key, records)]
+}
+
+function shapeOf({ documents }: MirrorSet): readonly PartShape[] {
+  return documents[0]?.shape ?? []
+}
+
+function* goneOf(set: MirrorSet, documents: readonly AppliedDocument[]): Work<readonly Going[]> {
+  const known = documents.filter((document) => !document.isNew)
+  const [first] = known
+  if (first === undefined) return []
+  const table = set.table(first.table)
+  const roots = known.map(({ entries }) => entries[0]?.record as string)
+  const parents = [table.sent(set.jointsAbove(table, first.shape), roots)]
+  return yield* partsOf(set, first.table, parents, first.shape, recordsOf(documents))
+}
+
+function* wholeDocuments(set: MirrorSet, rows: MirrorRows, shape: readonly PartShape[]): Work<readonly Going[]> {
+  const table = set.table(set.root)
+  if (table.rows === 'update') return []
+  const found = yield* set.found(table, rows)
+  const parts = yield* partsOf(set, set.root, [table.found(set.jointsAbove(table, shape), found)], shape, new Map())
+  return [...parts, { table, found }]
+}
+
+/** Parts of the parents that are none of the records, those furthest down first. */
+function* partsOf(
+  set: MirrorSet,
+  above: string,
+  parents: readonly MirrorRows[],
+  shape: readonly PartShape[],
+  records: Records,
+): Work<readonly Going[]> {
+  const going: Going[] = []
+  for (const part of shape) {
+    const table = set.table(part.table)
+    const kept = records.get(part.table) ?? []
+    const found: string[] = []
+    if (table.rows === 'all') {
+      const keep = kept.length === 0 ? [] : [table.sent(table.key, kept)]
+      for (const rows of parents) found.push(...(yield* set.mirroring.strays(table.found([], []), set.joints(part, above), rows, keep)))
+    }
+    // A new document's part may take the key of one that is gone, and must not inherit what hung on it.
+    const columns = set.jointsAbove(table, part.parts)
+    going.push(...(yield* partsOf(set, part.table, [table.sent(columns, kept), table.found(columns, found)], part.parts, records)))
+    if (found.length > 0) going.push({ table, found })
+  }
+  return going
+}
+
+/** What refers to others goes before them. */
+function inOrder({ order }: MirrorSet, going: readonly Going[]): readonly Going[] {
+  return going.toSorted((a, b) => order.indexOf(b.table.target.name) - order.indexOf(a.table.target.name))
+}
+
+function* go(set: MirrorSet, going: readonly Going[], step: 'loosen' | 'remove'): Work<void> {
+  for (const { table, found } of inOrder(set, going)) {
+    if (step === 'remove') yield* set.mirroring.remove(table.found(table.key, found))
+    else yield* loosen(set, table, found)
+  }
+}
+
+/** Takes references to rows that go earlier, where a row can be without. */
+function* loosen({ order, mirroring }: MirrorSet, table: MirrorTable, found: readonly string[]): Work<void> {
+  const { foreignKeys, columns, key, name } = table.target
+  const isOpen = (column: string) => !key.includes(column) && columns.some((one) => one.name === column && one.nullable && !one.generated)
+  const earlier = foreignKeys.filter(({ refersTo }) => order.indexOf(refersTo) > order.indexOf(name))
+  const open = [...new Set(earlier.flatMap((foreignKey) => foreignKey.columns.filter(isOpen)))]
+  if (open.length === 0) return
+  const loose = Object.fromEntries(open.map((column) => [column, null]))
+  const records = found.map((record) => JSON.stringify({ ...JSON.parse(record), ...loose }))
+  yield* mirroring.upsert({ ...table.found([...table.key, ...open], records), written: open, rows: 'update', others: [] })
+}
