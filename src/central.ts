@@ -4,7 +4,9 @@ import { ArchiveBook, type WhichEntries } from './apply/archive-book.ts'
 import type { HandlersByTable } from './apply/batch.ts'
 import { ClosingBook, type WhichClosings } from './apply/closing-book.ts'
 import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
+import { Effects } from './apply/effects.ts'
 import type { Handler, SubscribeRules } from './apply/handler.ts'
+import { type HostHandler, hostHandler } from './apply/host-handler.ts'
 import { checkLedgers, withAlongside } from './apply/ledgers.ts'
 import { isMirror } from './apply/mirror.ts'
 import { OrphanBook, type Orphans } from './apply/orphan-book.ts'
@@ -104,7 +106,7 @@ const LEDGERS = ['stock_movements', 'stock_levels', 'posted_plu_closings', 'post
  *
  * @throws ERR_OPTION
  */
-export function createCentral<_DB = AnyTables, Sent = AnyTables>(options: CentralOptions<SubscribeRules<NoInfer<Sent>>>): Central {
+export function createCentral<DB = AnyTables, Sent = AnyTables>(options: CentralOptions<SubscribeRules<NoInfer<Sent>, NoInfer<DB>>>): Central {
   return new CentralReplica(options as CentralOptions<SubscribeRules<AnyTables>>, systemClock)
 }
 
@@ -118,6 +120,7 @@ export class CentralReplica implements Central, Subscriber {
   private readonly closingBook: ClosingBook
   private readonly database: ApplyingDatabase
   private readonly handlers: HandlersByTable
+  private readonly effects: Effects
   private readonly events = new Events<CentralEvents>()
   private readonly lanes: PQueue
   private readonly clock: Clock
@@ -129,13 +132,16 @@ export class CentralReplica implements Central, Subscriber {
   private stopped = false
 
   constructor(options: CentralOptions<SubscribeRules<AnyTables>>, clock: Clock) {
-    const { lanes, takes, limits, longPollMs, pull, retainArchiveMs } = readCentralOptions(
+    const { lanes, takes, limits, longPollMs, pull, retainArchiveMs, handlerTimeoutMs } = readCentralOptions(
       options as unknown as CentralOptions<Readonly<Record<string, unknown>>>,
     )
     this.database = options.database
-    this.handlers = readHandlers(options.subscribe as Readonly<Record<string, unknown>>)
     this.clock = clock
     this.takes = takes
+    const onFailed = (error: TillsyncError) => this.events.emit('failed', { error })
+    this.effects = new Effects({ database: this.database, clock, timeoutMs: handlerTimeoutMs, onFailed })
+    const handlerOf = (run: HostHandler) => hostHandler(run, { timeoutMs: handlerTimeoutMs, effects: this.effects })
+    this.handlers = readHandlers(options.subscribe as Readonly<Record<string, unknown>>, handlerOf)
     this.lanes = new PQueue({ concurrency: lanes })
     this.holds = new Holds(clock, longPollMs)
     const book = new PullBook(this.database)
@@ -210,6 +216,7 @@ export class CentralReplica implements Central, Subscriber {
     await this.rounds.stop()
     await this.upkeep.stop()
     await this.lanes.onIdle()
+    await this.effects.stop()
     this.readiness = undefined
     await this.database.close()
   }
@@ -258,6 +265,7 @@ export class CentralReplica implements Central, Subscriber {
   private async openInstalled(): Promise<void> {
     await this.database.open()
     await this.database.read(() => checkMigrated(this.database, MIGRATIONS))
+    this.effects.start(this.handlers)
   }
 
   async receive(from: RegisterName, publish: Publication | undefined, batch: Batch | undefined): Promise<Received> {
@@ -278,15 +286,17 @@ export class CentralReplica implements Central, Subscriber {
   }
 }
 
-function readHandlers(subscribe: Readonly<Record<string, unknown>>): HandlersByTable {
+function readHandlers(subscribe: Readonly<Record<string, unknown>>, handlerOf: (run: HostHandler) => Handler): HandlersByTable {
   const handlers = new Map<string, readonly Handler[]>()
   for (const [table, given] of Object.entries(subscribe)) {
     if (given === undefined) continue
-    const all = (Array.isArray(given) ? given : [given]) as Handler[]
+    const all = (Array.isArray(given) ? given : [given]).map((one: unknown) =>
+      typeof one === 'function' ? handlerOf(one as HostHandler) : one,
+    ) as Handler[]
     for (const handler of all) {
       if (typeof handler === 'object' && handler !== null && typeof handler.apply === 'function' && typeof handler.check === 'function') continue
       throw new TillsyncError('ERR_OPTION', `Expected \`subscribe.${table}\` to be a handler or a list of handlers, got ${typeof handler}`, {
-        hint: 'Handlers are made by mirror(), stockMovements() and pluClosings().',
+        hint: 'Handlers are made by mirror(), stockMovements() and pluClosings(), or are functions of your own: async (changes, { trx }) => { … }.',
         context: { table },
       })
     }

@@ -110,6 +110,11 @@ export interface CentralOptions<Handlers> {
    * does what restores may ask for. Default: all is kept; from 0 to 3,155,760,000,000 (100 years).
    */
   readonly retainArchiveMs?: number
+  /**
+   * How long a handler of the host's own may take for the documents of a batch, and an effect that it asks for by `once`, in milliseconds. One that takes longer is broken
+   * off, ERR_HANDLER. Default 60,000; from 1 up.
+   */
+  readonly handlerTimeoutMs?: number
 }
 
 export interface RotateOptions {
@@ -146,6 +151,7 @@ const DEFAULTS = {
   pullEveryMs: 30_000,
   pullLanes: 16,
   pullTimeoutMs: 30_000,
+  handlerTimeoutMs: 60_000,
 } as const
 
 /** What a batch holds at most. */
@@ -272,6 +278,7 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
   readonly longPollMs: number
   readonly pull: Required<PullOptions> | undefined
   readonly retainArchiveMs: number | undefined
+  readonly handlerTimeoutMs: number
 } {
   checkRuntime(process.versions.node)
   if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
@@ -285,6 +292,7 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
     'longPollMs',
     'pull',
     'retainArchiveMs',
+    'handlerTimeoutMs',
   ])
   checkDatabase(options.database, "postgres(pool) from 'tillsync/postgres'")
   if (!('mirroring' in options.database)) throw bad('database', "postgres(pool) from 'tillsync/postgres'", 'sqlite')
@@ -299,6 +307,7 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
     longPollMs: whole('longPollMs', options.longPollMs ?? DEFAULTS.longPollMs, 0, 300_000),
     pull: options.pull === undefined ? undefined : readPull(options.pull),
     retainArchiveMs: options.retainArchiveMs === undefined ? undefined : whole('retainArchiveMs', options.retainArchiveMs, 0, CENTURY_MS),
+    handlerTimeoutMs: whole('handlerTimeoutMs', options.handlerTimeoutMs ?? DEFAULTS.handlerTimeoutMs, 1, LONGEST_MS),
   }
 }
 

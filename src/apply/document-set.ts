@@ -23,6 +23,8 @@ export interface AppliedDocument {
   isNew: boolean
   /** The same as the host's handlers get it: columns of the root record, and `parts` by table. */
   readonly value: Record<string, unknown> & { parts: Record<string, Record<string, Value>[]> }
+  /** The same once more, for somebody who may change it. */
+  copy(): AppliedDocument['value']
 }
 
 /** Where documents come from. */
@@ -66,11 +68,11 @@ class EntryDocument implements AppliedDocument {
   }
 
   get value(): AppliedDocument['value'] {
-    this.parsed ??= this.parse()
+    this.parsed ??= this.copy()
     return this.parsed
   }
 
-  private parse(): AppliedDocument['value'] {
+  copy(): AppliedDocument['value'] {
     const parts: Record<string, Record<string, Value>[]> = {}
     for (const table of tablesOf(this.shape)) parts[table] = []
     for (const entry of this.entries.slice(1)) {

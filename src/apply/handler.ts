@@ -30,6 +30,8 @@ export interface Handler<D = AnyDocument> {
   readonly removals?: 'apply' | 'ignore'
   /** What it does with documents of other root tables, by table. */
   readonly alongside?: Readonly<Record<string, Handler>>
+  /** Whether it is the host's own function. */
+  readonly isHosts?: boolean
   /** Tables of the library's own that it needs. */
   readonly tables: readonly OwnTable[]
   /** Only in types: the documents that it takes. */

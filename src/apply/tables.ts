@@ -305,3 +305,30 @@ export const STOCK_LEVELS = {
   columns: { item_no: 'text', location: 'text', quantity: 'total' },
   primaryKey: ['item_no', 'location'],
 } as const satisfies OwnTable
+
+/** Effects outside the database that the host's handlers asked for, by their keys. A row stays for ever: it is what keeps an effect from coming twice. */
+export const ONCE = {
+  name: 'sync_once',
+  columns: {
+    key: 'text',
+    /** 'owed', 'done', or 'dropped': its document does not ask for it any more. */
+    state: 'text',
+    /** Among which documents the one is that asked for it. */
+    register_id: 'integer',
+    table_name: 'text',
+    epoch_no: 'integer',
+    first_no: 'integer',
+    last_no: 'integer',
+    attempts: 'integer',
+    /** Who takes care of it, and until when nobody else does; NULL where nobody needs to. */
+    holder: 'text',
+    held_until: 'time',
+    asked_at: 'time',
+    done_at: 'time',
+  },
+  primaryKey: ['key'],
+  nullable: ['held_until', 'done_at'],
+  stamped: 'asked_at',
+  // By it those are found of which nobody takes care.
+  uniques: [['held_until', 'key']],
+} as const satisfies OwnTable

@@ -124,6 +124,7 @@ export interface ShopOptions {
   readonly limits?: Limits
   readonly longPollMs?: number
   readonly retainArchiveMs?: number
+  readonly handlerTimeoutMs?: number
   /** How registers are pulled. Default: with the token that each was added with, every 20 ms. */
   readonly pull?: Partial<PullOptions>
   /** Default: as `toNodeHandler` has it. */
@@ -134,7 +135,7 @@ export interface ShopOptions {
 export async function openShop(t: Test, server: Postgres, options: ShopOptions = {}): Promise<Shop> {
   const pool = options.pool ?? (await createPool(t, server))
   if (options.pool === undefined) await pool.query(options.schema ?? CENTRAL_SCHEMA)
-  const { maxMessageBytes, maxDocumentBytes, limits, longPollMs, clock = systemClock, retainArchiveMs } = options
+  const { maxMessageBytes, maxDocumentBytes, limits, longPollMs, clock = systemClock, retainArchiveMs, handlerTimeoutMs } = options
   const tokens = new Map<string, string>()
   const again = (pull: Partial<PullOptions> = {}): CentralReplica => {
     const replica = new CentralReplica(
@@ -146,6 +147,7 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
         ...(limits && { limits }),
         ...(longPollMs !== undefined && { longPollMs }),
         ...(retainArchiveMs !== undefined && { retainArchiveMs }),
+        ...(handlerTimeoutMs !== undefined && { handlerTimeoutMs }),
         pull: { token: (register) => tokens.get(nameOf(register)) ?? '', everyMs: 20, ...options.pull, ...pull },
       },
       clock,

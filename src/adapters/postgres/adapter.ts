@@ -174,23 +174,28 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     const client = await this.pool.connect()
     client.on('error', survive)
     let broken: Error | undefined
+    const transaction = new Transaction(client, (name) => this.qualify(name), `${WRITER_SETTINGS}; ${DURABLE}`)
     try {
       // Before BEGIN: the snapshot must be younger than the end of whoever had the lock before.
       if (mode === 'alone' && !(await this.tryAlone(client))) return undefined
-      if (mode === 'loose') return { value: await this.drive(client, work) }
+      if (mode === 'loose') return { value: await transaction.drive(work) }
       await client.query(BEGIN[mode])
       // No snapshot is taken yet: all that was written before the lock will be in it.
       if (lock.size > 0) await lockTables(client, lock)
       if (mode === 'alone') await this.reading.lock(client)
-      const value = await this.drive(client, work)
+      const value = await transaction.drive(work)
       if (mode === 'alone') this.reading.check()
+      // Whatever the work made of the error: nothing of it can be committed.
+      if (transaction.lost) throw transaction.lost.reason
       await client.query('COMMIT')
       this.unsynced ||= mode === 'alone' || mode === 'lazy'
+      transaction.committed()
       if (mode === 'alone') await this.endAlone(client, true)
       return { value }
     } catch (error) {
+      broken = transaction.lost
       try {
-        await client.query('ROLLBACK')
+        if (broken === undefined) await client.query('ROLLBACK')
         if (mode === 'alone') await this.endAlone(client, false)
       } catch (cause) {
         broken = cause as Error // the pool ends it, and with it its locks
@@ -200,11 +205,14 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     } finally {
       client.off('error', survive)
       client.release(broken)
+      if (transaction.lost?.isRunning) await this.terminate(client)
     }
   }
 
-  private drive<T>(client: PoolClient, work: () => Work<T>): Promise<T> {
-    return new Transaction(client, (name) => this.qualify(name)).drive(work)
+  /** PostgreSQL notices the end of a connection only when the statement is done, and keeps its locks until then. */
+  private async terminate(client: PoolClient): Promise<void> {
+    const { processID } = client as PoolClient & { readonly processID?: number }
+    await this.pool.query('SELECT pg_terminate_backend($1)', [processID]).catch(() => undefined)
   }
 
   private async endAlone(client: PoolClient, committed: boolean): Promise<void> {

@@ -21,19 +21,56 @@ export function dialectOf(driver: Driver) {
   }
 }
 
+/** What would end the transaction of a batch, or outlive it on a connection of the pool. */
+const NOT_ITS_OWN =
+  /^(begin|start|commit|end|abort|discard|reset|prepare\s+transaction|rollback(?!\s+((work|transaction)\s+)?to\b)|set(?!\s+(local|constraints|transaction)\b)|set\s+local\s+(role|session))\b/i
+
 /** Runs a host handler's Kysely statements on the connection of the batch's transaction, which stays the library's to end. */
 export class ClientDriver implements Driver {
   private readonly connection: DatabaseConnection
+  private readonly client: PoolClient
+  private ended = false
+  private running = 0
 
   constructor(client: PoolClient) {
+    this.client = client
     this.connection = {
-      async executeQuery<R>(compiled: CompiledQuery): Promise<QueryResult<R>> {
-        const result = await client.query(compiled.sql, compiled.parameters as unknown[])
-        return { rows: result.rows as R[], numAffectedRows: BigInt(result.rowCount ?? 0) }
-      },
+      executeQuery: <R>(compiled: CompiledQuery) => this.execute<R>(compiled),
       streamQuery: () => {
-        throw new TillsyncError('ERR_HANDLER', 'A handler cannot stream inside the transaction of a batch')
+        throw new TillsyncError('ERR_HANDLER', 'A handler cannot stream inside the transaction of a batch', { hint: 'Read in parts.' })
       },
+    }
+  }
+
+  /** Whether a statement is under way. */
+  get isRunning(): boolean {
+    return this.running > 0
+  }
+
+  /** From here on the connection is another's. */
+  end(): void {
+    this.ended = true
+  }
+
+  private async execute<R>({ sql, parameters }: CompiledQuery): Promise<QueryResult<R>> {
+    if (this.ended) {
+      throw new TillsyncError('ERR_HANDLER', 'The handler has ended, and its transaction is not its own any more', {
+        hint: 'Await every statement before the function ends; its `trx` is of no use behind it.',
+      })
+    }
+    if (NOT_ITS_OWN.test(sql.slice(commentsOf(sql)))) {
+      throw new TillsyncError('ERR_HANDLER', 'A handler can neither begin nor end a transaction: it is inside that of a batch', {
+        hint: 'SAVEPOINT and ROLLBACK TO are allowed; settings by SET LOCAL.',
+      })
+    }
+    this.running++
+    try {
+      // One statement at a time: what stands behind a semicolon would go unseen.
+      const config = { text: sql, values: parameters as unknown[], queryMode: 'extended' }
+      const result = await this.client.query(config)
+      return { rows: result.rows as R[], numAffectedRows: BigInt(result.rowCount ?? 0) }
+    } finally {
+      this.running--
     }
   }
 
@@ -42,10 +79,27 @@ export class ClientDriver implements Driver {
     return this.connection
   }
   async beginTransaction(): Promise<void> {
-    throw new TillsyncError('ERR_HANDLER', 'A handler is inside the transaction of a batch already')
+    throw new TillsyncError('ERR_HANDLER', 'A handler is inside the transaction of a batch already', { hint: 'Use `trx` itself.' })
   }
   async commitTransaction(): Promise<void> {}
   async rollbackTransaction(): Promise<void> {}
   async releaseConnection(): Promise<void> {}
   async destroy(): Promise<void> {}
+}
+
+/** How much of a statement is blanks and comments, which PostgreSQL lets stand inside each other, before it begins. */
+function commentsOf(sql: string): number {
+  let at = 0
+  for (let depth = 0; at < sql.length; ) {
+    if (sql.startsWith('/*', at)) depth++
+    else if (depth > 0 && sql.startsWith('*/', at)) depth--
+    else if (depth === 0 && sql.startsWith('--', at)) at = `${sql}\n`.indexOf('\n', at) - 1
+    else {
+      if (depth === 0 && !/[\s;(]/.test(sql[at] as string)) return at
+      at++
+      continue
+    }
+    at += 2
+  }
+  return at
 }

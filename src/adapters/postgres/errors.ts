@@ -56,6 +56,11 @@ export function isRefused(thrown: unknown): boolean {
   return /^2[123]/.test(sqlState(thrown))
 }
 
+/** Whether an earlier statement of the transaction failed. */
+export function isAborted(thrown: unknown): boolean {
+  return sqlState(thrown) === '25P02'
+}
+
 /** Fields of PostgreSQL's errors that are names, never values. */
 interface Named {
   readonly constraint?: string

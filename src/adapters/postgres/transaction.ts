@@ -1,12 +1,10 @@
 import { setImmediate } from 'node:timers/promises'
-import { Kysely } from 'kysely'
 import type { PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
-import type { AnyTables } from '../../model.ts'
 import type { Step, Work } from '../../ports.ts'
 import { copyRows } from './copy.ts'
-import { ClientDriver, dialectOf } from './dialect.ts'
 import { asFinal, classify, isFinal, isRaised } from './errors.ts'
+import { callHost, LostTransaction } from './host-call.ts'
 import { byKey, lookupSql } from './lookup.ts'
 import { copyTarget, eraseSql, insertSql } from './tables.ts'
 
@@ -46,12 +44,23 @@ function parseNames(value: string): string[] {
 export class Transaction {
   private readonly client: PoolClient
   private readonly qualify: (name: string) => string
+  /** What the library's statements are read under; the host's code may have set it otherwise. */
+  private readonly settings: string
   /** Whether nothing was written since the last savepoint. */
   private saved = false
+  private readonly after: (() => void)[] = []
+  /** The host's code has lost it: nothing goes on, and nothing can be undone but by breaking the connection off. */
+  lost: LostTransaction | undefined
 
-  constructor(client: PoolClient, qualify: (name: string) => string) {
+  constructor(client: PoolClient, qualify: (name: string) => string, settings: string) {
     this.client = client
     this.qualify = qualify
+    this.settings = settings
+  }
+
+  /** To be called when it is committed. */
+  committed(): void {
+    for (const run of this.after) run()
   }
 
   async drive<T>(work: () => Work<T>): Promise<T> {
@@ -71,6 +80,7 @@ export class Transaction {
   }
 
   private async step(step: Step): Promise<unknown> {
+    if (this.lost) throw this.lost.reason
     if (step.kind === 'lookup') return this.lookup(step)
     if (step.kind === 'pause' || step.kind === 'writing') return step.kind === 'pause' ? setImmediate() : undefined
     this.saved = false
@@ -87,8 +97,21 @@ export class Transaction {
       case 'erase':
         await client.query(eraseSql(step.table, this.qualify(step.table.name), step.by), columnsOf(step.keys))
         return undefined
+      case 'committed':
+        this.after.push(step.run)
+        return undefined
       case 'call':
-        return await step.call(new Kysely<AnyTables>({ dialect: dialectOf(new ClientDriver(client)) }))
+        return await this.call(step)
+    }
+  }
+
+  private async call(step: Step & { kind: 'call' }): Promise<unknown> {
+    try {
+      return await callHost(this.client, step, this.settings)
+    } catch (error) {
+      if (!(error instanceof LostTransaction)) throw error
+      this.lost = error
+      throw error.reason
     }
   }
 

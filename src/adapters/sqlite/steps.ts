@@ -84,6 +84,8 @@ export class Steps {
       case 'pause':
       case 'writing':
         return undefined
+      case 'committed':
+        throw new TillsyncError('ERR_OPTION', 'Nothing waits for the end of a transaction of an SQLite database')
       case 'call':
         throw new TillsyncError('ERR_OPTION', "The host's own handlers cannot run inside a transaction of an SQLite database", {
           hint: "At an SQLite register subscribe with mirror(), and listen to the event 'applied'.",
