@@ -219,8 +219,13 @@ export interface MirrorUpsert extends MirrorRows {
   readonly rows: 'new' | 'known' | 'update'
   /** Columns that are written; of the others, key columns among them, only the values are known. */
   readonly written: readonly string[]
-  /** Rows of the table that will be `written`, or removed where that is undefined: they may have to give up a unique value to one of the records. */
-  readonly others: readonly (MirrorRows & { readonly written?: readonly string[] })[]
+  /** Rows of the table that may have to give up a unique value to one of the records. */
+  others(): Work<readonly MirrorOthers[]>
+}
+
+/** Rows that will be `written` in the same transaction, or removed, where that is undefined. */
+export interface MirrorOthers extends MirrorRows {
+  readonly written?: readonly string[]
 }
 
 /** What a database must do so that `mirror` can keep its tables. */

@@ -56,6 +56,9 @@ export function* applyBatch(database: ApplyingDatabase, handlers: HandlersByTabl
     }
   }
   yield* finish(handlers, { database, registerId: origin.registerId, levels })
+  // What is wrong is to be known here, not with the commit; not before the last set, to which others may refer.
+  if (handlers.size > 0) yield* database.mirroring.settle()
+  yield* levels.write(database)
   return { outcome: 'applied', through: batch.through, documents: documents.length, entries: batch.entries.length }
 }
 
@@ -70,8 +73,6 @@ function* runAll(handlers: HandlersByTable, set: readonly AppliedDocument[], out
     for (const [handler, group] of all) if (handler.complete) yield* run(handler, group, handler.complete(group, context, isLast))
   for (const step of ['loosen', 'remove'] as const)
     for (const [handler, group] of all.toReversed()) if (handler.clear) yield* run(handler, group, handler.clear(group, context, step))
-  // What is wrong is to be known while it is known whose fault it is, not with the commit.
-  if (all.length > 0) yield* mirroring.settle()
 }
 
 /** What stands in a mirror is the document that the register has under its key now. */

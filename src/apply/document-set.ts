@@ -125,24 +125,55 @@ function isRoot({ table, recordId, document }: Entry): boolean {
 
 /**
  * The documents in sets, to be applied one after another. In a set each document stands once: a later version takes the
- * place of an earlier one, but for a key that is removed and used again, which begins another set.
+ * place of an earlier one, but for a key that is removed and used again, which begins another set. What was sealed together stays together, so that
+ * what a set leaves is what once stood at the till: a row that another one refers to, or whose unique value another one has now, is of the same set.
  */
 export function setsOf(documents: readonly AppliedDocument[]): readonly (readonly AppliedDocument[])[] {
   const sets: AppliedDocument[][] = []
   let current = new Map<string, AppliedDocument>()
-  for (const document of documents) {
-    const name = `${document.table}\n${document.recordId}`
-    const earlier = current.get(name)
-    if (earlier !== undefined && earlier.removed !== document.removed) {
+  for (const layer of sealedTogether(documents).flatMap(layersOf)) {
+    if (layer.some((document) => (current.get(nameOf(document))?.removed ?? document.removed) !== document.removed)) {
       sets.push([...current.values()])
       current = new Map()
-    } else {
+    }
+    for (const document of layer) {
+      const name = nameOf(document)
+      const earlier = current.get(name)
       document.baseline ??= earlier?.baseline
       document.born = earlier?.born ?? document.born
+      current.delete(name)
+      current.set(name, document)
     }
-    current.delete(name)
-    current.set(name, document)
   }
   if (current.size > 0) sets.push([...current.values()])
   return sets
+}
+
+function nameOf({ table, recordId }: AppliedDocument): string {
+  return `${table}\n${recordId}`
+}
+
+function sealedTogether(documents: readonly AppliedDocument[]): readonly (readonly AppliedDocument[])[] {
+  const groups: AppliedDocument[][] = []
+  for (const document of documents) {
+    const group = groups.at(-1)
+    if (group?.[0]?.entries[0]?.sealedAt === document.entries[0]?.sealedAt) group?.push(document)
+    else groups.push([document])
+  }
+  return groups
+}
+
+/** A key may end one life and begin another within what was sealed together: the last lives of all keys are together, earlier ones before them. */
+function layersOf(documents: readonly AppliedDocument[]): readonly (readonly AppliedDocument[])[] {
+  const lives = new Map<string, { removed: boolean; count: number }>()
+  const numbered = documents.map((document) => {
+    const life = lives.get(nameOf(document)) ?? { removed: document.removed, count: 0 }
+    lives.set(nameOf(document), life)
+    if (life.removed !== document.removed) life.count++
+    life.removed = document.removed
+    return { document, count: life.count }
+  })
+  const most = lives.values().reduce((most, { count }) => Math.max(most, count), 0)
+  const layers = Map.groupBy(numbered, ({ document, count }) => most - (lives.get(nameOf(document))?.count ?? 0) + count)
+  return [...layers].toSorted(([a], [b]) => a - b).map(([, layer]) => layer.map(({ document }) => document))
 }

@@ -1,5 +1,5 @@
 import type { MirrorUpsert, Work } from '../ports.ts'
-import { removedKeys, removeGone } from './mirror-removals.ts'
+import { removeGone, stillThere } from './mirror-removals.ts'
 import { type MirrorSet, recordsOf } from './mirror-set.ts'
 import { inCommon } from './mirror-table.ts'
 
@@ -9,12 +9,13 @@ export function* writeDocuments(set: MirrorSet, isRemoving: boolean): Work<void>
   if (documents.length === 0) return
   yield* removeGone(set, documents)
   const records = recordsOf(documents)
-  const removed = isRemoving ? removedKeys(set, set.documents) : []
   const isNew = documents.every((document) => document.isNew)
   for (const [name, table] of set.tables) {
     const groups = table.prepare(records.get(name) ?? [])
     const rows = table.rows === 'update' ? 'update' : isNew ? 'new' : 'known'
-    const others = [...inCommon(groups), ...(name === set.root ? removed : [])]
+    const others = function* () {
+      return [...inCommon(groups), ...(yield* stillThere(set, table, isRemoving))]
+    }
     for (const group of groups) yield* write(set, name, { ...group, rows, others })
   }
 }
@@ -41,7 +42,7 @@ function* write(set: MirrorSet, name: string, rows: MirrorUpsert): Work<void> {
 }
 
 /** Writes once more what was left; what can't be written by itself `isLast` is an error then. @throws ERR_REFERENCE */
-export function* writeLeft(set: MirrorSet, isLast: boolean): Work<void> {
+export function* writeLeft(set: MirrorSet, isRemoving: boolean, isLast: boolean): Work<void> {
   const { again } = set.left
   const records = recordsOf(yield* set.present())
   // Each time at least one table is done, or none can be.
@@ -51,7 +52,10 @@ export function* writeLeft(set: MirrorSet, isLast: boolean): Work<void> {
       const groups = table.prepare(records.get(name) ?? [])
       const rows = table.rows === 'update' ? 'update' : 'known'
       for (const group of groups) {
-        const given = { ...group, rows, others: inCommon(groups) } as const
+        const others = function* () {
+          return [...inCommon(groups), ...(yield* stillThere(set, table, isRemoving))]
+        }
+        const given = { ...group, rows, others } as const
         yield* isLast && tries === 0 ? set.mirroring.upsert(given) : write(set, name, given)
       }
     }

@@ -38,8 +38,17 @@ export function* removeDocuments(set: MirrorSet): Work<void> {
   for (const step of ['loosen', 'remove'] as const) yield* go(set, yield* wholeDocuments(set, table.sent(table.key, roots), shapeOf(set)), step)
 }
 
+/** Rows of a table that are still there and will be removed when the set is written. */
+export function* stillThere(set: MirrorSet, table: MirrorTable, isRemoving: boolean): Work<readonly MirrorRows[]> {
+  const present = yield* set.present()
+  const going = set.left.gone ? [...(yield* goneOf(set, present))] : []
+  if (isRemoving)
+    for (const rows of removedKeys(set, set.documents)) going.push(...(yield* wholeDocuments(set, rows, shapeOf(set), recordsOf(present))))
+  return going.flatMap((rows) => (rows.table === table ? [table.found(table.key, rows.found)] : []))
+}
+
 /** The keys of documents that were removed, where their rows are to go. @throws ERR_MIRROR where it is not known which rows they are */
-export function removedKeys(set: MirrorSet, documents: readonly AppliedDocument[]): readonly MirrorRows[] {
+function removedKeys(set: MirrorSet, documents: readonly AppliedDocument[]): readonly MirrorRows[] {
   const removed = documents.filter((document) => document.removed)
   if (removed.length === 0) return []
   const table = set.table(set.root)
@@ -67,11 +76,11 @@ function* goneOf(set: MirrorSet, documents: readonly AppliedDocument[]): Work<re
   return yield* partsOf(set, first.table, parents, first.shape, recordsOf(documents))
 }
 
-function* wholeDocuments(set: MirrorSet, rows: MirrorRows, shape: readonly PartShape[]): Work<readonly Going[]> {
+function* wholeDocuments(set: MirrorSet, rows: MirrorRows, shape: readonly PartShape[], records: Records = new Map()): Work<readonly Going[]> {
   const table = set.table(set.root)
   if (table.rows === 'update') return []
   const found = yield* set.found(table, rows)
-  const parts = yield* partsOf(set, set.root, [table.found(set.jointsAbove(table, shape), found)], shape, new Map())
+  const parts = yield* partsOf(set, set.root, [table.found(set.jointsAbove(table, shape), found)], shape, records)
   return [...parts, { table, found }]
 }
 
@@ -113,7 +122,8 @@ function* go(set: MirrorSet, going: readonly Going[], step: 'loosen' | 'remove')
 }
 
 /** Takes references to rows that go earlier, where a row can be without. */
-function* loosen({ order, mirroring }: MirrorSet, table: MirrorTable, found: readonly string[]): Work<void> {
+function* loosen(set: MirrorSet, table: MirrorTable, found: readonly string[]): Work<void> {
+  const { order, mirroring } = set
   const { foreignKeys, columns, key, name } = table.target
   const isOpen = (column: string) => !key.includes(column) && columns.some((one) => one.name === column && one.nullable && !one.generated)
   const earlier = foreignKeys.filter(({ refersTo }) => order.indexOf(refersTo) > order.indexOf(name))
@@ -121,5 +131,10 @@ function* loosen({ order, mirroring }: MirrorSet, table: MirrorTable, found: rea
   if (open.length === 0) return
   const loose = Object.fromEntries(open.map((column) => [column, null]))
   const records = found.map((record) => JSON.stringify({ ...JSON.parse(record), ...loose }))
-  yield* mirroring.upsert({ ...table.found([...table.key, ...open], records), written: open, rows: 'update', others: [] })
+  yield* mirroring.upsert({
+    ...table.found([...table.key, ...open], records),
+    written: open,
+    rows: 'update',
+    others: () => stillThere(set, table, false),
+  })
 }

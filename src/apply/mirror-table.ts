@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName, Value } from '../model.ts'
-import type { MirrorRows, MirrorTarget, MirrorUpsert } from '../ports.ts'
+import type { MirrorOthers, MirrorRows, MirrorTarget } from '../ports.ts'
 import { decodeRecord, encodeValue } from '../record.ts'
 import type { PlainMirrorOptions } from './mirror-options.ts'
 
@@ -185,7 +185,7 @@ export class MirrorTable {
 }
 
 /** Columns that all of these rows have, as those that may have to give up a unique value. */
-export function inCommon(groups: readonly Alike[]): MirrorUpsert['others'] {
+export function inCommon(groups: readonly Alike[]): readonly MirrorOthers[] {
   const [first] = groups
   if (first === undefined) return []
   const has = (columns: (rows: Alike) => readonly string[]) => columns(first).filter((name) => groups.every((rows) => columns(rows).includes(name)))

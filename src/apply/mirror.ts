@@ -40,7 +40,7 @@ function make<D>(options: PlainMirrorOptions, subscribed: Subscribed): Handler<D
     },
     *complete(documents, context, isLast) {
       if (MirrorSet.left(context, documents[0]?.table ?? '').again.size === 0) return
-      yield* writeLeft(yield* MirrorSet.open(documents, context, optionsOf), isLast)
+      yield* writeLeft(yield* MirrorSet.open(documents, context, optionsOf), isRemoving, isLast)
     },
     *clear(documents, context, step) {
       const isGone = MirrorSet.left(context, documents[0]?.table ?? '').gone

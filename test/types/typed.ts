@@ -3,7 +3,19 @@ import { createServer } from 'node:http'
 import type { Pool } from 'pg'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
-import { createCentral, createRegister, type Document, mirror, negate, pluClosings, type Row, stockMovements } from '../../src/index.ts'
+import {
+  type Change,
+  createCentral,
+  createRegister,
+  type Document,
+  type HandlerContext,
+  type HostHandler,
+  mirror,
+  negate,
+  pluClosings,
+  type Row,
+  stockMovements,
+} from '../../src/index.ts'
 import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
 
 interface TillTables {
@@ -101,6 +113,94 @@ createCentral<HeadOfficeTables, TillTables>({
   subscribe: { receipts: stockMovements(() => [{ item: 'x', location: 'A' }]) },
 })
 
+// mirror() with all its options, of roots and parts.
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  subscribe: {
+    receipts: mirror({
+      origin: ['location', 'register'],
+      except: ['cashier_pin'],
+      rename: { table: 'sales', columns: { receipt_no: 'sale_no' } },
+      rows: 'all',
+      removals: 'apply',
+      map: (row, { location }) => ({ ...row, receipt_no: `${location} ${row.receipt_no}`, from: location }),
+    }),
+    receipt_lines: mirror({ only: ['quantity'], rows: 'update' }),
+  },
+})
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  // @ts-expect-error a column that there is not
+  subscribe: { receipts: mirror({ only: ['receiptno'] }) },
+})
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  // @ts-expect-error a column of the root, not of the part
+  subscribe: { receipt_lines: [mirror({ except: ['receipt_no'] })] },
+})
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  // @ts-expect-error a column that there is not
+  subscribe: { receipts: mirror({ rename: { columns: { receiptno: 'x' } } }) },
+})
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  // @ts-expect-error a column that there is not
+  subscribe: { receipts: mirror({ map: (row) => ({ id: row.ID }) }) },
+})
+// @ts-expect-error parts are no column
+createCentral<HeadOfficeTables, TillTables>({ database: postgres(pool), subscribe: { receipts: mirror({ only: ['parts'] }) } })
+// @ts-expect-error an option that there is not
+createCentral<HeadOfficeTables, TillTables>({ database: postgres(pool), subscribe: { receipts: mirror({ where: 'x' }) } })
+// @ts-expect-error an option's value that there is not
+createCentral<HeadOfficeTables, TillTables>({ database: postgres(pool), subscribe: { receipts: mirror({ rows: 'some' }) } })
+
+// The host's own handlers, in the call and outside it.
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  handlerTimeoutMs: 5_000,
+  subscribe: {
+    receipts: [
+      mirror(),
+      async (changes, { trx, origin, once }) => {
+        for (const { operation, document, baseline, recordId, incarnation, entryNo } of changes) {
+          if (operation === 'remove') continue
+          await trx.insertInto('assortments').values({ item_no: document.receipt_no, location: origin.location }).execute()
+          once(`print ${document.receipt_no}`, (key, signal) => [key.length, signal.aborted, document.parts.receipt_lines[0]?.quantity])
+          ;[baseline?.receipt_no, recordId[0], incarnation + entryNo].join()
+        }
+      },
+    ],
+    receipt_lines: (changes) => void changes.length,
+  },
+})
+type Receipt = Document<TillTables, 'receipts'>
+const receiptNos = (changes: readonly Change<Receipt>[]): string[] => changes.flatMap(({ document }) => (document ? [document.receipt_no] : []))
+const count = async ({ trx }: HandlerContext<HeadOfficeTables>): Promise<number> => (await trx.selectFrom('assortments').selectAll().execute()).length
+const own: HostHandler<HeadOfficeTables, TillTables, 'receipts'> = async (changes, context) => {
+  receiptNos(changes).push(String(await count(context)))
+}
+createCentral<HeadOfficeTables, TillTables>({ database: postgres(pool), subscribe: { receipts: own } })
+// @ts-expect-error a handler of another table's documents
+createCentral<HeadOfficeTables, TillTables>({ database: postgres(pool), subscribe: { receipt_lines: own } })
+// @ts-expect-error a handler that returns something
+createCentral<HeadOfficeTables, TillTables>({ database: postgres(pool), subscribe: { receipts: async (changes) => changes.length } })
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  // @ts-expect-error a column that there is not
+  subscribe: { receipts: async (changes) => void changes.map(({ document }) => document?.receiptno) },
+})
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  // @ts-expect-error a table that head office does not have
+  subscribe: { receipts: async (_, { trx }) => void (await trx.selectFrom('customers').selectAll().execute()) },
+})
+createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  // @ts-expect-error a removal has no document
+  subscribe: { receipts: async (changes) => void changes.map(({ document }) => document.receipt_no) },
+})
+
 // A host without types: every name is allowed.
 const untyped = createRegister({
   ...till,
@@ -118,7 +218,11 @@ createCentral({
       stockMovements((document) =>
         (document.parts.parts ?? []).map((part) => ({ item: part.item, location: document.location, quantity: part.quantity })),
       ),
+      async (changes, { trx }) => {
+        for (const { document } of changes) if (document) await trx.insertInto('whatever').values({ a: document.a }).execute()
+      },
     ],
+    parts: mirror({ only: ['x'], rename: { table: 'y', columns: { x: 'z' } }, map: (row, { register }) => ({ ...row, register }) }),
   },
 })
 

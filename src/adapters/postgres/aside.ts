@@ -1,7 +1,5 @@
-import { type HostColumn, type MirrorUpsert, query, type Work } from '../../ports.ts'
+import { type HostColumn, type MirrorOthers, query, type Work } from '../../ports.ts'
 import { INTEGERS } from './values.ts'
-
-type Others = MirrorUpsert['others'][number]
 
 /** How a unique value is given up: the column, and what it holds until its own value comes. */
 export interface GivenUp {
@@ -24,7 +22,7 @@ const COLUMNS = `
  * How rows can give up the value that they have in a unique index, so that they can exchange theirs; undefined where they can't. A column that
  * the rows get anyway, or that is theirs no longer, holds NULL or a value that nobody has, for as long as the transaction writes the others.
  */
-export function* givenUp(qualified: string, { table, constants, written }: Others, unique: string): Work<GivenUp | undefined> {
+export function* givenUp(qualified: string, { table, constants, written }: MirrorOthers, unique: string): Work<GivenUp | undefined> {
   const columns = yield* query<{ name: string; nulls_collide: boolean }>({ sql: COLUMNS, parameters: [qualified, unique] })
   const names = columns.map(({ name }) => name)
   const collide = columns.some(({ nulls_collide }) => nulls_collide)

@@ -62,7 +62,7 @@ export class PostgresMirroring implements Mirroring {
     yield* statement('SAVEPOINT sync_unique')
     try {
       let done = false
-      for (const others of rows.others) {
+      for (const others of yield* rows.others()) {
         const given = others.records.length === 0 ? undefined : yield* givenUp(this.qualify(rows.table.name), others, unique)
         if (given === undefined) continue
         const { table, written } = others
