@@ -55,10 +55,9 @@ export function* applyBatch(database: ApplyingDatabase, handlers: HandlersByTabl
       yield* runAll(onlyLedgers(handlers), taken, context)
     }
   }
-  yield* finish(handlers, { database, registerId: origin.registerId, levels })
   // What is wrong is to be known here, not with the commit; not before the last set, to which others may refer.
   if (handlers.size > 0) yield* database.mirroring.settle()
-  yield* levels.write(database)
+  yield* finish(handlers, { database, registerId: origin.registerId, levels })
   return { outcome: 'applied', through: batch.through, documents: documents.length, entries: batch.entries.length }
 }
 
