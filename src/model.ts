@@ -94,11 +94,14 @@ export interface Publication {
   readonly seek?: readonly [after: number, before: number] | undefined
   /** What the subscriber said proves that another copy of this database speaks too. */
   readonly cloned?: true | undefined
+  /** Documents that it can't read, and so has not sealed; at most `MOST_PARKED` are named. */
+  readonly parked?: readonly DocumentName[] | undefined
 }
 
-/** More points, and more documents that are wanted, are not said in one answer. */
+/** More points, more documents that are wanted, or parked, are not said in one message. */
 export const MOST_POINTS = 500
 export const MOST_AGAIN = 200
+export const MOST_PARKED = 200
 
 /** What a subscriber says of its standing in a stream. */
 export interface Subscription {

@@ -1,6 +1,7 @@
 import PQueue from 'p-queue'
 import { branchOff, type History, readHistory } from './capture/history.ts'
 import { readTakes, roomIn, writeTakes } from './capture/limits.ts'
+import { parkedNames } from './capture/parked.ts'
 import { digestsAt } from './capture/prune.ts'
 import type { Sealer } from './capture/sealer.ts'
 import { readBatch } from './capture/stream.ts'
@@ -145,6 +146,7 @@ export class RegisterTransfer {
       standing: async () => (await this.peer())?.standing,
       heard: (standing) => this.heard(standing),
       branch: (known, from, common, anew) => this.branch(known as History, from, common, anew),
+      parked: () => database.read(() => parkedNames(database)),
       sealAgain: (documents) => sealer.sealAgain(documents),
     })
   }

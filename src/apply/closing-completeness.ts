@@ -1,3 +1,4 @@
+import { MOST_PARKED } from '../model.ts'
 import { query, type Work } from '../ports.ts'
 import { decodeRecord } from '../record.ts'
 import { placeOf, type ReceiptsRule } from './closing-receipts.ts'
@@ -5,15 +6,17 @@ import type { OpenClosing } from './closing-settlement.ts'
 import { CLOSING_RECEIPTS } from './closing-tables.ts'
 import type { KnownRange } from './closings.ts'
 import type { FinishContext } from './finish.ts'
-import { ARCHIVE, QUARANTINE } from './tables.ts'
+import { isPostable } from './sums.ts'
+import { ARCHIVE, QUARANTINE, REGISTERS } from './tables.ts'
 
 /**
- * Why a closing is not posted yet. 'quarantined': receipts of its range are not applied, by record id. 'taken': another closing has receipts of its range. 'totals': those of the
+ * Why a closing is not posted yet. 'quarantined': receipts of its range are not applied, by record id. 'parked': they can't be read at the till. 'taken': another closing has receipts of its range. 'totals': those of the
  * till are not the sums of its receipts. 'sums': they are beyond numeric(18, 6).
  */
 export type Waits =
   | { readonly why: 'taken'; readonly table: string; readonly recordId: string }
   | { readonly why: 'quarantined'; readonly receipts: readonly string[] }
+  | { readonly why: 'parked'; readonly receipts: readonly string[] }
   | { readonly why: 'totals'; readonly totals: readonly string[] }
   | { readonly why: 'sums' }
 
@@ -27,18 +30,24 @@ interface Held {
 const MOST = 20
 
 /**
- * What closings wait for; one that is complete is not there. All entries before its own are applied, but for documents that wait in quarantine: those of its
+ * What closings wait for; one that is complete is not there. All entries before its own are applied, but for documents that wait in quarantine or at the till: those of its
  * range, or of which nobody can say that they are not.
  */
 export function* waitsFor(open: readonly OpenClosing[], rule: ReceiptsRule, context: FinishContext): Work<ReadonlyMap<OpenClosing, Waits>> {
-  const held = yield* quarantined(rule, context)
+  const held = { quarantined: yield* quarantined(rule, context), parked: yield* parked(rule, context) }
   const waiting = new Map<OpenClosing, Waits>()
-  for (const one of open) {
-    const ranges = one.closing?.ranges ?? []
-    const receipts = held.filter(({ places }) => (places === undefined ? one.closing !== null : places.some((place) => covers(ranges, place))))
-    if (receipts.length > 0) waiting.set(one, { why: 'quarantined', receipts: receipts.slice(0, MOST).map(({ recordId }) => recordId) })
+  for (const why of ['parked', 'quarantined'] as const) {
+    for (const closing of open) {
+      const receipts = held[why].filter((one) => holds(one, closing)).map(({ recordId }) => recordId)
+      if (receipts.length > 0) waiting.set(closing, { why, receipts: receipts.slice(0, MOST) })
+    }
   }
   return waiting
+}
+
+function holds({ places }: Held, { closing }: OpenClosing): boolean {
+  if (closing === null) return false
+  return places === undefined || places.some((place) => covers(closing.ranges, place))
 }
 
 function covers(ranges: readonly KnownRange[], { series, number }: { readonly series: string; readonly number: string }): boolean {
@@ -68,4 +77,22 @@ function readPlace(rule: ReceiptsRule, record: string): { readonly series: strin
   } catch {
     return undefined
   }
+}
+
+/** Documents that the register could not read when it last spoke: it has sealed no version of them since. Those that it has not named may be any. */
+function* parked(rule: ReceiptsRule, { database, registerId }: FinishContext): Work<readonly Held[]> {
+  const [row] = yield* query<{ parked: string | null }>({
+    sql: `SELECT parked FROM ${database.qualify(REGISTERS.name)} WHERE register_id = $1`,
+    parameters: [registerId],
+  })
+  const all = JSON.parse(row?.parked ?? '[]') as [string, string][]
+  const ids = all.filter(([table]) => table === rule.table).map(([, recordId]) => recordId)
+  const readable = ids.filter(isPostable)
+  const known = yield* query<{ record_id: string; series: string; number: string }>({
+    sql: `SELECT record_id, series, number::text FROM ${database.qualify(CLOSING_RECEIPTS.name)} WHERE register_id = $1 AND table_name = $2 AND record_id = ANY($3::text[])`,
+    parameters: [registerId, rule.table, readable],
+  })
+  const places = Map.groupBy(known, ({ record_id }) => record_id)
+  const named = ids.map((recordId) => ({ recordId, places: places.get(recordId) }))
+  return all.length < MOST_PARKED ? named : [...named, { recordId: '…', places: undefined }]
 }

@@ -13,8 +13,10 @@ import {
 import { type ApplyingDatabase, insert, query, type Received, type Work } from '../ports.ts'
 import { applyBatch, type HandlersByTable, type Place } from './batch.ts'
 import { digestOnLine, type EpochRow, lineOf, pointsBetween, readEpochs } from './epochs.ts'
+import { finish } from './finish.ts'
 import { forgetAll, forkOf, type Parted, part, wantedOf } from './fork.ts'
 import { dropFrames, stageFrame } from './frames.ts'
+import { StockLevels } from './stock-levels.ts'
 import { EPOCHS, FRAMES, REGISTERS } from './tables.ts'
 
 export interface RegisterRow {
@@ -30,6 +32,7 @@ export interface RegisterRow {
   readonly staged_no: number | null
   readonly staged_digest: string | null
   readonly base_no: number | null
+  readonly parked: string | null
 }
 
 /** What a message says of its sender's stream. */
@@ -46,7 +49,7 @@ export interface Incoming {
 export function* standingFor(database: ApplyingDatabase, { from, publish }: Incoming): Work<Received | undefined> {
   const register = yield* readRegister(database, from, '')
   const isPlain = publish === undefined || (publish.epoch === register.epoch && publish.seek === undefined)
-  if (register.held || !isPlain) return undefined
+  if (register.held || !isPlain || parkedText(publish) !== register.parked) return undefined
   return { subscription: yield* subscriptionOf(database, register, publish !== undefined) }
 }
 
@@ -84,8 +87,13 @@ class Reception {
   /** In the epoch in which central stands. */
   *goOn(batch: Batch | undefined): Work<Received> {
     const { database, register } = this
-    if (batch === undefined) return yield* this.answer(true)
     const { register_id, epoch_no, unsettled } = register
+    const isNews = yield* this.hearParked()
+    if (batch === undefined) {
+      // What was parked may hold up what is complete by now.
+      if (isNews) yield* finish(this.handlers, { database, registerId: register_id, levels: new StockLevels() })
+      return yield* this.answer(true)
+    }
     const place: Place = { origin: this.origin(epoch_no), standing: pointOf(register), unsettled }
     const whole = yield* this.wholeOf(batch, place)
     if (whole === undefined) return yield* this.answer(true)
@@ -114,6 +122,18 @@ class Reception {
       return undefined
     }
     return staged.outcome === 'whole' ? staged.batch : batch
+  }
+
+  /** Which documents the register can't read. Says whether that is news. */
+  private *hearParked(): Work<boolean> {
+    const { database, register } = this
+    const parked = parkedText(this.incoming.publish)
+    if (parked === register.parked) return false
+    yield* query({
+      sql: `UPDATE ${database.qualify(REGISTERS.name)} SET parked = $2 WHERE register_id = $1`,
+      parameters: [register.register_id, parked],
+    })
+    return true
   }
 
   /** In another one. */
@@ -251,7 +271,7 @@ function* subscriptionOf(database: ApplyingDatabase, register: RegisterRow, isKn
 
 function* readRegister(database: ApplyingDatabase, name: RegisterName, lock: string): Work<RegisterRow> {
   const [row] = yield* query<RegisterRow>({
-    sql: `SELECT r.register_id, r.epoch_no, epoch, r.entry_no, r.digest, held, reset, unsettled, f.entry_no AS staged_no, encode(f.digest, 'hex') AS staged_digest, base_no
+    sql: `SELECT r.register_id, r.epoch_no, epoch, r.entry_no, r.digest, held, reset, unsettled, parked, f.entry_no AS staged_no, encode(f.digest, 'hex') AS staged_digest, base_no
           FROM ${database.qualify(REGISTERS.name)} r LEFT JOIN LATERAL (
             SELECT entry_no, digest, base_no FROM ${database.qualify(FRAMES.name)} f
             WHERE f.register_id = r.register_id AND f.epoch_no = r.epoch_no ORDER BY entry_no DESC LIMIT 1) f ON true
@@ -265,6 +285,12 @@ function* readRegister(database: ApplyingDatabase, name: RegisterName, lock: str
 /** Where the subscriber must stand for a batch to be next. */
 function baseOf(batch: Batch): Point {
   return batch.frame?.base ?? batch.after
+}
+
+/** As it is stored, so that it is the same as long as nothing is new. */
+function parkedText(publish: Publication | undefined): string | null {
+  const parked = publish?.parked ?? []
+  return parked.length === 0 ? null : JSON.stringify(parked.map(({ table, recordId }) => [table, recordId]))
 }
 
 function toStanding({ epoch, entry_no, digest }: RegisterRow): Standing | undefined {

@@ -22,9 +22,11 @@ export const REGISTERS = {
     reset: 'boolean',
     /** There are documents that it may have lost, see the state in sync_documents. */
     unsettled: 'boolean',
+    /** Documents that the register can't read, as it last said: a JSON array of [table, record id]; NULL where there are none. */
+    parked: 'json',
   },
   primaryKey: ['register_id'],
-  nullable: ['revoked_at', 'contact_at', 'epoch', 'digest'],
+  nullable: ['revoked_at', 'contact_at', 'epoch', 'digest', 'parked'],
   generated: 'register_id',
   uniques: [['location', 'register']],
 } as const satisfies OwnTable

@@ -1,4 +1,4 @@
-import type { Value } from '../model.ts'
+import { type DocumentName, MOST_PARKED, type Value } from '../model.ts'
 import { type Database, query, type Work } from '../ports.ts'
 import { decodeRecordId } from '../record.ts'
 import { PARKED } from './tables.ts'
@@ -36,4 +36,12 @@ function readRecordId(recordId: string): readonly Value[] {
   } catch {
     return [recordId]
   }
+}
+
+/** Their names, as central is told them. */
+export function* parkedNames(database: Database): Work<readonly DocumentName[]> {
+  const rows = yield* query<{ table_name: string; record_id: string }>(
+    database.build.selectFrom(PARKED.name).select(['table_name', 'record_id']).orderBy('parked_at').orderBy('record_id').limit(MOST_PARKED).compile(),
+  )
+  return rows.map(({ table_name, record_id }) => ({ table: table_name, recordId: record_id }))
 }

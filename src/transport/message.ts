@@ -4,6 +4,7 @@ import {
   type DocumentName,
   LEAST_TAKEN,
   MOST_AGAIN,
+  MOST_PARKED,
   MOST_POINTS,
   type Publication,
   type RegisterName,
@@ -71,7 +72,7 @@ function nameToWire({ location, register }: RegisterName): RegisterName {
   return { location, register }
 }
 
-function publicationToWire({ epoch, head, parent, start, seek, cloned }: Publication): unknown {
+function publicationToWire({ epoch, head, parent, start, seek, cloned, parked }: Publication): unknown {
   return {
     epoch,
     head,
@@ -79,6 +80,7 @@ function publicationToWire({ epoch, head, parent, start, seek, cloned }: Publica
     ...(start && { start: pointToWire(start) }),
     ...(seek && { seek }),
     ...(cloned && { cloned }),
+    ...(parked && { parked: parked.map(nameOf) }),
   }
 }
 
@@ -89,8 +91,12 @@ function subscriptionToWire({ standing, staged, known, superseded, points, again
     ...(known && { known }),
     ...(superseded && { superseded: pointToWire(superseded) }),
     ...(points && { points: points.map(pointToWire) }),
-    ...(again && { again: again.map(({ table, recordId }) => [table, recordId]) }),
+    ...(again && { again: again.map(nameOf) }),
   }
+}
+
+function nameOf({ table, recordId }: DocumentName): readonly [string, string] {
+  return [table, recordId]
 }
 
 /**
@@ -153,6 +159,7 @@ function publication(wire: unknown): Publication {
     start: optional(fields.start, (value) => point(value, 'start')),
     seek: optional(fields.seek, seek),
     cloned: optional(fields.cloned, (value) => mark(value, 'cloned')),
+    parked: optional(fields.parked, (value) => bounded(value, 'parked', MOST_PARKED).map((one) => documentName(one, 'parked'))),
   }
 }
 
@@ -174,13 +181,13 @@ function subscription(wire: unknown): Subscription {
     known: optional(fields.known, (value) => mark(value, 'known')),
     superseded: optional(fields.superseded, (value) => point(value, 'superseded')),
     points: optional(fields.points, (value) => bounded(value, 'points', MOST_POINTS).map((one) => point(one, 'points'))),
-    again: optional(fields.again, (value) => bounded(value, 'again', MOST_AGAIN).map(documentName)),
+    again: optional(fields.again, (value) => bounded(value, 'again', MOST_AGAIN).map((one) => documentName(one, 'again'))),
   }
 }
 
-function documentName(wire: unknown): DocumentName {
-  const [table, recordId] = tuple(wire, 'again', 2)
-  return { table: text(table, 'again', MAX_NAME), recordId: text(recordId, 'again', Number.POSITIVE_INFINITY) }
+function documentName(wire: unknown, field: string): DocumentName {
+  const [table, recordId] = tuple(wire, field, 2)
+  return { table: text(table, field, MAX_NAME), recordId: text(recordId, field, Number.POSITIVE_INFINITY) }
 }
 
 function bounded(wire: unknown, field: string, most: number): readonly unknown[] {

@@ -22,6 +22,8 @@ export interface Source {
   heard(standing: Standing | undefined): Promise<void>
   /** Goes on behind a common point, in a new epoch, with `anew` sealing all that is published again. */
   branch(known: Known, from: Standing, common: Point, anew: boolean): Promise<void>
+  /** Documents that can't be read, at most `MOST_PARKED`. */
+  parked(): Promise<readonly DocumentName[]>
   /** Documents that central wants to have once more. */
   sealAgain(documents: readonly DocumentName[]): Promise<void>
 }
@@ -84,11 +86,13 @@ export class Publisher {
     // What comes next may be pruned; then central's word says how to go on.
     const isSending = options.batch && !this.unsure && this.state.kind === 'sending' && after.entryNo + 1 >= known.first
     const batch = isSending ? await this.read(known.epoch, after) : undefined
+    // After the batch is read: what was parked before the last of its documents was sealed is named with it.
+    const parked = await this.source.parked()
     // Central must never have what our next start has not.
     await this.source.settle()
     const id = randomBytes(9).toString('base64url')
     this.last = { id, known, standing, batch }
-    return { id, publish, ...(batch && { batch: batch.bytes }) }
+    return { id, publish: { ...publish, ...(parked.length > 0 && { parked }) }, ...(batch && { batch: batch.bytes }) }
   }
 
   private async read(epoch: string, after: Point): Promise<PackedBatch | undefined> {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { type AnyDocument, type PluClosingsOptions, pluClosings, type SubscribeRules } from '../../src/index.ts'
+import { type AnyDocument, type AnyTables, type PluClosingsOptions, type PublishRules, pluClosings, type SubscribeRules } from '../../src/index.ts'
 import {
   CLOSING_PUBLISH,
   CLOSING_TILL,
@@ -67,6 +67,25 @@ t.test('a closing waits for a receipt of its range that is in quarantine, and is
   await sync()
   t.same((await postedClosings(shop))[1], 'BA01 2 2026-11-21 Z-1: A A - 3 30')
   t.same(await shop.central.waitingClosings(), [])
+})
+
+t.test('a closing waits for a receipt that the till can’t read, and is posted when it can, or it is gone', async (t) => {
+  // abs() raises where there is no such positive integer.
+  const where: NonNullable<PublishRules<AnyTables>['receipts']>['where'] = (eb) => eb(eb.fn('abs', ['number']), '>=', 0)
+  for (const mend of ['UPDATE receipts SET number = 2 WHERE number < 0', 'DELETE FROM receipts WHERE number < 0']) {
+    const { shop, till, cashier, sync } = await openOffice(t, computed(), { publish: { ...CLOSING_PUBLISH, receipts: { where } } })
+    cashier.sell('sale', 1, [line('A', '1', '10')])
+    till.db.exec("INSERT INTO receipts (series, number, business_date) VALUES ('sale', -9223372036854775808, '2026-11-21')")
+    cashier.closeRange('Z-1', [1, 2])
+    await sync()
+    t.match((await till.replica.status()).parked, [{ table: 'receipts', code: 'ERR_FILTER' }])
+    t.same(await postedClosings(shop), [])
+    t.match(await shop.central.waitingClosings(), [{ document: 'Z-1', waits: { why: 'parked', receipts: ['[2]'] } }])
+    till.db.exec(mend)
+    await sync()
+    t.same(await postedClosings(shop), ['BA01 1 2026-11-21 Z-1: A A - 1 10'], mend)
+    t.same(await shop.central.waitingClosings(), [])
+  }
 })
 
 t.test('a receipt of which nobody can say where it belongs holds every closing', async (t) => {

@@ -161,6 +161,7 @@ function createProcess(): Process {
   const publisher = new Publisher({
     known: async () => process.outlook.known,
     settle: async () => undefined,
+    parked: async () => [],
     learn: async () => false,
     digestsAt: async (numbers) => new Map(numbers.flatMap((n) => (process.outlook.digests[n] ? [[n, process.outlook.digests[n]]] : []))),
     async read(epoch, after) {

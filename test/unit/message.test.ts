@@ -41,7 +41,7 @@ const frame = (wire: unknown): Uint8Array => Buffer.concat([Buffer.from([1]), pa
 t.test('a message comes back as it was sent', async (t) => {
   const more: Omit<Message, 'from' | 'id' | 'batch'> = {
     answers: 'm',
-    publish: { epoch: 'e1', head: 3, parent: batch.through, start: START, seek: [1, 9], cloned: true },
+    publish: { epoch: 'e1', head: 3, parent: batch.through, start: START, seek: [1, 9], cloned: true, parked: [document] },
     subscribe: {
       standing: { epoch: 'e1', ...START },
       staged: batch.through,
@@ -137,6 +137,8 @@ t.test('every field of a message is checked', async (t) => {
     { subscribe: { points: [[1, 'ff']] } },
     { subscribe: { points: Array(501).fill([1, Buffer.alloc(32)]) } },
     { subscribe: { again: [['receipts']] } },
+    { publish: { ...head.publish, parked: [['receipts']] } },
+    { publish: { ...head.publish, parked: Array(201).fill(['receipts', '[1]']) } },
     { subscribe: { again: Array(201).fill(['receipts', '[1]']) } },
     { error: { code: 1, message: '' } },
     { batch: {} },
