@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import Big from 'big.js'
 import t, { type Test } from 'tap'
@@ -74,6 +74,15 @@ async function trade(registers: readonly Register[], sales: readonly Sale[]): Pr
   await Promise.all(registers.map(({ till }) => till.replica.synchronize()))
 }
 
+/** The documented query, for the year of the sales: the sum of what it finds. */
+async function turnover({ pool }: Shop): Promise<string> {
+  const page = readFileSync(resolve(import.meta.dirname, '../../docs/closings.md'), 'utf8')
+  const sql = /```sql\n([^`]*);\n```/.exec(page)?.[1]?.replaceAll('2027', '2100').replaceAll('2026', '2000')
+  const { rows } = await pool.query(`SELECT sum(gross)::text AS gross, count(DISTINCT customer)::int AS customers FROM (${sql}) AS turnover`)
+  if (rows[0].customers < 2) throw new Error('Customers and anonymous ones are not apart')
+  return rows[0].gross
+}
+
 async function prove(t: Test, sales: readonly Sale[]): Promise<void> {
   const { shop, registers } = await openRetail(t)
   const [first] = registers as [Register]
@@ -84,7 +93,9 @@ async function prove(t: Test, sales: readonly Sale[]): Promise<void> {
     'SELECT (SELECT count(*) FROM receipts)::int AS receipts, (SELECT count(*) FROM receipt_lines)::int AS lines',
   )
   t.same(rows, [{ receipts: sales.length, lines }], 'all of it')
-  t.equal((await shop.central.closings({ location: 'BA01', limit: 1_000 })).totals.closings, 2 * REGISTERS)
+  const { totals } = await shop.central.closings({ location: 'BA01', limit: 1_000 })
+  t.equal(totals.closings, 2 * REGISTERS)
+  t.same(await turnover(shop), totals.grossAmount, 'customer turnover, as docs/closings.md asks for it')
 
   const before = await postedRows(shop)
   for (const { till } of registers) {
