@@ -1,4 +1,3 @@
-import { hash } from 'node:crypto'
 import { sql } from 'kysely'
 import { chainLines, documentLine } from '../digest.ts'
 import type { TillsyncError } from '../errors.ts'
@@ -7,7 +6,6 @@ import { type CapturingDatabase, erase, insert, type Key, lookup, type OwnTable,
 import {
   areComparable,
   documentsTouched,
-  LONGEST_RECORD_ID,
   otherwiseWritten,
   type ReadDocument,
   type Reading,
@@ -16,6 +14,7 @@ import {
   type TouchedDocument,
 } from './documents.ts'
 import { readTakes, tooLarge } from './limits.ts'
+import { type Parked, park } from './parked.ts'
 import type { CapturePlan } from './plan.ts'
 import { askReseal } from './reseal.ts'
 import type { RootPlan } from './table-plan.ts'
@@ -97,11 +96,6 @@ export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit
     whole,
     wroteMs: performance.now() - began,
   }
-}
-
-interface Parked {
-  readonly document: TouchedDocument
-  readonly error: TillsyncError
 }
 
 /** Documents that are worked on between two steps: where steps are awaited, the host's event loop goes on in between. */
@@ -297,23 +291,4 @@ function readWithheld(records: string): ReadRecord[] {
 export function* lastEntry(database: CapturingDatabase): Work<{ readonly entryNo: number; readonly digest: string }> {
   const [last] = yield* query<{ entry_no: number | string; digest: Uint8Array }>(statementsOf(database).last)
   return last ? { entryNo: Number(last.entry_no), digest: Buffer.from(last.digest).toString('hex') } : START
-}
-
-/** Documents that wait from now on, in place of those of the touched that waited before. */
-function* park(touched: readonly TouchedDocument[], parked: readonly Parked[], at: string): Work<void> {
-  yield* erase(
-    PARKED,
-    PARKED.primaryKey,
-    touched.map(({ root, recordId }) => [root.table, parkedId(recordId)]),
-  )
-  yield* insert(
-    PARKED,
-    parked.map(({ document, error }) => [document.root.table, parkedId(document.recordId), error.code, error.message, at]),
-    PARKED.primaryKey,
-  )
-}
-
-/** A record id that is too long for an index is known by its beginning and its digest. */
-function parkedId(recordId: string): string {
-  return Buffer.byteLength(recordId) <= LONGEST_RECORD_ID ? recordId : `${recordId.slice(0, 100)}… SHA-256 ${hash('sha256', recordId)}`
 }

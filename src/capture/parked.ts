@@ -1,6 +1,9 @@
+import { hash } from 'node:crypto'
+import type { TillsyncError } from '../errors.ts'
 import { type DocumentName, MOST_PARKED, type Value } from '../model.ts'
-import { type Database, query, type Work } from '../ports.ts'
+import { type Database, erase, insert, query, type Work } from '../ports.ts'
 import { decodeRecordId } from '../record.ts'
+import { LONGEST_RECORD_ID, type TouchedDocument } from './documents.ts'
 import { PARKED } from './tables.ts'
 
 /** A document that can't be read or filtered, until it can. */
@@ -44,4 +47,29 @@ export function* parkedNames(database: Database): Work<readonly DocumentName[]> 
     database.build.selectFrom(PARKED.name).select(['table_name', 'record_id']).orderBy('parked_at').orderBy('record_id').limit(MOST_PARKED).compile(),
   )
   return rows.map(({ table_name, record_id }) => ({ table: table_name, recordId: record_id }))
+}
+
+/** A document that could not be sealed now. */
+export interface Parked {
+  readonly document: TouchedDocument
+  readonly error: TillsyncError
+}
+
+/** Documents that wait from now on, in place of those of the touched that waited before. */
+export function* park(touched: readonly TouchedDocument[], parked: readonly Parked[], at: string): Work<void> {
+  yield* erase(
+    PARKED,
+    PARKED.primaryKey,
+    touched.map(({ root, recordId }) => [root.table, parkedId(recordId)]),
+  )
+  yield* insert(
+    PARKED,
+    parked.map(({ document, error }) => [document.root.table, parkedId(document.recordId), error.code, error.message, at]),
+    PARKED.primaryKey,
+  )
+}
+
+/** A record id that is too long for an index is known by its beginning and its digest. */
+function parkedId(recordId: string): string {
+  return Buffer.byteLength(recordId) <= LONGEST_RECORD_ID ? recordId : `${recordId.slice(0, 100)}… SHA-256 ${hash('sha256', recordId)}`
 }
