@@ -28,11 +28,10 @@ export function jsonAs(column: HostColumn, alias: string, member: string): strin
   const { type, base = type } = column
   const value = `${alias}.${quote(member)}`
   const blob = `decode(${value} ->> '$blob', 'base64')`
+  // By way of JSON: as such it has a collation of its own, which would meet the column's.
+  const decoded = `to_json(convert_from(${blob}, 'UTF8')) #>> '{}'`
   // The bytes of a UUID, or its text.
-  const bytes =
-    base === 'uuid'
-      ? `CASE length(${blob}) WHEN 16 THEN encode(${blob}, 'hex') ELSE convert_from(${blob}, 'UTF8') END`
-      : `convert_from(${blob}, 'UTF8')`
+  const bytes = base === 'uuid' ? `CASE length(${blob}) WHEN 16 THEN encode(${blob}, 'hex') ELSE ${decoded} END` : decoded
   const text = `(CASE json_typeof(${value}) WHEN 'object' THEN coalesce(${value} ->> '$real', ${bytes}) ELSE ${value} #>> '{}' END)`
   if (base === 'bytea') return `CASE json_typeof(${value}) WHEN 'object' THEN ${blob} ELSE ${text}::bytea END::${type}`
   // A whole number that the till keeps in a REAL column is written with a point.

@@ -270,8 +270,9 @@ function recordset(rows: MirrorRows, alias: string, parameter: number, numbered 
 function lastOfEqual(rows: MirrorRows): { readonly distinct: string; readonly order: string } {
   const key = rows.table.columns.filter(({ name }) => rows.table.key.includes(name) && rows.columns.includes(name))
   const isShared = Object.keys(rows.constants).length === 0 && rows.records.length > 1
-  if (key.every((column) => isWrittenAlike(column) && !(rows.table as PostgresTarget).loose.includes(column.name)))
-    return { distinct: '', order: isShared ? `ORDER BY ${key.map(({ name }) => value(rows, name)).join(', ')}` : '' }
-  const values = key.map(({ name }) => value(rows, name)).join(', ')
+  const { loose } = rows.table as PostgresTarget
+  const values = key.map(({ name }) => (loose[name] === undefined ? value(rows, name) : `${value(rows, name)} COLLATE ${loose[name]}`)).join(', ')
+  const isPlain = key.every((column) => isWrittenAlike(column) && loose[column.name] === undefined)
+  if (isPlain) return { distinct: '', order: isShared ? `ORDER BY ${values}` : '' }
   return { distinct: `DISTINCT ON (${values})`, order: `ORDER BY ${values}, x.${NUMBER} DESC` }
 }

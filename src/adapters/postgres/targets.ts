@@ -7,8 +7,8 @@ import { describe } from './introspect.ts'
 export interface PostgresTarget extends MirrorTarget {
   /** Columns that PostgreSQL numbers itself and lets nobody else write, unless he says so. */
   readonly numbered: readonly string[]
-  /** Columns whose collation takes different texts for equal. */
-  readonly loose: readonly string[]
+  /** Collations, as SQL, of columns where it takes different texts for equal. */
+  readonly loose: Readonly<Record<string, string>>
   /** Whether there is a unique index beside the primary key's, partial and over expressions included. */
   readonly hasUniques: boolean
   /** Whether the primary key may be checked at the end of the transaction; ON CONFLICT does not know such. */
@@ -18,7 +18,7 @@ export interface PostgresTarget extends MirrorTarget {
 interface TargetRow {
   readonly table_name: string
   readonly numbered: readonly string[]
-  readonly loose: readonly string[]
+  readonly loose: string
   readonly has_uniques: boolean
   readonly is_key_deferrable: boolean
   readonly is_referred_to: boolean
@@ -43,7 +43,8 @@ const FOREIGN_KEYS = `
 const TARGETS = `
   SELECT r.relname AS table_name,
          ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attidentity = 'a' AND NOT a.attisdropped) AS numbered,
-         ARRAY(SELECT a.attname::text FROM pg_attribute a JOIN pg_collation l ON l.oid = a.attcollation WHERE a.attrelid = r.oid AND NOT l.collisdeterministic) AS loose,
+         coalesce((SELECT json_object_agg(a.attname, format('%I.%I', s.nspname, l.collname)) FROM pg_attribute a JOIN pg_collation l ON l.oid = a.attcollation
+                   JOIN pg_namespace s ON s.oid = l.collnamespace WHERE a.attrelid = r.oid AND NOT l.collisdeterministic), '{}')::text AS loose,
          EXISTS(SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisunique AND NOT i.indisprimary) AS has_uniques,
          EXISTS(SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisprimary AND NOT i.indimmediate) AS is_key_deferrable,
          EXISTS(SELECT FROM pg_constraint c WHERE c.contype = 'f' AND c.confrelid = r.oid) AS is_referred_to,
@@ -126,7 +127,7 @@ export class Targets {
       targets.set(row.table_name, {
         ...table,
         numbered: row.numbered,
-        loose: row.loose,
+        loose: JSON.parse(row.loose),
         hasUniques: row.has_uniques,
         isKeyDeferrable: row.is_key_deferrable,
         isReferredTo: row.is_referred_to,
