@@ -31,6 +31,8 @@ export class MirrorTable {
   private readonly required: readonly string[]
   /** The till's name of a column, where it is another one. */
   private readonly senders: Readonly<Record<string, string>>
+  /** The target's columns by the till's: those of most records are the same. */
+  private readonly seen = new Map<string, readonly string[]>()
 
   /**
    * @param joints the till's columns by which the document's parts hang together
@@ -87,13 +89,14 @@ export class MirrorTable {
    */
   prepare(records: readonly string[]): readonly Alike[] {
     const found = new Map<string, Prepared>()
+    const key = this.key.map((name) => this.senderOf(name))
     for (const record of records) {
       const values = decodeRecord(record)
-      const name = JSON.stringify(this.key.map((column) => keyText(values[this.senderOf(column)])))
+      const name = JSON.stringify(key.map((column) => keyText(values[column])))
       found.delete(name)
       found.set(name, this.prepareOne(record, values))
     }
-    return [...Map.groupBy(found.values(), ({ columns }) => JSON.stringify(columns)).values()].map((alike) => this.rowsOf(alike))
+    return [...Map.groupBy(found.values(), ({ columns }) => columns).values()].map((alike) => this.rowsOf(alike))
   }
 
   private rowsOf(alike: readonly Prepared[]): Alike {
@@ -122,6 +125,14 @@ export class MirrorTable {
 
   /** @throws ERR_MIRROR where the target lacks one of them, or they a column of the target's key */
   private columnsOf(sent: readonly string[]): readonly string[] {
+    const known = this.seen.get(sent.join('\0'))
+    if (known !== undefined) return known
+    const columns = this.checkedColumns(sent)
+    this.seen.set(sent.join('\0'), columns)
+    return columns
+  }
+
+  private checkedColumns(sent: readonly string[]): readonly string[] {
     const { target, constants } = this
     const names = sent.map((name) => this.nameOf(name))
     const unknown = names.find((name) => !Object.hasOwn(constants, name) && !target.columns.some((column) => column.name === name))

@@ -32,18 +32,15 @@ export function jsonAs(column: HostColumn, alias: string, member: string): strin
   const decoded = `to_json(convert_from(${blob}, 'UTF8')) #>> '{}'`
   // The bytes of a UUID, or its text.
   const bytes = base === 'uuid' ? `CASE length(${blob}) WHEN 16 THEN encode(${blob}, 'hex') ELSE ${decoded} END` : decoded
-  const text = `(CASE json_typeof(${value}) WHEN 'object' THEN coalesce(${value} ->> '$real', ${bytes}) ELSE ${value} #>> '{}' END)`
+  const isNumber = INTEGERS.includes(base) || base === 'numeric'
+  // A boolean of the sender's is 0 or 1 where a number is wanted.
+  const asNumber = isNumber ? `WHEN 'boolean' THEN CASE ${value}::text WHEN 'true' THEN '1' ELSE '0' END` : ''
+  const text = `(CASE json_typeof(${value}) WHEN 'object' THEN coalesce(${value} ->> '$real', ${bytes}) ${asNumber} ELSE ${value} #>> '{}' END)`
   if (base === 'bytea') return `CASE json_typeof(${value}) WHEN 'object' THEN ${blob} ELSE ${text}::bytea END::${type}`
   // A whole number that the till keeps in a REAL column is written with a point.
   if (base === 'boolean') return `regexp_replace(${text}, '^([01])\\.0+$', '\\1')::${type}`
-  if (INTEGERS.includes(base) || base === 'numeric')
-    return `${numberOf(value, INTEGERS.includes(base) ? `regexp_replace(${text}, '\\.0+$', '')` : text)}::${type}`
+  if (INTEGERS.includes(base)) return `regexp_replace(${text}, '\\.0+$', '')::${type}`
   return asValue(column, text)
-}
-
-/** A boolean of the sender's is 0 or 1 where a number is wanted. */
-function numberOf(value: string, text: string): string {
-  return `(CASE json_typeof(${value}) WHEN 'boolean' THEN CASE ${value}::text WHEN 'true' THEN '1' ELSE '0' END ELSE ${text} END)`
 }
 
 /** Whether two values of a column are not the same to the letter. */
