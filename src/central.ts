@@ -8,9 +8,11 @@ import { Effects } from './apply/effects.ts'
 import type { Handler, SubscribeRules } from './apply/handler.ts'
 import { type HostHandler, hostHandler } from './apply/host-handler.ts'
 import { checkLedgers, withAlongside } from './apply/ledgers.ts'
-import { isMirror } from './apply/mirror.ts'
+import { isMirror, mirror } from './apply/mirror.ts'
 import { OrphanBook, type Orphans } from './apply/orphan-book.ts'
+import { pluClosings } from './apply/plu-closings.ts'
 import { receive, standingFor } from './apply/receive.ts'
+import { stockMovements } from './apply/stock-movements.ts'
 import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
 import { ArchiveUpkeep } from './archive-upkeep.ts'
 import { systemClock } from './clock.ts'
@@ -100,6 +102,8 @@ const MIGRATIONS: readonly Migrations[] = [
 ]
 const OWN_TABLES = [...CENTRAL_TABLES, PULLS].map((table) => table.name)
 const LEDGERS = ['stock_movements', 'stock_levels', 'posted_plu_closings', 'posted_plu_closing_lines']
+/** Functions that make handlers and are none. */
+const MAKERS: ReadonlySet<unknown> = new Set([mirror, stockMovements, pluClosings])
 
 /**
  * Head office with its handlers. Nothing happens before `install()` and the first request.
@@ -291,7 +295,7 @@ function readHandlers(subscribe: Readonly<Record<string, unknown>>, handlerOf: (
   for (const [table, given] of Object.entries(subscribe)) {
     if (given === undefined) continue
     const all = (Array.isArray(given) ? given : [given]).map((one: unknown) =>
-      typeof one === 'function' ? handlerOf(one as HostHandler) : one,
+      typeof one === 'function' && !MAKERS.has(one) ? handlerOf(one as HostHandler) : one,
     ) as Handler[]
     for (const handler of all) {
       if (typeof handler === 'object' && handler !== null && typeof handler.apply === 'function' && typeof handler.check === 'function') continue
