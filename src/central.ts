@@ -1,19 +1,23 @@
 import PQueue from 'p-queue'
 import type { ArchivedEntry } from './apply/archive.ts'
 import { ArchiveBook, type WhichEntries } from './apply/archive-book.ts'
-import type { HandlersByTable } from './apply/batch.ts'
 import { ClosingBook, type WhichClosings } from './apply/closing-book.ts'
 import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
 import { Effects } from './apply/effects.ts'
-import type { Handler, SubscribeRules } from './apply/handler.ts'
+import type { Handler, HandlersByTable, SubscribeRules } from './apply/handler.ts'
+import type { Subscribed } from './apply/handling.ts'
 import { type HostHandler, hostHandler } from './apply/host-handler.ts'
 import { checkLedgers, withAlongside } from './apply/ledgers.ts'
 import { isMirror, mirror } from './apply/mirror.ts'
 import { OrphanBook, type Orphans } from './apply/orphan-book.ts'
 import { pluClosings } from './apply/plu-closings.ts'
+import { QuarantineBook, type QuarantineFace } from './apply/quarantine-book.ts'
+import { dividing } from './apply/quarantine-division.ts'
+import { QuarantineTurns } from './apply/quarantine-turns.ts'
 import { receive, standingFor } from './apply/receive.ts'
 import { stockMovements } from './apply/stock-movements.ts'
 import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
+import { readChecks, type ValidateRules } from './apply/validate.ts'
 import { ArchiveUpkeep } from './archive-upkeep.ts'
 import { systemClock } from './clock.ts'
 import type { SynchronizeOptions } from './courier.ts'
@@ -63,6 +67,7 @@ export interface Central {
   stop(): Promise<void>
   readonly registers: Registers
   readonly orphans: Orphans
+  readonly quarantine: QuarantineFace
   /**
    * Archived entries by location, register, epoch and number, for people. The next page is that after the last entry (`after: page.at(-1)`), until one is empty; one with
    * large records may be shorter than `limit`. With conditions that few entries meet it reads through the archive of the registers that are named.
@@ -110,9 +115,13 @@ const MAKERS: ReadonlySet<unknown> = new Set([mirror, stockMovements, pluClosing
  *
  * @throws ERR_OPTION
  */
-export function createCentral<DB = AnyTables, Sent = AnyTables>(options: CentralOptions<SubscribeRules<NoInfer<Sent>, NoInfer<DB>>>): Central {
-  return new CentralReplica(options as CentralOptions<SubscribeRules<AnyTables>>, systemClock)
+export function createCentral<DB = AnyTables, Sent = AnyTables>(
+  options: CentralOptions<SubscribeRules<NoInfer<Sent>, NoInfer<DB>>, ValidateRules<NoInfer<Sent>>>,
+): Central {
+  return new CentralReplica(options as unknown as AnyCentralOptions, systemClock)
 }
+
+type AnyCentralOptions = CentralOptions<SubscribeRules<AnyTables>, ValidateRules<AnyTables>>
 
 /** What `createCentral` makes, on a clock that is passed in. */
 export class CentralReplica implements Central, Subscriber {
@@ -120,11 +129,14 @@ export class CentralReplica implements Central, Subscriber {
   readonly orphans: OrphanBook
   private readonly archive: ArchiveBook
   private readonly upkeep: ArchiveUpkeep
+  readonly quarantine: QuarantineBook
   readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => serve(this.server, request, from)
   private readonly closingBook: ClosingBook
   private readonly database: ApplyingDatabase
   private readonly handlers: HandlersByTable
   private readonly effects: Effects
+  private readonly subscribed: Subscribed
+  private readonly turns: QuarantineTurns
   private readonly events = new Events<CentralEvents>()
   private readonly lanes: PQueue
   private readonly clock: Clock
@@ -135,8 +147,8 @@ export class CentralReplica implements Central, Subscriber {
   private readiness: Promise<void> | undefined
   private stopped = false
 
-  constructor(options: CentralOptions<SubscribeRules<AnyTables>>, clock: Clock) {
-    const { lanes, takes, limits, longPollMs, pull, retainArchiveMs, handlerTimeoutMs } = readCentralOptions(
+  constructor(options: AnyCentralOptions, clock: Clock) {
+    const { lanes, takes, limits, longPollMs, pull, retainArchiveMs, handlerTimeoutMs, retry } = readCentralOptions(
       options as unknown as CentralOptions<Readonly<Record<string, unknown>>>,
     )
     this.database = options.database
@@ -146,6 +158,8 @@ export class CentralReplica implements Central, Subscriber {
     this.effects = new Effects({ database: this.database, clock, timeoutMs: handlerTimeoutMs, onFailed })
     const handlerOf = (run: HostHandler) => hostHandler(run, { timeoutMs: handlerTimeoutMs, effects: this.effects })
     this.handlers = readHandlers(options.subscribe as Readonly<Record<string, unknown>>, handlerOf)
+    const checks = readChecks((options.validate ?? {}) as Readonly<Record<string, unknown>>, new Set(this.handlers.keys()))
+    this.subscribed = { handlers: this.handlers, checks, handlerTimeoutMs, retry }
     this.lanes = new PQueue({ concurrency: lanes })
     this.holds = new Holds(clock, longPollMs)
     const book = new PullBook(this.database)
@@ -155,6 +169,15 @@ export class CentralReplica implements Central, Subscriber {
     this.archive = new ArchiveBook(this.database, () => this.ready())
     this.upkeep = new ArchiveUpkeep({ database: this.database, clock, events: this.events, retainMs: retainArchiveMs })
     this.closingBook = new ClosingBook(this.database, this.handlers, () => this.ready())
+    this.quarantine = new QuarantineBook({
+      database: this.database,
+      subscribed: this.subscribed,
+      clock,
+      ready: () => this.ready(),
+      lane: (work) => this.inLane(work),
+      tell: (register, outcome) => this.tell(register, outcome),
+    })
+    this.turns = new QuarantineTurns({ book: this.quarantine, clock, everyMs: retry.minMs, ready: () => this.ready(), onFailed })
     const onRefused = (refusal: Refusal) => this.events.emit('refused', refusal)
     const credentials = new CredentialBook(this.database, clock)
     const identify = async (token: string) => {
@@ -180,9 +203,11 @@ export class CentralReplica implements Central, Subscriber {
 
   async install(): Promise<void> {
     const { database, handlers } = this
+    const { checks } = this.subscribed
     await database.open()
     await database.write(function* () {
       yield* migrate(database, MIGRATIONS)
+      for (const [table, all] of checks) for (const check of all) if (typeof check !== 'function') yield* check.check(database, table)
       for (const [table, all] of handlers) for (const handler of all) yield* handler.check(database, table)
       for (const table of tablesOf(handlers)) yield* createOrCheck(database, table)
     })
@@ -208,6 +233,7 @@ export class CentralReplica implements Central, Subscriber {
     const started = this.ready().then(() => {
       this.rounds.start()
       this.upkeep.start()
+      this.turns.start()
     })
     // A host that does not wait for it must not be ended by an unhandled rejection.
     started.catch((error: TillsyncError) => this.events.emit('failed', { error }))
@@ -217,8 +243,7 @@ export class CentralReplica implements Central, Subscriber {
   async stop(): Promise<void> {
     this.stopped = true
     this.holds.stop()
-    await this.rounds.stop()
-    await this.upkeep.stop()
+    await Promise.all([this.rounds.stop(), this.upkeep.stop(), this.turns.stop()])
     await this.lanes.onIdle()
     await this.effects.stop()
     this.readiness = undefined
@@ -273,16 +298,30 @@ export class CentralReplica implements Central, Subscriber {
   }
 
   async receive(from: RegisterName, publish: Publication | undefined, batch: Batch | undefined): Promise<Received> {
-    const { database, handlers, events } = this
+    const { database, events } = this
     const incoming = { from, publish, batch, maxDocumentBytes: this.takes.document }
     const standing = batch === undefined ? await database.read(() => standingFor(database, incoming), { loosely: true }) : undefined
     if (standing !== undefined) return standing
-    const received = (await this.lanes.add(() => database.write(() => receive(database, handlers, incoming, this.clock.now())))) as Received
+    const now = this.clock.now()
+    const received = await this.inLane(() => dividing(database, (division) => receive(database, this.subscribed, incoming, { division, now })))
     const { applied, forked, cloned } = received
     if (forked) events.emit('forked', { register: from, ...forked })
     if (cloned) events.emit('cloned', { register: from })
     if (applied) events.emit('applied', { register: from, ...applied })
+    if (applied) this.turns.brought()
+    this.tell(from, received)
     return received
+  }
+
+  private inLane<T>(work: () => Promise<T>): Promise<T> {
+    return this.lanes.add(work) as Promise<T>
+  }
+
+  /** What became of documents in quarantine. */
+  private tell({ location, register }: RegisterName, { quarantined = [], released = [] }: Pick<Received, 'quarantined' | 'released'>): void {
+    const from = { location, register }
+    if (quarantined.length > 0) this.events.emit('quarantined', { register: from, documents: quarantined })
+    if (released.length > 0) this.events.emit('released', { register: from, documents: released })
   }
 
   on<K extends keyof CentralEvents>(event: K, listener: (event: CentralEvents[K]) => void): () => void {

@@ -6,10 +6,12 @@ import type { Clock } from './ports.ts'
 import { backoffMs } from './transport/backoff.ts'
 import type { Exchanged } from './transport/publisher.ts'
 
-/** What was moved, in entries. */
+/** What was moved. */
 export interface RunResult {
   /** Entries that central acknowledged. */
   readonly sent: number
+  /** Documents among them that central could not apply: they wait in quarantine there, and are not to be sent again. */
+  readonly quarantined: number
 }
 
 export interface Progress extends RunResult {
@@ -82,15 +84,16 @@ export class Courier {
   /** Runs until nothing is pending; a failure ends it and is thrown. */
   async synchronize({ signal, onProgress }: SynchronizeOptions<Progress>): Promise<RunResult> {
     const ended = AbortSignal.any([this.stopping.signal, ...(signal ? [signal] : [])])
-    let sent = 0
+    let [sent, quarantined] = [0, 0]
     this.hands++
     this.idling.abort()
     try {
       for (;;) {
         const exchanged = await this.exchangeOnce(ended)
         sent += exchanged.sent
-        if (onProgress) this.options.events.tell(onProgress, { sent, pending: await this.options.pending() })
-        if (!(await this.goesOn(exchanged))) return { sent }
+        quarantined += exchanged.quarantined
+        if (onProgress) this.options.events.tell(onProgress, { sent, quarantined, pending: await this.options.pending() })
+        if (!(await this.goesOn(exchanged))) return { sent, quarantined }
       }
     } finally {
       this.hands--

@@ -62,6 +62,18 @@ export type TillsyncErrorCode =
   | 'ERR_CLONED'
   /** A handler threw. */
   | 'ERR_HANDLER'
+  /** A handler or a check took longer than `handlerTimeoutMs`. */
+  | 'ERR_TIMEOUT'
+  /** A document that `validate` refuses. */
+  | 'ERR_INVALID'
+  /** The amounts of a document do not agree: header, lines, VAT, tenders. */
+  | 'ERR_UNBALANCED'
+  /** A document names an item that central does not know. */
+  | 'ERR_UNKNOWN_ITEM'
+  /** A document's date lies in a period that is closed. */
+  | 'ERR_CLOSED_PERIOD'
+  /** There is no such document in quarantine, or it is settled. */
+  | 'ERR_QUARANTINE'
   /** A handler returned a movement that can't be posted. */
   | 'ERR_MOVEMENT'
   /** A closing that can't be posted: its lines do not sum up to its totals, or a mapping returned none. */

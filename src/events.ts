@@ -1,5 +1,6 @@
 import { asTillsyncError, type TillsyncError } from './errors.ts'
 import type { Point, RegisterName } from './model.ts'
+import type { QuarantinedDocument, ReleasedDocument } from './ports.ts'
 
 /** What a register tells its host. */
 export interface RegisterEvents {
@@ -43,6 +44,10 @@ export interface CentralEvents {
    * said once, until it ends. `register` is undefined where no token says who it is, `source` where the host does not.
    */
   refused: { readonly register: RegisterName | undefined; readonly source: string | undefined; readonly error: TillsyncError }
+  /** Documents could not be applied and wait in quarantine, see `quarantine`; everything else went on. Also where a newer version of one that waited could not. */
+  quarantined: { readonly register: RegisterName; readonly documents: readonly QuarantinedDocument[] }
+  /** Documents that waited in quarantine were applied. */
+  released: { readonly register: RegisterName; readonly documents: readonly ReleasedDocument[] }
   /** A pull register does not answer; said once, until `online`. It is tried again, with growing pauses. */
   offline: { readonly register: RegisterName; readonly error: TillsyncError }
   /** It answers again. */

@@ -115,6 +115,8 @@ export interface Subscription {
   readonly superseded?: Point | undefined
   /** Points of its history between those that `seek` named, ascending; none: it has no more between them. */
   readonly points?: readonly Point[] | undefined
+  /** How many documents of the batch that it answers could not be applied, and wait there. */
+  readonly quarantined?: number | undefined
   /** Documents of which it had a version that the publisher may have lost: they are to be sealed anew. */
   readonly again?: readonly DocumentName[] | undefined
 }

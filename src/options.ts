@@ -82,11 +82,30 @@ export interface PullOptions {
   readonly timeoutMs?: number
 }
 
-export interface CentralOptions<Handlers> {
+/** When documents in quarantine are tried again by themselves. */
+export interface RetryOptions {
+  /** The pause after the first try, in milliseconds; it doubles with each. Default 10,000; from 10 up. */
+  readonly minMs?: number
+  /** The longest pause. Default 3,600,000 (an hour); from `minMs` up. */
+  readonly maxMs?: number
+  /** How many documents of a register are tried in one transaction. Default 100; from 1 to 10,000. */
+  readonly perTurn?: number
+}
+
+export interface CentralOptions<Handlers, Checks = Readonly<Record<string, unknown>>> {
   /** `postgres(pool)` from 'tillsync/postgres'. */
   readonly database: ApplyingDatabase
   /** What is done with documents, by root table; a table that is not named is archived only. */
   readonly subscribe: Handlers
+  /** Checks by root table: a document with which something is wrong goes to quarantine before anything of it is posted. */
+  readonly validate?: Checks
+  /**
+   * How long a handler may take for a set of documents, in milliseconds; those that hang go to quarantine. JavaScript that never gives way can't be ended. Default 60,000;
+   * from 10 to an hour.
+   */
+  readonly handlerTimeoutMs?: number
+  /** When documents in quarantine are tried again by themselves. */
+  readonly retry?: RetryOptions
   /** The largest message that is read, in bytes, packed and unpacked; the registers learn it and keep to it. Default 67,108,864; from 65,536 up. */
   readonly maxMessageBytes?: number
   /**
@@ -110,11 +129,6 @@ export interface CentralOptions<Handlers> {
    * does what restores may ask for. Default: all is kept; from 0 to 3,155,760,000,000 (100 years).
    */
   readonly retainArchiveMs?: number
-  /**
-   * How long a handler of the host's own may take for the documents of a batch, and an effect that it asks for by `once`, in milliseconds. One that takes longer is broken
-   * off, ERR_HANDLER. Default 60,000; from 1 up.
-   */
-  readonly handlerTimeoutMs?: number
 }
 
 export interface RotateOptions {
@@ -148,6 +162,9 @@ const DEFAULTS = {
   tillMessageBytes: 8_388_608,
   maxDocumentBytes: 67_108_864,
   longPollMs: 25_000,
+  retryMinMs: 10_000,
+  retryMaxMs: HOUR_MS,
+  retriesPerTurn: 100,
   pullEveryMs: 30_000,
   pullLanes: 16,
   pullTimeoutMs: 30_000,
@@ -279,6 +296,7 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
   readonly pull: Required<PullOptions> | undefined
   readonly retainArchiveMs: number | undefined
   readonly handlerTimeoutMs: number
+  readonly retry: Required<RetryOptions>
 } {
   checkRuntime(process.versions.node)
   if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
@@ -287,6 +305,8 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
     'subscribe',
     'maxMessageBytes',
     'maxDocumentBytes',
+    'validate',
+    'retry',
     'lanes',
     'limits',
     'longPollMs',
@@ -297,17 +317,31 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
   checkDatabase(options.database, "postgres(pool) from 'tillsync/postgres'")
   if (!('mirroring' in options.database)) throw bad('database', "postgres(pool) from 'tillsync/postgres'", 'sqlite')
   if (typeof options.subscribe !== 'object' || options.subscribe === null) throw bad('subscribe', 'an object of handlers by table', options.subscribe)
+  if (options.validate !== undefined && (typeof options.validate !== 'object' || options.validate === null))
+    throw bad('validate', 'an object of checks by table', options.validate)
   return {
     takes: {
       message: whole('maxMessageBytes', options.maxMessageBytes ?? DEFAULTS.maxMessageBytes, LEAST_TAKEN),
       document: whole('maxDocumentBytes', options.maxDocumentBytes ?? DEFAULTS.maxDocumentBytes, LEAST_TAKEN),
     },
+    handlerTimeoutMs: whole('handlerTimeoutMs', options.handlerTimeoutMs ?? DEFAULTS.handlerTimeoutMs, 10, HOUR_MS),
+    retry: readRetry(options.retry),
     lanes: whole('lanes', options.lanes ?? DEFAULTS.lanes, 1),
     limits: readLimits(options.limits),
     longPollMs: whole('longPollMs', options.longPollMs ?? DEFAULTS.longPollMs, 0, 300_000),
     pull: options.pull === undefined ? undefined : readPull(options.pull),
     retainArchiveMs: options.retainArchiveMs === undefined ? undefined : whole('retainArchiveMs', options.retainArchiveMs, 0, CENTURY_MS),
-    handlerTimeoutMs: whole('handlerTimeoutMs', options.handlerTimeoutMs ?? DEFAULTS.handlerTimeoutMs, 1, LONGEST_MS),
+  }
+}
+
+function readRetry(retry: RetryOptions = {}): Required<RetryOptions> {
+  if (typeof retry !== 'object' || retry === null) throw bad('retry', 'an object such as { minMs, maxMs }', retry)
+  known('retry', retry, ['minMs', 'maxMs', 'perTurn'])
+  const minMs = whole('retry.minMs', retry.minMs ?? DEFAULTS.retryMinMs, 10, LONGEST_MS)
+  return {
+    minMs,
+    maxMs: whole('retry.maxMs', retry.maxMs ?? Math.max(minMs, DEFAULTS.retryMaxMs), minMs, LONGEST_MS),
+    perTurn: whole('retry.perTurn', retry.perTurn ?? DEFAULTS.retriesPerTurn, 1, 10_000),
   }
 }
 

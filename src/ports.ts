@@ -16,7 +16,7 @@ export type Key = readonly unknown[]
  * - `insert`: rows for one of the library's own tables, in one go; with `replaceBy`, a row with equal key columns is overwritten.
  * - `erase`: deletes the rows of one of the library's own tables whose `by` columns equal one of the keys.
  * - `call`: the host's own asynchronous code inside the transaction (not on SQLite, whose transactions are synchronous). One that
- *   has not ended after `timeoutMs` loses the transaction: the connection is broken off.
+ *   has not ended after `timeoutMs` loses the transaction: the connection is broken off, ERR_TIMEOUT.
  * - `committed`: what is to be done once the transaction is committed, outside it; where it fails, it is not.
  * - `pause`: a place in a long computation where the host's event loop may go on, as far as the transaction lets it.
  * - `writing`: from here on it writes; what it has read stands.
@@ -258,7 +258,12 @@ export interface CapturingDatabase extends Database {
 /** A database that batches can be applied to. */
 export interface ApplyingDatabase extends Database {
   readonly mirroring: Mirroring
+  /** Whose fault it is what a handler threw; undefined where it is the database's or the surroundings', so that the same may go well later. */
+  faultOf(thrown: unknown): Fault | undefined
 }
+
+/** Why documents could not be applied: they refer to what is not there (yet); the statement was cancelled, by a time limit or by somebody; anything else in what was to be written. */
+export type Fault = 'missing' | 'cancelled' | 'other'
 
 /** Carries a message to the other side and its answer back. Throws ERR_LINK (retryable) where it can't. */
 export interface Link {
@@ -277,6 +282,22 @@ export interface Received {
   readonly forked?: { readonly epoch: string; readonly common: number; readonly orphaned: number; readonly wanted: number }
   /** It has come to light that two copies of the publisher speak. */
   readonly cloned?: true
+  /** Documents that could not be applied and wait, or that waited and are applied. */
+  readonly quarantined?: readonly QuarantinedDocument[] | undefined
+  readonly released?: readonly ReleasedDocument[] | undefined
+}
+
+/** A document that was released from quarantine: it is applied. */
+export interface ReleasedDocument {
+  readonly id: number
+  readonly table: string
+  readonly recordId: string
+}
+
+/** A document that was sent to quarantine, and why. */
+export interface QuarantinedDocument extends ReleasedDocument {
+  readonly code: string
+  readonly message: string
 }
 
 export interface Subscriber {

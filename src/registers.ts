@@ -1,5 +1,5 @@
 import { isoTime } from './apply/archived.ts'
-import { CREDENTIALS, EPOCHS, REGISTERS } from './apply/tables.ts'
+import { CREDENTIALS, EPOCHS, QUARANTINE, REGISTERS } from './apply/tables.ts'
 import { TillsyncError } from './errors.ts'
 import type { RegisterName } from './model.ts'
 import { checkName, known, type RotateOptions, readOverlapMs } from './options.ts'
@@ -24,6 +24,8 @@ export interface ListedRegister extends RegisterName {
   readonly entryNo: number
   /** Where two copies of its database speak: by the epochs of both, and the last entry of each that was applied. Undefined otherwise. */
   readonly copies: readonly { readonly epoch: string; readonly entryNo: number }[] | undefined
+  /** How many of its documents wait in quarantine. */
+  readonly quarantined: number
   /** Where central pulls it; undefined where the register pushes. */
   readonly pull: { readonly url: string } | undefined
 }
@@ -93,6 +95,7 @@ interface ListedRow {
   readonly epoch: string | null
   readonly entry_no: number
   readonly copies: string | null
+  readonly quarantined: number
   readonly url: string | null
 }
 
@@ -103,6 +106,7 @@ export class RegisterBook implements Registers {
   private readonly registers: string
   private readonly credentials: string
   private readonly epochs: string
+  private readonly quarantine: string
   private readonly pulls: PullBook
 
   constructor(database: ApplyingDatabase, clock: Clock, pulls: PullBook, ready: () => Promise<void>) {
@@ -112,6 +116,7 @@ export class RegisterBook implements Registers {
     this.ready = ready
     this.registers = database.qualify(REGISTERS.name)
     this.credentials = database.qualify(CREDENTIALS.name)
+    this.quarantine = database.qualify(QUARANTINE.name)
     this.epochs = database.qualify(EPOCHS.name)
   }
 
@@ -184,6 +189,7 @@ export class RegisterBook implements Registers {
                 (SELECT ${isoTime('ends_at')} FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at > $1) AS overlap_ends_at,
                 CASE WHEN held THEN (SELECT json_agg(json_build_object('epoch', e.epoch, 'entryNo', coalesce(e.entry_no, r.entry_no)) ORDER BY e.epoch_no)
                                      FROM ${this.epochs} e WHERE e.register_id = r.register_id AND e.state IN ('current', 'cloned')) END AS copies,
+                (SELECT count(*) FROM ${this.quarantine} q WHERE q.register_id = r.register_id AND q.state = 'waiting') AS quarantined,
                 (SELECT url FROM ${this.pulls.table} p WHERE p.register_id = r.register_id) AS url
               FROM ${registers} r ORDER BY location, register`,
         parameters: [this.at()],
@@ -200,6 +206,7 @@ export class RegisterBook implements Registers {
       epoch: row.epoch ?? undefined,
       entryNo: row.entry_no,
       copies: row.copies === null ? undefined : JSON.parse(row.copies),
+      quarantined: row.quarantined,
       pull: row.url === null ? undefined : { url: row.url },
     }))
   }

@@ -2,7 +2,7 @@ import { chainDigest } from '../digest.ts'
 import type { Point } from '../model.ts'
 import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
 import { ARCHIVED, type ArchivedRow, toEntry } from './archived.ts'
-import { ARCHIVE, DOCUMENTS, EPOCHS, ORPHANS, POINTS } from './tables.ts'
+import { ARCHIVE, DOCUMENTS, EPOCHS, ORPHANS, POINTS, QUARANTINE } from './tables.ts'
 
 /** How far pruning has come: registers, their epochs and entries one after another. */
 export interface ArchivePlace {
@@ -93,6 +93,8 @@ function* replacedIn(database: ApplyingDatabase, { registerId, epochNo, after, t
             AND a.entry_no >= d.born_entry_no AND (a.epoch_no, a.entry_no) < (d.epoch_no, d.entry_no)
             AND NOT EXISTS (SELECT 1 FROM ${orphans} o WHERE o.register_id = a.register_id AND o.table_name = a.table_name AND o.record_id = a.record_id
                             AND o.epoch_no = a.epoch_no AND o.entry_no = a.entry_no)
+            AND NOT EXISTS (SELECT 1 FROM ${database.qualify(QUARANTINE.name)} q WHERE q.register_id = a.register_id AND q.table_name = a.table_name AND q.record_id = a.record_id
+                            AND q.state = 'waiting')
           ORDER BY a.entry_no LIMIT ${MOST_VERSIONS}`,
     parameters: [registerId, epochNo, after, through, before],
   })

@@ -1,17 +1,19 @@
 import { chainDigest } from '../digest.ts'
 import { TillsyncError } from '../errors.ts'
 import type { Batch, Point } from '../model.ts'
-import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
+import { type ApplyingDatabase, insert, type QuarantinedDocument, query, type ReleasedDocument, type Work } from '../ports.ts'
 import { type AppliedDocument, documentsOf, type Origin, setsOf } from './document-set.ts'
-import { finish } from './finish.ts'
 import { recognize } from './fork.ts'
-import type { ApplyContext, Handler } from './handler.ts'
+import { appliesRemovals } from './handler.ts'
+import { type Circumstances, Handling, type Subscribed } from './handling.ts'
 import { adopt } from './late.ts'
-import { arrange } from './references.ts'
-import { StockLevels } from './stock-levels.ts'
+import { Quarantine } from './quarantine.ts'
+import type { Division, Failed } from './quarantine-division.ts'
+import { retryWaiting } from './quarantine-retry.ts'
+import type { Priors } from './quarantine-row.ts'
 import { ARCHIVE, DOCUMENTS, POINTS, SHAPES } from './tables.ts'
 
-export type HandlersByTable = ReadonlyMap<string, readonly Handler[]>
+export type { HandlersByTable } from './handler.ts'
 
 /** Where the entries of a batch belong, and how far central stands there. */
 export interface Place {
@@ -24,16 +26,31 @@ export interface Place {
 }
 
 export type Applied =
-  | { readonly outcome: 'applied'; readonly through: Point; readonly documents: number; readonly entries: number }
+  | {
+      readonly outcome: 'applied'
+      readonly through: Point
+      readonly documents: number
+      readonly entries: number
+      readonly quarantined: readonly QuarantinedDocument[]
+      readonly released: readonly ReleasedDocument[]
+    }
   | { readonly outcome: 'already' | 'not next' }
 
+/** One try of a transaction in which documents are applied. */
+export interface Try {
+  readonly division: Division
+  /** Milliseconds since 1970. */
+  readonly now: number
+}
+
 /**
- * Applies a batch inside the caller's transaction: archive, handlers and levels commit together, with the standing that the caller writes.
+ * Applies a batch inside the caller's transaction: archive, handlers and levels commit together, with the standing that the caller writes. Documents at fault go to
+ * quarantine; to find them, the transaction is run again, see `dividing`.
  *
- * @throws ERR_DIGEST, ERR_HANDLER, ERR_MOVEMENT, ERR_MIRROR
+ * @throws ERR_DIGEST; what a handler throws, in a first try or by no fault of a document
  */
-export function* applyBatch(database: ApplyingDatabase, handlers: HandlersByTable, place: Place, offered: Batch): Work<Applied> {
-  const { origin, standing, late } = place
+export function* applyBatch(database: ApplyingDatabase, subscribed: Subscribed, place: Place, offered: Batch, { division, now }: Try): Work<Applied> {
+  const { origin, standing } = place
   const outcome = admit(standing, offered)
   if (outcome === 'already') return { outcome }
   const batch = outcome === 'next' ? offered : remainder(standing, offered)
@@ -42,41 +59,77 @@ export function* applyBatch(database: ApplyingDatabase, handlers: HandlersByTabl
   const documents = documentsOf(batch)
   yield* archive(batch, documents, origin)
   yield* rememberShapes(database, batch, origin)
-  const levels = new StockLevels()
-  const context = { database, origin, levels, late: late !== undefined }
-  for (const set of setsOf(documents)) {
-    if (late === undefined) {
-      if (place.unsettled) yield* recognize(database, set, origin, batch.identities)
-      yield* number(database, set, origin)
-      yield* runAll(handlers, set, context)
-    } else {
-      const { free, taken } = yield* adopt(database, set, origin, late.fork, batch.identities)
-      yield* runAll(handlers, free, context)
-      yield* runAll(onlyLedgers(handlers), taken, context)
-    }
+  const handling = new Handling(database, subscribed, division)
+  const quarantine = new Quarantine(database, origin.registerId, subscribed.retry, now)
+  const held = yield* handling.begin(origin.registerId)
+  if (held.any) yield* quarantine.load(documents)
+  const application = new Application(database, subscribed, place, handling, quarantine)
+  for (const set of setsOf(documents)) yield* application.apply(set, batch.identities)
+  if (held.missing || application.isMissing) yield* retryWaiting(database, subscribed, origin, { missingAt: quarantine.at }, handling, quarantine)
+  yield* handling.finish()
+  return { outcome: 'applied', through: batch.through, documents: documents.length, entries: batch.entries.length, ...quarantine.outcome }
+}
+
+/** The documents of a batch on their way to the handlers. */
+class Application {
+  /** Whether a document that waits now refers to something that may have come with the batch. */
+  isMissing = false
+  private readonly database: ApplyingDatabase
+  private readonly subscribed: Subscribed
+  private readonly place: Place
+  private readonly handling: Handling
+  private readonly quarantine: Quarantine
+
+  constructor(database: ApplyingDatabase, subscribed: Subscribed, place: Place, handling: Handling, quarantine: Quarantine) {
+    this.database = database
+    this.subscribed = subscribed
+    this.place = place
+    this.handling = handling
+    this.quarantine = quarantine
   }
-  // What is wrong is to be known here, not with the commit; not before the last set, to which others may refer.
-  if (handlers.size > 0) yield* database.mirroring.settle()
-  yield* finish(handlers, { database, registerId: origin.registerId, levels })
-  return { outcome: 'applied', through: batch.through, documents: documents.length, entries: batch.entries.length }
-}
 
-function* runAll(handlers: HandlersByTable, set: readonly AppliedDocument[], outer: ApplyContext): Work<void> {
-  const { mirroring } = outer.database
-  const { groups, targets } = yield* arrange(outer.database, handlers, set)
-  const context = { ...outer, targets }
-  if ([...targets.values()].some(({ isDeferrable }) => isDeferrable)) yield* mirroring.defer()
-  const all = groups.flatMap(([table, group]) => (handlers.get(table) ?? []).map((handler) => [handler, group] as const))
-  for (const [handler, group] of all) yield* run(handler, group, handler.apply(group, context))
-  for (const isLast of [false, true])
-    for (const [handler, group] of all) if (handler.complete) yield* run(handler, group, handler.complete(group, context, isLast))
-  for (const step of ['loosen', 'remove'] as const)
-    for (const [handler, group] of all.toReversed()) if (handler.clear) yield* run(handler, group, handler.clear(group, context, step))
-}
+  *apply(set: readonly AppliedDocument[], identities: Batch['identities']): Work<void> {
+    const { database, place } = this
+    const { origin, late } = place
+    const refused = yield* this.handling.validate(set, origin)
+    // Before they are overwritten; where nothing fails nobody asks.
+    const suspects = this.handling.division.mode === 'together' ? refused.map(({ document }) => document) : set
+    const priors = yield* this.quarantine.priorsOf(suspects)
+    const step = { refused, priors }
+    if (late !== undefined) {
+      const { free, taken } = yield* adopt(database, set, origin, late.fork, identities)
+      yield* this.handle(free, step, { origin, late: true, ledgersOnly: false })
+      return yield* this.handle(taken, step, { origin, late: true, ledgersOnly: true })
+    }
+    if (place.unsettled) yield* recognize(database, set, origin, identities)
+    yield* number(database, set, origin)
+    yield* this.handle(set, step, { origin, late: false, ledgersOnly: false })
+  }
 
-/** What stands in a mirror is the document that the register has under its key now. */
-function onlyLedgers(handlers: HandlersByTable): HandlersByTable {
-  return new Map([...handlers].map(([table, all]) => [table, all.filter(({ ledger }) => ledger !== undefined)]))
+  /** What fails is in quarantine as soon as it is known, for handlers of other tables look there. */
+  private *handle(
+    set: readonly AppliedDocument[],
+    { refused, priors }: { readonly refused: readonly Failed[]; readonly priors: Priors },
+    circumstances: Circumstances,
+  ): Work<void> {
+    const { quarantine, subscribed } = this
+    const { origin } = circumstances
+    yield* quarantine.prepare(set, (table) => appliesRemovals(subscribed.handlers, table))
+    const there = new Set(set)
+    const revived = set.filter((document) => document.before !== undefined)
+    const own = [...refused.filter(({ document }) => there.has(document)), ...(yield* this.handling.validate(revived, origin))]
+    for (const { document } of own) there.delete(document)
+    yield* this.hold(own, priors, origin)
+    yield* this.handling.apply([...there], circumstances, {
+      applied: (documents) => quarantine.release(documents, origin),
+      failed: (failed) => this.hold([failed], priors, origin),
+    })
+  }
+
+  private *hold(failed: readonly Failed[], priors: Priors, origin: Origin): Work<void> {
+    yield* this.quarantine.hold(failed, priors, origin)
+    this.isMissing ||= failed.some(({ verdict }) => verdict.cause === 'missing')
+  }
 }
 
 /** What a batch is to a subscriber that stands there. A frame is none by itself. */
@@ -182,31 +235,4 @@ function* number(database: ApplyingDatabase, set: readonly AppliedDocument[], or
     document.incarnation = row?.incarnation ?? 1
     document.isNew = row?.versions === 1
   }
-}
-
-function* run(handler: Handler, documents: readonly AppliedDocument[], work: Work<void>): Work<void> {
-  try {
-    yield* work
-  } catch (thrown) {
-    if (thrown instanceof TillsyncError && thrown.retryable) throw thrown
-    const table = documents[0]?.table
-    // A driver's own text may hold values of rows; it stays at central, as the cause.
-    if (!(thrown instanceof TillsyncError)) {
-      throw new TillsyncError('ERR_HANDLER', `${handler.name} of \`${table}\` failed${sqlStateOf(thrown)}`, {
-        hint: "Central's event `refused` has the cause.",
-        context: { table },
-        cause: thrown,
-      })
-    }
-    throw new TillsyncError(thrown.code, `${handler.name} of \`${table}\`: ${thrown.message}`, {
-      hint: thrown.hint,
-      context: { ...thrown.context, table },
-      cause: thrown.cause ?? thrown,
-    })
-  }
-}
-
-function sqlStateOf(thrown: unknown): string {
-  const code = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : ''
-  return /^[0-9A-Z]{5}$/.test(code) ? ` (SQLSTATE ${code})` : ''
 }

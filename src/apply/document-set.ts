@@ -11,6 +11,8 @@ export interface AppliedDocument {
   readonly entries: readonly Entry[]
   /** What it was before the register began to publish it, where it is sent for the first time since. */
   baseline: AppliedDocument | undefined
+  /** The version that waits in quarantine, where this is the removal that came behind it: it is applied before. */
+  before: AppliedDocument | undefined
   /** The first entry of all its versions that came together. */
   born: number
   /** The tables of its parts. */
@@ -25,6 +27,8 @@ export interface AppliedDocument {
   readonly value: Record<string, unknown> & { parts: Record<string, Record<string, Value>[]> }
   /** The same once more, for somebody who may change it. */
   copy(): AppliedDocument['value']
+  /** The same once more, as nobody has read it: a handler may have changed the value that it got. */
+  again(): AppliedDocument
 }
 
 /** Where documents come from. */
@@ -38,6 +42,7 @@ class EntryDocument implements AppliedDocument {
   incarnation = 0
   isNew = true
   baseline: AppliedDocument | undefined
+  before: AppliedDocument | undefined
   born: number
   readonly entries: readonly Entry[]
   readonly shape: readonly PartShape[]
@@ -49,6 +54,12 @@ class EntryDocument implements AppliedDocument {
     this.shape = shape
     this.keyColumns = keyColumns
     this.born = entries[0]?.entryNo ?? 0
+  }
+
+  again(): AppliedDocument {
+    const { incarnation, isNew, born } = this
+    const [baseline, before] = [this.baseline?.again(), this.before?.again()]
+    return Object.assign(new EntryDocument(this.entries, this.shape, this.keyColumns), { incarnation, isNew, born, baseline, before })
   }
 
   private get root(): Entry {

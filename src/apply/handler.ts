@@ -66,3 +66,11 @@ type OneHandler<DB, Sent, T extends TableName<Sent>> = Handler<Document<Sent, T>
 export type SubscribeRules<Sent, DB = AnyTables> = {
   readonly [T in TableName<Sent>]?: OneHandler<DB, Sent, T> | readonly OneHandler<DB, Sent, T>[]
 }
+
+/** All handlers, in the order in which tables are applied. */
+export type HandlersByTable = ReadonlyMap<string, readonly Handler[]>
+
+/** Whether all handlers of a table take back what they did for a document that is removed. */
+export function appliesRemovals(handlers: HandlersByTable, table: string): boolean {
+  return (handlers.get(table) ?? []).every(({ removals }) => removals === 'apply')
+}

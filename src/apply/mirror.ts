@@ -29,6 +29,7 @@ function make<D>(options: PlainMirrorOptions, subscribed: Subscribed): Handler<D
   const isRemoving = options.removals === 'apply'
   const handler: Handler<D> = {
     name: 'mirror',
+    removals: options.removals ?? 'ignore',
     tables: [],
     within: (others) => make(options, others),
     *check(database, table) {

@@ -5,8 +5,10 @@ import { ARCHIVED, type ArchivedRow, isoTime, toEntry } from './archived.ts'
 import type { HandlersByTable } from './batch.ts'
 import { type AppliedDocument, documentsOf } from './document-set.ts'
 import { finish } from './finish.ts'
+import { QUARANTINE_ROW, type QuarantineRow } from './quarantine-row.ts'
+import { readWaiting, type Waiting } from './quarantine-versions.ts'
 import { StockLevels } from './stock-levels.ts'
-import { ARCHIVE, DOCUMENTS, ORPHANS, REGISTERS, SHAPES } from './tables.ts'
+import { ARCHIVE, DOCUMENTS, ORPHANS, QUARANTINE, REGISTERS, SHAPES } from './tables.ts'
 
 /** What became of an orphan. */
 export type OrphanState = 'orphaned' | 'returned' | 'withdrawn' | 'former'
@@ -96,6 +98,9 @@ export function* listOrphans(database: ApplyingDatabase, which: WhichOrphans): W
  * @throws ERR_ORPHAN where there is none by this id, or it is settled
  */
 export function* withdrawOrphan(database: ApplyingDatabase, handlers: HandlersByTable, id: number, reason: string): Work<void> {
+  // The register's row first, as batches do, which may bring the orphan back just now.
+  const which = `(SELECT register_id FROM ${database.qualify(ORPHANS.name)} WHERE orphan_id = $1)`
+  yield* query({ sql: `SELECT FROM ${database.qualify(REGISTERS.name)} WHERE register_id = ${which} FOR UPDATE NOWAIT`, parameters: [id] })
   const [row] = yield* query<OrphanRow>({ sql: `${select(database)} WHERE o.orphan_id = $1 FOR UPDATE OF o`, parameters: [id] })
   if (row?.state !== 'orphaned') {
     throw new TillsyncError('ERR_ORPHAN', row === undefined ? `There is no orphan ${id}` : `Orphan ${id} is settled: ${row.state}`, {
@@ -103,9 +108,9 @@ export function* withdrawOrphan(database: ApplyingDatabase, handlers: HandlersBy
       context: { id },
     })
   }
-  const document = yield* documentOf(database, row)
-  document.incarnation = row.incarnation
-  document.isNew = false
+  const waiting = yield* giveUp(database, row, reason)
+  // Of a document in quarantine that version stands that was applied last.
+  const document = waiting === undefined ? yield* documentOf(database, row) : waiting.applied
   const [known] = yield* query<{ state: string | null; incarnation: number }>({
     sql: `SELECT state, incarnation FROM ${database.qualify(DOCUMENTS.name)} WHERE register_id = $1 AND table_name = $2 AND record_id = $3 FOR UPDATE`,
     parameters: [row.register_id, row.table_name, row.record_id],
@@ -114,13 +119,27 @@ export function* withdrawOrphan(database: ApplyingDatabase, handlers: HandlersBy
   const isReplaced = known?.state !== 'lost' || known.incarnation !== row.incarnation
   const levels = new StockLevels()
   const origin = { location: row.location, register: row.register, registerId: row.register_id, epoch: '', epochNo: row.epoch_no }
-  for (const handler of handlers.get(row.table_name) ?? [])
-    if (handler.ledger !== undefined || !isReplaced) yield* handler.withdraw([document], { database, origin, levels, late: false })
+  if (document !== undefined) {
+    Object.assign(document, { incarnation: row.incarnation, isNew: false })
+    for (const handler of handlers.get(row.table_name) ?? [])
+      if (handler.ledger !== undefined || !(isReplaced || document.removed))
+        yield* handler.withdraw([document], { database, origin, levels, late: false })
+  }
   yield* finish(handlers, { database, registerId: row.register_id, levels })
   yield* query({
     sql: `UPDATE ${database.qualify(ORPHANS.name)} SET state = 'withdrawn', reason = $2, settled_at = now() WHERE orphan_id = $1`,
     parameters: [id, reason],
   })
+}
+
+/** What of the orphan waits in quarantine is given up with it. Undefined where nothing waits. */
+function* giveUp(database: ApplyingDatabase, row: OrphanRow, reason: string): Work<Waiting | undefined> {
+  const [waiting] = yield* query<QuarantineRow>({
+    sql: `UPDATE ${database.qualify(QUARANTINE.name)} q SET state = 'discarded', reason = $5, settled_at = now()
+          WHERE register_id = $1 AND table_name = $2 AND record_id = $3 AND incarnation = $4 AND state = 'waiting' RETURNING ${QUARANTINE_ROW}`,
+    parameters: [row.register_id, row.table_name, row.record_id, row.incarnation, reason],
+  })
+  return waiting && (yield* readWaiting(database, [{ ...waiting, register_id: row.register_id }]))[0]
 }
 
 function* documentOf(database: ApplyingDatabase, row: OrphanRow): Work<AppliedDocument> {

@@ -11,11 +11,12 @@ import {
   type Subscription,
 } from '../model.ts'
 import { type ApplyingDatabase, insert, query, type Received, type Work } from '../ports.ts'
-import { applyBatch, type HandlersByTable, type Place } from './batch.ts'
+import { applyBatch, type Place, type Try } from './batch.ts'
 import { digestOnLine, type EpochRow, lineOf, pointsBetween, readEpochs } from './epochs.ts'
 import { finish } from './finish.ts'
 import { forgetAll, forkOf, type Parted, part, wantedOf } from './fork.ts'
 import { dropFrames, stageFrame } from './frames.ts'
+import type { Subscribed } from './handling.ts'
 import { StockLevels } from './stock-levels.ts'
 import { EPOCHS, FRAMES, REGISTERS } from './tables.ts'
 
@@ -57,31 +58,31 @@ export function* standingFor(database: ApplyingDatabase, { from, publish }: Inco
  * Takes what a register says of its stream, inside the caller's transaction: a batch that follows, an epoch that goes on from a point of the known history, late
  * batches of one that was superseded. Refuses the rest by an `error` beside the standing.
  *
- * @throws ERR_BUSY (retryable) where another process works for this register; and what handlers throw
+ * @throws ERR_BUSY (retryable) where another process works for this register; and what handlers throw by no fault of a document
  */
-export function* receive(database: ApplyingDatabase, handlers: HandlersByTable, incoming: Incoming, now: number): Work<Received> {
+export function* receive(database: ApplyingDatabase, subscribed: Subscribed, incoming: Incoming, attempt: Try): Work<Received> {
   const { from, publish, batch } = incoming
   const register = yield* readRegister(database, from, 'FOR UPDATE OF r NOWAIT')
   if (publish === undefined) return register.held ? refused({}, cloned()) : { subscription: yield* subscriptionOf(database, register, false) }
-  const reception = new Reception(database, handlers, incoming, register, now)
+  const reception = new Reception(database, subscribed, incoming, register, attempt)
   if (publish.epoch === register.epoch) return register.held ? refused({}, cloned()) : yield* reception.goOn(batch)
   return yield* reception.meet(publish)
 }
 
 class Reception {
   private readonly database: ApplyingDatabase
-  private readonly handlers: HandlersByTable
+  private readonly subscribed: Subscribed
   private readonly incoming: Incoming
-  private readonly now: number
+  private readonly attempt: Try
   private register: RegisterRow
   private epochs: readonly EpochRow[] = []
 
-  constructor(database: ApplyingDatabase, handlers: HandlersByTable, incoming: Incoming, register: RegisterRow, now: number) {
+  constructor(database: ApplyingDatabase, subscribed: Subscribed, incoming: Incoming, register: RegisterRow, attempt: Try) {
     this.database = database
-    this.handlers = handlers
+    this.subscribed = subscribed
     this.incoming = incoming
     this.register = register
-    this.now = now
+    this.attempt = attempt
   }
 
   /** In the epoch in which central stands. */
@@ -91,23 +92,25 @@ class Reception {
     const isNews = yield* this.hearParked()
     if (batch === undefined) {
       // What was parked may hold up what is complete by now.
-      if (isNews) yield* finish(this.handlers, { database, registerId: register_id, levels: new StockLevels() })
+      if (isNews) yield* finish(this.subscribed.handlers, { database, registerId: register_id, levels: new StockLevels() })
       return yield* this.answer(true)
     }
     const place: Place = { origin: this.origin(epoch_no), standing: pointOf(register), unsettled }
     const whole = yield* this.wholeOf(batch, place)
     if (whole === undefined) return yield* this.answer(true)
-    const applied = yield* applyBatch(database, this.handlers, place, whole)
+    const applied = yield* applyBatch(database, this.subscribed, place, whole, this.attempt)
     if (applied.outcome === 'not next') return refused(yield* this.answer(true), notNext())
     if (applied.outcome !== 'applied') return yield* this.answer(true)
-    const { through, documents, entries } = applied
+    const { through, documents, entries, quarantined, released } = applied
     yield* query({
       sql: `UPDATE ${database.qualify(REGISTERS.name)} SET entry_no = $2, digest = $3, contact_at = $4, reset = false WHERE register_id = $1`,
-      parameters: [register_id, through.entryNo, through.digest, new Date(this.now).toISOString()],
+      parameters: [register_id, through.entryNo, through.digest, new Date(this.attempt.now).toISOString()],
     })
     if (register.staged_no !== null) yield* dropFrames(database, register_id, epoch_no)
     this.register = { ...register, entry_no: through.entryNo, digest: through.digest, staged_no: null }
-    return { ...(yield* this.answer(true)), applied: { documents, entries, through: through.entryNo } }
+    const { subscription } = yield* this.answer(true)
+    const count = quarantined.length > 0 && { quarantined: quarantined.length }
+    return { subscription: { ...subscription, ...count }, applied: { documents, entries, through: through.entryNo }, quarantined, released }
   }
 
   /** What is to be applied: the batch itself, or with its last frame the document; undefined where more frames are to come. */
@@ -171,11 +174,13 @@ class Reception {
     let late: Received['applied']
     const place: Place = { origin: this.origin(known.epoch_no, known.epoch), standing, unsettled: false, late: { fork } }
     const whole = batch !== undefined && isSame(baseOf(batch), standing) ? yield* this.wholeOf(batch, place) : undefined
+    let settled: Pick<Received, 'quarantined' | 'released'> = {}
     if (whole !== undefined) {
-      const applied = yield* applyBatch(database, this.handlers, place, whole)
+      const applied = yield* applyBatch(database, this.subscribed, place, whole, this.attempt)
       if (applied.outcome === 'applied') {
         yield* dropFrames(database, register.register_id, known.epoch_no)
-        const { documents, entries, through } = applied
+        const { documents, entries, through, quarantined, released } = applied
+        settled = { quarantined, released }
         late = { documents, entries, through: through.entryNo }
         standing = through
         yield* query({
@@ -189,7 +194,7 @@ class Reception {
       }
     }
     const { subscription } = yield* this.answerKnown()
-    return { subscription: { ...subscription, ...(standing.entryNo > fork && { superseded: standing }) }, ...(late && { applied: late }) }
+    return { subscription: { ...subscription, ...(standing.entryNo > fork && { superseded: standing }) }, ...(late && { applied: late }), ...settled }
   }
 
   /** Where an epoch that was never heard of goes on: undefined where it does not. */
@@ -223,7 +228,7 @@ class Reception {
     yield* insert(EPOCHS, [[register_id, epochNo, epoch, common.entryNo, start.entryNo, start.digest, null, null, 'current']])
     yield* query({
       sql: `UPDATE ${database.qualify(REGISTERS.name)} SET epoch_no = $2, epoch = $3, entry_no = $4, digest = $5, reset = false, held = false, contact_at = $6 WHERE register_id = $1`,
-      parameters: [register_id, epochNo, epoch, start.entryNo, start.digest, new Date(this.now).toISOString()],
+      parameters: [register_id, epochNo, epoch, start.entryNo, start.digest, new Date(this.attempt.now).toISOString()],
     })
     this.register = yield* readRegister(database, this.incoming.from, '')
     const received = yield* this.goOn(this.incoming.batch)

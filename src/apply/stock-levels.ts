@@ -17,6 +17,11 @@ export class StockLevels {
     else quantities.push(quantity)
   }
 
+  /** What was collected apart. */
+  addAll(other: StockLevels): void {
+    for (const [location, items] of other.changes) for (const [item, quantities] of items) for (const one of quantities) this.add(item, location, one)
+  }
+
   *write(database: ApplyingDatabase): Work<void> {
     const changes = [...this.changes]
       .flatMap(([location, items]) => [...items].map(([item, quantities]) => ({ item, location, quantity: grandTotal(quantities) })))

@@ -84,7 +84,7 @@ function publicationToWire({ epoch, head, parent, start, seek, cloned, parked }:
   }
 }
 
-function subscriptionToWire({ standing, staged, known, superseded, points, again }: Subscription): unknown {
+function subscriptionToWire({ standing, staged, known, superseded, points, quarantined, again }: Subscription): unknown {
   return {
     ...(standing && { standing: [standing.epoch, ...pointToWire(standing)] }),
     ...(staged && { staged: pointToWire(staged) }),
@@ -92,6 +92,7 @@ function subscriptionToWire({ standing, staged, known, superseded, points, again
     ...(superseded && { superseded: pointToWire(superseded) }),
     ...(points && { points: points.map(pointToWire) }),
     ...(again && { again: again.map(nameOf) }),
+    ...(quarantined !== undefined && { quarantined }),
   }
 }
 
@@ -182,6 +183,7 @@ function subscription(wire: unknown): Subscription {
     superseded: optional(fields.superseded, (value) => point(value, 'superseded')),
     points: optional(fields.points, (value) => bounded(value, 'points', MOST_POINTS).map((one) => point(one, 'points'))),
     again: optional(fields.again, (value) => bounded(value, 'again', MOST_AGAIN).map((one) => documentName(one, 'again'))),
+    quarantined: optional(fields.quarantined, (value) => count(value, 'quarantined')),
   }
 }
 

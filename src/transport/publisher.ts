@@ -47,6 +47,8 @@ export interface Said {
 export interface Exchanged {
   /** How many entries central acknowledged beyond what it had acknowledged before. */
   readonly sent: number
+  /** How many documents among them central could not apply: they wait there. */
+  readonly quarantined: number
   /** Whether central's standing is another than the one we knew, be it further back. */
   readonly moved: boolean
   /** Whether something is under way that the next exchange goes on with, though there be no entry to send. */
@@ -140,7 +142,12 @@ export class Publisher {
         await source.heard(standing)
         const moved = (standing?.entryNo ?? 0) - (before?.entryNo ?? 0)
         const isStaged = this.stage(word, digestAt) && moved === 0
-        return { sent: Math.max(0, moved), moved: moved !== 0 || isStaged || standing?.epoch !== before?.epoch, unfinished: isStaged }
+        return {
+          sent: Math.max(0, moved),
+          quarantined: isAnswer ? (word.quarantined ?? 0) : 0,
+          moved: moved !== 0 || isStaged || standing?.epoch !== before?.epoch,
+          unfinished: isStaged,
+        }
       }
       case 'seek':
         this.state = { kind: 'seeking', search: verdict.search }
@@ -188,8 +195,8 @@ export class Publisher {
   }
 }
 
-const NOTHING: Exchanged = { sent: 0, moved: false, unfinished: false }
-export const UNFINISHED: Exchanged = { sent: 0, moved: true, unfinished: true }
+const NOTHING: Exchanged = { sent: 0, moved: false, unfinished: false, quarantined: 0 }
+export const UNFINISHED: Exchanged = { sent: 0, quarantined: 0, moved: true, unfinished: true }
 
 function publicationOf(state: State, known: Known, standing: Standing | undefined): Publication {
   const { epoch, head, first, branch } = known

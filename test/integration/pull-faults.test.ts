@@ -3,7 +3,7 @@ import { createServer as createHttpServer, type Server as HttpServer } from 'nod
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { stockMovements, type TillsyncError } from '../../src/index.ts'
+import { stockMovements, TillsyncError } from '../../src/index.ts'
 import { decodeMessage, encodeMessage } from '../../src/transport/codec.ts'
 import { CONTENT_TYPE } from '../../src/transport/http-client.ts'
 import { eventually } from '../support/eventually.ts'
@@ -277,7 +277,7 @@ t.test('an answer that got lost on its way to central comes again', async (t) =>
 t.test('a batch that central can’t apply: both sides say so, and it goes on when it can', async (t) => {
   let isBroken = true
   const broken = stockMovements(() => {
-    if (isBroken) throw new Error('broken')
+    if (isBroken) throw new TillsyncError('ERR_DATABASE', 'broken', { retryable: true })
     return []
   })
   const shop = await openShop(t, server, { subscribe: { receipts: broken } })
@@ -285,10 +285,10 @@ t.test('a batch that central can’t apply: both sides say so, and it goes on wh
   const refusals: (string | undefined)[] = []
   shop.central.on('refused', ({ register, error }) => refusals.push(`${register?.register} ${error.code}`))
   sell(till, 1, 3)
-  await t.rejects(shop.central.synchronize(till), { code: 'ERR_HANDLER' })
+  await t.rejects(shop.central.synchronize(till), { code: 'ERR_DATABASE' })
   t.equal(refusals.length, 1)
-  await t.rejects(shop.central.synchronize(till), { code: 'ERR_HANDLER' })
-  t.match((await till.replica.status()).lastError, { code: 'ERR_HANDLER' }, 'the till is told with the next message')
+  await t.rejects(shop.central.synchronize(till), { code: 'ERR_DATABASE' })
+  t.match((await till.replica.status()).lastError, { code: 'ERR_DATABASE' }, 'the till is told with the next message')
   isBroken = false
   await shop.central.synchronize(till)
   t.match(await till.replica.status(), { pending: 0, lastError: undefined })

@@ -27,8 +27,10 @@ import {
   type PushTransfer,
   type Register,
   type RegisterName,
+  type RetryOptions,
   type SubscribeRules,
   stockMovements,
+  type ValidateRules,
 } from '../../src/index.ts'
 import type { Clock } from '../../src/ports.ts'
 import { httpLink, type NodeHandlerOptions, toNodeHandler } from '../../src/transport/http.ts'
@@ -125,6 +127,9 @@ export interface ShopOptions {
   readonly longPollMs?: number
   readonly retainArchiveMs?: number
   readonly handlerTimeoutMs?: number
+  readonly validate?: ValidateRules<AnyTables>
+  readonly retry?: RetryOptions
+  readonly lanes?: number
   /** How registers are pulled. Default: with the token that each was added with, every 20 ms. */
   readonly pull?: Partial<PullOptions>
   /** Default: as `toNodeHandler` has it. */
@@ -135,7 +140,18 @@ export interface ShopOptions {
 export async function openShop(t: Test, server: Postgres, options: ShopOptions = {}): Promise<Shop> {
   const pool = options.pool ?? (await createPool(t, server))
   if (options.pool === undefined) await pool.query(options.schema ?? CENTRAL_SCHEMA)
-  const { maxMessageBytes, maxDocumentBytes, limits, longPollMs, clock = systemClock, retainArchiveMs, handlerTimeoutMs } = options
+  const {
+    maxMessageBytes,
+    maxDocumentBytes,
+    limits,
+    longPollMs,
+    clock = systemClock,
+    retainArchiveMs,
+    handlerTimeoutMs,
+    validate,
+    retry,
+    lanes,
+  } = options
   const tokens = new Map<string, string>()
   const again = (pull: Partial<PullOptions> = {}): CentralReplica => {
     const replica = new CentralReplica(
@@ -148,6 +164,9 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
         ...(longPollMs !== undefined && { longPollMs }),
         ...(retainArchiveMs !== undefined && { retainArchiveMs }),
         ...(handlerTimeoutMs !== undefined && { handlerTimeoutMs }),
+        ...(validate && { validate }),
+        ...(retry && { retry }),
+        ...(lanes !== undefined && { lanes }),
         pull: { token: (register) => tokens.get(nameOf(register)) ?? '', everyMs: 20, ...options.pull, ...pull },
       },
       clock,

@@ -4,14 +4,17 @@ import type { Pool } from 'pg'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import {
+  balanced,
   type Change,
   createCentral,
   createRegister,
   type Document,
   type HandlerContext,
   type HostHandler,
+  knownItems,
   mirror,
   negate,
+  openPeriod,
   pluClosings,
   type Row,
   stockMovements,
@@ -419,3 +422,39 @@ for (const { closingNo, lines, supplements } of closings)
 for (const { waits } of await central.waitingClosings({ location: 'A' })) if (waits.why === 'quarantined') waits.receipts.join()
 // @ts-expect-error a warehouse is needed
 await central.closings({})
+
+const typedChecks = createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  subscribe: { receipts: mirror() },
+  validate: {
+    receipts: [
+      (receipt, { location }) =>
+        receipt.status === 'posted' && receipt.parts.receipt_lines.length === 0 ? { message: `empty, from ${location}` } : undefined,
+      balanced({ header: 'receipt_no', lines: { receipt_lines: ['net_amount', 'quantity'] }, when: (receipt) => receipt.status === 'posted' }),
+      knownItems({ items: { receipt_lines: 'item_no' }, in: { table: 'items', column: 'item_no' } }),
+      openPeriod({ date: 'business_date', closed: (date) => date < '2026-01-01' }),
+    ],
+  },
+  retry: { minMs: 1_000 },
+})
+const [waiting] = await typedChecks.quarantine.list({ state: 'waiting' })
+await typedChecks.quarantine.retry(waiting?.id ?? { location: 'A' })
+typedChecks.on('quarantined', ({ register, documents }) => documents.map(({ code, recordId }) => `${register.location} ${code} ${recordId}`))
+const checked = { database: postgres(pool), subscribe: { receipts: mirror() } }
+// @ts-expect-error a table that there is not
+createCentral<HeadOfficeTables, TillTables>({ ...checked, validate: { receipt: () => undefined } })
+// @ts-expect-error a column that there is not
+createCentral<HeadOfficeTables, TillTables>({ ...checked, validate: { receipts: (receipt) => ({ message: receipt.number }) } })
+// @ts-expect-error no problem
+createCentral<HeadOfficeTables, TillTables>({ ...checked, validate: { receipts: () => ({ text: 'wrong' }) } })
+// @ts-expect-error a column that there is not
+createCentral<HeadOfficeTables, TillTables>({ ...checked, validate: { receipts: openPeriod({ date: 'day', closed: () => true }) } })
+createCentral<HeadOfficeTables, TillTables>({
+  ...checked,
+  // @ts-expect-error a column that there is not
+  validate: { receipts: balanced({ header: 'receipt_no', lines: { receipt_lines: 'gross' } }) },
+})
+createCentral({
+  ...checked,
+  validate: { receipts: balanced({ header: 'any', lines: { whatever: 'any' } }), orders: (order) => (order.anything ? { message: 'x' } : undefined) },
+})

@@ -7,7 +7,7 @@ import type { ApplyingDatabase, CapturingDatabase, HostTable, OwnTable, ReadOpti
 import { query } from '../../ports.ts'
 import { PostgresCapture } from './capture.ts'
 import { dialectOf } from './dialect.ts'
-import { classify, isConflict, isLocked, isUnknown } from './errors.ts'
+import { causesOf, classify, faultOf, isConflict, isLocked, isUnknown } from './errors.ts'
 import { inspect } from './inspect.ts'
 import { LockFirst } from './installation.ts'
 import { describe } from './introspect.ts'
@@ -86,6 +86,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   readonly keyed = keyed
   readonly keyOf = keyOf
   readonly encoderOf = encoderOf
+  readonly faultOf = faultOf
   readonly capture: PostgresCapture
   readonly build: Kysely<AnyTables>
   readonly mirroring: PostgresMirroring
@@ -156,13 +157,13 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
         await sleep(2 + Math.random() * Math.min(50, 2 ** attempt))
       } catch (error) {
         if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The transaction was aborted', { cause: signal.reason })
-        const cause = error instanceof TillsyncError ? error.cause : error
+        const causes = [...causesOf(error)]
         if (error instanceof LockFirst) lock = lock.union(new Set(error.tables))
         else if (error instanceof Unlocked && Date.now() < patience) lock = new Set()
-        else if (isConflict(error) || isConflict(cause)) {
+        else if (causes.some(isConflict)) {
           if (++conflicts === TRIES) throw classify(error, 'A transaction failed')
           await sleep(Math.random() * 10 * 2 ** conflicts)
-        } else if ((isLocked(error) || isLocked(cause)) && Date.now() < patience) await sleep(50 + Math.random() * 200)
+        } else if (causes.some(isLocked) && Date.now() < patience) await sleep(50 + Math.random() * 200)
         else throw classify(error, 'A transaction failed')
       }
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The wait for the database was aborted', { cause: signal.reason })
@@ -203,7 +204,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       }
       throw error
     } finally {
-      client.off('error', survive)
+      if (broken === undefined) client.off('error', survive)
       client.release(broken)
       if (transaction.lost?.isRunning) await this.terminate(client)
     }

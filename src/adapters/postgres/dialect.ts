@@ -11,6 +11,7 @@ import {
 import type { PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
+import { isAborted } from './errors.ts'
 
 export function dialectOf(driver: Driver) {
   return {
@@ -31,6 +32,8 @@ export class ClientDriver implements Driver {
   private readonly client: PoolClient
   private ended = false
   private running = 0
+  /** What the first statement that failed by itself failed with; the handler may keep that to itself. */
+  failure: unknown
 
   constructor(client: PoolClient) {
     this.client = client
@@ -69,6 +72,9 @@ export class ClientDriver implements Driver {
       const config = { text: sql, values: parameters as unknown[], queryMode: 'extended' }
       const result = await this.client.query(config)
       return { rows: result.rows as R[], numAffectedRows: BigInt(result.rowCount ?? 0) }
+    } catch (error) {
+      if (!isAborted(error)) this.failure = error
+      throw error
     } finally {
       this.running--
     }

@@ -1,4 +1,5 @@
 import { asTillsyncError, messageOf, TillsyncError } from '../../errors.ts'
+import type { Fault } from '../../ports.ts'
 
 /** Another transaction was in the way; the same one works when it is tried again. */
 const CONFLICTS = ['40001', '40P01']
@@ -14,6 +15,11 @@ export function isConflict(thrown: unknown): boolean {
 /** Whether somebody else holds the lock that was asked for; the same transaction works later. */
 export function isLocked(thrown: unknown): boolean {
   return LOCKED.includes(sqlState(thrown))
+}
+
+/** Whether a statement failed only because one before it in the transaction had. */
+export function isAborted(thrown: unknown): boolean {
+  return sqlState(thrown) === '25P02'
 }
 
 /** Whether a table that a statement names is not there, or is no table any more. */
@@ -54,11 +60,6 @@ export function classify(thrown: unknown, doing: string): TillsyncError {
 /** Data that a statement could not take: a value of the wrong type, a constraint of the host's (classes 21, 22, 23). */
 export function isRefused(thrown: unknown): boolean {
   return /^2[123]/.test(sqlState(thrown))
-}
-
-/** Whether an earlier statement of the transaction failed. */
-export function isAborted(thrown: unknown): boolean {
-  return sqlState(thrown) === '25P02'
 }
 
 /** Fields of PostgreSQL's errors that are names, never values. */
@@ -131,6 +132,40 @@ export function asFinal(thrown: unknown): unknown {
     : classify(thrown, 'A transaction failed')
 }
 
+/**
+ * The database's own trouble or its operator's, whatever the statement was: no connection, another transaction's end, no room, a server that only reads, rights to
+ * connect, an internal error. Among classes 25 and 55 only these. https://www.postgresql.org/docs/current/errcodes-appendix.html
+ */
+const SURROUNDINGS = /^(08|25006|25P0[134]|28|3D|40|53|55006|55P0[23]|57|58|72|F0|HV|XX)/
+const CANCELLED = '57014'
+/** A foreign key without its record. */
+const MISSING = '23503'
+/** Causes of causes that are looked at. */
+const DEPTH = 8
+
+/** What a handler threw, by the first SQLSTATE in it and its causes. What has none is the handler's own. */
+export function faultOf(thrown: unknown): Fault | undefined {
+  for (const error of causesOf(thrown)) {
+    if (error instanceof TillsyncError && error.retryable) return undefined
+    const state = sqlState(error)
+    if (state === CANCELLED) return 'cancelled'
+    if (state !== '') return SURROUNDINGS.test(state) ? undefined : state === MISSING ? 'missing' : 'other'
+    if (isAway(error)) return undefined
+  }
+  return 'other'
+}
+
+/** An error and what caused it, the outermost first. */
+export function* causesOf(thrown: unknown): Generator<Error> {
+  let at = thrown
+  for (let depth = 0; depth < DEPTH && at instanceof Error; depth++) {
+    yield at
+    at = at.cause
+  }
+}
+
+/** Empty where it is no error of PostgreSQL's; the system's have codes that look alike, as EPIPE. */
 function sqlState(thrown: unknown): string {
-  return thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' && /^[0-9A-Z]{5}$/.test(thrown.code) ? thrown.code : ''
+  if (!(thrown instanceof Error) || !('code' in thrown) || 'syscall' in thrown || 'errno' in thrown) return ''
+  return typeof thrown.code === 'string' && /^[0-9A-Z]{5}$/.test(thrown.code) ? thrown.code : ''
 }

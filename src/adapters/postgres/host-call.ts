@@ -52,13 +52,14 @@ export async function callHost(client: PoolClient, { call, timeoutMs }: Step & {
     await client.query('ROLLBACK TO SAVEPOINT sync_handler')
     throw new TillsyncError('ERR_HANDLER', 'A statement of the handler failed, and the handler went on as if it had not', {
       hint: 'Let the error out. What may fail is run between SAVEPOINT and ROLLBACK TO SAVEPOINT.',
+      cause: driver.failure,
     })
   }
   return returned
 }
 
 function tooLong(timeoutMs: number): TillsyncError {
-  return new TillsyncError('ERR_HANDLER', `A handler has not ended after ${timeoutMs} ms; its transaction was broken off`, {
+  return new TillsyncError('ERR_TIMEOUT', `A handler has not ended after ${timeoutMs} ms; its transaction was broken off`, {
     hint: 'Effects outside the database belong into `once`. `handlerTimeoutMs` is how long a handler may take.',
     context: { timeoutMs },
   })

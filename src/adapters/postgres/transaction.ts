@@ -3,7 +3,7 @@ import type { PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
 import type { Step, Work } from '../../ports.ts'
 import { copyRows } from './copy.ts'
-import { asFinal, classify, isFinal, isRaised } from './errors.ts'
+import { asFinal, classify, isAborted, isFinal, isRaised } from './errors.ts'
 import { callHost, LostTransaction } from './host-call.ts'
 import { byKey, lookupSql } from './lookup.ts'
 import { copyTarget, eraseSql, insertSql } from './tables.ts'
@@ -51,6 +51,8 @@ export class Transaction {
   private readonly after: (() => void)[] = []
   /** The host's code has lost it: nothing goes on, and nothing can be undone but by breaking the connection off. */
   lost: LostTransaction | undefined
+  /** What the last statement that failed by itself failed with. */
+  private failure: unknown
 
   constructor(client: PoolClient, qualify: (name: string) => string, settings: string) {
     this.client = client
@@ -71,12 +73,19 @@ export class Transaction {
       try {
         answer = await this.step(next.value)
       } catch (error) {
-        next = steps.throw(asFinal(error))
+        if (this.lost) throw this.lost.reason
+        next = steps.throw(asFinal(this.firstOf(error)))
         continue
       }
       next = steps.next(answer)
     }
     return next.value
+  }
+
+  /** After a statement has failed, all others do, which says nothing: what the first one failed with. */
+  private firstOf(error: unknown): unknown {
+    if (!isAborted(error)) this.failure = error
+    return this.failure ?? error
   }
 
   private async step(step: Step): Promise<unknown> {

@@ -1,12 +1,14 @@
 import type { Clock } from '../../../src/ports.ts'
 import { Random } from '../random.ts'
 
-/** No two moments are the same, nobody waits, and chance can be repeated. */
+/** No two moments are the same, nobody waits but what goes on in the background, which sleeps until it is ended, and chance can be repeated. */
 export class SimulatedClock implements Clock {
   readonly now = () => ++this.time
   readonly random = () => this.chance.next()
   private time = Date.UTC(2026, 10, 21, 9)
   private readonly chance = new Random(1)
 
-  async sleep(): Promise<void> {}
+  async sleep(_: number, signal?: AbortSignal): Promise<void> {
+    if (signal !== undefined && !signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+  }
 }

@@ -1,0 +1,234 @@
+import { TillsyncError } from '../errors.ts'
+import { type ApplyingDatabase, query, type Step, type Work } from '../ports.ts'
+import type { AppliedDocument, Origin } from './document-set.ts'
+import { finish } from './finish.ts'
+import type { ApplyContext, Handler, HandlersByTable } from './handler.ts'
+import { type Division, divide, type Failed } from './quarantine-division.ts'
+import { asRetryable } from './quarantine-verdict.ts'
+import { arrange } from './references.ts'
+import { StockLevels } from './stock-levels.ts'
+import { QUARANTINE } from './tables.ts'
+import { type ChecksByTable, refusedBy } from './validate.ts'
+
+/** What central does with documents, as the host has it. */
+export interface Subscribed {
+  readonly handlers: HandlersByTable
+  readonly checks: ChecksByTable
+  /** How long a handler may take for a set of documents, in milliseconds. */
+  readonly handlerTimeoutMs: number
+  readonly retry: RetryLimits
+}
+
+export interface RetryLimits {
+  /** Bounds of the pause before a document is tried again, in milliseconds. */
+  readonly minMs: number
+  readonly maxMs: number
+  /** How many documents are tried again in one transaction. */
+  readonly perTurn: number
+}
+
+/** Under which circumstances documents are applied. */
+export interface Circumstances {
+  readonly origin: Origin
+  readonly late: boolean
+  /** What stands in a mirror under their keys are other documents: they are posted only. */
+  readonly ledgersOnly: boolean
+}
+
+/** What is there of the register in quarantine. */
+export interface Held {
+  readonly any: boolean
+  readonly missing: boolean
+}
+
+/** Who is told what became of documents. */
+export interface Told {
+  applied(documents: readonly AppliedDocument[]): Work<void>
+  failed(failed: Failed): Work<void>
+}
+
+/** The handlers' and checks' part of one transaction. */
+export class Handling {
+  readonly division: Division
+  private readonly database: ApplyingDatabase
+  private readonly subscribed: Subscribed
+  /** Changes of stock, written once at the end. */
+  private readonly levels = new StockLevels()
+  /** From when on a statement is cancelled by its time limit. */
+  private statementMs = Number.POSITIVE_INFINITY
+  private registerId = 0
+
+  constructor(database: ApplyingDatabase, subscribed: Subscribed, division: Division) {
+    this.database = database
+    this.subscribed = subscribed
+    this.division = division
+  }
+
+  /**
+   * Sets the time limits, as far as the host's own are not narrower: a statement that hangs is cancelled by the server; one that waits for a lock gives up before, for
+   * that is no document's fault. Says whether any of the register's documents are in quarantine.
+   */
+  *begin(registerId: number): Work<Held> {
+    this.division.applying()
+    this.registerId = registerId
+    const { database, subscribed } = this
+    const there = (condition: string) => `EXISTS (SELECT FROM ${database.qualify(QUARANTINE.name)} WHERE register_id = $1 ${condition})`
+    const limited = (name: string, ms: string) =>
+      `(SELECT (extract(epoch FROM set_config('${name}', (CASE WHEN was BETWEEN 1 AND ${ms} THEN was ELSE ${ms} END)::text, true)::interval) * 1000)::bigint
+        FROM (SELECT (extract(epoch FROM current_setting('${name}')::interval) * 1000)::bigint AS was) AS setting)`
+    const [row] = yield* query<{ any: boolean; missing: boolean; statement: number }>({
+      sql: `SELECT ${there('')} AS any, ${there("AND state = 'waiting' AND cause = 'missing'")} AS missing,
+                   ${limited('statement_timeout', '$2::bigint')} AS statement, ${limited('lock_timeout', '$3::bigint')} AS lock`,
+      parameters: [registerId, subscribed.handlerTimeoutMs, Math.ceil(subscribed.handlerTimeoutMs / 2)],
+    })
+    this.statementMs = row?.statement ?? this.statementMs
+    return { any: row?.any ?? false, missing: row?.missing ?? false }
+  }
+
+  /** Documents that the checks of their tables refuse. */
+  *validate(documents: readonly AppliedDocument[], origin: Origin, isApart = this.isApart): Work<readonly Failed[]> {
+    const { checks } = this.subscribed
+    const refused: Failed[] = []
+    for (const [table, all] of Map.groupBy(documents, (document) => document.table)) {
+      const own = checks.get(table)
+      const present = all.filter((document) => !document.removed || document.before !== undefined)
+      if (own === undefined || present.length === 0) continue
+      const attempt = (part: readonly AppliedDocument[]) => this.within(refusedBy(this.database, own, part, origin))
+      if (!isApart) refused.push(...(yield* attempt(present)))
+      else {
+        yield* divide(this.database, this.division, present, attempt, {
+          kept: (found) => void refused.push(...originals(found, present)),
+          failed: (failed) => void refused.push(failed),
+        })
+      }
+    }
+    return refused
+  }
+
+  /** Applies documents and says what became of them, as soon as it is known; where all are applied together, the first failure is thrown. */
+  *apply(documents: readonly AppliedDocument[], circumstances: Circumstances, told: Told, isApart = this.isApart): Work<void> {
+    const handled = inOrder(documents, this.subscribed.handlers).flatMap(([, group]) => group)
+    if (handled.length === 0) return
+    const { levels } = this
+    const attempt = (part: readonly AppliedDocument[]) => this.attempt(part, circumstances)
+    const kept = function* (changes: StockLevels, part: readonly AppliedDocument[]): Work<void> {
+      levels.addAll(changes)
+      yield* told.applied(part)
+    }
+    if (isApart) return yield* divide(this.database, this.division, handled, attempt, { kept, failed: (failed) => told.failed(failed) })
+    yield* kept(yield* attempt(handled), handled)
+  }
+
+  /** Last, once: what was deferred, what handlers do at the end, and the levels, in key order, so that lanes can't deadlock. */
+  *finish(): Work<void> {
+    const { database, registerId, levels, subscribed } = this
+    if (subscribed.handlers.size > 0) yield* database.mirroring.settle()
+    yield* finish(subscribed.handlers, { database, registerId, levels })
+  }
+
+  private get isApart(): boolean {
+    return this.division.mode !== 'together'
+  }
+
+  private *attempt(part: readonly AppliedDocument[], { origin, late, ledgersOnly }: Circumstances): Work<StockLevels> {
+    const levels = new StockLevels()
+    const context: ApplyContext = { database: this.database, origin, levels, late }
+    const handlers = ledgersOnly ? onlyLedgers(this.subscribed.handlers) : this.subscribed.handlers
+    for (const documents of [part.flatMap((document) => document.before ?? []), part]) yield* this.applyAll(handlers, documents, context)
+    // What was deferred is to be known while it is known whose it is.
+    if (this.isApart) yield* this.within(this.database.mirroring.settle())
+    if (this.division.mode !== 'strict') return levels
+    yield* levels.write(this.database)
+    yield* query({ sql: 'SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED', parameters: [] })
+    return new StockLevels()
+  }
+
+  /** What others refer to first, by the foreign keys of the tables that mirrors write; removals the other way round. */
+  private *applyAll(handlers: HandlersByTable, documents: readonly AppliedDocument[], outer: ApplyContext): Work<void> {
+    if (documents.length === 0) return
+    const { groups, targets } = yield* arrange(this.database, handlers, documents)
+    const context = { ...outer, targets }
+    if ([...targets.values()].some(({ isDeferrable }) => isDeferrable)) yield* this.database.mirroring.defer()
+    const all = groups.flatMap(([table, group]) => (handlers.get(table) ?? []).map((handler) => [handler, group] as const))
+    for (const [handler, group] of all) yield* this.run(handler, group, handler.apply(group, context))
+    for (const isLast of [false, true])
+      for (const [handler, group] of all) if (handler.complete) yield* this.run(handler, group, handler.complete(group, context, isLast))
+    for (const step of ['loosen', 'remove'] as const)
+      for (const [handler, group] of all.toReversed()) if (handler.clear) yield* this.run(handler, group, handler.clear(group, context, step))
+  }
+
+  private *run(handler: Handler, documents: readonly AppliedDocument[], work: Work<void>): Work<void> {
+    const table = documents[0]?.table
+    try {
+      yield* this.within(work)
+    } catch (thrown) {
+      const what = `${handler.name} of \`${table}\``
+      if (this.database.faultOf(thrown) === undefined) throw asRetryable(thrown, what)
+      throw named(thrown, what, table)
+    }
+  }
+
+  /** A handler's steps, ended where together they take too long. */
+  private *within<T>(work: Work<T>): Work<T> {
+    const { handlerTimeoutMs } = this.subscribed
+    const endsAt = performance.now() + handlerTimeoutMs
+    let next = work.next()
+    while (!next.done) {
+      const beganAt = performance.now()
+      if (beganAt > endsAt) throw tooLong(handlerTimeoutMs)
+      try {
+        next = work.next(yield limited(next.value, Math.ceil(endsAt - beganAt)))
+      } catch (thrown) {
+        if (this.database.faultOf(thrown) !== 'cancelled') next = work.throw(thrown)
+        // Somebody has cancelled the statement, or its time was over.
+        else if (performance.now() - beganAt < this.statementMs * 0.9) throw asRetryable(thrown, 'A statement')
+        else throw tooLong(handlerTimeoutMs, thrown)
+      }
+    }
+    return next.value
+  }
+}
+
+/** Tables in the order in which the host subscribes to them, so that what others refer to can come first. */
+function inOrder(set: readonly AppliedDocument[], handlers: HandlersByTable): readonly (readonly [string, readonly AppliedDocument[]])[] {
+  const groups = Map.groupBy(set, (document) => document.table)
+  return [...handlers.keys()].flatMap((table) => {
+    const group = groups.get(table)
+    return group ? [[table, group] as const] : []
+  })
+}
+
+/** What stands in a mirror is the document that the register has under its key now. */
+function onlyLedgers(handlers: HandlersByTable): HandlersByTable {
+  return new Map([...handlers].map(([table, all]) => [table, all.filter(({ ledger }) => ledger !== undefined)]))
+}
+
+function limited(step: Step, limitMs: number): Step {
+  return step.kind === 'call' ? { ...step, timeoutMs: Math.min(step.timeoutMs ?? limitMs, limitMs) } : step
+}
+
+function tooLong(limitMs: number, cause?: unknown): TillsyncError {
+  return new TillsyncError('ERR_TIMEOUT', `It took longer than ${limitMs} ms`, {
+    hint: '`handlerTimeoutMs` is the limit for a set of documents.',
+    ...(cause !== undefined && { context: { cancelled: true } }),
+  })
+}
+
+/** Says which handler of which table it was. */
+function named(thrown: unknown, what: string, table: string | undefined): TillsyncError {
+  if (!(thrown instanceof TillsyncError)) {
+    return new TillsyncError('ERR_HANDLER', `${what} failed`, {
+      hint: 'Mend the handler, or the document at the till, and try it again.',
+      context: { table },
+      cause: thrown,
+    })
+  }
+  const { code, message, hint, context, cause } = thrown
+  return new TillsyncError(code, `${what}: ${message}`, { hint, context: { ...context, table }, cause })
+}
+
+/** What was found of copies, said of the documents themselves. */
+function originals(found: readonly Failed[], documents: readonly AppliedDocument[]): Failed[] {
+  const byEntry = new Map(documents.map((document) => [document.entries[0], document]))
+  return found.map(({ document, verdict }) => ({ document: byEntry.get(document.entries[0]) as AppliedDocument, verdict }))
+}

@@ -1,0 +1,207 @@
+import { TillsyncError } from '../errors.ts'
+import type { RegisterName } from '../model.ts'
+import { checkName, known, whole } from '../options.ts'
+import { type ApplyingDatabase, type Clock, query, type Received, type ReleasedDocument, type Work } from '../ports.ts'
+import { Handling, type Subscribed } from './handling.ts'
+import { Quarantine } from './quarantine.ts'
+import { type Division, dividing } from './quarantine-division.ts'
+import { listQuarantine, type Quarantined, type QuarantineState, type WhichQuarantined } from './quarantine-list.ts'
+import { retryWaiting, type WhichWaiting } from './quarantine-retry.ts'
+import { QUARANTINE, REGISTERS } from './tables.ts'
+
+/** What became of documents that were tried again. */
+export interface Retried {
+  /** Applied. */
+  readonly released: number
+  /** They wait on; `list()` says why. */
+  readonly waiting: number
+}
+
+/** Documents that could not be applied: each holds up itself, nothing else. */
+export interface QuarantineFace {
+  /** By id. Default: the first 100 that wait. `limit` is at most 1,000. @throws ERR_OPTION */
+  list(
+    which?: WhichQuarantined & { readonly state?: QuarantineState; readonly after?: number; readonly limit?: number },
+  ): Promise<readonly Quarantined[]>
+  /**
+   * Tries a document again now, or all that wait of a register, a location, a table: in the order in which they came, parents before what refers to them.
+   *
+   * @throws ERR_QUARANTINE where there is none by this id, or it is settled; ERR_BUSY (retryable), ERR_OPTION
+   */
+  retry(which: number | WhichQuarantined): Promise<Retried>
+  /**
+   * Gives the waiting version up: nothing of it is posted, and the reason is kept. What an older version has posted stays; a newer version is applied like any other.
+   *
+   * @throws ERR_QUARANTINE where there is none by this id, or it is settled; ERR_OPTION without a reason; ERR_BUSY (retryable)
+   */
+  discard(id: number, options: { readonly reason: string }): Promise<void>
+}
+
+/** What the book needs of central. */
+export interface QuarantineBookOptions {
+  readonly database: ApplyingDatabase
+  readonly subscribed: Subscribed
+  readonly clock: Clock
+  ready(): Promise<void>
+  /** Runs it when there is a lane. */
+  lane<T>(work: () => Promise<T>): Promise<T>
+  /** Tells what became of documents of a register. */
+  tell(register: RegisterName, outcome: Pick<Received, 'quarantined' | 'released'>): void
+}
+
+/** What came of trying again; what waited and waits on is nothing new. */
+interface Turn {
+  readonly released: readonly ReleasedDocument[]
+}
+
+/** A register of which documents wait. */
+export type WaitingRegister = RegisterName & { readonly registerId: number }
+
+export class QuarantineBook implements QuarantineFace {
+  private readonly options: QuarantineBookOptions
+  private readonly table: string
+
+  constructor(options: QuarantineBookOptions) {
+    this.options = options
+    this.table = options.database.qualify(QUARANTINE.name)
+  }
+
+  async list(which: Parameters<QuarantineFace['list']>[0] = {}): Promise<readonly Quarantined[]> {
+    known('which', which, ['location', 'register', 'table', 'state', 'after', 'limit'])
+    const { state = 'waiting' } = which
+    if (state !== 'waiting' && state !== 'discarded')
+      throw new TillsyncError('ERR_OPTION', "Expected `state` to be 'waiting' or 'discarded'", { context: { option: 'state' } })
+    const after = whole('after', which.after ?? 0, 0)
+    const limit = Math.min(1_000, whole('limit', which.limit ?? 100, 1))
+    await this.options.ready()
+    return this.options.database.read(() => listQuarantine(this.options.database, which, state, after, limit))
+  }
+
+  async retry(which: number | WhichQuarantined): Promise<Retried> {
+    const isOne = typeof which === 'number'
+    if (isOne) whole('id', which, 1)
+    else checkWhich(which)
+    const { database, ready } = this.options
+    await ready()
+    const rows = await database.read(() => this.waiting(isOne ? { id: which } : which))
+    if (isOne && rows.length === 0) throw settled(which)
+    let released = 0
+    for (const all of Map.groupBy(rows, ({ registerId }) => registerId).values()) released += await this.retryAll(all)
+    return { released, waiting: rows.length - released }
+  }
+
+  async discard(id: number, options: { readonly reason: string }): Promise<void> {
+    whole('id', id, 1)
+    known('options', options ?? {}, ['reason'])
+    const reason = options?.reason
+    if (typeof reason !== 'string' || reason.trim() === '')
+      throw new TillsyncError('ERR_OPTION', 'Expected `reason` to say why the document is discarded', {
+        hint: "discard(id, { reason: 'a training sale' })",
+      })
+    const { database, clock, ready } = this.options
+    await ready()
+    const at = new Date(clock.now()).toISOString()
+    await database.write(() => this.settle(id, reason, at))
+  }
+
+  /** One turn of a register: documents of its quarantine, in one transaction. */
+  async turn(register: WaitingRegister, which: WhichWaiting): Promise<Turn> {
+    const { database, subscribed, clock, lane, tell } = this.options
+    const work = (division: Division) => retryTurn(database, subscribed, register, which, division, clock.now())
+    const outcome = await lane(() => dividing(database, work, 'apart'))
+    tell(register, outcome)
+    return outcome
+  }
+
+  /** Registers that have documents whose time has come. */
+  due(dueAt: string, broughtAt: string): Promise<readonly WaitingRegister[]> {
+    const { database, subscribed } = this.options
+    const { table } = this
+    return database.read(function* () {
+      const rows = yield* query<{ register_id: number; location: string; register: string }>({
+        sql: `SELECT DISTINCT r.register_id, r.location, r.register FROM ${table} q JOIN ${database.qualify(REGISTERS.name)} r USING (register_id)
+              WHERE q.state = 'waiting' AND q.table_name = ANY ($3::text[]) AND (q.retry_at <= $1 OR (q.cause = 'missing' AND q.tried_at < $2)) ORDER BY r.register_id`,
+        parameters: [dueAt, broughtAt, [...subscribed.handlers.keys()]],
+      })
+      return rows.map(({ register_id, location, register }) => ({ registerId: register_id, location, register }))
+    })
+  }
+
+  /** What fails for want of another one is tried once more, as long as others are released. */
+  private async retryAll(rows: readonly (WaitingRegister & { readonly id: number })[]): Promise<number> {
+    const { perTurn } = this.options.subscribed.retry
+    let left = rows.map(({ id }) => id)
+    for (;;) {
+      const before = left.length
+      const released = new Set<number>()
+      for (let at = 0; at < before; at += perTurn) {
+        const outcome = await this.turn(rows[0] as WaitingRegister, { ids: left.slice(at, at + perTurn) })
+        for (const { id } of outcome.released) released.add(id)
+      }
+      left = left.filter((id) => !released.has(id))
+      if (left.length === before || left.length === 0 || before <= perTurn) return rows.length - left.length
+    }
+  }
+
+  private *waiting(which: WhichQuarantined & { readonly id?: number }): Work<readonly (WaitingRegister & { readonly id: number })[]> {
+    const rows = yield* query<{ id: number; register_id: number; location: string; register: string }>({
+      sql: `SELECT q.quarantine_id AS id, r.register_id, r.location, r.register
+            FROM ${this.table} q JOIN ${this.options.database.qualify(REGISTERS.name)} r USING (register_id)
+            WHERE q.state = 'waiting' AND q.quarantine_id = coalesce($1, q.quarantine_id) AND r.location = coalesce($2, r.location)
+              AND r.register = coalesce($3, r.register) AND q.table_name = coalesce($4, q.table_name)
+            ORDER BY r.register_id, q.epoch_no, q.entry_no`,
+      parameters: [which.id ?? null, which.location ?? null, which.register ?? null, which.table ?? null],
+    })
+    return rows.map(({ id, register_id, location, register }) => ({ id, registerId: register_id, location, register }))
+  }
+
+  private *settle(id: number, reason: string, at: string): Work<void> {
+    const [row] = yield* query<{ register_id: number }>({ sql: `SELECT register_id FROM ${this.table} WHERE quarantine_id = $1`, parameters: [id] })
+    if (row === undefined) throw settled(id)
+    yield* lockRegister(this.options.database, row.register_id)
+    const done = yield* query({
+      sql: `UPDATE ${this.table} SET state = 'discarded', reason = $2, settled_at = $3 WHERE quarantine_id = $1 AND state = 'waiting' RETURNING 1 AS one`,
+      parameters: [id, reason, at],
+    })
+    if (done.length === 0) throw settled(id)
+  }
+}
+
+/** Tries waiting documents of a register again, inside the caller's transaction. */
+function* retryTurn(
+  database: ApplyingDatabase,
+  subscribed: Subscribed,
+  register: WaitingRegister,
+  which: WhichWaiting,
+  division: Division,
+  now: number,
+): Work<Turn> {
+  yield* lockRegister(database, register.registerId)
+  const handling = new Handling(database, subscribed, division)
+  const quarantine = new Quarantine(database, register.registerId, subscribed.retry, now)
+  yield* handling.begin(register.registerId)
+  yield* retryWaiting(database, subscribed, register, which, handling, quarantine)
+  yield* handling.finish()
+  const { released } = quarantine.outcome
+  return { released }
+}
+
+/** One writer per register, over any number of processes. @throws ERR_BUSY (retryable) */
+export function* lockRegister(database: ApplyingDatabase, registerId: number): Work<void> {
+  yield* query({ sql: `SELECT FROM ${database.qualify(REGISTERS.name)} WHERE register_id = $1 FOR UPDATE NOWAIT`, parameters: [registerId] })
+}
+
+/** @throws ERR_OPTION */
+function checkWhich(which: WhichQuarantined): void {
+  if (typeof which !== 'object' || which === null)
+    throw new TillsyncError('ERR_OPTION', 'Expected an id, or which documents: { location?, register?, table? }', { hint: 'quarantine.retry(17)' })
+  known('which', which, ['location', 'register', 'table'])
+  for (const [name, value] of Object.entries(which)) if (value !== undefined) checkName(name, value)
+}
+
+function settled(id: number): TillsyncError {
+  return new TillsyncError('ERR_QUARANTINE', `No document ${id} waits in quarantine`, {
+    hint: 'quarantine.list() shows those that wait; one that was applied meanwhile is gone from there.',
+    context: { id },
+  })
+}

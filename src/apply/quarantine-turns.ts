@@ -1,0 +1,83 @@
+import { asTillsyncError, type TillsyncError } from '../errors.ts'
+import type { Clock } from '../ports.ts'
+import type { QuarantineBook } from './quarantine-book.ts'
+
+export interface QuarantineTurnsOptions {
+  readonly book: QuarantineBook
+  readonly clock: Clock
+  /** The pause between two looks, in milliseconds. */
+  readonly everyMs: number
+  ready(): Promise<void>
+  onFailed(error: TillsyncError): void
+}
+
+/** The shortest pause between two looks, however many batches come. */
+const LEAST_MS = 1_000
+
+/** Tries documents in quarantine again when their time has come, register by register, a bounded number at a time. */
+export class QuarantineTurns {
+  private readonly options: QuarantineTurnsOptions
+  private stopping = new AbortController()
+  private waking = new AbortController()
+  private running: Promise<void> | undefined
+  /** When documents were applied last: what one that waits refers to may be among them. */
+  private broughtAt = 0
+
+  constructor(options: QuarantineTurnsOptions) {
+    this.options = options
+  }
+
+  start(): void {
+    if (this.running !== undefined) return
+    this.stopping = new AbortController()
+    this.running = this.run(this.stopping.signal)
+  }
+
+  async stop(): Promise<void> {
+    this.stopping.abort()
+    await this.running
+    this.running = undefined
+  }
+
+  /** Documents were applied. */
+  brought(): void {
+    this.broughtAt = this.options.clock.now()
+    this.waking.abort()
+  }
+
+  private async run(stop: AbortSignal): Promise<void> {
+    const { clock, everyMs, ready, onFailed } = this.options
+    while (!stop.aborted) {
+      this.waking = new AbortController()
+      try {
+        await ready()
+        await this.look(stop)
+      } catch (thrown) {
+        if (!stop.aborted) onFailed(asTillsyncError(thrown, 'ERR_DATABASE', 'The quarantine could not be looked through'))
+      }
+      const woken = this.waking.signal
+      await clock.sleep(Math.min(LEAST_MS, everyMs), stop).catch(() => undefined)
+      if (!woken.aborted && everyMs > LEAST_MS) await clock.sleep(everyMs - LEAST_MS, AbortSignal.any([stop, woken])).catch(() => undefined)
+    }
+  }
+
+  /** Each register for itself: one whose documents fail, or that is busy, holds nobody up. */
+  private async look(stop: AbortSignal): Promise<void> {
+    const { book, clock, onFailed } = this.options
+    const dueAt = new Date(clock.now()).toISOString()
+    const broughtAt = new Date(this.broughtAt).toISOString()
+    const registers = await book.due(dueAt, broughtAt)
+    await Promise.all(
+      registers.map(async (register) => {
+        if (stop.aborted) return
+        try {
+          const { released } = await book.turn(register, { dueAt, broughtAt })
+          if (released.length > 0) this.brought()
+        } catch (thrown) {
+          const error = asTillsyncError(thrown, 'ERR_DATABASE', 'Documents in quarantine could not be tried again')
+          if (!stop.aborted && error.code !== 'ERR_BUSY') onFailed(error)
+        }
+      }),
+    )
+  }
+}
