@@ -53,7 +53,7 @@ t.test("the host's own handler gets all documents of a batch at once, in its tra
   }
   const id = till.cashier.sell('R-1', [LINE, LINE])
   till.cashier.sell('R-2', [LINE])
-  await till.replica.synchronize()
+  await till.deliver()
   t.equal(calls.length, 1)
   t.match(calls[0], [
     {
@@ -74,10 +74,10 @@ t.test("the host's own handler gets all documents of a batch at once, in its tra
   till.db.exec(
     `DELETE FROM receipt_lines WHERE receipt_id = ${id}; DELETE FROM tender_lines WHERE receipt_id = ${id}; DELETE FROM receipts WHERE id = ${id}`,
   )
-  await till.replica.synchronize()
+  await till.deliver()
   t.match(calls[1], [{ operation: 'remove', recordId: [id], document: undefined }])
   await till.replica.export('receipts', { receipt_no: 'R-2' })
-  await till.replica.synchronize()
+  await till.deliver()
   t.match(calls[2], [{ operation: 'upsert', document: { receipt_no: 'R-2' } }])
 })
 
@@ -87,7 +87,7 @@ t.test('what a handler does to its documents reaches nobody else', async (t) => 
     for (const { document } of changes) for (const line of document?.parts.receipt_lines ?? []) (line as { quantity: string }).quantity = '1000'
   }
   till.cashier.sell('R-1', [LINE])
-  await till.replica.synchronize()
+  await till.deliver()
   t.equal(await shop.stock('tea'), -1)
 })
 
@@ -146,23 +146,23 @@ const FAILING: Readonly<Record<string, { readonly handle: Handle; readonly messa
 }
 
 for (const [what, { handle, message }] of Object.entries(FAILING)) {
-  t.test(`a handler fails: ${what}; nothing of the batch is done, the pool is as it was, and what is mended goes on`, async (t) => {
+  t.test(`a handler fails: ${what}; nothing of it is done, the pool is as it was, and what is mended goes on`, async (t) => {
     const { till, shop, pool, now } = await open(t, { max: 2 })
     await pool.query('CREATE TABLE pairs (id bigint PRIMARY KEY, other bigint REFERENCES pairs DEFERRABLE INITIALLY DEFERRED)')
     now.handle = handle
     till.cashier.sell('R-1', [LINE])
-    const error = await till.replica.synchronize().then(
+    const error = await till.deliver().then(
       () => undefined,
       (error) => error,
     )
     t.match(error?.message, message)
     t.match(error?.code, /^ERR_(HANDLER|REFERENCE)$/)
     t.notMatch(error?.message, /secret/)
-    for (const table of ['turnover', 'receipts', 'receipt_lines', 'sync_archive', 'stock_movements', 'pairs'])
+    for (const table of ['turnover', 'receipts', 'receipt_lines', 'stock_movements', 'pairs'])
       t.same((await pool.query(`SELECT * FROM ${table}`)).rows, [], table)
     for (let n = 0; n < 2; n++) t.same((await pool.query("SELECT current_setting('TimeZone') AS zone")).rows, [{ zone: await zoneOf(pool) }])
     now.handle = book
-    await till.replica.synchronize()
+    await till.deliver()
     t.equal(await shop.stock('tea'), -1)
     t.equal((await pool.query('SELECT * FROM turnover')).rowCount, 1)
   })
@@ -185,7 +185,7 @@ t.test('a handler may try what can fail between savepoints, and set what holds f
   }
   till.cashier.sell('R-1', [LINE])
   till.db.exec("INSERT INTO pos_processes VALUES (1, '2026-11-21 10:00')")
-  await till.replica.synchronize()
+  await till.deliver()
   t.equal((await pool.query('SELECT * FROM turnover')).rowCount, 1)
   t.equal(await shop.stock('tea'), -1)
   const { rows } = await pool.query("SELECT opened_at AT TIME ZONE 'UTC' = '2026-11-21 10:00' AS right FROM pos_processes")
@@ -210,16 +210,13 @@ for (const [what, hang] of Object.entries<Handle>({
     till.cashier.sell('R-1', [LINE])
     other.cashier.sell('R-2', [LINE])
     const began = Date.now()
-    await Promise.all([
-      t.rejects(till.replica.synchronize(), { code: 'ERR_HANDLER', message: /not ended after 300 ms/ }),
-      t.resolves(other.replica.synchronize()),
-    ])
+    await Promise.all([t.rejects(till.deliver(), { code: 'ERR_HANDLER', message: /not ended after 300 ms/ }), t.resolves(other.deliver())])
     t.ok(Date.now() - began < 10_000)
     await client.query('COMMIT')
     client.release()
     t.same((await pool.query("SELECT state FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'")).rows, [])
     now.handle = book
-    await till.replica.synchronize()
+    await till.deliver()
     t.equal(await shop.stock('tea'), -2)
     t.equal((await pool.query('SELECT * FROM turnover')).rowCount, 1)
   })
@@ -233,7 +230,7 @@ t.test('a handler that goes on when it has ended is refused, and harms nothing',
     await book(changes, context)
   }
   till.cashier.sell('R-1', [LINE])
-  await till.replica.synchronize()
+  await till.deliver()
   const [context] = kept as [HandlerContext]
   await t.rejects(sql`DELETE FROM turnover`.execute(context.trx), { code: 'ERR_HANDLER', message: /not its own/ })
   t.throws(() => context.once('a', () => undefined), { code: 'ERR_HANDLER' })
@@ -246,7 +243,7 @@ t.test('a handler that goes on when it has ended is refused, and harms nothing',
     for (const one of late) one.catch(() => undefined)
   }
   till.cashier.sell('R-2', [LINE])
-  await till.replica.synchronize()
+  await till.deliver()
   for (const one of late) await t.rejects(one, { code: 'ERR_HANDLER' })
   t.equal((await pool.query('SELECT * FROM turnover')).rowCount, 1)
   t.equal(await shop.stock('tea'), -2)

@@ -33,7 +33,7 @@ async function open(t: Test, { till, office, publish, subscribe }: Setting): Pro
     office: pool,
     async sell(sql) {
       one.db.exec(`BEGIN; ${sql}; COMMIT`)
-      await one.replica.synchronize()
+      await one.deliver()
     },
     rows: async (sql) => (await pool.query({ text: sql, rowMode: 'array' })).rows,
   }
@@ -107,7 +107,7 @@ t.test(
     const first = { 'orders BEFORE INSERT': 1, 'order_lines BEFORE INSERT': 2 }
     t.same(await counted(), first)
     await till.replica.export('orders', { id: 1 })
-    await till.replica.synchronize()
+    await till.deliver()
     t.same(await counted(), first, 're-export')
     await sell(
       "UPDATE orders SET note = 'b'; UPDATE order_lines SET quantity = '1.5' WHERE id = 2; INSERT INTO order_lines VALUES (3, 1, 'ham', '1', NULL)",
@@ -207,7 +207,7 @@ t.test('`map` makes another row of each, is told from whom, and may not change w
     stranger: 'ERR_MIRROR',
   })) {
     till.db.exec(`UPDATE orders SET note = '${note}'`)
-    const error = await till.replica.synchronize().then(
+    const error = await till.deliver().then(
       () => undefined,
       (error) => error,
     )
@@ -263,12 +263,12 @@ t.test('a target that is altered while central runs is seen with the next batch'
   t.same(await rows('SELECT quantity::text FROM order_lines'), [['2.125']], 'not rounded to what the column was')
   await office.query('ALTER TABLE orders DROP COLUMN note')
   till.db.exec("UPDATE orders SET note = 'b'")
-  await t.rejects(till.replica.synchronize(), { code: 'ERR_MIRROR', message: /`orders` has no column `note`/ })
+  await t.rejects(till.deliver(), { code: 'ERR_MIRROR', message: /`orders` has no column `note`/ })
   await office.query("ALTER TABLE orders ADD COLUMN note text NOT NULL DEFAULT 'x'")
   await sell("UPDATE orders SET note = 'c'")
   t.same(await rows('SELECT note FROM orders'), [['c']])
   till.db.exec("UPDATE orders SET order_no = 'B-10'")
-  await t.rejects(till.replica.synchronize(), { code: 'ERR_MIRROR', message: /`orders` does not take a record: value too long/ }, 'refused, not cut')
+  await t.rejects(till.deliver(), { code: 'ERR_MIRROR', message: /`orders` does not take a record: value too long/ }, 'refused, not cut')
   await office.query('ALTER TABLE orders ALTER order_no TYPE varchar(10)')
   await sell('SELECT 1')
   t.same(await rows('SELECT order_no FROM orders'), [['B-10']])
@@ -279,7 +279,7 @@ t.test('a target that is altered while central runs is seen with the next batch'
   t.same(await rows('SELECT id FROM orders'), [['2']])
   await office.query('DROP TABLE orders')
   till.db.exec("UPDATE orders SET note = 'd'")
-  await t.rejects(till.replica.synchronize(), { code: 'ERR_UNKNOWN_TABLE' })
+  await t.rejects(till.deliver(), { code: 'ERR_UNKNOWN_TABLE' })
   await office.query('CREATE TABLE orders (id bigint PRIMARY KEY, order_no text, status text, note text)')
   await sell('SELECT 1')
   t.equal((await rows('SELECT id FROM orders')).length, 2)

@@ -18,7 +18,7 @@ async function open(t: Test, till: string, office: string, publish = { things: {
     till: one,
     async sell(sql: string): Promise<void> {
       one.db.exec(sql)
-      await one.replica.synchronize()
+      await one.deliver()
     },
     rows: async (sql: string) => (await pool.query({ text: sql, rowMode: 'array' })).rows,
   }
@@ -93,9 +93,9 @@ t.test('values become the types of head office, exactly, or are refused', async 
     await sell('INSERT INTO things (id) VALUES (1)')
     till.db.exec(`UPDATE things SET c${n} = ${value}`)
     for (const already of [false, true]) {
-      if (result === undefined) await t.rejects(till.replica.synchronize(), { code: 'ERR_MIRROR' }, name)
+      if (result === undefined) await t.rejects(till.deliver(), { code: 'ERR_MIRROR' }, name)
       else {
-        await till.replica.synchronize()
+        await till.deliver()
         t.same((await rows(`SELECT c${n}::text FROM things`))[0], [result], name)
         if (!already) await till.replica.export('things', { id: 1 })
       }
@@ -158,7 +158,7 @@ t.test('a partitioned table takes rows, moves them between its partitions, and g
     ['3', 'c', 'things_2'],
   ])
   till.db.exec("INSERT INTO things VALUES (4, '2030-01-01', 'd')")
-  await t.rejects(till.replica.synchronize(), { code: 'ERR_MIRROR' }, 'no partition for it')
+  await t.rejects(till.deliver(), { code: 'ERR_MIRROR' }, 'no partition for it')
 })
 
 t.test('keys whose collation takes different texts for equal are one row, and written as they came last', async (t) => {

@@ -41,12 +41,12 @@ t.test('an effect runs once for its key, after the commit, whatever comes again'
   }
   till.cashier.sell('R-1', [LINE])
   till.cashier.sell('R-2', [LINE])
-  await till.replica.synchronize()
+  await till.deliver()
   await eventually('both printed', isDone(pool, 'print R-2'))
   await eventually('both printed', isDone(pool, 'print R-1'))
   await till.replica.export('receipts', { receipt_no: 'R-1' })
   till.db.exec("UPDATE receipts SET customer_no = 'C' WHERE receipt_no = 'R-2'")
-  await till.replica.synchronize()
+  await till.deliver()
   await shop.again().synchronize() // another process, to have done everything that it does at its start
   t.same(printed.toSorted(), ['print R-1', 'print R-2'])
   t.same(seen, [true, true], 'what it belongs to was committed')
@@ -60,10 +60,10 @@ t.test('an effect of a batch that was rolled back never runs; of the one that co
     throw new Error('after asking')
   }
   till.cashier.sell('R-1', [LINE])
-  await t.rejects(till.replica.synchronize(), { code: 'ERR_HANDLER' })
+  await t.rejects(till.deliver(), { code: 'ERR_HANDLER' })
   t.same(await states(pool), {})
   now.handle = handle
-  await till.replica.synchronize()
+  await till.deliver()
   await eventually('printed', isDone(pool, 'print R-1'))
   t.same(printed, ['print R-1'])
 })
@@ -83,7 +83,7 @@ t.test('an effect that fails, or hangs, is tried again until it succeeds, and sa
     printed.push(key)
   }
   till.cashier.sell('R-1', [LINE])
-  await till.replica.synchronize()
+  await till.deliver()
   await eventually('printed', isDone(pool, 'print R-1'))
   t.equal(tries, 3)
   t.same(printed, ['print R-1'])
@@ -103,13 +103,13 @@ t.test('what a process left owing is found by the next one, which asks the handl
   })
   now.print = () => never
   for (const no of ['R-1', 'R-2', 'R-3', 'R-4', 'R-5', 'R-6']) till.cashier.sell(no, [LINE])
-  await till.replica.synchronize()
+  await till.deliver()
   await eventually('taken up', async () => (await pool.query('SELECT FROM sync_once WHERE attempts > 0')).rowCount === 4)
   till.db.exec("UPDATE receipts SET status = 'voided' WHERE receipt_no = 'R-3'")
   now.handle = (changes, { once }) => {
     for (const { document } of changes) if (document && document.status !== 'voided') once(`print ${document.receipt_no}`, (key) => printed.push(key))
   }
-  await till.replica.synchronize()
+  await till.deliver()
   t.equal((await pool.query("SELECT FROM sync_once WHERE state = 'owed'")).rowCount, 6, "they are another one's as long as its time lasts")
   // As if the process were gone, and its time over.
   await pool.query("UPDATE sync_once SET held_until = now() - interval '1 s'")
@@ -127,7 +127,7 @@ t.test('what a process left owing is found by the next one, which asks the handl
   t.equal(printed.length, 5)
   end(new Error('too late'))
   till.db.exec("UPDATE receipts SET status = 'posted' WHERE receipt_no = 'R-3'")
-  await till.replica.synchronize()
+  await till.deliver()
   await eventually('asked for again', isDone(pool, 'print R-3'))
   t.equal(printed.length, 6)
 })
@@ -142,7 +142,7 @@ t.test('several processes at once run each effect once', async (t) => {
   for (const other of others) await other.start()
   const tills = [till, await shop.addTill('POS2'), await shop.addTill('POS3')]
   for (const one of tills) for (let n = 0; n < 40; n++) one.cashier.sell(`R-${n}`, [LINE])
-  await Promise.all(tills.map((one) => one.replica.synchronize()))
+  await Promise.all(tills.map((one) => one.deliver()))
   await eventually('all done', async () => Object.values(await states(pool)).every((state) => state === 'done'))
   t.equal(printed.length, 40, 'a key is the same whichever register it comes from')
   t.equal(new Set(printed).size, 40)
@@ -159,7 +159,7 @@ t.test('stop() waits for the effect that runs, and leaves those that wait to the
     printed.push(key)
   }
   for (let n = 0; n < 9; n++) till.cashier.sell(`R-${n}`, [LINE])
-  await till.replica.synchronize()
+  await till.deliver()
   await eventually('four run', async () => (await pool.query('SELECT FROM sync_once WHERE attempts > 0')).rowCount === 4)
   const stopped = shop.central.stop()
   go()
@@ -181,7 +181,7 @@ t.test('a key or an effect that is none refuses the batch', async (t) => {
   till.cashier.sell('R-1', [LINE])
   for (const [key, effect] of bad) {
     now.handle = (_, { once }) => once(key as never, effect as never)
-    await t.rejects(till.replica.synchronize(), { code: 'ERR_HANDLER' })
+    await t.rejects(till.deliver(), { code: 'ERR_HANDLER' })
   }
   t.same(await states(pool), {})
 })

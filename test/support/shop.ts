@@ -30,6 +30,8 @@ import {
   type RetryOptions,
   type SubscribeRules,
   stockMovements,
+  TillsyncError,
+  type TillsyncErrorCode,
   type ValidateRules,
 } from '../../src/index.ts'
 import type { Clock } from '../../src/ports.ts'
@@ -82,6 +84,8 @@ export interface Till extends RegisterName {
   readonly url: string | undefined
   /** Another replica of the same till, e.g. after a restart. */
   again(options?: TillOptions): Register
+  /** Synchronises, and has what waited in quarantine tried again; rejects as central would where a document of it waits. */
+  deliver(): Promise<void>
 }
 
 export interface TillOptions {
@@ -257,7 +261,18 @@ async function addTill(t: Test, central: Central, centralUrl: string, register: 
   }
   const replica = again()
   await replica.install()
-  return { location, register, file, db, cashier: new Cashier(db, location), replica, token: added, url, again }
+  const deliver = () => deliverAll(central, { location, register }, replica)
+  return { location, register, file, db, cashier: new Cashier(db, location), replica, token: added, url, again, deliver }
+}
+
+async function deliverAll({ quarantine }: Central, of: RegisterName, replica: Register): Promise<void> {
+  const waiting = () => quarantine.list({ ...of, state: 'waiting' })
+  const before = await waiting()
+  await replica.synchronize()
+  const after = new Set((await waiting()).map(({ id }) => id))
+  for (const { id } of before) if (after.has(id)) await quarantine.retry(id)
+  const [still] = await waiting()
+  if (still) throw new TillsyncError(still.code as TillsyncErrorCode, still.message, { hint: still.hint })
 }
 
 async function balances(t: Test, pool: Pool, till: Till, message: string): Promise<void> {
