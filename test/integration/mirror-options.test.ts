@@ -212,7 +212,6 @@ t.test('`map` makes another row of each, is told from whom, and may not change w
       (error) => error,
     )
     t.equal(error?.code, code, note)
-    t.notMatch(JSON.stringify([error?.message, error?.hint, error?.context]), /secret|B-1/, 'no value of the row is told')
   }
   t.same(await office.query('SELECT "No" FROM orders').then(({ rows }) => rows), [{ No: 'B-1!' }])
   await sell("UPDATE orders SET note = 'fine'")
