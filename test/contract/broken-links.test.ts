@@ -8,6 +8,8 @@ import { createPool, startServer } from '../support/postgres.ts'
 import { tillDatabase } from './links.ts'
 
 const server = await startServer(t)
+/** Most of them do nothing but wait until the patience of a promise is over. */
+t.jobs = 3
 const TIMEOUT_MS = 400
 const NEVER = new AbortController().signal
 
@@ -70,13 +72,9 @@ const BROKEN: readonly Broken[] = [
         return new Uint8Array()
       },
     }),
-    [/what is sold arrives/, /bytes of a message/, /of several exchanges/, /does not hold up/],
+    [/what is sold arrives/, /of several exchanges/],
   ],
-  [
-    'drops every message and answers it itself',
-    () => ({ exchange: async (message) => message }),
-    [/what is sold arrives/, /messages of megabytes/, /messages of 30 days ago/, /two centrals/],
-  ],
+  ['drops every message and answers it itself', () => ({ exchange: async (message) => message }), [/messages of 30 days ago/, /two centrals/]],
   ['alters messages', (good) => ({ exchange: (message, options) => good.exchange(flipped(message), options) }), [/bytes of a message/]],
   ['alters answers', (good) => ({ exchange: async (message, options) => flipped(await good.exchange(message, options)) }), [/bytes of a message/]],
   [
@@ -94,7 +92,7 @@ const BROKEN: readonly Broken[] = [
   [
     'never honours the signal',
     (good) => ({ exchange: (message) => good.exchange(message, { signal: NEVER }) }),
-    [/aborted already/, /where the message arrives at nobody/, /where the answer does not come/, /a synchronization that is ended/],
+    [/aborted already/, /where the message arrives at nobody/, /a synchronization that is ended/],
   ],
   ['gives the answer to what was ended to the next one', lagging, [/where the answer does not come/]],
   [
@@ -125,7 +123,7 @@ const BROKEN: readonly Broken[] = [
         }
       },
     }),
-    [/breaks off/, /half open/, /why, by the code/],
+    [/breaks off/],
   ],
   [
     'takes small messages only',
@@ -155,7 +153,7 @@ const BROKEN: readonly Broken[] = [
 ]
 
 for (const [what, make, found] of BROKEN) {
-  t.test(`a link that ${what} does not pass`, async (t) => {
+  t.test(`a link that ${what} does not pass`, { buffered: true }, async (t) => {
     const pool = await createPool(t, server)
     const promises = new Map<string, () => Promise<void>>()
     linkContract((name, run) => promises.set(name, run), {

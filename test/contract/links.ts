@@ -2,13 +2,31 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import Database from 'better-sqlite3'
+import type { Test } from 'tap'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import type { CapturingDatabase } from '../../src/ports.ts'
-import type { Answering } from '../../src/testing.ts'
+import type { Answering, ContractTest } from '../../src/testing.ts'
 import { toNodeHandler } from '../../src/transport/http.ts'
+import { seedOfRun } from '../support/random.ts'
 
 /** How long a link of these tests waits for an answer. */
-export const TIMEOUT_MS = 2_000
+export const TIMEOUT_MS = 3_000
+/** How many promises are looked at at a time: some of them do nothing but wait. */
+const AT_A_TIME = 3
+
+/** Tests of a contract, and the seed of its dice: the first promise alone, for it makes the tables; then some at a time. */
+export function inContract(t: Test): { readonly test: ContractTest; readonly seed: number } {
+  const seed = seedOfRun()
+  t.comment(`--seed=${seed}`)
+  t.jobs = AT_A_TIME
+  let isFirst = true
+  const test: ContractTest = (name, run) => {
+    const buffered = !isFirst
+    isFirst = false
+    return t.test(name, { buffered }, run)
+  }
+  return { test, seed }
+}
 
 export function tillDatabase(file: string): CapturingDatabase {
   return sqlite(() => {

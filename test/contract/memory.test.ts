@@ -2,12 +2,15 @@ import t from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { linkContract, memoryLink } from '../../src/testing.ts'
 import { createPool, startServer } from '../support/postgres.ts'
-import { TIMEOUT_MS, tillDatabase } from './links.ts'
+import { inContract, TIMEOUT_MS, tillDatabase } from './links.ts'
 
 const server = await startServer(t)
 const pool = await createPool(t, server)
 
-linkContract(t.test, {
+const { test, seed } = inContract(t)
+
+linkContract(test, {
+  seed,
   database: () => postgres(pool),
   tillDatabase,
   timeoutMs: TIMEOUT_MS,

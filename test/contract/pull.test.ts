@@ -2,9 +2,17 @@ import t from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { linkContract } from '../../src/testing.ts'
 import { createPool, startServer } from '../support/postgres.ts'
-import { serve, TIMEOUT_MS, tillDatabase } from './links.ts'
+import { inContract, serve, TIMEOUT_MS, tillDatabase } from './links.ts'
 
 const server = await startServer(t)
 const pool = await createPool(t, server)
 
-linkContract(t.test, { database: () => postgres(pool), tillDatabase, timeoutMs: TIMEOUT_MS, serve: (till) => serve(till) })
+const { test, seed } = inContract(t)
+
+linkContract(test, {
+  seed,
+  database: () => postgres(pool),
+  tillDatabase,
+  timeoutMs: TIMEOUT_MS,
+  serve: (till) => serve(till),
+})

@@ -19,7 +19,7 @@ const server = await startServer(t)
 const seed = seedOfRun()
 t.comment(`--seed=${seed} (who is killed and what is sold; not the moment in the victim's own work)`)
 const random = new Random(seed)
-const ROUNDS = Number(argument('rounds') ?? 45)
+const ROUNDS = Number(argument('rounds') ?? 20)
 
 /** A child process that is started again whenever it was killed. One that ends by itself is a failure. */
 class Victim {
@@ -175,7 +175,7 @@ t.test('connections that PostgreSQL ends in the middle of a batch: central goes 
   const { pool } = scene.shop
   const ended = { connections: 0 }
   const deadline = Date.now() + budgetMs / 4
-  while (ended.connections < (isUsual ? 25 : Infinity) && Date.now() < deadline) {
+  while (ended.connections < (isUsual ? 15 : Infinity) && Date.now() < deadline) {
     const { rowCount } = await pool.query(
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle' LIMIT 1`,
     )

@@ -6,7 +6,7 @@ import { storyOf } from '../support/differential/steps.ts'
 import { sqliteCase } from '../support/hosts/sqlite-case.ts'
 import { argument } from '../support/random.ts'
 
-const TIMEOUT_MS = Number(argument('ms') ?? 15_000) + 120_000
+const TIMEOUT_MS = Number(argument('ms') ?? 8_000) + 120_000
 
 t.setTimeout(TIMEOUT_MS)
 t.test(

@@ -10,7 +10,7 @@ import { scripted } from '../support/links.ts'
 import { openPool, startServer } from '../support/postgres.ts'
 import { argument, budgetOfRun, seedOfRun } from '../support/random.ts'
 
-const budgetMs = budgetOfRun(15_000)
+const budgetMs = budgetOfRun(8_000)
 t.setTimeout(budgetMs + 165_000)
 const server = await startServer(t)
 const pool = openPool(t, (await server.createDatabase()).config)

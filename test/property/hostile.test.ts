@@ -11,7 +11,7 @@ import { message, post, receiptsBatch } from '../support/wire.ts'
 
 const seed = seedOfRun()
 const inputs = Number(argument('inputs') ?? Number.POSITIVE_INFINITY)
-const budgetMs = inputs === Number.POSITIVE_INFINITY ? Number(argument('ms') ?? 8_000) : Number.POSITIVE_INFINITY
+const budgetMs = inputs === Number.POSITIVE_INFINITY ? Number(argument('ms') ?? 5_000) : Number.POSITIVE_INFINITY
 /** What one may take at most, on a machine that has other things to do too. */
 const LONGEST_MS = 5_000
 const MOST_MEMORY = 300_000_000

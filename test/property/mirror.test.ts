@@ -7,7 +7,7 @@ import { argument, budgetOfRun, Random, roundsOfRun, seedOfRun } from '../suppor
 import { openShop } from '../support/shop.ts'
 
 const BATCHES = Number(argument('batches') ?? 8)
-const ROUNDS = Number(argument('rounds') ?? 10)
+const ROUNDS = Number(argument('rounds') ?? 6)
 t.setTimeout(budgetOfRun(60_000) + 120_000)
 const server = await startServer(t)
 const seed = seedOfRun()

@@ -7,7 +7,7 @@ import { withoutSteps } from '../support/simulation/shrink.ts'
 import { openStage } from '../support/simulation/stage.ts'
 import { storyOf } from '../support/simulation/steps.ts'
 
-const TIMEOUT_MS = Number(argument('ms') ?? 15_000) + 120_000
+const TIMEOUT_MS = Number(argument('ms') ?? 8_000) + 120_000
 /** How many of the registers are on PostgreSQL, which takes longer. */
 const POSTGRES = Number(argument('on-postgres') ?? 0.1)
 

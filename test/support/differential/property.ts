@@ -21,7 +21,7 @@ export interface Cases<C> {
 export async function holdsForRandomCases<C>(t: Test, cases: Cases<C>): Promise<void> {
   const seed = seedOfRun()
   const only = argument('case')
-  const budgetMs = Number(argument('ms') ?? 15_000)
+  const budgetMs = Number(argument('ms') ?? 8_000)
   t.comment(`--seed=${seed}${only === undefined ? '' : ` --case=${only}`}`)
   const deadline = performance.now() + budgetMs
   let played = 0
