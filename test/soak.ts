@@ -6,9 +6,19 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { Command, InvalidArgumentError } from 'commander'
 import { Random, seedOfRun } from './support/random.ts'
 
-/** Whatever lies here is run; and the kills. */
+/** Whatever lies here is run. */
 const FOLDERS = ['property', 'simulation']
-const KILLS = join(import.meta.dirname, 'fault', 'kill.test.ts')
+/** And these, of which some take longer than any budget: they do more where one is given. */
+const OTHERS = [
+  'contract/http',
+  'contract/memory',
+  'contract/pull',
+  'fault/kill',
+  'fault/kill-steps',
+  'fault/once',
+  'fault/weeks-offline',
+  'integration/archive-prune',
+].map((name) => join(import.meta.dirname, `${name}.test.ts`))
 /** Budgets in milliseconds: below the first, starting a server takes longer than the test; with more than the second, rounds are few. */
 const [SHORTEST, LONGEST] = [4_000, 20_000]
 /** How much longer than its budget a run may take before it counts as hanging: servers, shrinking, and its own timeouts come first. */
@@ -45,7 +55,7 @@ process.exit(await soak())
 async function soak(): Promise<number> {
   const end = Date.now() + seconds * 1_000
   const random = new Random(seed)
-  const files = [...FOLDERS.flatMap(testsIn), KILLS].map((file) => relative(process.cwd(), file))
+  const files = [...FOLDERS.flatMap(testsIn), ...OTHERS].map((file) => relative(process.cwd(), file))
   console.log(`soak --seconds ${seconds} --seed ${seed}: ${files.length} tests`)
   let runs = 0
   for (;;) {

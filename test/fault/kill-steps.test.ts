@@ -9,12 +9,21 @@ import { CONTENT_TYPE } from '../../src/transport/http-client.ts'
 import { KINDS, openSeat, type Seat, settles } from '../support/fault/seat.ts'
 import { ANYTHING, type StepAt } from '../support/fault/step.ts'
 import { startServer } from '../support/postgres.ts'
+import { argument, Random, seedOfRun } from '../support/random.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import type { StepCentralArguments } from './step-central.ts'
 import type { StepRegisterArguments } from './step-register.ts'
 
 t.setTimeout(300_000)
 const server = await startServer(t)
+const seed = seedOfRun()
+t.comment(`--seed=${seed} (which kind of till meets which step)`)
+const random = new Random(seed)
+/** Each step is met by a till of one kind; in a soak, which gives a budget, by both. */
+const ofKinds = <T>(steps: readonly T[]): ReadonlyMap<(typeof KINDS)[number], readonly T[]> => {
+  const met = steps.map((step) => ({ step, by: argument('ms') === undefined ? [random.pick(KINDS)] : KINDS }))
+  return new Map(KINDS.map((kind) => [kind, met.filter(({ by }) => by.includes(kind)).map(({ step }) => step)]))
+}
 
 /** A transaction that does this: its last statement before the commit, the commit, and what comes behind it. */
 const committing = (statement: string): StepAt => ({ met: [statement, '^COMMIT'] })
@@ -105,10 +114,15 @@ async function recovers(t: Test, shop: Shop, seat: Seat, message: string): Promi
   await replica.stop()
 }
 
+const [registerSteps, ways, branchSteps] = [
+  ofKinds(Object.entries(REGISTER_STEPS)),
+  ofKinds(['message', 'answer'] as const),
+  ofKinds(Object.entries(BRANCH_STEPS)),
+]
 for (const kind of KINDS) {
   t.test(`${kind}: a till killed at each step of a run: nothing is lost, nothing doubled`, async (t) => {
     const { shop, seat } = await opened(t, kind)
-    for (const [name, death] of Object.entries(REGISTER_STEPS)) {
+    for (const [name, death] of registerSteps.get(kind) ?? []) {
       t.equal(await run(seat, shop.url, death, someSales(seat)), 'SIGKILL', `killed where ${name}`)
       await recovers(t, shop, seat, name)
     }
@@ -116,7 +130,7 @@ for (const kind of KINDS) {
 
   t.test(`${kind}: a till killed while its message is on the way, and while the answer is`, async (t) => {
     const { shop, seat } = await opened(t, kind)
-    for (const at of ['message', 'answer'] as const) {
+    for (const at of ways.get(kind) ?? []) {
       let victim: ChildProcess | undefined
       const kill = async (): Promise<void> => {
         if (victim?.exitCode !== null || victim.signalCode !== null) return
@@ -135,7 +149,7 @@ for (const kind of KINDS) {
 
   t.test(`${kind}: a restored till killed while it begins a new epoch`, async (t) => {
     const { shop, seat } = await opened(t, kind)
-    for (const [name, death] of Object.entries(BRANCH_STEPS)) {
+    for (const [name, death] of branchSteps.get(kind) ?? []) {
       await seat.backup()
       const lost = seat.sales(3)
       t.equal(await run(seat, shop.url, {}, lost), null)
@@ -182,7 +196,7 @@ t.test('central killed at each step of a batch: nothing is lost, nothing doubled
     const [port] = await once(central, 'message')
     const replica = seat.replica(`http://127.0.0.1:${port}/`, { bytesPerRun: 1_024 })
     await replica.install()
-    for (const sale of someSales(seat, 30)) await seat.sell(sale)
+    for (const sale of someSales(seat)) await seat.sell(sale)
     await t.rejects(replica.synchronize(), { code: 'ERR_LINK', retryable: true })
     t.equal((await gone)[1], 'SIGKILL', `killed where ${name}`)
     await replica.stop()

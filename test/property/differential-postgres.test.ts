@@ -7,7 +7,7 @@ import { postgresCase } from '../support/hosts/postgres-case.ts'
 import { startServer } from '../support/postgres.ts'
 import { argument } from '../support/random.ts'
 
-const TIMEOUT_MS = Number(argument('ms') ?? 8_000) + 120_000
+const TIMEOUT_MS = Number(argument('ms') ?? 8_000) + 180_000
 
 t.setTimeout(TIMEOUT_MS)
 const server = await startServer(t, { settings: SETTINGS })

@@ -16,7 +16,7 @@ export const SETTINGS = ['max_prepared_transactions=20', 'autovacuum=off']
 const CASES_PER_DATABASE = 60
 const CONNECTIONS = 3
 /** A case takes a fraction of a second, unless something waits for ever. */
-const PATIENCE_MS = 8_000
+const PATIENCE_MS = 30_000
 
 /** Plays cases on a server, one after the other. Their sessions end with the test. */
 export function onPostgres(t: Test, server: Postgres): (one: Case) => Promise<void> {
