@@ -6,7 +6,7 @@ import { isComplete, openTill } from '../support/postgres-till.ts'
 import { argument, budgetOfRun, Random, roundsOfRun, seedOfRun } from '../support/random.ts'
 
 const seed = seedOfRun()
-const schedules = Number(argument('schedules') ?? 60)
+const schedules = Number(argument('schedules') ?? 25)
 const timeout = budgetOfRun(60_000) + 60_000
 t.setTimeout(timeout + 60_000)
 t.comment(`--seed=${seed}`)

@@ -5,7 +5,7 @@ import { isComplete, openTill, resealed, TABLES } from '../support/postgres-till
 import { argument, budgetOfRun, Random, roundsOfRun, seedOfRun } from '../support/random.ts'
 
 const seed = seedOfRun()
-const transactions = Number(argument('transactions') ?? 150)
+const transactions = Number(argument('transactions') ?? 80)
 t.setTimeout(budgetOfRun(60_000) + 120_000)
 t.comment(`--seed=${seed}`)
 const server = await startServer(t)

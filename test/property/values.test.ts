@@ -114,7 +114,7 @@ t.test('SQLite: a value of any storage class in any column is the same in entry,
   }
   const tills = [await open('UTF-8'), await open('UTF-16le'), await open('UTF-16be')]
   const random = new Random(seed)
-  await inRounds(t, 10, 0.4, async (round) => {
+  await inRounds(t, 6, 0.4, async (round) => {
     for (const till of tills) {
       const { db, replica, encoding, documents, host } = till
       const is: Compare = (found, wanted, message) => comparing(t, round)(found, wanted, `${encoding}: ${message}`)
@@ -176,7 +176,7 @@ t.test(
     const till = { ...name, replica, last: 0 }
     const documents = new Documents((table) => tables.includes(table))
 
-    await inRounds(t, 6, 0.6, async (round) => {
+    await inRounds(t, 4, 0.6, async (round) => {
       const is = comparing(t, round)
       const keys = random.shuffle(host.keys).slice(0, 10)
       await host.write(source.pool, session, random, keys, round === 0 ? LONG : 0)
