@@ -137,3 +137,8 @@ export function keyRecord(columns: readonly string[], recordId: string): string 
   })
   return `{${members.join(',')}}`
 }
+
+/** What a record of names has by this one; a name like `constructor` is none that every object has. */
+export function ownOf<T>(record: Readonly<Record<string, T>> | undefined, name: string): T | undefined {
+  return record !== undefined && Object.hasOwn(record, name) ? record[name] : undefined
+}

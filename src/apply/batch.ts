@@ -2,6 +2,7 @@ import { chainDigest } from '../digest.ts'
 import { TillsyncError } from '../errors.ts'
 import type { Batch, Point } from '../model.ts'
 import { type ApplyingDatabase, insert, type QuarantinedDocument, query, type ReleasedDocument, type Work } from '../ports.ts'
+import { ownOf } from '../record.ts'
 import { type AppliedDocument, documentsOf, type Origin, setsOf } from './document-set.ts'
 import { recognize } from './fork.ts'
 import { appliesRemovals } from './handler.ts'
@@ -184,7 +185,12 @@ function* rememberShapes(database: ApplyingDatabase, { shapes, keys }: Batch, { 
           SELECT $1, * FROM unnest($2::text[], $3::json[], $4::json[])
           ON CONFLICT (register_id, table_name) DO UPDATE SET parts = excluded.parts, key_columns = excluded.key_columns
           WHERE (known.parts::text, known.key_columns::text) <> (excluded.parts::text, excluded.key_columns::text)`,
-    parameters: [registerId, tables, tables.map((table) => JSON.stringify(shapes[table])), tables.map((table) => JSON.stringify(keys[table] ?? []))],
+    parameters: [
+      registerId,
+      tables,
+      tables.map((table) => JSON.stringify(shapes[table])),
+      tables.map((table) => JSON.stringify(ownOf(keys, table) ?? [])),
+    ],
   })
 }
 

@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { Batch, Entry, PartShape, RegisterName, Value } from '../model.ts'
-import { decodeRecord } from '../record.ts'
+import { decodeRecord, ownOf } from '../record.ts'
 
 /** A document as it is applied: its latest version, whole. */
 export interface AppliedDocument {
@@ -113,8 +113,8 @@ export function documentsOf(batch: Pick<Batch, 'entries' | 'shapes' | 'keys'>): 
 }
 
 function toDocument(all: readonly Entry[], batch: Pick<Batch, 'shapes' | 'keys'>): AppliedDocument {
-  const shape = batch.shapes[all[0]?.table as string] ?? []
-  const key = batch.keys[all[0]?.table as string] ?? []
+  const shape = ownOf(batch.shapes, all[0]?.table as string) ?? []
+  const key = ownOf(batch.keys, all[0]?.table as string) ?? []
   const before = all.filter((entry) => entry.operation === 'baseline')
   const entries = all.slice(before.length)
   const [root] = entries

@@ -1,5 +1,6 @@
 import type { DocumentName } from '../model.ts'
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import { ownOf } from '../record.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import type { EpochRow, Segment } from './epochs.ts'
 import { type ArchivedRecord, isSame } from './sameness.ts'
@@ -168,7 +169,7 @@ export function* recognize(
   const lost = yield* lostUnder(database, origin.registerId, set)
   const back = set.flatMap((document) => {
     const lives = lost.get(`${document.table}\n${document.recordId}`) ?? []
-    const life = lives.find(({ records }) => isSame(document, records, identities[document.table]))
+    const life = lives.find(({ records }) => isSame(document, records, ownOf(identities, document.table)))
     return life === undefined ? [] : [{ document, incarnation: life.incarnation }]
   })
   if (back.length === 0) return

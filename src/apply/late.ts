@@ -1,4 +1,5 @@
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import { ownOf } from '../record.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import { archivedOf } from './fork.ts'
 import { isSame } from './sameness.ts'
@@ -43,7 +44,7 @@ export function* adopt(
       document.incarnation = row?.incarnation ?? 1
       document.isNew = row === undefined
       free.push(document)
-    } else if (row.state !== 'lost' && (row.born_entry_no <= fork || isSame(document, latest.get(name) ?? [], identities[document.table]))) {
+    } else if (row.state !== 'lost' && (row.born_entry_no <= fork || isSame(document, latest.get(name) ?? [], ownOf(identities, document.table)))) {
     } else {
       document.incarnation = row.lives + 1
       taken.push(document)

@@ -67,12 +67,13 @@ function shapeOf({ documents }: MirrorSet): readonly PartShape[] {
 }
 
 function* goneOf(set: MirrorSet, documents: readonly AppliedDocument[]): Work<readonly Going[]> {
+  const [first] = documents
   const known = documents.filter((document) => !document.isNew)
-  const [first] = known
-  if (first === undefined) return []
+  // A new document may bring a part whose key one had that was purged at the till, and on which others still hang.
+  if (first === undefined || (known.length === 0 && first.shape.every(({ parts }) => parts.length === 0))) return []
   const table = set.table(first.table)
   const roots = known.map(({ entries }) => entries[0]?.record as string)
-  const parents = [table.sent(set.jointsAbove(table, first.shape), roots)]
+  const parents = known.length === 0 ? [] : [table.sent(set.jointsAbove(table, first.shape), roots)]
   return yield* partsOf(set, first.table, parents, first.shape, recordsOf(documents))
 }
 

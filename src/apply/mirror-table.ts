@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName, Value } from '../model.ts'
 import type { MirrorOthers, MirrorRows, MirrorTarget } from '../ports.ts'
-import { decodeRecord, encodeValue } from '../record.ts'
+import { decodeRecord, encodeValue, ownOf } from '../record.ts'
 import type { PlainMirrorOptions } from './mirror-options.ts'
 
 /** A record on its way into the table. */
@@ -65,11 +65,11 @@ export class MirrorTable {
   }
 
   nameOf(sent: string): string {
-    return this.options.rename?.columns?.[sent] ?? sent
+    return ownOf(this.options.rename?.columns, sent) ?? sent
   }
 
   senderOf(name: string): string {
-    return this.senders[name] ?? name
+    return ownOf(this.senders, name) ?? name
   }
 
   /** Sealed records, known by some of the target's columns. */

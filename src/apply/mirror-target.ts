@@ -1,5 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { ApplyingDatabase, MirrorTarget, Work } from '../ports.ts'
+import { ownOf } from '../record.ts'
 import type { PlainMirrorOptions } from './mirror-options.ts'
 
 /** The tables of these names. @throws ERR_UNKNOWN_TABLE, ERR_NO_KEY */
@@ -28,7 +29,7 @@ export function checkTarget(table: MirrorTarget | undefined, name: string): Mirr
 export function checkOptions(table: MirrorTarget, { only = [], except = [], rename, origin: filled }: PlainMirrorOptions): void {
   const origin: readonly string[] = filled ?? []
   for (const column of origin) checkOrigin(table, column)
-  const nameOf = (sent: string) => rename?.columns?.[sent] ?? sent
+  const nameOf = (sent: string) => ownOf(rename?.columns, sent) ?? sent
   const unknown = [...only, ...Object.keys(rename?.columns ?? {})].map(nameOf).find((name) => !table.columns.some((column) => column.name === name))
   if (unknown !== undefined) {
     throw new TillsyncError('ERR_UNKNOWN_COLUMN', `\`${table.name}\` has no column \`${unknown}\`, which mirror() is to write`, {

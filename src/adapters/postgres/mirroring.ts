@@ -1,6 +1,6 @@
 import { TillsyncError } from '../../errors.ts'
 import { type HostColumn, type Mirroring, type MirrorRows, type MirrorTarget, type MirrorUpsert, query, type Work } from '../../ports.ts'
-import { withValidText } from '../../record.ts'
+import { ownOf, withValidText } from '../../record.ts'
 import { givenUp } from './aside.ts'
 import { brokenUnique, refusal } from './errors.ts'
 import { asValue, differs, hasOneSpelling, jsonAs } from './json-values.ts'
@@ -244,7 +244,7 @@ function value(rows: MirrorRows, name: string, alias = 'x'): string {
 }
 
 function memberOf(rows: MirrorRows, name: string): string {
-  return rows.members?.[name] ?? name
+  return ownOf(rows.members, name) ?? name
 }
 
 function asArray(records: readonly string[]): string {
@@ -271,8 +271,10 @@ function lastOfEqual(rows: MirrorRows): { readonly distinct: string; readonly or
   const key = rows.table.columns.filter(({ name }) => rows.table.key.includes(name) && rows.columns.includes(name))
   const isShared = Object.keys(rows.constants).length === 0 && rows.records.length > 1
   const { loose } = rows.table as PostgresTarget
-  const values = key.map(({ name }) => (loose[name] === undefined ? value(rows, name) : `${value(rows, name)} COLLATE ${loose[name]}`)).join(', ')
-  const isPlain = key.every((column) => isWrittenAlike(column) && loose[column.name] === undefined)
+  const values = key
+    .map(({ name }) => (ownOf(loose, name) === undefined ? value(rows, name) : `${value(rows, name)} COLLATE ${loose[name]}`))
+    .join(', ')
+  const isPlain = key.every((column) => isWrittenAlike(column) && ownOf(loose, column.name) === undefined)
   if (isPlain) return { distinct: '', order: isShared ? `ORDER BY ${values}` : '' }
   return { distinct: `DISTINCT ON (${values})`, order: `ORDER BY ${values}, x.${NUMBER} DESC` }
 }
