@@ -4,32 +4,30 @@ import { ArchiveBook, type WhichEntries } from './apply/archive-book.ts'
 import { ClosingBook, type WhichClosings } from './apply/closing-book.ts'
 import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
 import { Effects } from './apply/effects.ts'
-import type { Handler, HandlersByTable, SubscribeRules } from './apply/handler.ts'
+import type { HandlersByTable, SubscribeRules } from './apply/handler.ts'
 import type { Subscribed } from './apply/handling.ts'
 import { type HostHandler, hostHandler } from './apply/host-handler.ts'
-import { checkLedgers, withAlongside } from './apply/ledgers.ts'
-import { isMirror, mirror } from './apply/mirror.ts'
-import { OrphanBook, type Orphans } from './apply/orphan-book.ts'
-import { pluClosings } from './apply/plu-closings.ts'
-import { QuarantineBook, type QuarantineFace } from './apply/quarantine-book.ts'
+import { OrphanBook } from './apply/orphan-book.ts'
+import { QuarantineBook } from './apply/quarantine-book.ts'
 import { dividing } from './apply/quarantine-division.ts'
 import { QuarantineTurns } from './apply/quarantine-turns.ts'
 import { receive, standingFor } from './apply/receive.ts'
-import { stockMovements } from './apply/stock-movements.ts'
+import { createOrCheck, readHandlers, tablesOf } from './apply/subscription.ts'
 import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
 import { readChecks, type ValidateRules } from './apply/validate.ts'
 import { ArchiveUpkeep } from './archive-upkeep.ts'
+import type { Central } from './central-face.ts'
 import { systemClock } from './clock.ts'
 import type { SynchronizeOptions } from './courier.ts'
 import { CredentialBook } from './credential-book.ts'
 import { TillsyncError } from './errors.ts'
 import { type CentralEvents, Events } from './events.ts'
-import { checkMigrated, create, type Migrations, migrate } from './migrate.ts'
+import { checkMigrated, type Migrations, migrate } from './migrate.ts'
 import type { AnyTables, Batch, Publication, RegisterName, Takes } from './model.ts'
 import { type CentralOptions, known, readCentralOptions } from './options.ts'
-import type { ApplyingDatabase, Clock, OwnTable, Received, Subscriber, Work } from './ports.ts'
+import type { ApplyingDatabase, Clock, Received, Subscriber } from './ports.ts'
 import { PullBook } from './pull-book.ts'
-import { checkRegister, RegisterBook, type Registers } from './registers.ts'
+import { checkRegister, RegisterBook } from './registers.ts'
 import { type PulledRegister, type PullProgress, type PullResult, Rounds } from './rounds.ts'
 import { answer } from './transport/answer.ts'
 import { Gate, type Refusal } from './transport/gate.ts'
@@ -38,68 +36,6 @@ import { type HttpServer, serve } from './transport/http-server.ts'
 import type { RequestSource } from './transport/source.ts'
 import { PULLS } from './transport/tables.ts'
 
-/** Head office's replica: takes what the registers send and does with it what the host subscribed. */
-export interface Central {
-  /**
-   * Creates the library's tables, in one transaction; safe to run at every start.
-   *
-   * @throws ERR_UNKNOWN_TABLE, ERR_NO_KEY, ERR_SCHEMA_NEWER: the database is as it was
-   */
-  install(): Promise<void>
-  /** Removes the library's own tables, the archive and the registers with them. The ledger and the mirrored tables stay. */
-  uninstall(): Promise<void>
-  /** Opens it, checks that it is installed, and pulls from now on; `fetch` opens it by itself at the first request. Idempotent. */
-  start(): Promise<void>
-  /**
-   * Now: pulls a register until it has nothing more. `onProgress` is told after each exchange; what it throws is said by `failed` and changes nothing.
-   *
-   * @throws ERR_LINK (retryable) where it does not answer, ERR_CREDENTIAL, ERR_FORKED, ERR_ABORTED and what else ended it; ERR_REGISTER where it is not
-   * known or revoked; ERR_OPTION where it pushes
-   */
-  synchronize(register: RegisterName, options?: SynchronizeOptions<PullProgress>): Promise<PullResult>
-  /**
-   * The same for all pull registers, many at once. One that fails does not end it: its result says why.
-   *
-   * @throws ERR_ABORTED, ERR_OPTION
-   */
-  synchronize(register?: undefined, options?: SynchronizeOptions<PullProgress>): Promise<readonly PulledRegister[]>
-  /** Refuses what comes from now on, ends the pulling, and waits for what is being applied. The host ends its pool. Idempotent. */
-  stop(): Promise<void>
-  readonly registers: Registers
-  readonly orphans: Orphans
-  readonly quarantine: QuarantineFace
-  /**
-   * Archived entries by location, register, epoch and number, for people. The next page is that after the last entry (`after: page.at(-1)`), until one is empty; one with
-   * large records may be shorter than `limit`. With conditions that few entries meet it reads through the archive of the registers that are named.
-   *
-   * @throws ERR_OPTION, ERR_REGISTER where the register is not known
-   */
-  entries(which?: WhichEntries): Promise<readonly ArchivedEntry[]>
-  /**
-   * Deletes entries of the archive that are of replaced versions and were received longer than `retainArchiveMs` ago, in short transactions that hold nobody up; nothing without that
-   * option. Happens by itself every day once started. What another process prunes just now is left to it.
-   *
-   * @throws ERR_ABORTED
-   */
-  prune(options?: { readonly signal?: AbortSignal }): Promise<{ readonly entries: number }>
-  /**
-   * Posted closings of a warehouse with their lines, by number, supplementary ones among them; and the totals of all that were asked for.
-   *
-   * @throws ERR_OPTION
-   */
-  closings(which: WhichClosings): Promise<FoundClosings>
-  /** Closings that are not posted yet, or not all of it, and what they wait for: the oldest first, at most 1,000. */
-  waitingClosings(which?: { readonly location?: string; readonly register?: string }): Promise<readonly WaitingClosing[]>
-  /**
-   * Answers an exchange of a register: mounts in any framework that speaks fetch, in node:http and Express by
-   * `toNodeHandler(central.fetch)`. `source` is where the request comes from; a lock-out goes by it. Never rejects; what it
-   * refuses it answers with a status and a code.
-   */
-  readonly fetch: (request: Request, from?: RequestSource) => Promise<Response>
-  /** Returns a function that ends it. */
-  on<K extends keyof CentralEvents>(event: K, listener: (event: CentralEvents[K]) => void): () => void
-}
-
 const CENTRAL_TABLES = [REGISTERS, CREDENTIALS, EPOCHS, POINTS, SHAPES, FRAMES, ARCHIVE, DOCUMENTS, ORPHANS, QUARANTINE]
 const MIGRATIONS: readonly Migrations[] = [
   { component: 'apply', steps: [{ create: CENTRAL_TABLES }] },
@@ -107,8 +43,6 @@ const MIGRATIONS: readonly Migrations[] = [
 ]
 const OWN_TABLES = [...CENTRAL_TABLES, PULLS].map((table) => table.name)
 const LEDGERS = ['stock_movements', 'stock_levels', 'posted_plu_closings', 'posted_plu_closing_lines']
-/** Functions that make handlers and are none. */
-const MAKERS: ReadonlySet<unknown> = new Set([mirror, stockMovements, pluClosings])
 
 /**
  * Head office with its handlers. Nothing happens before `install()` and the first request.
@@ -327,47 +261,4 @@ export class CentralReplica implements Central, Subscriber {
   on<K extends keyof CentralEvents>(event: K, listener: (event: CentralEvents[K]) => void): () => void {
     return this.events.on(event, listener)
   }
-}
-
-function readHandlers(subscribe: Readonly<Record<string, unknown>>, handlerOf: (run: HostHandler) => Handler): HandlersByTable {
-  const handlers = new Map<string, readonly Handler[]>()
-  for (const [table, given] of Object.entries(subscribe)) {
-    if (given === undefined) continue
-    const all = (Array.isArray(given) ? given : [given]).map((one: unknown) =>
-      typeof one === 'function' && !MAKERS.has(one) ? handlerOf(one as HostHandler) : one,
-    ) as Handler[]
-    for (const handler of all) {
-      if (typeof handler === 'object' && handler !== null && typeof handler.apply === 'function' && typeof handler.check === 'function') continue
-      throw new TillsyncError('ERR_OPTION', `Expected \`subscribe.${table}\` to be a handler or a list of handlers, got ${typeof handler}`, {
-        hint: 'Handlers are made by mirror(), stockMovements() and pluClosings(), or are functions of your own: async (changes, { trx }) => { … }.',
-        context: { table },
-      })
-    }
-    if (all.filter(isMirror).length > 1) {
-      throw new TillsyncError('ERR_RULE', `\`subscribe.${table}\` has two mirrors`, {
-        hint: 'A table has one; write a second copy by a handler of your own.',
-        context: { table },
-      })
-    }
-    handlers.set(table, all)
-  }
-  const complete = withAlongside(handlers)
-  checkLedgers(complete)
-  return new Map([...complete].map(([table, all]) => [table, all.map((handler) => handler.within?.(complete) ?? handler)]))
-}
-
-/** A table of a handler that stands there already must be the library's, not one of the host's by the same name. */
-function* createOrCheck(database: ApplyingDatabase, table: OwnTable): Work<void> {
-  if (!(yield* database.hasTable(table.name))) return yield* create(database, table)
-  const columns = (yield* database.describe([table.name])).get(table.name)?.columns.map((column) => column.name) ?? []
-  const missing = Object.keys(table.columns).find((name) => !columns.includes(name))
-  if (missing === undefined) return
-  throw new TillsyncError('ERR_UNKNOWN_COLUMN', `\`${table.name}\` is there already, without the column \`${missing}\``, {
-    hint: 'A table of the host by this name stands in the way; rename it, or give tillsync a schema of its own: postgres(pool, { schema }).',
-    context: { table: table.name, column: missing },
-  })
-}
-
-function tablesOf(handlers: HandlersByTable): ReadonlySet<OwnTable> {
-  return new Set([...handlers.values()].flat().flatMap((handler) => handler.tables))
 }

@@ -1,4 +1,4 @@
-import type { Central } from '../central.ts'
+import type { Central } from '../central-face.ts'
 import { expectCode } from './carrier.ts'
 import { type Clause, calm, codeOf, dice, synchronize } from './clause.ts'
 import type { ContractScene } from './contract-scene.ts'

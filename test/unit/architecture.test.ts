@@ -22,6 +22,7 @@ const COMPOSITION = [
   'register-upkeep.ts',
   'courier.ts',
   'central.ts',
+  'central-face.ts',
   'archive-upkeep.ts',
   'credential-book.ts',
   'registers.ts',

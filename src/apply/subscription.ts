@@ -1,0 +1,62 @@
+import { TillsyncError } from '../errors.ts'
+import { create } from '../migrate.ts'
+import type { ApplyingDatabase, OwnTable, Work } from '../ports.ts'
+import type { Handler, HandlersByTable } from './handler.ts'
+import type { HostHandler } from './host-handler.ts'
+import { checkLedgers, withAlongside } from './ledgers.ts'
+import { isMirror, mirror } from './mirror.ts'
+import { pluClosings } from './plu-closings.ts'
+import { stockMovements } from './stock-movements.ts'
+
+/** Functions that make handlers and are none. */
+const MAKERS: ReadonlySet<unknown> = new Set([mirror, stockMovements, pluClosings])
+
+/**
+ * The handlers of `subscribe`, by root table.
+ *
+ * @param handlerOf makes one of the host's own function
+ * @throws ERR_OPTION, ERR_RULE, ERR_POSTED_TWICE
+ */
+export function readHandlers(subscribe: Readonly<Record<string, unknown>>, handlerOf: (run: HostHandler) => Handler): HandlersByTable {
+  const handlers = new Map<string, readonly Handler[]>()
+  for (const [table, given] of Object.entries(subscribe)) {
+    if (given === undefined) continue
+    const all = (Array.isArray(given) ? given : [given]).map((one: unknown) =>
+      typeof one === 'function' && !MAKERS.has(one) ? handlerOf(one as HostHandler) : one,
+    ) as Handler[]
+    for (const handler of all) {
+      if (typeof handler === 'object' && handler !== null && typeof handler.apply === 'function' && typeof handler.check === 'function') continue
+      throw new TillsyncError('ERR_OPTION', `Expected \`subscribe.${table}\` to be a handler or a list of handlers, got ${typeof handler}`, {
+        hint: 'Handlers are made by mirror(), stockMovements() and pluClosings(), or are functions of your own: async (changes, { trx }) => { … }.',
+        context: { table },
+      })
+    }
+    if (all.filter(isMirror).length > 1) {
+      throw new TillsyncError('ERR_RULE', `\`subscribe.${table}\` has two mirrors`, {
+        hint: 'A table has one; write a second copy by a handler of your own.',
+        context: { table },
+      })
+    }
+    handlers.set(table, all)
+  }
+  const complete = withAlongside(handlers)
+  checkLedgers(complete)
+  return new Map([...complete].map(([table, all]) => [table, all.map((handler) => handler.within?.(complete) ?? handler)]))
+}
+
+/** A table of a handler that stands there already must be the library's, not one of the host's by the same name. */
+export function* createOrCheck(database: ApplyingDatabase, table: OwnTable): Work<void> {
+  if (!(yield* database.hasTable(table.name))) return yield* create(database, table)
+  const columns = (yield* database.describe([table.name])).get(table.name)?.columns.map((column) => column.name) ?? []
+  const missing = Object.keys(table.columns).find((name) => !columns.includes(name))
+  if (missing === undefined) return
+  throw new TillsyncError('ERR_UNKNOWN_COLUMN', `\`${table.name}\` is there already, without the column \`${missing}\``, {
+    hint: 'A table of the host by this name stands in the way; rename it, or give tillsync a schema of its own: postgres(pool, { schema }).',
+    context: { table: table.name, column: missing },
+  })
+}
+
+/** The tables of the library's own that they need. */
+export function tablesOf(handlers: HandlersByTable): ReadonlySet<OwnTable> {
+  return new Set([...handlers.values()].flat().flatMap((handler) => handler.tables))
+}

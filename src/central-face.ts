@@ -1,0 +1,74 @@
+import type { ArchivedEntry } from './apply/archive.ts'
+import type { WhichEntries } from './apply/archive-book.ts'
+import type { WhichClosings } from './apply/closing-book.ts'
+import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
+import type { Orphans } from './apply/orphan-book.ts'
+import type { QuarantineFace } from './apply/quarantine-book.ts'
+import type { SynchronizeOptions } from './courier.ts'
+import type { CentralEvents } from './events.ts'
+import type { RegisterName } from './model.ts'
+import type { Registers } from './registers.ts'
+import type { PulledRegister, PullProgress, PullResult } from './rounds.ts'
+import type { RequestSource } from './transport/source.ts'
+
+/** Head office's replica: takes what the registers send and does with it what the host subscribed. */
+export interface Central {
+  /**
+   * Creates the library's tables, in one transaction; safe to run at every start.
+   *
+   * @throws ERR_UNKNOWN_TABLE, ERR_NO_KEY, ERR_SCHEMA_NEWER: the database is as it was
+   */
+  install(): Promise<void>
+  /** Removes the library's own tables, the archive and the registers with them. The ledger and the mirrored tables stay. */
+  uninstall(): Promise<void>
+  /** Opens it, checks that it is installed, and pulls from now on; `fetch` opens it by itself at the first request. Idempotent. */
+  start(): Promise<void>
+  /**
+   * Now: pulls a register until it has nothing more. `onProgress` is told after each exchange; what it throws is said by `failed` and changes nothing.
+   *
+   * @throws ERR_LINK (retryable) where it does not answer, ERR_CREDENTIAL, ERR_FORKED, ERR_ABORTED and what else ended it; ERR_REGISTER where it is not
+   * known or revoked; ERR_OPTION where it pushes
+   */
+  synchronize(register: RegisterName, options?: SynchronizeOptions<PullProgress>): Promise<PullResult>
+  /**
+   * The same for all pull registers, many at once. One that fails does not end it: its result says why.
+   *
+   * @throws ERR_ABORTED, ERR_OPTION
+   */
+  synchronize(register?: undefined, options?: SynchronizeOptions<PullProgress>): Promise<readonly PulledRegister[]>
+  /** Refuses what comes from now on, ends the pulling, and waits for what is being applied. The host ends its pool. Idempotent. */
+  stop(): Promise<void>
+  readonly registers: Registers
+  readonly orphans: Orphans
+  readonly quarantine: QuarantineFace
+  /**
+   * Archived entries by location, register, epoch and number, for people. The next page is that after the last entry (`after: page.at(-1)`), until one is empty; one with
+   * large records may be shorter than `limit`. With conditions that few entries meet it reads through the archive of the registers that are named.
+   *
+   * @throws ERR_OPTION, ERR_REGISTER where the register is not known
+   */
+  entries(which?: WhichEntries): Promise<readonly ArchivedEntry[]>
+  /**
+   * Deletes entries of the archive that are of replaced versions and were received longer than `retainArchiveMs` ago, in short transactions that hold nobody up; nothing without that
+   * option. Happens by itself every day once started. What another process prunes just now is left to it.
+   *
+   * @throws ERR_ABORTED
+   */
+  prune(options?: { readonly signal?: AbortSignal }): Promise<{ readonly entries: number }>
+  /**
+   * Posted closings of a warehouse with their lines, by number, supplementary ones among them; and the totals of all that were asked for.
+   *
+   * @throws ERR_OPTION
+   */
+  closings(which: WhichClosings): Promise<FoundClosings>
+  /** Closings that are not posted yet, or not all of it, and what they wait for: the oldest first, at most 1,000. */
+  waitingClosings(which?: { readonly location?: string; readonly register?: string }): Promise<readonly WaitingClosing[]>
+  /**
+   * Answers an exchange of a register: mounts in any framework that speaks fetch, in node:http and Express by
+   * `toNodeHandler(central.fetch)`. `source` is where the request comes from; a lock-out goes by it. Never rejects; what it
+   * refuses it answers with a status and a code.
+   */
+  readonly fetch: (request: Request, from?: RequestSource) => Promise<Response>
+  /** Returns a function that ends it. */
+  on<K extends keyof CentralEvents>(event: K, listener: (event: CentralEvents[K]) => void): () => void
+}
