@@ -73,7 +73,8 @@ export function watchTouches({ pool, poll, onLost }: Watched, listener: () => vo
       broken = error as Error // the pool ends it, and with it what it had begun
       throw error
     } finally {
-      client.off('error', survive)
+      // One that was cut says so once more when it is closed; with nobody listening that would end the host's process.
+      if (broken === undefined) client.off('error', survive)
       client.release(broken)
     }
   }
