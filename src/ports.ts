@@ -214,7 +214,7 @@ export interface Database {
    * `writing` may take long without harm to anybody. What was done `alone` or `lazily` a power cut may undo, whole, until `settle()`.
    */
   write<T>(work: () => Work<T>, options?: WriteOptions): Promise<T>
-  /** Resolves when all that is committed would survive a power cut. */
+  /** Resolves when all that was committed when it was called, by whomever, would survive a power cut. */
   settle(): Promise<void>
   /** Waits until no other process installs, and keeps others waiting until the transaction ends. */
   lockInstall(): Work<void>

@@ -52,6 +52,8 @@ export class RegisterTransfer {
   private sealing: Promise<boolean> | undefined
   /** What central takes at most, as it last said. */
   private takes: Takes | undefined
+  /** How far our stream is known to be on the disk. */
+  private settled: { readonly epoch: string; readonly through: number } | undefined
   private stopping = new AbortController()
 
   constructor(options: RegisterTransferOptions) {
@@ -134,7 +136,7 @@ export class RegisterTransfer {
     })
     return new Publisher({
       known: () => this.history(),
-      settle: () => database.settle(),
+      settle: (epoch, through) => this.settle(epoch, through),
       digestsAt: (entryNos) => database.read(() => digestsAt(database, entryNos)),
       read: (epoch, after, base) => reader.read(epoch, after, base),
       readAhead: (epoch, after, base) => reader.readAhead(epoch, after, base),
@@ -236,6 +238,13 @@ export class RegisterTransfer {
 
   private tellFork({ branched }: Exchanged): void {
     if (branched) this.options.events.emit('forked', branched)
+  }
+
+  private async settle(epoch: string, through: number): Promise<void> {
+    const { settled } = this
+    if (settled?.epoch === epoch && through <= settled.through) return
+    await this.options.database.settle()
+    this.settled = { epoch, through }
   }
 
   /** Remembers what central takes at most: what is sealed from now on keeps to it. Answers whether it is new. */

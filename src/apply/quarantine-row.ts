@@ -22,36 +22,7 @@ export interface QuarantineRow {
   readonly attempts: number
 }
 
-/** Its columns, of a table that is named `q`. */
-export const QUARANTINE_ROW = [
-  'quarantine_id',
-  'table_name',
-  'record_id',
-  'incarnation',
-  'epoch_no',
-  'entry_no',
-  'entries',
-  'removal_epoch_no',
-  'removal_no',
-  'baseline_epoch_no',
-  'baseline_no',
-  'baseline_entries',
-  'applied_epoch_no',
-  'applied_no',
-  'applied_entries',
-  'state',
-  'attempts',
-]
-  .map((name) => `q.${name}`)
-  .join(', ')
-
-/** The version of a document that was received last before. */
-interface Prior extends Version {
-  readonly incarnation: number
-}
-
-export type Priors = ReadonlyMap<string, Prior>
-
+/** Where its versions stand in the archive. */
 export const NUMBERS = [
   'epoch_no',
   'entry_no',
@@ -65,6 +36,18 @@ export const NUMBERS = [
   'applied_no',
   'applied_entries',
 ] as const
+
+/** Its columns, of a table that is named `q`. */
+export const QUARANTINE_ROW = ['quarantine_id', 'table_name', 'record_id', 'incarnation', ...NUMBERS, 'state', 'attempts']
+  .map((name) => `q.${name}`)
+  .join(', ')
+
+/** The version of a document that was received last before. */
+interface Prior extends Version {
+  readonly incarnation: number
+}
+
+export type Priors = ReadonlyMap<string, Prior>
 
 type WaitingVersion = Pick<QuarantineRow, 'epoch_no' | 'entry_no' | 'entries' | 'removal_epoch_no' | 'removal_no'>
 

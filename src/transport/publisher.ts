@@ -7,8 +7,8 @@ import { judge, type Known, pointOf, type State } from './session.ts'
 /** What a publisher needs of the register whose stream it is. */
 export interface Source {
   known(): Promise<Known>
-  /** Resolves when what was read would survive a power cut. */
-  settle(): Promise<void>
+  /** Resolves when our stream up to this entry would survive a power cut, whichever process has sealed it. */
+  settle(epoch: string, through: number): Promise<void>
   /** Our digests at these numbers, where there are any. */
   digestsAt(entryNos: readonly number[]): Promise<ReadonlyMap<number, string>>
   /** The next batch after a point of our stream, packed; the next frame of the document that begins at `base`, where that is given. */
@@ -91,7 +91,7 @@ export class Publisher {
     // After the batch is read: what was parked before the last of its documents was sealed is named with it.
     const parked = await this.source.parked()
     // Central must never have what our next start has not.
-    await this.source.settle()
+    await this.source.settle(known.epoch, Math.max(known.head.entryNo, batch?.through.entryNo ?? 0))
     const id = randomBytes(9).toString('base64url')
     this.last = { id, known, standing, batch }
     return { id, publish: { ...publish, ...(parked.length > 0 && { parked }) }, ...(batch && { batch: batch.bytes }) }

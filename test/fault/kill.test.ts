@@ -19,7 +19,7 @@ const server = await startServer(t)
 const seed = seedOfRun()
 t.comment(`--seed=${seed} (who is killed and what is sold; not the moment in the victim's own work)`)
 const random = new Random(seed)
-const ROUNDS = Number(argument('rounds') ?? 6)
+const ROUNDS = Number(argument('rounds') ?? 20)
 
 /** A child process that is started again whenever it was killed. One that ends by itself is a failure. */
 class Victim {

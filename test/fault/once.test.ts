@@ -18,7 +18,7 @@ const server = await startServer(t)
 const seed = seedOfRun()
 t.comment(`--seed=${seed}`)
 const random = new Random(seed)
-const KILLS = Number(argument('kills') ?? 3)
+const KILLS = Number(argument('kills') ?? 7)
 
 t.test(
   'head office is killed again and again while it prints: every receipt is printed, and again only what was under way or not yet noted',

@@ -12,7 +12,7 @@ const seed = seedOfRun()
 t.comment(`--seed=${seed}`)
 const random = new Random(seed)
 const server = await startServer(t)
-const CUTS = Number(argument('cuts') ?? 6)
+const CUTS = Number(argument('cuts') ?? 25)
 /** With a budget of its own the run may be short. */
 const isUsual = argument('ms') === undefined
 const MB = 1_048_576

@@ -37,6 +37,34 @@ t.test('nothing is said to central that a crash of PostgreSQL could still undo',
   await till.stop()
 })
 
+t.test('what another process has sealed and left is flushed too', async (t) => {
+  const pool = await createPool(t, server)
+  await pool.query('CREATE TABLE receipts (id int PRIMARY KEY, total int)')
+  const behind: number[] = []
+  const link: Link = {
+    async exchange() {
+      behind.push((await pool.query('SELECT (pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn())::int AS behind')).rows[0].behind)
+      throw new TillsyncError('ERR_LINK', 'Nobody there', { retryable: true })
+    },
+  }
+  const create = () =>
+    createRegister({
+      location: 'BA01',
+      register: 'POS1',
+      database: postgres(pool),
+      publish: { receipts: {} },
+      transfer: { type: 'push', link },
+    })
+  const [first, second] = [create(), create()]
+  await first.install()
+  await t.rejects(second.synchronize(), { code: 'ERR_LINK' }) // from here on it has nothing of its own to flush
+  await pool.query('INSERT INTO receipts SELECT n, n FROM generate_series(1, 99) AS n')
+  t.equal((await first.seal()).entries, 99)
+  await t.rejects(second.synchronize(), { code: 'ERR_LINK' })
+  t.ok(Math.max(...behind) < 1_000, `the log on the disk is ${behind.join(', ')} bytes behind`)
+  await Promise.all([first.stop(), second.stop()])
+})
+
 t.test('the log of an SQLite database is flushed where there is one', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'tillsync-durable-'))
   t.teardown(() => rmSync(folder, { recursive: true }))

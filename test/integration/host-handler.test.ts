@@ -160,6 +160,7 @@ for (const [what, { handle, message }] of Object.entries(FAILING)) {
     )
     t.match(error?.message, message)
     t.match(error?.code, /^ERR_(HANDLER|REFERENCE)$/)
+    t.notMatch(JSON.stringify(await till.replica.status()), /secret/, 'the till hears nothing of a handler')
     for (const table of ['turnover', 'receipts', 'receipt_lines', 'stock_movements', 'pairs'])
       t.same((await pool.query(`SELECT * FROM ${table}`)).rows, [], table)
     for (let n = 0; n < 2; n++) t.same((await pool.query("SELECT current_setting('TimeZone') AS zone")).rows, [{ zone: await zoneOf(pool) }])
@@ -217,6 +218,22 @@ for (const [what, hang] of Object.entries<Handle>({
     t.equal((await pool.query('SELECT * FROM turnover')).rowCount, 1)
   })
 }
+
+t.test('a handler that waits for a lock of somebody else sends nothing to quarantine, and is done when the lock is gone', async (t) => {
+  const { till, shop, pool, now } = await open(t, { timeoutMs: 300 })
+  const blocker = await pool.connect()
+  await blocker.query('BEGIN; LOCK TABLE turnover IN SHARE MODE')
+  now.handle = async (changes, context) => {
+    await sql`LOCK TABLE turnover`.execute(context.trx)
+    await book(changes, context)
+  }
+  till.cashier.sell('R-1', [LINE])
+  const synchronized = till.replica.synchronize()
+  setTimeout(() => blocker.query('COMMIT').then(() => blocker.release()), 1_000)
+  t.match(await synchronized, { quarantined: 0 })
+  t.equal(await shop.stock('tea'), -1)
+  t.equal((await pool.query('SELECT * FROM turnover')).rowCount, 1)
+})
 
 t.test('a handler that goes on when it has ended is refused, and harms nothing', async (t) => {
   const { till, shop, pool, now } = await open(t)

@@ -212,6 +212,7 @@ t.test('`map` makes another row of each, is told from whom, and may not change w
       (error) => error,
     )
     t.equal(error?.code, code, note)
+    t.notMatch(JSON.stringify(await till.replica.status()), /secret|B-1/, 'the till hears no value of the row')
   }
   t.same(await office.query('SELECT "No" FROM orders').then(({ rows }) => rows), [{ No: 'B-1!' }])
   await sell("UPDATE orders SET note = 'fine'")

@@ -94,8 +94,6 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   private readonly schema: string
   private readonly reading: ReadTables
   private isOpen = false
-  /** Something was committed that a crash of the server may still undo. */
-  private unsynced = false
   /** What comes back may be an older copy, where transaction ids are lower: then nothing is known of them. */
   private readonly lost = (): void => this.capture.ended(false)
 
@@ -133,12 +131,9 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   async settle(): Promise<void> {
-    if (!this.unsynced) return
-    this.unsynced = false
     try {
       await this.pool.query(FLUSH)
     } catch (error) {
-      this.unsynced = true
       throw classify(error, 'Writing to the disk')
     }
   }
@@ -189,7 +184,6 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       // Whatever the work made of the error: nothing of it can be committed.
       if (transaction.lost) throw transaction.lost.reason
       await client.query('COMMIT')
-      this.unsynced ||= mode === 'alone' || mode === 'lazy'
       transaction.committed()
       if (mode === 'alone') await this.endAlone(client, true)
       return { value }

@@ -86,8 +86,6 @@ class SqliteDatabase implements CapturingDatabase {
   private readonly shared: boolean
   private opened: { readonly connection: Connection; readonly steps: Steps } | undefined
   private readonly pace = new Pace()
-  /** Something was committed that a power cut may still undo. */
-  private unsynced = false
   /** Written since the last checkpoint, in bytes. */
   private written = 0
   /** How many times more it is not tried to read in turns. */
@@ -162,7 +160,6 @@ class SqliteDatabase implements CapturingDatabase {
   async write<T>(work: () => Work<T>, { signal, alone, lazily }: WriteOptions = {}): Promise<T> {
     return this.inTurn(async () => {
       const value = await this.transact(alone ? 'sliced' : 'BEGIN IMMEDIATE', work, signal)
-      this.unsynced = true
       await this.checkpoint()
       if (!lazily && !alone) await this.settle()
       await this.pace.rest()
@@ -172,12 +169,10 @@ class SqliteDatabase implements CapturingDatabase {
 
   async settle(): Promise<void> {
     const { opened } = this
-    if (!this.unsynced || opened === undefined) return
-    this.unsynced = false
+    if (opened === undefined) return
     try {
       if (!(await syncLog(opened.connection.name)) && !this.shared) opened.connection.pragma('wal_checkpoint(PASSIVE)')
     } catch (error) {
-      this.unsynced = true
       throw classify(error, 'Writing to the disk')
     }
   }
