@@ -6,7 +6,8 @@ import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { createCentral, createRegister, mirror, negate, stockMovements } from '../../src/index.ts'
 import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
 import { eventually } from '../support/eventually.ts'
-import { createPool, startServer } from '../support/postgres.ts'
+import { endingLine } from '../support/fault/ending-line.ts'
+import { createPool, openPool, startServer } from '../support/postgres.ts'
 import { isComplete, openTill, PUBLISH, TABLES } from '../support/postgres-till.ts'
 
 const server = await startServer(t)
@@ -48,6 +49,23 @@ t.test('a collector whose connections are cut again and again loses nothing', as
   }
   await eventually('all is sealed', async () => (await till.pool.query('SELECT count(*)::int FROM sync_members')).rows[0].count === 300)
   await isComplete(t, till, 'after the cuts')
+})
+
+t.test('a connection that is ended in the moment in which the pool hands it on ends nothing but itself', async (t) => {
+  const till = await openTill(t, server)
+  const line = await endingLine(t, server)
+  // Two connections for all: each is handed on as soon as it is given back.
+  const pool = openPool(t, { ...till.pool.options, password: server.password, port: line.port, max: 2 })
+  const replica = createRegister({ location: 'BA01', register: 'POS1', database: postgres(pool), publish: PUBLISH })
+  t.teardown(() => replica.stop())
+  await replica.start()
+  for (let id = 1; id <= 100; id++) {
+    await till.pool.query(`INSERT INTO receipts VALUES (${id}, 'posted', 1)`)
+    line.endBehind((id % 20) + 1)
+    await Promise.allSettled([replica.seal(), replica.status(), replica.entries({ limit: 1 }), replica.check()])
+  }
+  t.ok(line.ended > 50, `${line.ended} connections were ended`)
+  await isComplete(t, till, 'after the ends')
 })
 
 t.test('a till on PostgreSQL brings its sales to a head office on PostgreSQL', async (t) => {

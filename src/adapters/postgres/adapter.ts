@@ -108,9 +108,11 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
 
   async open(): Promise<void> {
     if (this.isOpen) return
+    this.pool.on('acquire', attend)
     try {
       await this.pool.query('SELECT 1')
     } catch (error) {
+      this.pool.off('acquire', attend)
       throw classify(error, 'Connecting to PostgreSQL')
     }
     this.pool.on('error', this.lost)
@@ -118,6 +120,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   async close(): Promise<void> {
+    this.pool.off('acquire', attend)
     this.pool.off('error', this.lost)
     this.isOpen = false
   }
@@ -168,7 +171,6 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   /** One try; undefined where another one works alone now. */
   private async attempt<T>(mode: Mode, work: () => Work<T>, lock: ReadonlySet<string>): Promise<{ readonly value: T } | undefined> {
     const client = await this.pool.connect()
-    client.on('error', survive)
     let broken: Error | undefined
     const transaction = new Transaction(client, (name) => this.qualify(name), `${WRITER_SETTINGS}; ${DURABLE}`)
     try {
@@ -198,7 +200,6 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       }
       throw error
     } finally {
-      if (broken === undefined) client.off('error', survive)
       client.release(broken)
       if (transaction.lost?.isRunning) await this.terminate(client)
     }
@@ -273,7 +274,12 @@ async function lockTables(client: PoolClient, names: ReadonlySet<string>): Promi
 }
 
 /**
- * When the server goes away, `pg` says so to each connection beside failing its query; with nobody listening that would
- * end the host's process. The pool replaces the connection, and what was going on fails and is tried again.
+ * When the server goes away, `pg` says so to each connection beside failing its query; with nobody listening that would end the host's process. It may
+ * come with the last answer, before whoever waits for the connection has run, and once more when it is closed: so each is listened to from the moment
+ * in which the pool stops to, and for good. The pool replaces it, and what was going on fails and is tried again.
  */
+function attend(client: PoolClient): void {
+  if (!client.listeners('error').includes(survive)) client.on('error', survive)
+}
+
 function survive(): void {}

@@ -55,8 +55,6 @@ export function watchTouches({ pool, poll, onLost }: Watched, listener: () => vo
     const { sql, parameters } = poll()
     if (!spares || pool.waitingCount > 0) return (await pool.query(sql, [...parameters])).rows.length > 0
     const client = await pool.connect()
-    const survive = () => undefined
-    client.on('error', survive)
     let broken: Error | undefined
     try {
       const found = sql.replace(/\$(\d+)/g, (_, n) => `'${Number(parameters[Number(n) - 1])}'`)
@@ -73,8 +71,6 @@ export function watchTouches({ pool, poll, onLost }: Watched, listener: () => vo
       broken = error as Error // the pool ends it, and with it what it had begun
       throw error
     } finally {
-      // One that was cut says so once more when it is closed; with nobody listening that would end the host's process.
-      if (broken === undefined) client.off('error', survive)
       client.release(broken)
     }
   }
