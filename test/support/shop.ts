@@ -156,7 +156,8 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
     retry,
     lanes,
   } = options
-  const tokens = new Map<string, string>()
+  /** Each known when its till is ready: central, once started, knows of it before. */
+  const tokens = new Map<string, Promise<string>>()
   const again = (pull: Partial<PullOptions> = {}): CentralReplica => {
     const replica = new CentralReplica(
       {
@@ -187,9 +188,15 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
     url,
     again,
     async addTill(register = 'POS1', options = {}) {
-      const till = await addTill(t, central, url, register, options)
-      tokens.set(nameOf(till), till.token)
-      return till
+      const adding = addTill(t, central, url, register, options)
+      tokens.set(
+        nameOf({ location: options.location ?? 'BA01', register }),
+        adding.then(
+          ({ token }) => token,
+          () => '',
+        ),
+      )
+      return adding
     },
     balances: (t, till, message = 'sold = archived = mirrored = moved') => balances(t, pool, till, message),
     async stock(item) {
