@@ -47,7 +47,7 @@ t.test('a collector whose connections are cut again and again loses nothing', as
     if (id % 20 === 0)
       await host.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()')
   }
-  await eventually('all is sealed', async () => (await till.pool.query('SELECT count(*)::int FROM sync_members')).rows[0].count === 300)
+  await eventually('all is sealed', async () => (await host.query('SELECT count(*)::int FROM sync_members')).rows[0].count === 300)
   await isComplete(t, till, 'after the cuts')
 })
 
