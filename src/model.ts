@@ -98,10 +98,11 @@ export interface Publication {
   readonly parked?: readonly DocumentName[] | undefined
 }
 
-/** More points, more documents that are wanted, or parked, are not said in one message. */
+/** More points, more documents that are wanted, parked, or not applied, are not said in one message. */
 export const MOST_POINTS = 500
 export const MOST_AGAIN = 200
 export const MOST_PARKED = 200
+export const MOST_UNAPPLIED = 50
 
 /** What a subscriber says of its standing in a stream. */
 export interface Subscription {
@@ -126,6 +127,57 @@ export interface PartShape {
   readonly table: string
   readonly columns: Readonly<Record<string, string>>
   readonly parts: readonly PartShape[]
+}
+
+/** How far a register has come in what central publishes for it of a root table. */
+export interface AudienceStanding {
+  readonly table: string
+  /** The stream and its history, by a random name; undefined where the register has nothing of the table yet. */
+  readonly stream: string | undefined
+  /** The last entry that it has; 0 where it has none. */
+  readonly entryNo: number
+  /** What central gave with that entry: random, so who shows it has central's history up to there. */
+  readonly mark: string
+}
+
+/**
+ * What central publishes for a register of one root table: the documents that changed behind one entry of their stream, up to another, as they now
+ * are. A document stands in a stream once, at its last change; so this is no log, and what lies between two standings differs with the time at which it is asked for.
+ */
+export interface AudienceBatch {
+  readonly table: string
+  readonly stream: string
+  /** The entry that it goes on behind; 0: a snapshot begins, and what the register has of the table counts as not confirmed. */
+  readonly after: number
+  readonly through: number
+  readonly mark: string
+  /** Whether there is nothing behind it: where a snapshot was under way, what it did not confirm goes. */
+  readonly isEnd: boolean
+  readonly documents: readonly AudienceDocument[]
+  /** The parts of the root table, as central's rules have them. */
+  readonly shape: readonly PartShape[]
+  /** The columns of the record ids, in their order. */
+  readonly keyColumns: readonly string[]
+}
+
+/** A document as it is published for a register. */
+export interface AudienceDocument {
+  readonly recordId: RecordIdText
+  /** Its records, header first; none: it is not, or no longer, published for this register. */
+  readonly records: readonly AudienceRecord[]
+}
+
+export interface AudienceRecord {
+  readonly table: string
+  readonly recordId: RecordIdText
+  /** As JSON text, in the encoding of sealed records. */
+  readonly record: string
+}
+
+/** A document that a register could not apply: it is parked there until it can, or another version comes. */
+export interface UnappliedDocument extends DocumentName {
+  readonly code: string
+  readonly message: string
 }
 
 export const START: Point = { entryNo: 0, digest: '0'.repeat(64) }

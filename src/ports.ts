@@ -1,7 +1,17 @@
 import type { Kysely } from 'kysely'
 import type { TillsyncError } from './errors.ts'
 import type { Mirroring } from './mirroring.ts'
-import type { AnyTables, Batch, Finding, Publication, RegisterName, Subscription } from './model.ts'
+import type {
+  AnyTables,
+  AudienceBatch,
+  AudienceStanding,
+  Batch,
+  Finding,
+  Publication,
+  RegisterName,
+  Subscription,
+  UnappliedDocument,
+} from './model.ts'
 
 export type { ForeignKey, Mirroring, MirrorOthers, MirrorRows, MirrorTarget, MirrorUpsert } from './mirroring.ts'
 
@@ -302,6 +312,28 @@ export interface QuarantinedDocument extends ReleasedDocument {
 
 export interface Subscriber {
   receive(from: RegisterName, publish: Publication | undefined, batch: Batch | undefined): Promise<Received>
+}
+
+/** A register as a subscriber of what central publishes. */
+export interface AudienceSubscriber {
+  /** For each subscribed root table, in the order in which they are to be sent. */
+  standings(): Promise<readonly AudienceStanding[]>
+  /** What could not be applied, at most `MOST_UNAPPLIED`. */
+  unapplied(): Promise<readonly UnappliedDocument[]>
+  /** Applies batches, each with the standing that it reaches; one that does not go on where it stands is left out. Says whether any was taken. */
+  take(batches: readonly AudienceBatch[]): Promise<boolean>
+}
+
+/** Central as the publisher of what registers subscribe to. */
+export interface AudiencePublisher {
+  /** What a register is to have next, about `bytes` of it at most and never less than one document; `more`: it should ask at once. */
+  next(
+    register: RegisterName,
+    standings: readonly AudienceStanding[],
+    limits: { readonly records: number; readonly bytes: number },
+  ): Promise<{ readonly batches: readonly AudienceBatch[]; readonly more: boolean }>
+  /** What a register said that it could not apply. */
+  hear(register: RegisterName, unapplied: readonly UnappliedDocument[]): Promise<void>
 }
 
 /** Time and chance, so that tests can pass their own. */
