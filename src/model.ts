@@ -267,6 +267,35 @@ export interface PartRule<DB, T extends keyof DB> extends ColumnChoice<DB, T> {
 
 export type PublishRules<DB> = { readonly [T in TableName<DB>]?: RootRule<DB, T> | PartRule<DB, T> }
 
+/** A register as central's filters know it. */
+export interface AudienceRegister extends RegisterName {
+  /** What `registers.add` and `registers.change` say of it. */
+  readonly attributes: Attributes
+}
+
+/** What filters may ask of a register beside its name, such as `{ priceGroup: 'A' }`. */
+// biome-ignore lint/suspicious/noExplicitAny: what is compared with a column of any type
+export type Attributes = Readonly<Record<string, any>>
+
+/** A filter that says for each register which documents are meant for it. Registers for which it compiles to the same SQL and parameters share a stream. */
+export type AudienceFilter<DB, T extends keyof DB> = (eb: ExpressionBuilder<DB, T>, register: AudienceRegister) => Expression<SqlBool>
+
+/** What central publishes of a root table, and for which registers. Each record of it, with its parts, is a document. */
+export interface AudienceRule<DB, T extends keyof DB> extends ColumnChoice<DB, T> {
+  /** Which documents a register gets; one that ceases to be inside is removed there. Default: all. */
+  readonly where?: AudienceFilter<DB, T>
+  /** Other tables that the filter reads; as at a register. */
+  readonly dependsOn?: Reference<DB, T>
+  /**
+   * Key columns that say whose a document is: only the register of that location and name gets it, without these columns, also in parts.
+   */
+  readonly origin?: readonly ['location', 'register']
+  readonly partOf?: never
+}
+
+/** By root table; parts as at a register. */
+export type AudienceRules<DB> = { readonly [T in TableName<DB>]?: AudienceRule<DB, T> | PartRule<DB, T> }
+
 /** Which documents: by values of columns, a list of such, or a filter. */
 export type Which<DB, T extends keyof DB> = Partial<DB[T]> | readonly Partial<DB[T]>[] | Filter<DB, T>
 

@@ -3,7 +3,7 @@ import type { Sealer } from './capture/sealer.ts'
 import { asTillsyncError, type TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
 import type { CapturingDatabase, Clock } from './ports.ts'
-import { backoffMs } from './transport/backoff.ts'
+import { Sealing } from './sealing.ts'
 import type { Peer } from './transport/peers.ts'
 
 export interface RegisterUpkeepOptions {
@@ -17,77 +17,52 @@ export interface RegisterUpkeepOptions {
   peer(): Promise<Peer | undefined>
 }
 
-/** The pause after sealing failed. */
-const SEAL_AGAIN = { minMs: 200, maxMs: 30_000 }
 const PRUNE_EVERY_MS = 3_600_000
 /** Between two slices others have their turn. */
 const PRUNE_PAUSE_MS = 10
 
 /** What a register does in the background for itself: it seals soon after each commit, and prunes every hour. */
 export class RegisterUpkeep {
-  /** What sealing last failed with; undefined as soon as it goes well again. */
-  failure: TillsyncError | undefined
   private readonly options: RegisterUpkeepOptions
-  private unwatch: (() => void) | undefined
-  private sealing: Promise<void> | undefined
+  private readonly sealing: Sealing
   private pruning: Promise<void> | undefined
-  private sealAgain = false
   private stopping = new AbortController()
 
   constructor(options: RegisterUpkeepOptions) {
     this.options = options
+    const { database, clock, sealer, events } = options
+    this.sealing = new Sealing({ database, clock, sealer, onFailed: (error) => events.emit('failed', { error }) })
   }
 
   get isRunning(): boolean {
-    return this.unwatch !== undefined
+    return this.sealing.isRunning
+  }
+
+  /** What sealing last failed with; undefined as soon as it goes well again. */
+  get failure(): TillsyncError | undefined {
+    return this.sealing.failure
   }
 
   start(): void {
     this.stopping = new AbortController()
-    this.unwatch = this.options.database.watch(() => this.sealSoon())
-    this.sealSoon()
+    this.sealing.start()
     this.pruning = this.pruneAlways(this.stopping.signal)
   }
 
   /** Nothing new begins from now on. */
   abort(): void {
-    this.unwatch?.()
-    this.unwatch = undefined
+    this.sealing.abort()
     this.stopping.abort()
   }
 
   /** Waits for what is under way. */
   async ended(): Promise<void> {
-    await this.sealing
+    await this.sealing.ended()
     await this.pruning
   }
 
   sealSoon(): void {
-    this.sealAgain = true
-    this.sealing ??= this.sealAll().finally(() => {
-      this.sealing = undefined
-    })
-  }
-
-  /** Until nothing is touched any more; what failed is tried again, with growing pauses. */
-  private async sealAll(): Promise<void> {
-    const { sealer, clock, events } = this.options
-    const { signal } = this.stopping
-    for (let failures = 0; this.sealAgain && !signal.aborted; ) {
-      this.sealAgain = false
-      try {
-        await sealer.seal(signal)
-        await sealer.resealPending(signal)
-        failures = 0
-        this.failure = undefined
-      } catch (thrown) {
-        if (signal.aborted) return
-        this.failure = asTillsyncError(thrown, 'ERR_DATABASE', 'Sealing failed')
-        events.emit('failed', { error: this.failure })
-        this.sealAgain = true
-        await clock.sleep(backoffMs(++failures, SEAL_AGAIN, clock.random), signal).catch(() => undefined)
-      }
-    }
+    this.sealing.soon()
   }
 
   async prune(signal: AbortSignal | undefined): Promise<{ readonly entries: number }> {

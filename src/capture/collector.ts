@@ -103,7 +103,7 @@ const CHUNK = 64
 /** Records that are read between two steps, as far as their number can be foreseen; a document with more has pauses of its own. */
 const MANY_RECORDS = 256
 
-function* inChunks<T>(all: readonly T[]): Generator<readonly T[]> {
+export function* inChunks<T>(all: readonly T[]): Generator<readonly T[]> {
   for (let from = 0; from < all.length; from += CHUNK) yield all.slice(from, from + CHUNK)
 }
 
@@ -218,7 +218,8 @@ function equal(a: Uint8Array | null, b: Uint8Array | null): boolean {
   return a === b || (a !== null && b !== null && Buffer.compare(a, b) === 0)
 }
 
-function* readAll(touched: readonly TouchedDocument[]): Work<Map<TouchedDocument, Reading>> {
+/** Reads documents, as many at a time as the records that they have allow. */
+export function* readAll(touched: readonly TouchedDocument[]): Work<Map<TouchedDocument, Reading>> {
   const readings = new Map<TouchedDocument, Reading>()
   for (const [root, documents] of Map.groupBy(touched, (document): RootPlan => document.root)) {
     let size = 16

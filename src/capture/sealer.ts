@@ -13,6 +13,9 @@ export interface Sealed {
   readonly entries: number
 }
 
+/** Seals what up to `limit` touches lead to: a register's for central, central's for each audience. */
+export type SealSlice = (database: CapturingDatabase, plan: CapturePlan, limit: number, now: () => number) => Work<Slice>
+
 /** How many touches a transaction takes; it aims at the length that its database says. */
 const LIMITS = { least: 1, first: 64, most: 4_096 }
 
@@ -28,6 +31,7 @@ export class Sealer {
   /** The tables as they stood when we last looked. */
   private upkeep: Upkeep | undefined
   private readonly onUpkeep: (upkeep: Upkeep) => void
+  private readonly sealSlice: SealSlice
   private limit = LIMITS.first
   /** Roots that were touched as a whole and are not resealed yet. */
   private readonly whole = new Set<string>()
@@ -42,12 +46,14 @@ export class Sealer {
     clock: Clock,
     onSealed: (slice: Slice) => void,
     onUpkeep: (upkeep: Upkeep) => void,
+    seal: SealSlice = sealSlice,
   ) {
     this.database = database
     this.specs = specs
     this.clock = clock
     this.onSealed = onSealed
     this.onUpkeep = onUpkeep
+    this.sealSlice = seal
   }
 
   /** Looks at the tables anew before it does anything else. */
@@ -120,7 +126,7 @@ export class Sealer {
         const less = tries++ === 0 ? limit : Math.ceil(limit / 2)
         const known = this.upkeep?.schema === (yield* this.database.capture.schemaVersion()) ? this.upkeep : undefined
         const upkeep = known ?? (yield* keepUp(this.database, this.specs, false))
-        return { upkeep, slice: { ...(yield* sealSlice(this.database, upkeep.plan, less, this.clock.now)), limit: less } }
+        return { upkeep, slice: { ...(yield* this.sealSlice(this.database, upkeep.plan, less, this.clock.now)), limit: less } }
       }.bind(this),
       { signal, alone: true },
     )

@@ -33,6 +33,8 @@ export interface PartPlan extends TablePlan {
 
 export interface RootPlan extends TablePlan {
   readonly spec: RootSpec
+  /** As it stands in the database. */
+  readonly host: HostTable
   /** Selects the keys of what stands there already: to be sealed, and to be withheld. */
   readonly existing: { readonly changed?: Statement; readonly existing?: Statement }
   /** Whether any record has NULL in its key, as SQLite allows: it can't be told from another such. */
@@ -55,10 +57,11 @@ export function planRoot(database: CapturingDatabase, spec: RootSpec, tables: Re
   return {
     ...plan,
     spec,
+    host: tables.get(spec.table) as HostTable,
     identityAt,
     keyColumns,
     anyWithoutKey: anyWithoutKey(database, plan),
-    identify: findBy(database, tables.get(spec.table) as HostTable, plan.key, plan.key),
+    identify: findBy(database, requireTable(tables, spec.table), plan.key, plan.key),
     existing: existingOf(database, plan, spec),
   }
 }

@@ -1,0 +1,207 @@
+import { TillsyncError } from '../errors.ts'
+import type { AudienceBatch, AudienceDocument, AudienceStanding, PartShape } from '../model.ts'
+import { type CapturingDatabase, type Key, query, type Work } from '../ports.ts'
+import { AUDIENCE_MEMBERS, AUDIENCE_POINTS } from './audience-tables.ts'
+import { type Audience, evaluate } from './audiences.ts'
+import { readDocuments, recordIdText } from './documents.ts'
+import { bytesOf } from './limits.ts'
+import type { PartSpec } from './rules.ts'
+import type { PartPlan, RootPlan, TablePlan } from './table-plan.ts'
+
+/** What of a root table is sent: without the columns that say whose it is. */
+export interface SentRoot {
+  readonly root: RootPlan
+  /** The same, with those columns read and not written. */
+  readonly sent: RootPlan
+  readonly shape: readonly PartShape[]
+  readonly keyColumns: readonly string[]
+}
+
+export function sentRoot(root: RootPlan, origin: readonly string[]): SentRoot {
+  const keyColumns = root.key.filter((name) => !origin.includes(name))
+  const hidden = new Map<string, readonly string[]>([[root.table, origin]])
+  const parts = root.parts.map((part) => hidePart(part, hidden))
+  return {
+    root,
+    sent: { ...root, ...hide(root, origin), parts },
+    shape: root.spec.parts.map((part) => shapeOf(part, hidden)),
+    keyColumns,
+  }
+}
+
+/** A part's columns that hold what is hidden above are hidden too. */
+function hidePart(part: PartPlan, hidden: Map<string, readonly string[]>): PartPlan {
+  const { own, others, table } = part.parent
+  const above = hidden.get(table) ?? []
+  const names = own.filter((_, n) => above.includes(others[n] as string))
+  hidden.set(part.table, names)
+  return { ...part, ...hide(part, names), parts: part.parts.map((one) => hidePart(one, hidden)) }
+}
+
+function hide({ columns, encode, keyAt }: TablePlan, names: readonly string[]): Pick<TablePlan, 'encode' | 'prefixes' | 'keyAt'> {
+  const isHidden = columns.map(({ name }) => names.includes(name))
+  const first = isHidden.indexOf(false)
+  return {
+    encode: encode.map((one, at) => (isHidden[at] ? () => '' : one)),
+    prefixes: columns.map(({ name }, at) => (isHidden[at] ? '' : `${at === first ? '{' : ','}${JSON.stringify(name)}:`)),
+    keyAt: keyAt.filter((at) => !isHidden[at]),
+  }
+}
+
+function shapeOf(part: PartSpec, hidden: ReadonlyMap<string, readonly string[]>): PartShape {
+  const above = hidden.get(part.parent.table) ?? []
+  const pairs = part.parent.own.map((own, n) => [own, part.parent.others[n] as string] as const)
+  return {
+    table: part.table,
+    columns: Object.fromEntries(pairs.filter(([, other]) => !above.includes(other))),
+    parts: part.parts.map((one) => shapeOf(one, hidden)),
+  }
+}
+
+/** Whether a register's standing is of the history of the stream as it is here; otherwise it begins anew. */
+export function* isOurs(database: CapturingDatabase, audience: Audience, { stream, entryNo, mark }: AudienceStanding): Work<boolean> {
+  const { audience_id, head_no, floor_no } = audience
+  if (stream !== audience.stream || entryNo > head_no || entryNo < floor_no) return false
+  if (entryNo === head_no) return mark === audience.mark
+  const [point] = yield* query<{ mark: string }>(
+    database.build
+      .selectFrom(AUDIENCE_POINTS.name)
+      .select('mark')
+      .where('audience_id', '=', audience_id)
+      .where('entry_no', '>=', entryNo)
+      .orderBy('entry_no')
+      .limit(1)
+      .compile(),
+  )
+  return point?.mark === mark
+}
+
+export interface AudienceLimits {
+  readonly records: number
+  /** About as they go over the wire. */
+  readonly bytes: number
+  /** A document with more can't be sent at all. */
+  readonly mostBytes: number
+}
+
+/** A batch, and documents that should be in it and can't be sent. */
+export interface AudienceCut {
+  readonly batch: AudienceBatch
+  readonly records: number
+  readonly bytes: number
+  readonly unsendable: readonly TillsyncError[]
+}
+
+/** Members that are read at a time. */
+const PAGE = 200
+
+/**
+ * What comes behind an entry: the documents as they now are, where they are inside the filter now. At most `records` records and about `bytes`, but never
+ * less than one document. Undefined where nothing does, and the register knows that.
+ */
+export function* cutAudience(
+  database: CapturingDatabase,
+  { root, sent, shape, keyColumns }: SentRoot,
+  audience: Audience,
+  after: number,
+  limits: AudienceLimits,
+): Work<AudienceCut> {
+  const documents: AudienceDocument[] = []
+  const unsendable: TillsyncError[] = []
+  let [records, bytes, through] = [0, 0, after]
+  for (let isFull = false; !isFull && through < audience.head_no; ) {
+    const page = yield* membersBehind(database, audience, through, after === 0)
+    const there = page
+      .filter(({ removed }) => !removed)
+      .map(({ record_id }) => ({ recordId: record_id, key: database.keyOf(root.keyColumns, record_id) }))
+    const { inside, failed } = yield* evaluate(database, root, audience.filter, there)
+    const asked = there.filter(({ recordId }) => inside.has(recordId))
+    const readings = yield* readDocuments(
+      sent,
+      asked.map(({ key }) => ({
+        root,
+        key,
+        recordId: sentId(sent, root, key),
+        full: recordId,
+        exported: false,
+        again: false,
+        existing: false,
+      })),
+    )
+    const read = new Map(asked.map(({ recordId }, n) => [recordId, readings[n]]))
+    for (const { record_id, entry_no } of page) {
+      const reading = read.get(record_id)
+      // Its latest change is sealed soon; until then it is parked here, and the register keeps what it has.
+      const isUnknown = failed.has(record_id) || reading instanceof Error
+      const all = reading === undefined || reading instanceof Error ? [] : reading.records
+      const size = all.reduce((sum, record) => sum + bytesOf(record), bytesOf({ recordId: record_id, record: null }))
+      if (documents.length > 0 && (records + all.length > limits.records || bytes + size > limits.bytes)) {
+        isFull = true
+        break
+      }
+      through = entry_no
+      if (size > limits.mostBytes) unsendable.push(tooLarge(root.table, record_id, size, limits.mostBytes))
+      else if (!isUnknown) {
+        documents.push({ recordId: sentId(sent, root, database.keyOf(root.keyColumns, record_id)), records: all })
+        records += Math.max(1, all.length)
+        bytes += size
+      }
+    }
+    if (page.length < PAGE && !isFull) through = audience.head_no
+  }
+  const mark = through === audience.head_no ? audience.mark : yield* markAt(database, audience, through)
+  const batch: AudienceBatch = {
+    table: root.table,
+    stream: audience.stream,
+    after,
+    through,
+    mark,
+    isEnd: through === audience.head_no,
+    documents,
+    shape,
+    keyColumns,
+  }
+  return { batch, records, bytes, unsendable }
+}
+
+/** The record id without what says whose it is. */
+function sentId(sent: RootPlan, root: RootPlan, key: Key): string {
+  const at = root.keyAt.flatMap((place, n) => (sent.keyAt.includes(place) ? [key[n]] : []))
+  return recordIdText(sent, at)
+}
+
+function* membersBehind(
+  { build }: CapturingDatabase,
+  { audience_id }: Audience,
+  after: number,
+  isSnapshot: boolean,
+): Work<readonly { readonly record_id: string; readonly entry_no: number; readonly removed: boolean }[]> {
+  let select = build
+    .selectFrom(AUDIENCE_MEMBERS.name)
+    .select(['record_id', 'entry_no', 'removed'])
+    .where('audience_id', '=', audience_id)
+    .where('entry_no', '>', after)
+  if (isSnapshot) select = select.where('removed', '=', false)
+  return yield* query(select.orderBy('entry_no').limit(PAGE).compile())
+}
+
+function* markAt({ build }: CapturingDatabase, { audience_id, mark }: Audience, entryNo: number): Work<string> {
+  const [point] = yield* query<{ mark: string }>(
+    build
+      .selectFrom(AUDIENCE_POINTS.name)
+      .select('mark')
+      .where('audience_id', '=', audience_id)
+      .where('entry_no', '>=', entryNo)
+      .orderBy('entry_no')
+      .limit(1)
+      .compile(),
+  )
+  return point?.mark ?? mark
+}
+
+function tooLarge(table: string, recordId: string, bytes: number, limit: number): TillsyncError {
+  return new TillsyncError('ERR_TOO_LARGE', `A document of \`${table}\` has ${bytes} bytes; a register takes ${limit}`, {
+    hint: 'Publish less of it: fewer columns, or its parts as documents of their own.',
+    context: { table, recordId, limit },
+  })
+}

@@ -1,0 +1,163 @@
+import { type CapturingDatabase, erase, insert, type Key, pause, query, type Work, writing } from '../ports.ts'
+import { AUDIENCE_MEMBERS } from './audience-tables.ts'
+import { type Audience, evaluate, moveHead, readAudiences } from './audiences.ts'
+import { inChunks, isEqual, membersOf, readAll, type Slice } from './collector.ts'
+import { documentsTouched, otherwiseWritten, type Reading, type TouchedDocument } from './documents.ts'
+import { type Parked, park } from './parked.ts'
+import type { CapturePlan } from './plan.ts'
+import { askReseal } from './reseal.ts'
+import { MEMBERS, PARKED } from './tables.ts'
+
+/** A slice of sealing for audiences, and the streams that it moved. */
+export interface AudienceSlice extends Slice {
+  readonly audiences: readonly number[]
+}
+
+/**
+ * Seals what up to `limit` touches lead to, for every audience of the tables: each touched document is read once, and looked for in each filter once. In one
+ * transaction, alone; all is read before anything is written.
+ */
+export function* sealAudiences(database: CapturingDatabase, plan: CapturePlan, limit: number, now: () => number): Work<AudienceSlice> {
+  const { touches, more, through: touch, forget } = yield* database.capture.takeTouches(limit)
+  const { documents: meant, whole } = yield* documentsTouched(plan, touches)
+  const readings = yield* readAll([...meant.values()])
+  const others = yield* otherwiseWritten(meant, readings)
+  for (const [document, reading] of yield* readAll(others)) readings.set(document, reading)
+  const touched = [...meant.values(), ...others]
+  const { changed, parked, members, left } = yield* compare(database, touched, readings)
+  const failed = new Set(parked.map(({ document }) => document))
+  const there = touched.filter((document) => !failed.has(document))
+  const moves: Move[] = []
+  const tables = [...new Set(there.map(({ root }) => root.table))]
+  for (const audience of yield* readAudiences(database, tables)) {
+    const own = there.filter(({ root }) => root.table === audience.table_name)
+    const move = yield* moveOf(database, audience, own, { changed, readings, parked })
+    if (move.rows.length > 0) moves.push(move)
+  }
+  // What could not be read, or not be looked for in every filter, counts as changed when it is looked at again.
+  const unsure = new Set(
+    parked.filter(({ document }) => !failed.has(document)).map(({ document: { root, recordId } }) => JSON.stringify([root.table, recordId])),
+  )
+  const anyParked = yield* query(database.build.selectFrom(PARKED.name).select('table_name').limit(1).compile())
+  yield* writing()
+  const began = performance.now()
+  yield* forget()
+  for (const table of whole) yield* askReseal(database, table, false)
+  yield* insert(MEMBERS, members, MEMBERS.primaryKey)
+  yield* erase(MEMBERS, MEMBERS.primaryKey, [...left, ...[...unsure].map((name) => JSON.parse(name) as Key)])
+  for (const { audience, rows, entryNo } of moves) {
+    yield* insert(AUDIENCE_MEMBERS, rows, AUDIENCE_MEMBERS.primaryKey)
+    yield* moveHead(database, audience, entryNo)
+  }
+  yield* park(anyParked.length > 0 ? touched : [], parked, new Date(now()).toISOString())
+  return {
+    more,
+    touch,
+    documents: changed.size,
+    entries: moves.reduce((sum, { rows }) => sum + rows.length, 0),
+    exported: { documents: touched.filter((document) => document.exported && changed.has(document)).length, entries: 0 },
+    through: 0,
+    whole,
+    wroteMs: performance.now() - began,
+    audiences: moves.map(({ audience }) => audience.audience_id),
+  }
+}
+
+/** Documents against what was known of them. */
+interface Comparison {
+  readonly changed: ReadonlySet<TouchedDocument>
+  readonly parked: Parked[]
+  readonly members: readonly (readonly unknown[])[]
+  readonly left: readonly Key[]
+}
+
+function* compare(
+  database: CapturingDatabase,
+  touched: readonly TouchedDocument[],
+  readings: ReadonlyMap<TouchedDocument, Reading>,
+): Work<Comparison> {
+  const changed = new Set<TouchedDocument>()
+  const parked: Parked[] = []
+  const members: unknown[][] = []
+  const left: Key[] = []
+  for (const some of inChunks(touched)) {
+    const known = yield* membersOf(database, some)
+    for (const [n, document] of some.entries()) {
+      const reading = readings.get(document)
+      const member = known[n]
+      const key = [document.root.table, document.recordId]
+      if (reading instanceof Error) parked.push({ document, error: reading })
+      else if (reading === undefined) {
+        if (member !== undefined) left.push(key)
+        changed.add(document)
+      } else if (member === undefined || document.exported || document.again || !isEqual(reading, member)) {
+        members.push([...key, reading.hash, null, 'given'])
+        changed.add(document)
+      }
+    }
+    yield* pause()
+  }
+  return { changed, parked, members, left }
+}
+
+/** What an audience is to hear of. */
+interface Move {
+  readonly audience: Audience
+  readonly rows: readonly (readonly unknown[])[]
+  readonly entryNo: number
+}
+
+interface Outlook {
+  readonly changed: ReadonlySet<TouchedDocument>
+  readonly readings: ReadonlyMap<TouchedDocument, Reading>
+  readonly parked: Parked[]
+}
+
+/** Documents are looked for in a filter so many at a time. */
+const AT_ONCE = 500
+
+function* moveOf(database: CapturingDatabase, audience: Audience, documents: readonly TouchedDocument[], outlook: Outlook): Work<Move> {
+  const { changed, readings, parked } = outlook
+  const rows: unknown[][] = []
+  let entryNo = audience.head_no
+  for (let from = 0; from < documents.length; from += AT_ONCE) {
+    const some = documents.slice(from, from + AT_ONCE)
+    const standing = some.filter((document) => readings.get(document) !== undefined)
+    const [{ root }] = some as [TouchedDocument]
+    const { inside, failed } = yield* evaluate(database, root, audience.filter, standing)
+    const known = yield* membershipOf(database, audience, some)
+    for (const [n, document] of some.entries()) {
+      const { recordId } = document
+      const error = failed.get(recordId)
+      // As it was until it can be said.
+      if (error !== undefined && !parked.some((one) => one.document === document)) parked.push({ document, error })
+      if (error !== undefined) continue
+      const isIn = inside.has(recordId)
+      if (isIn ? known[n] !== true || changed.has(document) : known[n] === true) rows.push([audience.audience_id, recordId, ++entryNo, !isIn])
+    }
+    yield* pause()
+  }
+  return { audience, rows, entryNo }
+}
+
+/** Whether each is a member: undefined where it never was. */
+function* membershipOf(
+  database: CapturingDatabase,
+  { audience_id }: Audience,
+  documents: readonly TouchedDocument[],
+): Work<readonly (boolean | undefined)[]> {
+  const rows = yield* query<{ record_id: string; removed: boolean }>(
+    database.build
+      .selectFrom(AUDIENCE_MEMBERS.name)
+      .select(['record_id', 'removed'])
+      .where('audience_id', '=', audience_id)
+      .where(
+        'record_id',
+        'in',
+        documents.map(({ recordId }) => recordId),
+      )
+      .compile(),
+  )
+  const known = new Map(rows.map(({ record_id, removed }) => [record_id, !removed]))
+  return documents.map(({ recordId }) => known.get(recordId))
+}
