@@ -17,13 +17,15 @@ import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, QUARA
 import { readChecks, type ValidateRules } from './apply/validate.ts'
 import { ArchiveUpkeep } from './archive-upkeep.ts'
 import type { Central } from './central-face.ts'
+import { CentralPublishing, capturing, PUBLISHING_MIGRATION, PUBLISHING_TABLES } from './central-publishing.ts'
 import { systemClock } from './clock.ts'
 import type { SynchronizeOptions } from './courier.ts'
 import { CredentialBook } from './credential-book.ts'
 import { TillsyncError } from './errors.ts'
 import { type CentralEvents, Events } from './events.ts'
+import { Herald } from './herald.ts'
 import { checkMigrated, type Migrations, migrate } from './migrate.ts'
-import type { AnyTables, Batch, Publication, RegisterName, Takes } from './model.ts'
+import type { AnyTables, AudienceRules, Batch, Publication, RegisterName, Takes } from './model.ts'
 import { type CentralOptions, known, readCentralOptions } from './options.ts'
 import type { ApplyingDatabase, Clock, Received, Subscriber } from './ports.ts'
 import { PullBook } from './pull-book.ts'
@@ -41,7 +43,7 @@ const MIGRATIONS: readonly Migrations[] = [
   { component: 'apply', steps: [{ create: CENTRAL_TABLES }] },
   { component: 'pull', steps: [{ create: [PULLS] }] },
 ]
-const OWN_TABLES = [...CENTRAL_TABLES, PULLS].map((table) => table.name)
+const OWN_TABLES = [...CENTRAL_TABLES, PULLS, ...PUBLISHING_TABLES].map((table) => table.name)
 const LEDGERS = ['stock_movements', 'stock_levels', 'posted_plu_closings', 'posted_plu_closing_lines']
 
 /**
@@ -50,7 +52,7 @@ const LEDGERS = ['stock_movements', 'stock_levels', 'posted_plu_closings', 'post
  * @throws ERR_OPTION
  */
 export function createCentral<DB = AnyTables, Sent = AnyTables>(
-  options: CentralOptions<SubscribeRules<NoInfer<Sent>, NoInfer<DB>>, ValidateRules<NoInfer<Sent>>>,
+  options: CentralOptions<SubscribeRules<NoInfer<Sent>, NoInfer<DB>>, ValidateRules<NoInfer<Sent>>, NoInfer<DB>>,
 ): Central {
   return new CentralReplica(options as unknown as AnyCentralOptions, systemClock)
 }
@@ -78,6 +80,10 @@ export class CentralReplica implements Central, Subscriber {
   private readonly server: HttpServer
   private readonly rounds: Rounds
   private readonly holds: Holds
+  /** Undefined where nothing is sent to the registers. */
+  private readonly publishing: CentralPublishing | undefined
+  private readonly herald: Herald
+  private readonly migrations: readonly Migrations[]
   private readiness: Promise<void> | undefined
   private stopped = false
 
@@ -97,8 +103,18 @@ export class CentralReplica implements Central, Subscriber {
     this.lanes = new PQueue({ concurrency: lanes })
     this.holds = new Holds(clock, longPollMs)
     const book = new PullBook(this.database)
-    this.registers = new RegisterBook(this.database, clock, book, () => this.ready())
-    this.rounds = new Rounds({ book, clock, takes, pull, events: this.events, subscriber: this, ready: () => this.ready() })
+    this.registers = new RegisterBook(
+      this.database,
+      clock,
+      book,
+      () => this.ready(),
+      async (register) => this.publishing?.tryRegister(register),
+    )
+    this.publishing = options.publish && this.publisherOf(options.publish)
+    const audiences = this.publishing
+    this.migrations = audiences ? [...MIGRATIONS, PUBLISHING_MIGRATION] : MIGRATIONS
+    this.rounds = new Rounds({ book, clock, takes, pull, events: this.events, subscriber: this, audiences, ready: () => this.ready() })
+    this.herald = new Herald({ database: this.database, clock, holds: this.holds, wake: (register) => this.rounds.wake(register) })
     this.orphans = new OrphanBook(this.database, this.handlers, () => this.ready())
     this.archive = new ArchiveBook(this.database, () => this.ready())
     this.upkeep = new ArchiveUpkeep({ database: this.database, clock, events: this.events, retainMs: retainArchiveMs })
@@ -130,21 +146,23 @@ export class CentralReplica implements Central, Subscriber {
       onRefused,
       answer: (register, message, source, confirm) => {
         const onRefusedThere = (register: RegisterName, error: TillsyncError) => onRefused({ register, source, error })
-        return answer({ subscriber: this, takes, holds: this.holds, confirm, onRefused: onRefusedThere }, register, message)
+        return answer({ subscriber: this, takes, holds: this.holds, audiences, confirm, onRefused: onRefusedThere }, register, message)
       },
     }
   }
 
   async install(): Promise<void> {
-    const { database, handlers } = this
+    const { database, handlers, publishing, migrations } = this
     const { checks } = this.subscribed
     await database.open()
     await database.write(function* () {
-      yield* migrate(database, MIGRATIONS)
+      yield* migrate(database, migrations)
       for (const [table, all] of checks) for (const check of all) if (typeof check !== 'function') yield* check.check(database, table)
       for (const [table, all] of handlers) for (const handler of all) yield* handler.check(database, table)
       for (const table of tablesOf(handlers)) yield* createOrCheck(database, table)
+      if (publishing) yield* publishing.install()
     })
+    publishing?.sealer.forgetPlan()
     this.stopped = false
     this.holds.start()
     this.readiness = undefined
@@ -155,6 +173,7 @@ export class CentralReplica implements Central, Subscriber {
     const { database, handlers } = this
     await database.open()
     await database.write(function* () {
+      yield* capturing(database).capture.uninstall()
       const own = [...tablesOf(handlers)].map((table) => table.name).filter((name) => !LEDGERS.includes(name))
       for (const name of [...own, ...OWN_TABLES, 'sync_state']) yield* database.dropTable(name)
     })
@@ -168,6 +187,8 @@ export class CentralReplica implements Central, Subscriber {
       this.rounds.start()
       this.upkeep.start()
       this.turns.start()
+      this.publishing?.sealing.start()
+      if (this.publishing) this.herald.start()
     })
     // A host that does not wait for it must not be ended by an unhandled rejection.
     started.catch((error: TillsyncError) => this.events.emit('failed', { error }))
@@ -177,7 +198,7 @@ export class CentralReplica implements Central, Subscriber {
   async stop(): Promise<void> {
     this.stopped = true
     this.holds.stop()
-    await Promise.all([this.rounds.stop(), this.upkeep.stop(), this.turns.stop()])
+    await Promise.all([this.rounds.stop(), this.upkeep.stop(), this.turns.stop(), this.publishing?.stop(), this.herald.stop()])
     await this.lanes.onIdle()
     await this.effects.stop()
     this.readiness = undefined
@@ -192,6 +213,7 @@ export class CentralReplica implements Central, Subscriber {
   ): Promise<PullResult | readonly PulledRegister[]> {
     known('options', options, ['signal', 'onProgress'])
     await this.ready()
+    await this.publishing?.sealer.sealAll()
     if (register === undefined) return this.rounds.synchronizeAll(options)
     checkRegister(register)
     return this.rounds.synchronize(register, options)
@@ -214,6 +236,17 @@ export class CentralReplica implements Central, Subscriber {
     return this.closingBook.waiting(which)
   }
 
+  private publisherOf(publish: AudienceRules<AnyTables>): CentralPublishing {
+    return new CentralPublishing({
+      database: capturing(this.database),
+      publish,
+      clock: this.clock,
+      events: this.events,
+      register: (name) => this.registers.describe(name),
+      onNews: (audiences) => this.herald.tell(audiences),
+    })
+  }
+
   private async ready(): Promise<void> {
     if (this.stopped) throw new TillsyncError('ERR_STOPPED', 'Central is stopped', { retryable: true })
     this.readiness ??= this.openInstalled()
@@ -227,7 +260,7 @@ export class CentralReplica implements Central, Subscriber {
 
   private async openInstalled(): Promise<void> {
     await this.database.open()
-    await this.database.read(() => checkMigrated(this.database, MIGRATIONS))
+    await this.database.read(() => checkMigrated(this.database, this.migrations))
     this.effects.start(this.handlers)
   }
 

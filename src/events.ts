@@ -1,5 +1,5 @@
 import { asTillsyncError, type TillsyncError } from './errors.ts'
-import type { Point, RegisterName } from './model.ts'
+import type { Point, RegisterName, UnappliedDocument } from './model.ts'
 import type { QuarantinedDocument, ReleasedDocument } from './ports.ts'
 
 /** What a register tells its host. */
@@ -48,6 +48,10 @@ export interface CentralEvents {
   quarantined: { readonly register: RegisterName; readonly documents: readonly QuarantinedDocument[] }
   /** Documents that waited in quarantine were applied. */
   released: { readonly register: RegisterName; readonly documents: readonly ReleasedDocument[] }
+  /** Documents that were published for a register could not be applied there and wait; said when that is news. The till's schema refuses them, or they refer to what it does not have. */
+  unapplied: { readonly register: RegisterName; readonly documents: readonly UnappliedDocument[] }
+  /** The schema of what central publishes has changed; as at a register. */
+  schema: { readonly mended: readonly string[]; readonly problems: readonly { readonly table: string; readonly error: TillsyncError }[] }
   /** A pull register does not answer; said once, until `online`. It is tried again, with growing pauses. */
   offline: { readonly register: RegisterName; readonly error: TillsyncError }
   /** It answers again. */

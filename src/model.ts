@@ -103,6 +103,8 @@ export const MOST_POINTS = 500
 export const MOST_AGAIN = 200
 export const MOST_PARKED = 200
 export const MOST_UNAPPLIED = 50
+/** Root tables that a register subscribes to. */
+export const MOST_SUBSCRIBED = 500
 
 /** What a subscriber says of its standing in a stream. */
 export interface Subscription {
@@ -172,6 +174,25 @@ export interface AudienceRecord {
   readonly recordId: RecordIdText
   /** As JSON text, in the encoding of sealed records. */
   readonly record: string
+}
+
+/** What a register asks for of what central publishes. */
+export interface AudienceRequest {
+  /** Of each root table that it subscribes to, in the order in which they are to come. */
+  readonly standings: readonly AudienceStanding[]
+  /** How many records, and about how many bytes, it wants at once; a larger document comes whole. */
+  readonly records: number
+  readonly bytes: number
+  /** The largest message that it reads, in bytes. */
+  readonly message: number
+  readonly unapplied: readonly UnappliedDocument[]
+}
+
+/** What central has for a register. */
+export interface AudienceAnswer {
+  readonly batches: readonly AudienceBatch[]
+  /** Whether it should ask again at once. */
+  readonly more: boolean
 }
 
 /** A document that a register could not apply: it is parked there until it can, or another version comes. */

@@ -1,5 +1,5 @@
 import { TillsyncError } from './errors.ts'
-import { LEAST_TAKEN, type PublishRules, type RegisterName, type Takes } from './model.ts'
+import { type AnyTables, type Attributes, type AudienceRules, LEAST_TAKEN, type PublishRules, type RegisterName, type Takes } from './model.ts'
 import type { ApplyingDatabase, CapturingDatabase, Link } from './ports.ts'
 
 /** Pushed by the register: it starts every exchange. */
@@ -92,11 +92,13 @@ export interface RetryOptions {
   readonly perTurn?: number
 }
 
-export interface CentralOptions<Handlers, Checks = Readonly<Record<string, unknown>>> {
+export interface CentralOptions<Handlers, Checks = Readonly<Record<string, unknown>>, DB = AnyTables> {
   /** `postgres(pool)` from 'tillsync/postgres'. */
   readonly database: ApplyingDatabase
   /** What is done with documents, by root table; a table that is not named is archived only. */
   readonly subscribe: Handlers
+  /** What the registers get, and which of them: tables by name. Without it nothing is sent to them. */
+  readonly publish?: AudienceRules<DB>
   /** Checks by root table: a document with which something is wrong goes to quarantine before anything of it is posted. */
   readonly validate?: Checks
   /**
@@ -313,10 +315,13 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
     'pull',
     'retainArchiveMs',
     'handlerTimeoutMs',
+    'publish',
   ])
   checkDatabase(options.database, "postgres(pool) from 'tillsync/postgres'")
-  if (!('mirroring' in options.database)) throw bad('database', "postgres(pool) from 'tillsync/postgres'", 'sqlite')
+  if (options.database.dialect !== 'postgres') throw bad('database', "postgres(pool) from 'tillsync/postgres'", 'sqlite')
   if (typeof options.subscribe !== 'object' || options.subscribe === null) throw bad('subscribe', 'an object of handlers by table', options.subscribe)
+  if (options.publish !== undefined && (typeof options.publish !== 'object' || options.publish === null))
+    throw bad('publish', 'an object of tables, such as { items: {} }', options.publish)
   if (options.validate !== undefined && (typeof options.validate !== 'object' || options.validate === null))
     throw bad('validate', 'an object of checks by table', options.validate)
   return {
@@ -419,4 +424,18 @@ function bad(option: string, expected: string, got: unknown): TillsyncError {
     hint: 'See docs/configuration.md.',
     context: { option },
   })
+}
+
+/**
+ * What filters may ask of a register.
+ *
+ * @throws ERR_OPTION
+ */
+export function readAttributes(attributes: unknown): Attributes {
+  if (typeof attributes !== 'object' || attributes === null || Array.isArray(attributes))
+    throw bad('attributes', "an object such as { priceGroup: 'A' }", attributes)
+  for (const [name, value] of Object.entries(attributes))
+    if (!(value === null || typeof value === 'string' || typeof value === 'boolean' || Number.isFinite(value)))
+      throw bad(`attributes.${name}`, 'text, a number, a boolean or null', value)
+  return attributes as Attributes
 }

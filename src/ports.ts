@@ -3,7 +3,9 @@ import type { TillsyncError } from './errors.ts'
 import type { Mirroring } from './mirroring.ts'
 import type {
   AnyTables,
+  AudienceAnswer,
   AudienceBatch,
+  AudienceRequest,
   AudienceStanding,
   Batch,
   Finding,
@@ -326,14 +328,8 @@ export interface AudienceSubscriber {
 
 /** Central as the publisher of what registers subscribe to. */
 export interface AudiencePublisher {
-  /** What a register is to have next, about `bytes` of it at most and never less than one document; `more`: it should ask at once. */
-  next(
-    register: RegisterName,
-    standings: readonly AudienceStanding[],
-    limits: { readonly records: number; readonly bytes: number },
-  ): Promise<{ readonly batches: readonly AudienceBatch[]; readonly more: boolean }>
-  /** What a register said that it could not apply. */
-  hear(register: RegisterName, unapplied: readonly UnappliedDocument[]): Promise<void>
+  /** What a register is to have next; and takes down how far it has come, and what it could not apply. */
+  next(register: RegisterName, request: AudienceRequest): Promise<AudienceAnswer>
 }
 
 /** Time and chance, so that tests can pass their own. */

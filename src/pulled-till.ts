@@ -3,7 +3,7 @@ import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName, Takes } from './model.ts'
 import type { PullOptions } from './options.ts'
-import type { Clock, Subscriber } from './ports.ts'
+import type { AudiencePublisher, Clock, Subscriber } from './ports.ts'
 import type { PullBook } from './pull-book.ts'
 import { backoffMs } from './transport/backoff.ts'
 import { type Pulled, Puller } from './transport/exchange.ts'
@@ -15,6 +15,7 @@ export interface PulledTillOptions {
   readonly clock: Clock
   readonly events: Events<CentralEvents>
   readonly subscriber: Subscriber
+  readonly audiences: AudiencePublisher | undefined
   readonly takes: Takes
   readonly pull: Required<PullOptions>
   /** Those that fail wait for each other, and for nobody else. */
@@ -56,6 +57,11 @@ export class PulledTill {
 
   end(): void {
     this.ending.abort()
+  }
+
+  /** There is something new for it. Where it does not answer, its pause stays. */
+  wake(): void {
+    if (this.failures === 0) this.waking.abort()
   }
 
   async stop(): Promise<void> {
@@ -130,7 +136,7 @@ export class PulledTill {
   /** What is under way with a register ends where it is pulled elsewhere. */
   private pullerAt(url: string): Puller {
     if (this.puller?.url === url) return this.puller.puller
-    const { register, pull, subscriber, takes } = this.options
+    const { register, pull, subscriber, audiences, takes } = this.options
     const link = httpClient({
       url: new URL(url),
       fetch: pull.fetch,
@@ -139,7 +145,7 @@ export class PulledTill {
       token: () => pull.token(register),
       names: { peer: 'The register', server: 'till.fetch', asker: 'createCentral as `pull`' },
     })
-    const puller = new Puller({ register, link, maxMessageBytes: takes.message, takes }, subscriber)
+    const puller = new Puller({ register, link, maxMessageBytes: takes.message, takes, audiences }, subscriber)
     this.puller = { url, puller }
     return puller
   }

@@ -10,11 +10,11 @@ import { TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
 import type { Point, RegisterName, Standing, Takes } from './model.ts'
 import { checkPullToken, defaultLimits, type Push, type Served } from './options.ts'
-import type { CapturingDatabase, Clock } from './ports.ts'
+import type { AudienceSubscriber, CapturingDatabase, Clock } from './ports.ts'
 import { answerCentral } from './transport/answer.ts'
 import { BatchReader } from './transport/batch-reader.ts'
 import { hashToken, isToken } from './transport/credentials.ts'
-import { push } from './transport/exchange.ts'
+import { type Asking, push } from './transport/exchange.ts'
 import { Gate, type Refusal } from './transport/gate.ts'
 import { type HttpServer, serve } from './transport/http-server.ts'
 import { CENTRAL, type Peer, readPeer, writePeer } from './transport/peers.ts'
@@ -29,6 +29,8 @@ export interface RegisterTransferOptions {
   readonly sealer: Sealer
   /** Undefined where the register only captures. */
   readonly transfer: Push | Served | undefined
+  /** Where the register subscribes to what central publishes. */
+  readonly audiences: AudienceSubscriber | undefined
   /** Open and installed, or it throws. */
   ready(): Promise<void>
   /** All may be to be sealed anew. */
@@ -153,9 +155,14 @@ export class RegisterTransfer {
     })
   }
 
+  private asking({ recordsPerRun, bytesPerRun, maxMessageBytes }: Push | Served): Asking | undefined {
+    const { audiences } = this.options
+    return audiences && { subscriber: audiences, limits: { records: recordsPerRun, bytes: bytesPerRun, message: maxMessageBytes } }
+  }
+
   private createCourier(transfer: Push, publisher: Publisher): Courier {
     const { name, clock, events } = this.options
-    const starter = { register: name, link: transfer.link, maxMessageBytes: transfer.maxMessageBytes }
+    const starter = { register: name, link: transfer.link, maxMessageBytes: transfer.maxMessageBytes, asking: this.asking(transfer) }
     return new Courier({
       clock,
       transfer,
@@ -170,12 +177,14 @@ export class RegisterTransfer {
     })
   }
 
-  private createServer({ token, maxMessageBytes }: Served, publisher: Publisher): HttpServer {
+  private createServer(transfer: Served, publisher: Publisher): HttpServer {
+    const { token, maxMessageBytes } = transfer
     const { name, clock, events, ready } = this.options
     const onRefused = ({ source, error }: Refusal) => events.emit('refused', { source, error })
     const answerer = {
       publisher,
       maxMessageBytes,
+      asking: this.asking(transfer),
       sealed: () => this.sealed(),
       onExchanged: (exchanged: Exchanged) => {
         this.pulledFailure = undefined

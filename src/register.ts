@@ -80,6 +80,7 @@ export class RegisterReplica implements Register {
       events,
       sealer,
       transfer: readTransfer(options.transfer),
+      audiences: undefined,
       ready: () => this.ready(),
       onReseal: () => this.upkeep.isRunning && this.upkeep.sealSoon(),
     })

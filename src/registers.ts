@@ -1,8 +1,8 @@
 import { isoTime } from './apply/archived.ts'
 import { CREDENTIALS, EPOCHS, QUARANTINE, REGISTERS } from './apply/tables.ts'
 import { TillsyncError } from './errors.ts'
-import type { RegisterName } from './model.ts'
-import { checkName, known, type RotateOptions, readOverlapMs } from './options.ts'
+import type { Attributes, AudienceRegister, RegisterName } from './model.ts'
+import { checkName, known, type RotateOptions, readAttributes, readOverlapMs } from './options.ts'
 import { type ApplyingDatabase, type Clock, query, type Work } from './ports.ts'
 import { type PullBook, type PullTarget, readPullUrl } from './pull-book.ts'
 import { createToken, hashToken } from './transport/credentials.ts'
@@ -28,12 +28,24 @@ export interface ListedRegister extends RegisterName {
   readonly quarantined: number
   /** Where central pulls it; undefined where the register pushes. */
   readonly pull: { readonly url: string } | undefined
+  /** What central's filters may ask of it. */
+  readonly attributes: Attributes
 }
 
 /** A register that is to be added. */
 export interface NewRegister extends RegisterName {
   /** Where its `fetch` is mounted: central pulls it there. Without it the register pushes. */
   readonly pull?: PullTarget | undefined
+  /** What the filters of `publish` may ask of it beside its name, such as `{ priceGroup: 'A' }`: text, numbers, booleans or null. */
+  readonly attributes?: Attributes | undefined
+}
+
+/** What is changed of a register; what is not named stays. */
+export interface RegisterChanges {
+  /** Where it is pulled from now on; undefined: not any more. */
+  readonly pull?: PullTarget | undefined
+  /** All of them: what is not named is gone. Where a filter makes something else of them, it gets the difference. */
+  readonly attributes?: Attributes
 }
 
 /** Central's book of registers and their credentials. */
@@ -41,16 +53,16 @@ export interface Registers {
   /**
    * Makes a register known. With `pull` central starts its exchanges. Its token is shown here once and stored nowhere; only its hash is.
    *
-   * @throws ERR_REGISTER where it is known already, ERR_OPTION
+   * @throws ERR_REGISTER where it is known already, ERR_OPTION, ERR_FILTER where a filter of `publish` can't be asked for it
    */
   add(register: NewRegister): Promise<{ readonly token: string }>
   /**
-   * Where it is pulled from now on, in every process; `pull: undefined`: not any more. What it has sent goes on from where central stands, whichever side
-   * starts the exchanges.
+   * Where it is pulled from now on, in every process; and its attributes. What it has sent goes on from where central stands, whichever side
+   * starts the exchanges. All or nothing.
    *
-   * @throws ERR_REGISTER where it is not known, ERR_OPTION
+   * @throws ERR_REGISTER where it is not known, ERR_OPTION, ERR_FILTER where a filter of `publish` can't be asked for it: nothing has changed
    */
-  change(register: RegisterName, changes: { readonly pull: PullTarget | undefined }): Promise<void>
+  change(register: RegisterName, changes: RegisterChanges): Promise<void>
   /**
    * Gives a register, also a revoked one, a new token, shown here once. The former one stays valid for `overlapMs`, in every
    * process at once; that is the newest that the register has used, so a rotated token that was lost on its way can be replaced by
@@ -97,6 +109,7 @@ interface ListedRow {
   readonly copies: string | null
   readonly quarantined: number
   readonly url: string | null
+  readonly attributes: string | null
 }
 
 export class RegisterBook implements Registers {
@@ -108,8 +121,17 @@ export class RegisterBook implements Registers {
   private readonly epochs: string
   private readonly quarantine: string
   private readonly pulls: PullBook
+  private readonly tryOut: (register: AudienceRegister) => Promise<void>
 
-  constructor(database: ApplyingDatabase, clock: Clock, pulls: PullBook, ready: () => Promise<void>) {
+  /** @param tryOut throws where a filter can't be asked for this register */
+  constructor(
+    database: ApplyingDatabase,
+    clock: Clock,
+    pulls: PullBook,
+    ready: () => Promise<void>,
+    tryOut: (register: AudienceRegister) => Promise<void>,
+  ) {
+    this.tryOut = tryOut
     this.database = database
     this.clock = clock
     this.pulls = pulls
@@ -123,27 +145,36 @@ export class RegisterBook implements Registers {
   async add(register: NewRegister): Promise<{ readonly token: string }> {
     checkRegister(register)
     const url = register.pull === undefined ? undefined : readPullUrl(register.pull)
+    const attributes = register.attributes === undefined ? {} : readAttributes(register.attributes)
     await this.ready()
+    await this.tryOut({ location: register.location, register: register.register, attributes })
     const token = createToken()
-    await this.database.write(() => this.enter(register, url, token, this.at()))
+    await this.database.write(() => this.enter(register, url, attributes, token, this.at()))
     return { token }
   }
 
-  async change(register: RegisterName, changes: { readonly pull: PullTarget | undefined }): Promise<void> {
+  async change(register: RegisterName, changes: RegisterChanges): Promise<void> {
     checkRegister(register)
-    if (typeof changes !== 'object' || changes === null || !('pull' in changes))
-      throw new TillsyncError('ERR_OPTION', 'Expected `changes` to be an object with `pull`', {
-        hint: 'registers.change(register, { pull: { url } })',
+    if (typeof changes !== 'object' || changes === null || !('pull' in changes || 'attributes' in changes))
+      throw new TillsyncError('ERR_OPTION', 'Expected `changes` to be an object with `pull` or `attributes`', {
+        hint: "registers.change(register, { attributes: { priceGroup: 'A' } })",
       })
-    known('changes', changes, ['pull'])
+    known('changes', changes, ['pull', 'attributes'])
     const url = changes.pull === undefined ? undefined : readPullUrl(changes.pull)
+    const attributes = 'attributes' in changes ? readAttributes(changes.attributes) : undefined
     await this.ready()
+    if (attributes) await this.tryOut({ location: register.location, register: register.register, attributes })
     const { registers, pulls } = this
     await this.database.write(function* () {
       const sql = `SELECT register_id FROM ${registers} WHERE location = $1 AND register = $2`
       const [row] = yield* query<{ register_id: number }>({ sql, parameters: [register.location, register.register] })
       if (row === undefined) throw unknown(register)
-      yield* pulls.point(row.register_id, url)
+      if ('pull' in changes) yield* pulls.point(row.register_id, url)
+      if (attributes === undefined) return
+      yield* query({
+        sql: `UPDATE ${registers} SET attributes = $2 WHERE register_id = $1`,
+        parameters: [row.register_id, JSON.stringify(attributes)],
+      })
     })
   }
 
@@ -190,7 +221,7 @@ export class RegisterBook implements Registers {
                 CASE WHEN held THEN (SELECT json_agg(json_build_object('epoch', e.epoch, 'entryNo', coalesce(e.entry_no, r.entry_no)) ORDER BY e.epoch_no)
                                      FROM ${this.epochs} e WHERE e.register_id = r.register_id AND e.state IN ('current', 'cloned')) END AS copies,
                 (SELECT count(*) FROM ${this.quarantine} q WHERE q.register_id = r.register_id AND q.state = 'waiting') AS quarantined,
-                (SELECT url FROM ${this.pulls.table} p WHERE p.register_id = r.register_id) AS url
+                (SELECT url FROM ${this.pulls.table} p WHERE p.register_id = r.register_id) AS url, attributes
               FROM ${registers} r ORDER BY location, register`,
         parameters: [this.at()],
       }),
@@ -208,14 +239,23 @@ export class RegisterBook implements Registers {
       copies: row.copies === null ? undefined : JSON.parse(row.copies),
       quarantined: row.quarantined,
       pull: row.url === null ? undefined : { url: row.url },
+      attributes: row.attributes === null ? {} : JSON.parse(row.attributes),
     }))
   }
 
-  private *enter(register: RegisterName, url: string | undefined, token: string, at: string): Work<void> {
+  /** What filters are asked about it; undefined where it is not known. */
+  async describe({ location, register }: RegisterName): Promise<(AudienceRegister & { readonly registerId: number }) | undefined> {
+    const sql = `SELECT register_id, attributes FROM ${this.registers} WHERE location = $1 AND register = $2`
+    const found = () => query<{ register_id: number; attributes: string | null }>({ sql, parameters: [location, register] })
+    const [row] = await this.database.read(found, { loosely: true })
+    return row && { registerId: row.register_id, location, register, attributes: row.attributes === null ? {} : JSON.parse(row.attributes) }
+  }
+
+  private *enter(register: RegisterName, url: string | undefined, attributes: Attributes, token: string, at: string): Work<void> {
     const [added] = yield* query<{ register_id: number }>({
-      sql: `INSERT INTO ${this.registers} (location, register, added_at, epoch_no, entry_no, held, reset, unsettled) VALUES ($1, $2, $3, 0, 0, false, false, false)
+      sql: `INSERT INTO ${this.registers} (location, register, added_at, attributes, epoch_no, entry_no, held, reset, unsettled) VALUES ($1, $2, $3, $4, 0, 0, false, false, false)
             ON CONFLICT (location, register) DO NOTHING RETURNING register_id`,
-      parameters: [register.location, register.register, at],
+      parameters: [register.location, register.register, at, JSON.stringify(attributes)],
     })
     if (added === undefined) throw refused(register, 'is known already', 'Its token was shown when it was added; rotate() gives it a new one.')
     yield* this.issue(added.register_id, token, at)

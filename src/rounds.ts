@@ -4,7 +4,7 @@ import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName, Takes } from './model.ts'
 import type { PullOptions } from './options.ts'
-import type { Clock, Subscriber } from './ports.ts'
+import type { AudiencePublisher, Clock, Subscriber } from './ports.ts'
 import type { PullBook } from './pull-book.ts'
 import { PulledTill } from './pulled-till.ts'
 
@@ -31,6 +31,7 @@ export interface RoundsOptions {
   readonly clock: Clock
   readonly events: Events<CentralEvents>
   readonly subscriber: Subscriber
+  readonly audiences: AudiencePublisher | undefined
   readonly takes: Takes
   /** Undefined where central only answers. */
   readonly pull: Required<PullOptions> | undefined
@@ -113,6 +114,11 @@ export class Rounds {
       if (onProgress) this.options.events.tell(onProgress, { ...till.register, ...moved, pending })
       if (settled) return moved
     }
+  }
+
+  /** There is something new for a register. */
+  wake(register: RegisterName): void {
+    this.tills.get(keyOf(register))?.wake()
   }
 
   /** Looks for registers that came or went; each has a loop of its own. */

@@ -24,9 +24,11 @@ export const REGISTERS = {
     unsettled: 'boolean',
     /** Documents that the register can't read, as it last said: a JSON array of [table, record id]; NULL where there are none. */
     parked: 'json',
+    /** What filters may ask of it: a JSON object; NULL where nothing was said. */
+    attributes: 'json',
   },
   primaryKey: ['register_id'],
-  nullable: ['revoked_at', 'contact_at', 'epoch', 'digest', 'parked'],
+  nullable: ['revoked_at', 'contact_at', 'epoch', 'digest', 'parked', 'attributes'],
   generated: 'register_id',
   uniques: [['location', 'register']],
 } as const satisfies OwnTable

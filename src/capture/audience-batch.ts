@@ -122,7 +122,6 @@ export function* cutAudience(
         root,
         key,
         recordId: sentId(sent, root, key),
-        full: recordId,
         exported: false,
         again: false,
         existing: false,

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { asTillsyncError, type TillsyncError } from '../errors.ts'
 import type { RegisterName, Takes } from '../model.ts'
-import type { Subscriber } from '../ports.ts'
-import { decodeMessage, encodeMessage } from './codec.ts'
-import { isSettled, refusalIn } from './exchange.ts'
+import type { AudiencePublisher, Subscriber } from '../ports.ts'
+import { decodeMessage, encodeMessage, encodePublished } from './codec.ts'
+import { type Asking, isSettled, refusalIn, requestOf } from './exchange.ts'
 import type { Holds } from './holds.ts'
 import type { Message } from './message.ts'
 import type { Exchanged, Publisher } from './publisher.ts'
@@ -14,6 +14,8 @@ export interface Answerer {
   readonly subscriber: Subscriber
   readonly takes: Takes
   readonly holds: Holds
+  /** What central publishes, if anything. */
+  readonly audiences?: AudiencePublisher | undefined
   onRefused(register: RegisterName, error: TillsyncError): void
   /** Throws where the credential is not the register's any more. */
   confirm(): Promise<void>
@@ -31,18 +33,27 @@ export async function answer(answerer: Answerer, register: RegisterName, bytes: 
   requireRegister(message.from, register, 'speaks for')
   holds.end(register)
   let word = await receive(subscriber, register, message)
+  const news = holds.news(register)
+  let published = await publishedFor(answerer, register, message)
   if (word.error) answerer.onRefused(register, word.error)
-  else if (isIdle(message, word) && (await holds.hold(register, message.wait ?? 0))) {
+  else if (published === undefined && isIdle(message, word) && (await holds.hold(register, message.wait ?? 0, news))) {
     await answerer.confirm()
     word = await receive(subscriber, register, message)
+    published = await publishedFor(answerer, register, message)
   }
-  return encodeMessage({ from: 'central', id: newId(), answers: message.id, takes, ...wordFields(word) })
+  return encodeMessage({ from: 'central', id: newId(), answers: message.id, takes, published, ...wordFields(word) })
+}
+
+async function publishedFor({ audiences }: Answerer, register: RegisterName, { audiences: request }: Message): Promise<Uint8Array | undefined> {
+  const answer = audiences && request && (await audiences.next(register, request))
+  return answer && answer.batches.length > 0 ? encodePublished(answer) : undefined
 }
 
 /** A register's side of an exchange that central starts: one message of central, whose credential was checked, and the answer to it. */
 export interface RegisterAnswerer {
   readonly publisher: Publisher
   readonly maxMessageBytes: number
+  readonly asking?: Asking | undefined
   /** There is nothing more to send. Seals what is touched, and says whether there is now. */
   sealed(): Promise<boolean>
   onExchanged(exchanged: Exchanged): void
@@ -61,7 +72,10 @@ export async function answerCentral(answerer: RegisterAnswerer, register: Regist
   requireRegister(message.from === 'central' ? message.to : undefined, register, 'is meant for')
   let failed: TillsyncError | undefined
   try {
+    // What does not answer what was said last may be an old letter.
+    const isAnswer = message.answers !== undefined && message.answers === publisher.lastSaid
     const exchanged = await publisher.hear(message)
+    if (isAnswer && message.published) await answerer.asking?.subscriber.take(message.published.batches)
     const error = refusalIn(message, exchanged)
     if (error) answerer.onFailed(error)
     else answerer.onExchanged(exchanged)
@@ -72,7 +86,8 @@ export async function answerCentral(answerer: RegisterAnswerer, register: Regist
   const batch = failed === undefined && message.subscribe !== undefined
   let said = await publisher.say({ batch })
   if (batch && said.batch === undefined && (await answerer.sealed())) said = await publisher.say({ batch })
-  const encoded = await encodeMessage({ from: register, answers: message.id, ...said, ...(failed && { error: errorFields(failed) }) })
+  const audiences = answerer.asking && (await requestOf(answerer.asking))
+  const encoded = await encodeMessage({ from: register, answers: message.id, ...said, audiences, ...(failed && { error: errorFields(failed) }) })
   publisher.readAhead()
   return encoded
 }

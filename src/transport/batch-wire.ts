@@ -1,5 +1,6 @@
-import type { Batch, DocumentName, Entry, Frame, PartShape, Point } from '../model.ts'
+import type { Batch, DocumentName, Entry, Frame, Point } from '../model.ts'
 import { count, list, MAX_NAME, malformed, object, point, pointToWire, text, tuple } from './fields.ts'
+import { partShapes } from './shapes.ts'
 
 const TIME = /^\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d\.\d{3}Z$/
 
@@ -136,8 +137,6 @@ function runs(list: readonly (readonly unknown[])[], size: number): readonly str
   return values
 }
 
-const MAX_DEPTH = 8
-
 function shapes(wire: unknown): Batch['shapes'] {
   const fields = object(wire, 'shapes')
   return Object.fromEntries(Object.entries(fields).map(([table, parts]) => [text(table, 'shapes', MAX_NAME), partShapes(parts, 1)]))
@@ -149,18 +148,6 @@ function columnsByTable(wire: unknown, field: string): Readonly<Record<string, r
     list(columns, field).map((column) => text(column, field, MAX_NAME)),
   ])
   return Object.fromEntries(named)
-}
-
-function partShapes(wire: unknown, depth: number): readonly PartShape[] {
-  if (depth > MAX_DEPTH) throw malformed('shapes')
-  return list(wire, 'shapes').map((part) => {
-    const fields = object(part, 'shapes')
-    const columns = Object.entries(object(fields.columns, 'shapes')).map(([own, above]) => [
-      text(own, 'shapes', MAX_NAME),
-      text(above, 'shapes', MAX_NAME),
-    ])
-    return { table: text(fields.table, 'shapes', MAX_NAME), columns: Object.fromEntries(columns), parts: partShapes(fields.parts, depth + 1) }
-  })
 }
 
 function column(value: unknown, field: string, size: number): readonly unknown[] {

@@ -2,7 +2,8 @@ import { promisify } from 'node:util'
 import { constants, gunzip, gzip } from 'node:zlib'
 import { Packr } from 'msgpackr'
 import { TillsyncError } from '../errors.ts'
-import type { Batch } from '../model.ts'
+import type { AudienceAnswer, Batch } from '../model.ts'
+import { answerToWire } from './audience-wire.ts'
 import { batchToWire } from './batch-wire.ts'
 import { checkVersion, fromWire, type Message, type OutgoingMessage, toWire } from './message.ts'
 
@@ -19,12 +20,17 @@ const packr = new Packr({ useRecords: false, variableMapSize: true, moreTypes: f
 
 /** A message as bytes: a format byte, then msgpack, compressed where that pays. */
 export function encodeMessage(message: OutgoingMessage): Promise<Uint8Array> {
-  return pack(toWire(message), message.batch === undefined)
+  return pack(toWire(message), message.batch === undefined && message.published === undefined)
 }
 
 /** A batch as bytes, to be put into a message. */
 export function encodeBatch(batch: Batch): Promise<Uint8Array> {
   return pack(batchToWire(batch), true)
+}
+
+/** What central has for a register, to be put into a message. */
+export function encodePublished(answer: AudienceAnswer): Promise<Uint8Array> {
+  return pack(answerToWire(answer), true)
 }
 
 async function pack(wire: unknown, compressible: boolean): Promise<Uint8Array> {
@@ -48,10 +54,15 @@ function formatted(format: number, body: Uint8Array): Uint8Array {
 export async function decodeMessage(bytes: Uint8Array, maxBytes: number): Promise<Message> {
   const wire = unpack(await bodyOf(bytes, maxBytes))
   checkVersion(wire)
-  const batch = (wire as { batch?: unknown }).batch
-  if (batch === undefined) return fromWire(wire, undefined)
-  if (!(batch instanceof Uint8Array)) throw foreign()
-  return fromWire(wire, unpack(await bodyOf(batch, maxBytes)))
+  const { batch, published } = wire as { batch?: unknown; published?: unknown }
+  return fromWire(wire, await packedIn(batch, maxBytes), await packedIn(published, maxBytes))
+}
+
+/** What was packed by itself. */
+async function packedIn(bytes: unknown, maxBytes: number): Promise<unknown> {
+  if (bytes === undefined) return undefined
+  if (!(bytes instanceof Uint8Array)) throw foreign()
+  return unpack(await bodyOf(bytes, maxBytes))
 }
 
 async function bodyOf(bytes: Uint8Array, maxBytes: number): Promise<Uint8Array> {

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { TillsyncError } from '../errors.ts'
-import type { RegisterName, Takes } from '../model.ts'
-import type { Link, Received, Subscriber } from '../ports.ts'
-import { decodeMessage, encodeMessage } from './codec.ts'
+import type { AudienceAnswer, AudienceRequest, RegisterName, Takes } from '../model.ts'
+import type { AudiencePublisher, AudienceSubscriber, Link, Received, Subscriber } from '../ports.ts'
+import { decodeMessage, encodeMessage, encodePublished } from './codec.ts'
 import type { Message } from './message.ts'
 import { type Exchanged, type Publisher, UNFINISHED } from './publisher.ts'
 import { receive, refusal, requireRegister, type Word, wordFields } from './reception.ts'
@@ -12,11 +12,22 @@ export interface Starter {
   readonly register: RegisterName
   readonly link: Link
   readonly maxMessageBytes: number
+  /** Where the register subscribes to what central publishes. */
+  readonly asking?: Asking | undefined
+}
+
+/** A register as one who asks central for what it publishes. */
+export interface Asking {
+  readonly subscriber: AudienceSubscriber
+  /** How much it wants at once, and reads at most. */
+  readonly limits: Pick<AudienceRequest, 'records' | 'bytes' | 'message'>
 }
 
 /** Central, where it starts one. */
-export interface PullStarter extends Starter {
+export interface PullStarter extends Omit<Starter, 'asking'> {
   readonly takes: Takes
+  /** What central publishes, if anything. */
+  readonly audiences?: AudiencePublisher | undefined
 }
 
 /**
@@ -26,14 +37,15 @@ export interface PullStarter extends Starter {
  * @throws ERR_LINK (retryable), ERR_FORKED, ERR_CLONED, and what central refuses with
  */
 export async function push(
-  { register, link, maxMessageBytes }: Starter,
+  { register, link, maxMessageBytes, asking }: Starter,
   publisher: Publisher,
   signal: AbortSignal,
   idle?: AbortSignal,
 ): Promise<Exchanged> {
   const said = await publisher.say({ batch: true })
   const waits = idle !== undefined && said.batch === undefined && link.waitMs !== undefined
-  const bytes = await encodeMessage({ from: register, ...said, ...(waits && { wait: link.waitMs }) })
+  const audiences = asking && (await requestOf(asking))
+  const bytes = await encodeMessage({ from: register, ...said, ...(waits && { wait: link.waitMs }), audiences })
   const answered = link.exchange(bytes, { signal: waits ? AbortSignal.any([signal, idle]) : signal })
   publisher.readAhead()
   let answer: Message
@@ -46,9 +58,15 @@ export async function push(
   }
   requireAnswer(answer, said.id, 'Central')
   const exchanged = await publisher.hear(answer)
+  const taken = asking !== undefined && (await asking.subscriber.take(answer.published?.batches ?? []))
   const error = refusalIn(answer, exchanged)
   if (error) throw error
-  return exchanged
+  // What was taken is acknowledged at once, and more asked for.
+  return taken ? { ...exchanged, unfinished: true } : exchanged
+}
+
+export async function requestOf({ subscriber, limits }: Asking): Promise<AudienceRequest> {
+  return { ...limits, standings: await subscriber.standings(), unapplied: await subscriber.unapplied() }
 }
 
 function isTakes(takes: unknown): takes is Takes {
@@ -82,6 +100,9 @@ export class Puller {
   private fruitless = 0
   /** Why the last batch was not taken: the register is told with the next message. */
   private refused: TillsyncError | undefined
+  /** What the register is to have with the next message. */
+  private published: AudienceAnswer | undefined
+  private asked = ''
 
   constructor(starter: PullStarter, subscriber: Subscriber) {
     this.starter = starter
@@ -111,7 +132,9 @@ export class Puller {
     const id = randomBytes(9).toString('base64url')
     const error = word.error ?? this.refused
     const { answers } = this
-    const bytes = await encodeMessage({ from: 'central', to: register, id, answers, takes, ...wordFields({ ...word, ...(error && { error }) }) })
+    const published = this.published && (await encodePublished(this.published))
+    const fields = wordFields({ ...word, ...(error && { error }) })
+    const bytes = await encodeMessage({ from: 'central', to: register, id, answers, takes, published, ...fields })
     const answer = await decodeMessage(await link.exchange(bytes, { signal }), maxMessageBytes)
     requireAnswer(answer, id, 'The register')
     requireRegister(answer.from, register, 'speaks for')
@@ -132,14 +155,26 @@ export class Puller {
     this.word = word
     this.answers = answer.id
     const staged = word.subscription?.staged?.digest
-    this.fruitless = word.applied || (staged !== undefined && staged !== before) ? 0 : this.fruitless + 1
+    const moved = await this.ask(answer)
+    this.fruitless = word.applied || moved || (staged !== undefined && staged !== before) ? 0 : this.fruitless + 1
     if (this.fruitless > MOST_FRUITLESS)
       throw new TillsyncError('ERR_MESSAGE', 'The register keeps central asking and sends nothing', { retryable: true })
     const pending = (publish?.head ?? 0) - (word.subscription?.standing?.entryNo ?? 0)
-    return { applied: word.applied, pending: Math.max(0, pending), settled: isSettled(answer, word) }
+    return { applied: word.applied, pending: Math.max(0, pending), settled: this.published === undefined && isSettled(answer, word) }
+  }
+
+  /** What the register is to have next. Says whether it has come further. */
+  private async ask({ audiences: request }: Message): Promise<boolean> {
+    const { audiences, register } = this.starter
+    const next = audiences && request && (await audiences.next(register, request))
+    this.published = next && next.batches.length > 0 ? next : undefined
+    const before = this.asked
+    this.asked = JSON.stringify(request?.standings ?? [])
+    return this.published !== undefined && this.asked !== before
   }
 
   private forget(): void {
+    this.published = undefined
     this.word = undefined
     this.answers = undefined
     this.fruitless = 0

@@ -6,6 +6,7 @@ export class Holds {
   private readonly clock: Clock
   private readonly longestMs: number
   private readonly held = new Map<string, AbortController>()
+  private readonly heralds = new Map<string, number>()
   private stopped = false
 
   /** @param longestMs with 0 nothing is held */
@@ -14,10 +15,30 @@ export class Holds {
     this.longestMs = longestMs
   }
 
-  /** Returns at the end, whatever ended it; whether it was held at all. */
-  async hold(register: RegisterName, waitMs: number): Promise<boolean> {
+  /** A number that is another one as soon as there is something new for the register, be it while nothing is held. */
+  news(register: RegisterName): number {
+    return this.heralds.get(keyOf(register)) ?? 0
+  }
+
+  /** There is something new for a register: what is held for it ends. */
+  tell(register: RegisterName): void {
+    this.heralds.set(keyOf(register), this.news(register) + 1)
+    this.end(register)
+  }
+
+  /** The registers for which something is held. */
+  get waiting(): readonly RegisterName[] {
+    return [...this.held.keys()].map((key) => {
+      const [location, register] = JSON.parse(key) as [string, string]
+      return { location, register }
+    })
+  }
+
+  /** Returns at the end, whatever ended it, or as soon as there was `news` since; whether it was held at all. */
+  async hold(register: RegisterName, waitMs: number, news = this.news(register)): Promise<boolean> {
     const ms = Math.min(waitMs, this.longestMs)
     if (ms <= 0 || this.stopped) return false
+    if (news !== this.news(register)) return true
     this.end(register)
     const key = keyOf(register)
     const ending = new AbortController()

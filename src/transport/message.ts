@@ -1,5 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import {
+  type AudienceAnswer,
+  type AudienceRequest,
   type Batch,
   type DocumentName,
   LEAST_TAKEN,
@@ -12,6 +14,7 @@ import {
   type Subscription,
   type Takes,
 } from '../model.ts'
+import { answerFromWire, requestFromWire, requestToWire } from './audience-wire.ts'
 import { batchFromWire } from './batch-wire.ts'
 import { count, digest, list, MAX_NAME, malformed, object, point, pointToWire, text, tuple } from './fields.ts'
 
@@ -35,11 +38,18 @@ export interface Message {
   readonly batch?: Batch | undefined
   /** What the sender takes at most. */
   readonly takes?: Takes | undefined
+  /** What a register asks for of what central publishes. */
+  readonly audiences?: AudienceRequest | undefined
+  /** What central publishes for the register. */
+  readonly published?: AudienceAnswer | undefined
   readonly error?: MessageError | undefined
 }
 
-/** A message to be sent: its batch was packed before, while an earlier one was on its way. */
-export type OutgoingMessage = Omit<Message, 'batch'> & { readonly batch?: Uint8Array | undefined }
+/** A message to be sent: what is long was packed before, a batch while an earlier one was on its way. */
+export type OutgoingMessage = Omit<Message, 'batch' | 'published'> & {
+  readonly batch?: Uint8Array | undefined
+  readonly published?: Uint8Array | undefined
+}
 
 export interface MessageError {
   readonly code: string
@@ -51,7 +61,7 @@ export interface MessageError {
  * A message as it goes over the wire; its batch is packed by itself, see `batchToWire`.
  */
 export function toWire(message: OutgoingMessage): unknown {
-  const { from, to, id, wait, answers, publish, subscribe, batch, takes, error } = message
+  const { from, to, id, wait, answers, publish, subscribe, batch, takes, audiences, published, error } = message
   return {
     v: PROTOCOL_VERSION,
     from: from === 'central' ? from : nameToWire(from),
@@ -63,6 +73,8 @@ export function toWire(message: OutgoingMessage): unknown {
     ...(subscribe && { subscribe: subscriptionToWire(subscribe) }),
     ...(batch && { batch }),
     ...(takes && { takes: [takes.message, takes.document] }),
+    ...(audiences && { audiences: requestToWire(audiences) }),
+    ...(published && { published }),
     ...(error && { error }),
   }
 }
@@ -116,12 +128,12 @@ export function checkVersion(wire: unknown): void {
 }
 
 /**
- * A message from the wire, its version checked and its batch unpacked. Every field is checked; what the checks cost is
+ * A message from the wire, its version checked, its batch and what is published in it unpacked. Every field is checked; what the checks cost is
  * bounded by the size of the message.
  *
  * @throws ERR_MESSAGE
  */
-export function fromWire(wire: unknown, batch: unknown): Message {
+export function fromWire(wire: unknown, batch: unknown, published: unknown): Message {
   const fields = object(wire, 'message')
   const publish = optional(fields.publish, publication)
   const sent = batch === undefined ? undefined : batchFromWire(batch)
@@ -136,6 +148,8 @@ export function fromWire(wire: unknown, batch: unknown): Message {
     subscribe: optional(fields.subscribe, subscription),
     ...(sent && { batch: sent }),
     takes: optional(fields.takes, takes),
+    audiences: optional(fields.audiences, requestFromWire),
+    published: optional(published, answerFromWire),
     ...(fields.error !== undefined && { error: messageError(fields.error) }),
   }
 }

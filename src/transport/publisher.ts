@@ -80,6 +80,11 @@ export class Publisher {
     this.source = source
   }
 
+  /** The id of what was said last. */
+  get lastSaid(): string | undefined {
+    return this.last?.id
+  }
+
   /** Our publication, and with `batch` the entries after what central has acknowledged. */
   async say(options: { readonly batch: boolean }): Promise<Said> {
     const { known, standing } = await this.look()

@@ -2,9 +2,9 @@ import { gzipSync } from 'node:zlib'
 import { Packr } from 'msgpackr'
 import t from 'tap'
 import { chainDigest } from '../../src/digest.ts'
-import { type Batch, type Entry, START } from '../../src/model.ts'
+import { type AudienceAnswer, type Batch, type Entry, START } from '../../src/model.ts'
 import { batchToWire } from '../../src/transport/batch-wire.ts'
-import { decodeMessage, encodeBatch, encodeMessage } from '../../src/transport/codec.ts'
+import { decodeMessage, encodeBatch, encodeMessage, encodePublished } from '../../src/transport/codec.ts'
 import type { Message } from '../../src/transport/message.ts'
 
 const MAX = 1_000_000
@@ -34,12 +34,38 @@ const batch: Batch = {
   identities: { receipts: ['receipt_no'] },
   keys: { receipts: ['id'] },
 }
+const published: AudienceAnswer = {
+  more: true,
+  batches: [
+    {
+      table: 'price_lists',
+      stream: 's',
+      after: 0,
+      through: 9,
+      mark: 'm',
+      isEnd: false,
+      documents: [
+        {
+          recordId: '[1]',
+          records: [
+            { table: 'price_lists', recordId: '[1]', record: '{"id":1}' },
+            { table: 'price_list_lines', recordId: '[7]', record: '{"id":7}' },
+          ],
+        },
+        { recordId: '[2]', records: [] },
+        { recordId: '[3]', records: [{ table: 'price_lists', recordId: '[3]', record: '{"id":3}' }] },
+      ],
+      shape: [{ table: 'price_list_lines', columns: { list_id: 'id' }, parts: [] }],
+      keyColumns: ['id'],
+    },
+  ],
+}
 const head = { from: { location: 'A', register: '1' }, id: 'n', publish: { epoch: 'e1', head: 3 } }
 
 const frame = (wire: unknown): Uint8Array => Buffer.concat([Buffer.from([1]), packr.pack(wire)])
 
 t.test('a message comes back as it was sent', async (t) => {
-  const more: Omit<Message, 'from' | 'id' | 'batch'> = {
+  const more: Omit<Message, 'from' | 'id' | 'batch' | 'published'> = {
     answers: 'm',
     publish: { epoch: 'e1', head: 3, parent: batch.through, start: START, seek: [1, 9], cloned: true, parked: [document] },
     subscribe: {
@@ -51,11 +77,22 @@ t.test('a message comes back as it was sent', async (t) => {
       again: [document],
     },
     takes: { message: 65_536, document: 9_000_000 },
+    audiences: {
+      records: 500,
+      bytes: 1_000,
+      message: 65_536,
+      standings: [
+        { table: 'items', stream: undefined, entryNo: 0, mark: '' },
+        { table: 'contacts', stream: 's', entryNo: 7, mark: 'm' },
+      ],
+      unapplied: [{ table: 'items', recordId: '["A"]', code: 'ERR_MIRROR', message: 'text' }],
+    },
     error: { code: 'ERR_NOT_NEXT', message: 'text', retryable: true },
   }
-  const bytes = await encodeMessage({ ...head, ...more, batch: await encodeBatch(batch) })
-  const { batch: received, ...message } = await decodeMessage(bytes, MAX)
+  const bytes = await encodeMessage({ ...head, ...more, batch: await encodeBatch(batch), published: await encodePublished(published) })
+  const { batch: received, published: receivedToo, ...message } = await decodeMessage(bytes, MAX)
   t.same(message, { ...head, ...more })
+  t.same(receivedToo, published)
   t.same(received, batch)
   t.equal(received?.entries.reduce(chainDigest, START.digest), batch.through.digest)
 })

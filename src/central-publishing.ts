@@ -1,0 +1,317 @@
+import { keepUp, type Upkeep } from './capture/activation.ts'
+import { type AudienceCut, cutAudience, isOurs, type SentRoot, sentRoot } from './capture/audience-batch.ts'
+import { type AudienceSpec, checkAudienceFilters, readAudienceRules } from './capture/audience-rules.ts'
+import { type AudienceSlice, sealAudiences } from './capture/audience-seal.ts'
+import { AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, AUDIENCES, UNAPPLIED } from './capture/audience-tables.ts'
+import { type Audience, audiencesAt, beginAudience, compileAudience, findAudience, tryAudience } from './capture/audiences.ts'
+import { checkCapture } from './capture/check.ts'
+import { roomIn } from './capture/limits.ts'
+import type { CapturePlan } from './capture/plan.ts'
+import { Sealer } from './capture/sealer.ts'
+import { MEMBERS, PARKED } from './capture/tables.ts'
+import { asTillsyncError, TillsyncError } from './errors.ts'
+import type { CentralEvents, Events } from './events.ts'
+import type { Migrations } from './migrate.ts'
+import type {
+  AnyTables,
+  AudienceAnswer,
+  AudienceRegister,
+  AudienceRequest,
+  AudienceRules,
+  AudienceStanding,
+  Finding,
+  RegisterName,
+  UnappliedDocument,
+} from './model.ts'
+import { type AudiencePublisher, type CapturingDatabase, type Clock, erase, insert, query, type Work } from './ports.ts'
+import { Sealing } from './sealing.ts'
+
+export const PUBLISHING_TABLES = [MEMBERS, PARKED, AUDIENCES, AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, UNAPPLIED]
+export const PUBLISHING_MIGRATION: Migrations = { component: 'capture', steps: [{ create: PUBLISHING_TABLES }] }
+
+export interface CentralPublishingOptions {
+  readonly database: CapturingDatabase
+  readonly publish: AudienceRules<AnyTables>
+  readonly clock: Clock
+  readonly events: Events<CentralEvents>
+  /** The register with its number, as its row says; undefined where it is not known. */
+  register(name: RegisterName): Promise<KnownRegister | undefined>
+  /** There is something new for registers in these audiences. */
+  onNews(audiences: ReadonlySet<number>): void
+}
+
+export interface KnownRegister extends AudienceRegister {
+  readonly registerId: number
+}
+
+/** How long an exchange waits for an audience that is made; what is not there by then goes with a later one. */
+const BEGIN_MS = 2_000
+/** How often it is written down that a register asked, where nothing else is new. */
+const HEARD_EVERY_MS = 3_600_000
+
+/** Central's side as a publisher: it seals what was changed, for each audience, and cuts for each register what it is to have. */
+export class CentralPublishing implements AudiencePublisher {
+  readonly sealer: Sealer
+  readonly sealing: Sealing
+  private readonly options: CentralPublishingOptions
+  private readonly specs: ReadonlyMap<string, AudienceSpec>
+  private sent: { readonly plan: CapturePlan; readonly roots: ReadonlyMap<string, SentRoot> } | undefined
+  /** By register, as it is described, and root table. */
+  private readonly known = new Map<string, number>()
+  private readonly beginning = new Map<string, Promise<Audience>>()
+  /** What was last written down of a register's standing. */
+  private readonly heard = new Map<string, { readonly text: string; readonly at: number }>()
+
+  /** @throws ERR_OPTION, ERR_RULE, ERR_FILTER */
+  constructor(options: CentralPublishingOptions) {
+    this.options = options
+    const { database, clock, events } = options
+    this.specs = readAudienceRules(options.publish)
+    checkAudienceFilters(database, this.specs.values())
+    this.sealer = new Sealer(
+      database,
+      this.rootSpecs,
+      clock,
+      (slice) => options.onNews(new Set((slice as AudienceSlice).audiences)),
+      ({ mended, problems }) => events.emit('schema', { mended, problems }),
+      sealAudiences,
+    )
+    this.sealing = new Sealing({ database, clock, sealer: this.sealer, onFailed: (error) => events.emit('failed', { error }) })
+  }
+
+  private get rootSpecs() {
+    return [...this.specs.values()].map(({ root }) => root)
+  }
+
+  get tables(): readonly string[] {
+    return [...this.specs.keys()]
+  }
+
+  /** Makes triggers, and touches what stands there at first, in the caller's transaction. */
+  *install(): Work<Upkeep> {
+    return yield* keepUp(this.options.database, this.rootSpecs, true)
+  }
+
+  check(): Work<readonly Finding[]> {
+    return checkCapture(this.options.database, this.rootSpecs)
+  }
+
+  async stop(): Promise<void> {
+    this.sealing.abort()
+    await this.sealing.ended()
+    await Promise.allSettled(this.beginning.values())
+    this.sealer.forgetPlan()
+    this.known.clear()
+    this.sent = undefined
+  }
+
+  /**
+   * Whether every filter can be asked for this register.
+   *
+   * @throws ERR_FILTER
+   */
+  async tryRegister(register: AudienceRegister): Promise<void> {
+    const { database } = this.options
+    const plan = await this.sealer.planned()
+    for (const [table, spec] of this.specs) {
+      const root = plan.roots.get(table)
+      if (root === undefined) continue
+      const compiled = compileAudience(database, root, spec, register)
+      await database.read(() => tryAudience(database, compiled))
+    }
+  }
+
+  async next(name: RegisterName, request: AudienceRequest): Promise<AudienceAnswer> {
+    const asked = request.standings.filter(({ table }) => this.specs.has(table))
+    const register = asked.length === 0 ? undefined : await this.options.register(name)
+    if (register === undefined) return { batches: [], more: false }
+    await this.hear(register, request.unapplied)
+    const { database, events } = this.options
+    const roots = await this.roots()
+    const ids = new Map<string, number>()
+    let waits = false
+    for (const { table } of asked) {
+      const root = roots.get(table)
+      if (root === undefined) continue
+      const id = await this.audienceOf(register, table).catch((thrown) => {
+        events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', `Publishing \`${table}\` failed`) })
+        return undefined
+      })
+      if (id === undefined) waits = true
+      else ids.set(table, id)
+    }
+    const cut = () => database.read(() => this.cut(asked, roots, ids, request))
+    let cuts = await cut()
+    // What was changed a moment ago is to go with this exchange.
+    if (cuts.length === 0 && (await this.sealed())) cuts = await cut()
+    for (const { unsendable } of cuts) for (const error of unsendable) events.emit('failed', { error })
+    await this.note(register, asked, ids)
+    const batches = cuts.map(({ batch }) => batch)
+    return { batches, more: batches.some(({ isEnd }) => !isEnd) || (waits && batches.length > 0) }
+  }
+
+  /** Seals what is touched. Says whether anything was; what fails is said by the sealing in the background. */
+  private async sealed(): Promise<boolean> {
+    return this.sealer.seal().then(
+      ({ entries }) => entries > 0,
+      () => false,
+    )
+  }
+
+  /** In the order in which the register asks: what others refer to comes first. */
+  private *cut(
+    asked: readonly AudienceStanding[],
+    roots: ReadonlyMap<string, SentRoot>,
+    ids: ReadonlyMap<string, number>,
+    request: AudienceRequest,
+  ): Work<readonly AudienceCut[]> {
+    const { database } = this.options
+    const audiences = yield* audiencesAt(database, [...ids.values()])
+    const cuts: AudienceCut[] = []
+    const mostBytes = roomIn({ message: request.message, document: 0 })
+    let { records, bytes } = { ...request, bytes: Math.min(request.bytes, mostBytes) }
+    for (const standing of asked) {
+      const audience = audiences.get(ids.get(standing.table) ?? 0)
+      if (audience === undefined) {
+        this.forget(ids.get(standing.table))
+        continue
+      }
+      const isKnown = yield* isOurs(database, audience, standing)
+      if (isKnown && standing.entryNo === audience.head_no) continue
+      const root = roots.get(standing.table) as SentRoot
+      const cut = yield* cutAudience(database, root, audience, isKnown ? standing.entryNo : 0, { records, bytes, mostBytes })
+      cuts.push(cut)
+      records -= cut.records
+      bytes -= cut.bytes
+      // What comes behind may refer to what is still to come.
+      if (!cut.batch.isEnd || records <= 0 || bytes <= 0) break
+    }
+    return cuts
+  }
+
+  /** Undefined where it is being made. */
+  private async audienceOf(register: KnownRegister, table: string): Promise<number | undefined> {
+    const name = JSON.stringify([table, register.location, register.register, register.attributes])
+    const id = this.known.get(name)
+    if (id !== undefined) return id
+    const { database, clock } = this.options
+    const { root } = (await this.roots()).get(table) as SentRoot
+    const compiled = compileAudience(database, root, this.specs.get(table) as AudienceSpec, register)
+    const found = await database.read(() => findAudience(database, table, compiled.filterHash), { loosely: true })
+    const key = `${table}\n${compiled.filterHash}`
+    const begun =
+      found ??
+      (await this.within(
+        this.beginning.get(key) ??
+          this.begin(
+            key,
+            database.write(() => beginAudience(database, compiled, new Date(clock.now()).toISOString()), { alone: true }),
+          ),
+      ))
+    if (begun !== undefined) this.known.set(name, begun.audience_id)
+    return begun?.audience_id
+  }
+
+  private begin(key: string, made: Promise<Audience>): Promise<Audience> {
+    this.beginning.set(key, made)
+    const ended = () => void this.beginning.delete(key)
+    made.then((audience) => {
+      ended()
+      this.options.onNews(new Set([audience.audience_id]))
+    }, ended)
+    return made
+  }
+
+  private async within(made: Promise<Audience>): Promise<Audience | undefined> {
+    const waiting = new AbortController()
+    const late = this.options.clock.sleep(BEGIN_MS, waiting.signal).then(
+      () => undefined,
+      () => undefined,
+    )
+    try {
+      return await Promise.race([made, late])
+    } finally {
+      waiting.abort()
+    }
+  }
+
+  private forget(id: number | undefined): void {
+    for (const [name, known] of this.known) if (known === id) this.known.delete(name)
+  }
+
+  private async roots(): Promise<ReadonlyMap<string, SentRoot>> {
+    const plan = await this.sealer.planned()
+    if (this.sent?.plan !== plan) {
+      const roots = [...plan.roots.values()].map((root) => [root.table, sentRoot(root, this.specs.get(root.table)?.origin ?? [])] as const)
+      this.sent = { plan, roots: new Map(roots) }
+    }
+    return this.sent.roots
+  }
+
+  /** Writes down how far a register has come, where that is news. */
+  private async note({ registerId }: KnownRegister, asked: readonly AudienceStanding[], ids: ReadonlyMap<string, number>): Promise<void> {
+    const { database, clock } = this.options
+    const rows = asked.flatMap(({ table, entryNo, stream }) => {
+      const id = ids.get(table)
+      return id === undefined ? [] : [[registerId, table, id, entryNo, stream !== undefined]]
+    })
+    const text = JSON.stringify(rows)
+    const before = this.heard.get(String(registerId))
+    const now = clock.now()
+    if (rows.length === 0 || (before?.text === text && now - before.at < HEARD_EVERY_MS)) return
+    const at = new Date(now).toISOString()
+    await database.write(
+      function* () {
+        yield* insert(
+          AUDIENCE_REGISTERS,
+          rows.map((row) => [...row, at]),
+          AUDIENCE_REGISTERS.primaryKey,
+        )
+        const audiences = [...new Set(ids.values())]
+        yield* query(
+          database.build
+            .updateTable(AUDIENCES.name)
+            .set({ asked_at: at })
+            .where('audience_id', 'in', audiences)
+            .where('asked_at', '<', new Date(now - HEARD_EVERY_MS).toISOString())
+            .compile(),
+        )
+      },
+      { lazily: true },
+    )
+    this.heard.set(String(registerId), { text, at: now })
+  }
+
+  private async hear({ registerId, location, register }: KnownRegister, unapplied: readonly UnappliedDocument[]): Promise<void> {
+    const { database, clock, events } = this.options
+    const key = `unapplied ${registerId}`
+    const text = JSON.stringify(unapplied.map(({ table, recordId, code, message }) => [table, recordId, code, message]))
+    const before = this.heard.get(key)?.text
+    if (before === text || (before === undefined && unapplied.length === 0 && !(await this.hasUnapplied(registerId)))) return
+    const at = new Date(clock.now()).toISOString()
+    await database.write(function* () {
+      yield* erase(UNAPPLIED, ['register_id'], [[registerId]])
+      yield* insert(
+        UNAPPLIED,
+        unapplied.map(({ table, recordId, code, message }) => [registerId, table, recordId, code, message, at]),
+        UNAPPLIED.primaryKey,
+      )
+    })
+    this.heard.set(key, { text, at: clock.now() })
+    if (unapplied.length > 0) events.emit('unapplied', { register: { location, register }, documents: unapplied })
+  }
+
+  private async hasUnapplied(registerId: number): Promise<boolean> {
+    const { database } = this.options
+    const sql = database.build.selectFrom(UNAPPLIED.name).select('table_name').where('register_id', '=', registerId).limit(1).compile()
+    return (await database.read(() => query(sql), { loosely: true })).length > 0
+  }
+}
+
+/** @throws ERR_OPTION */
+export function capturing(database: object): CapturingDatabase {
+  if ('capture' in database) return database as CapturingDatabase
+  throw new TillsyncError('ERR_OPTION', '`publish` needs a database whose changes can be captured', {
+    hint: "postgres(pool) from 'tillsync/postgres'",
+  })
+}
