@@ -4,12 +4,22 @@ import type { WhichClosings } from './apply/closing-book.ts'
 import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
 import type { Orphans } from './apply/orphan-book.ts'
 import type { QuarantineFace } from './apply/quarantine-book.ts'
+import type { PublishingStatus } from './central-publishing.ts'
 import type { SynchronizeOptions } from './courier.ts'
 import type { CentralEvents } from './events.ts'
-import type { RegisterName } from './model.ts'
+import type { AnyTables, Finding, RegisterName, Which } from './model.ts'
 import type { Registers } from './registers.ts'
 import type { PulledRegister, PullProgress, PullResult } from './rounds.ts'
 import type { RequestSource } from './transport/source.ts'
+
+/** The registers of a location, or one of them. */
+export interface ExportTarget {
+  readonly location: string
+  readonly register?: string
+}
+
+/** Without `publish` there is nothing to say. */
+export type CentralStatus = PublishingStatus
 
 /** Head office's replica: takes what the registers send and does with it what the host subscribed. */
 export interface Central {
@@ -63,6 +73,17 @@ export interface Central {
   closings(which: WhichClosings): Promise<FoundClosings>
   /** Closings that are not posted yet, or not all of it, and what they wait for: the oldest first, at most 1,000. */
   waitingClosings(which?: { readonly location?: string; readonly register?: string }): Promise<readonly WaitingClosing[]>
+  /**
+   * Sends documents of a published root table anew although they have not changed: to all registers, or to those of a location, or one, as far as the documents are inside their
+   * filters. Registers that share an audience with one of them get them too. A page of documents at a time: each is all or nothing.
+   *
+   * @throws ERR_UNKNOWN_TABLE where it is not published as a root; ERR_OPTION, ERR_UNKNOWN_COLUMN, ERR_FILTER; ERR_REGISTER where `to` means none
+   */
+  export(table: string, which: Which<AnyTables, string>, options?: { readonly to?: ExportTarget }): Promise<{ readonly documents: number }>
+  /** How sealing for the registers goes, how far each has come in what is published for it, and what it could not apply. */
+  status(): Promise<CentralStatus>
+  /** What about the rules of `publish` and the tables as they stand would cost time or let something slip through. Changes nothing. */
+  check(): Promise<readonly Finding[]>
   /**
    * Answers an exchange of a register: mounts in any framework that speaks fetch, in node:http and Express by
    * `toNodeHandler(central.fetch)`. `source` is where the request comes from; a lock-out goes by it. Never rejects; what it

@@ -1,12 +1,17 @@
 import { keepUp, type Upkeep } from './capture/activation.ts'
 import { type AudienceCut, cutAudience, isOurs, type SentRoot, sentRoot } from './capture/audience-batch.ts'
+import { resend } from './capture/audience-export.ts'
 import { type AudienceSpec, checkAudienceFilters, readAudienceRules } from './capture/audience-rules.ts'
 import { type AudienceSlice, sealAudiences } from './capture/audience-seal.ts'
+import { listSubscribed, type SubscribedTable } from './capture/audience-status.ts'
 import { AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, AUDIENCES, UNAPPLIED } from './capture/audience-tables.ts'
 import { type Audience, audiencesAt, beginAudience, compileAudience, findAudience, tryAudience } from './capture/audiences.ts'
 import { checkCapture } from './capture/check.ts'
+import { checkWhich } from './capture/export.ts'
 import { roomIn } from './capture/limits.ts'
-import type { CapturePlan } from './capture/plan.ts'
+import { listParked, type ParkedDocument } from './capture/parked.ts'
+import { type CapturePlan, type Problem, requireRoot } from './capture/plan.ts'
+import { pendingReseals } from './capture/reseal.ts'
 import { Sealer } from './capture/sealer.ts'
 import { MEMBERS, PARKED } from './capture/tables.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
@@ -22,8 +27,9 @@ import type {
   Finding,
   RegisterName,
   UnappliedDocument,
+  Which,
 } from './model.ts'
-import { type AudiencePublisher, type CapturingDatabase, type Clock, erase, insert, query, type Work } from './ports.ts'
+import { type AudiencePublisher, type CapturingDatabase, type Clock, erase, insert, type Key, query, type Work } from './ports.ts'
 import { Sealing } from './sealing.ts'
 
 export const PUBLISHING_TABLES = [MEMBERS, PARKED, AUDIENCES, AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, UNAPPLIED]
@@ -199,6 +205,8 @@ export class CentralPublishing implements AudiencePublisher {
     const compiled = compileAudience(database, root, this.specs.get(table) as AudienceSpec, register)
     const found = await database.read(() => findAudience(database, table, compiled.filterHash), { loosely: true })
     const key = `${table}\n${compiled.filterHash}`
+    // What is touched now would be sent twice.
+    if (found === undefined) await this.sealed()
     const begun =
       found ??
       (await this.within(
@@ -301,11 +309,63 @@ export class CentralPublishing implements AudiencePublisher {
     if (unapplied.length > 0) events.emit('unapplied', { register: { location, register }, documents: unapplied })
   }
 
+  /**
+   * Sends documents anew although they have not changed, to the registers meant, as far as they are inside their filters; who shares an audience with one of them gets them too.
+   *
+   * @throws ERR_UNKNOWN_TABLE, ERR_OPTION, ERR_UNKNOWN_COLUMN, ERR_FILTER
+   */
+  async export(table: string, which: Which<AnyTables, string>, to: readonly KnownRegister[]): Promise<{ readonly documents: number }> {
+    const { database } = this.options
+    const root = requireRoot(await this.sealer.planned(), table)
+    checkWhich(root, which)
+    const ids = new Set<number>()
+    for (const register of to) {
+      const id = await this.audienceOf(register, table)
+      if (id !== undefined) ids.add(id)
+    }
+    let documents = 0
+    let after: Key | undefined
+    do {
+      const done = await database.write(() => resend(database, root, which, ids, after), { alone: true })
+      documents += done.documents
+      after = done.next
+    } while (after !== undefined)
+    this.options.onNews(ids)
+    return { documents }
+  }
+
+  async status(): Promise<PublishingStatus> {
+    const { database } = this.options
+    const { problems } = this.sealer
+    const found = await database.read(function* () {
+      return {
+        unsealed: yield* database.capture.countTouches(),
+        parked: yield* listParked(database),
+        resealing: yield* pendingReseals(database),
+        subscribed: yield* listSubscribed(database),
+      }
+    })
+    return { ...found, problems, lastError: this.sealing.failure }
+  }
+
   private async hasUnapplied(registerId: number): Promise<boolean> {
     const { database } = this.options
     const sql = database.build.selectFrom(UNAPPLIED.name).select('table_name').where('register_id', '=', registerId).limit(1).compile()
     return (await database.read(() => query(sql), { loosely: true })).length > 0
   }
+}
+
+/** How sealing for the registers goes, and how far they have come. */
+export interface PublishingStatus {
+  /** Touches that are not sealed yet. */
+  readonly unsealed: number
+  /** Documents that can't be read or filtered: registers keep what they have of them. At most 100. */
+  readonly parked: readonly ParkedDocument[]
+  /** Root tables that can't be published as they stand. */
+  readonly problems: readonly Problem[]
+  readonly resealing: readonly string[]
+  readonly subscribed: readonly SubscribedTable[]
+  readonly lastError: TillsyncError | undefined
 }
 
 /** @throws ERR_OPTION */

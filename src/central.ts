@@ -16,7 +16,7 @@ import { createOrCheck, readHandlers, tablesOf } from './apply/subscription.ts'
 import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
 import { readChecks, type ValidateRules } from './apply/validate.ts'
 import { ArchiveUpkeep } from './archive-upkeep.ts'
-import type { Central } from './central-face.ts'
+import type { Central, CentralStatus, ExportTarget } from './central-face.ts'
 import { CentralPublishing, capturing, PUBLISHING_MIGRATION, PUBLISHING_TABLES } from './central-publishing.ts'
 import { systemClock } from './clock.ts'
 import type { SynchronizeOptions } from './courier.ts'
@@ -25,11 +25,11 @@ import { TillsyncError } from './errors.ts'
 import { type CentralEvents, Events } from './events.ts'
 import { Herald } from './herald.ts'
 import { checkMigrated, type Migrations, migrate } from './migrate.ts'
-import type { AnyTables, AudienceRules, Batch, Publication, RegisterName, Takes } from './model.ts'
+import type { AnyTables, AudienceRules, Batch, Finding, Publication, RegisterName, Takes, Which } from './model.ts'
 import { type CentralOptions, known, readCentralOptions } from './options.ts'
 import type { ApplyingDatabase, Clock, Received, Subscriber } from './ports.ts'
 import { PullBook } from './pull-book.ts'
-import { checkRegister, RegisterBook } from './registers.ts'
+import { checkRegister, checkTarget, RegisterBook } from './registers.ts'
 import { type PulledRegister, type PullProgress, type PullResult, Rounds } from './rounds.ts'
 import { answer } from './transport/answer.ts'
 import { Gate, type Refusal } from './transport/gate.ts'
@@ -234,6 +234,37 @@ export class CentralReplica implements Central, Subscriber {
 
   waitingClosings(which?: { readonly location?: string; readonly register?: string }): Promise<readonly WaitingClosing[]> {
     return this.closingBook.waiting(which)
+  }
+
+  async export(
+    table: string,
+    which: Which<AnyTables, string>,
+    options: { readonly to?: ExportTarget } = {},
+  ): Promise<{ readonly documents: number }> {
+    known('options', options, ['to'])
+    const { to } = options
+    if (to !== undefined) checkTarget(to)
+    await this.ready()
+    const registers = await this.registers.describeAll(to)
+    if (to !== undefined && registers.length === 0)
+      throw new TillsyncError('ERR_REGISTER', 'No register is meant', { hint: 'registers.list() shows who is known.', context: { ...to } })
+    return this.requirePublishing().export(table, which, registers)
+  }
+
+  async status(): Promise<CentralStatus> {
+    await this.ready()
+    return (await this.publishing?.status()) ?? { unsealed: 0, parked: [], problems: [], resealing: [], subscribed: [], lastError: undefined }
+  }
+
+  async check(): Promise<readonly Finding[]> {
+    await this.ready()
+    const { publishing } = this
+    return publishing ? this.database.read(() => publishing.check()) : []
+  }
+
+  private requirePublishing(): CentralPublishing {
+    if (this.publishing !== undefined) return this.publishing
+    throw new TillsyncError('ERR_UNKNOWN_TABLE', 'Central publishes nothing', { hint: 'createCentral({ …, publish: { items: {} } })' })
   }
 
   private publisherOf(publish: AudienceRules<AnyTables>): CentralPublishing {

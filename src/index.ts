@@ -21,12 +21,13 @@ export type { Check, Problem, ValidateRules, Validation } from './apply/validate
 export { type BalancedOptions, balanced } from './apply/validate-balanced.ts'
 export { type KnownItemsOptions, knownItems } from './apply/validate-known-items.ts'
 export { type ClosedPeriods, openPeriod } from './apply/validate-open-period.ts'
+export type { SubscribedTable, Unapplied } from './capture/audience-status.ts'
 export type { ListedEntry } from './capture/log.ts'
 export type { ParkedDocument } from './capture/parked.ts'
 export type { Sealed } from './capture/sealer.ts'
 export type { TracedDocument, TracedVersion } from './capture/trace.ts'
 export { createCentral } from './central.ts'
-export type { Central } from './central-face.ts'
+export type { Central, CentralStatus, ExportTarget } from './central-face.ts'
 export type { Progress, SynchronizeOptions } from './courier.ts'
 export { type Decimal, negate } from './decimal.ts'
 export { TillsyncError, type TillsyncErrorCode, type TillsyncErrorDetails } from './errors.ts'
@@ -34,6 +35,11 @@ export type { CentralEvents, RegisterEvents } from './events.ts'
 export type {
   AnyDocument,
   AnyTables,
+  Attributes,
+  AudienceFilter,
+  AudienceRegister,
+  AudienceRule,
+  AudienceRules,
   Document,
   Entry,
   Filter,
@@ -56,6 +62,6 @@ export type { ApplyingDatabase, CapturingDatabase, Database, Link, OwnTable, Qua
 export type { PullTarget } from './pull-book.ts'
 export { createRegister } from './register.ts'
 export type { Register, RegisterStatus, Synchronized } from './register-face.ts'
-export type { ListedRegister, NewRegister, Registers } from './registers.ts'
+export type { ListedRegister, NewRegister, RegisterChanges, Registers } from './registers.ts'
 export type { PulledRegister, PullProgress, PullResult } from './rounds.ts'
 export type { RequestSource } from './transport/source.ts'

@@ -112,6 +112,10 @@ interface ListedRow {
   readonly attributes: string | null
 }
 
+interface DescribedRegister extends AudienceRegister {
+  readonly registerId: number
+}
+
 export class RegisterBook implements Registers {
   private readonly database: ApplyingDatabase
   private readonly clock: Clock
@@ -244,11 +248,23 @@ export class RegisterBook implements Registers {
   }
 
   /** What filters are asked about it; undefined where it is not known. */
-  async describe({ location, register }: RegisterName): Promise<(AudienceRegister & { readonly registerId: number }) | undefined> {
-    const sql = `SELECT register_id, attributes FROM ${this.registers} WHERE location = $1 AND register = $2`
-    const found = () => query<{ register_id: number; attributes: string | null }>({ sql, parameters: [location, register] })
-    const [row] = await this.database.read(found, { loosely: true })
-    return row && { registerId: row.register_id, location, register, attributes: row.attributes === null ? {} : JSON.parse(row.attributes) }
+  async describe({ location, register }: RegisterName): Promise<DescribedRegister | undefined> {
+    return (await this.describeAll({ location, register }))[0]
+  }
+
+  /** The same of all, of a location's, or of one. */
+  async describeAll(which: { readonly location?: string; readonly register?: string } = {}): Promise<readonly DescribedRegister[]> {
+    const sql = `SELECT register_id, location, register, attributes FROM ${this.registers}
+                 WHERE ($1::text IS NULL OR location = $1) AND ($2::text IS NULL OR register = $2) ORDER BY location, register`
+    const found = () =>
+      query<RegisterName & { register_id: number; attributes: string | null }>({ sql, parameters: [which.location ?? null, which.register ?? null] })
+    const rows = await this.database.read(found, { loosely: true })
+    return rows.map(({ register_id, location, register, attributes }) => ({
+      registerId: register_id,
+      location,
+      register,
+      attributes: attributes === null ? {} : JSON.parse(attributes),
+    }))
   }
 
   private *enter(register: RegisterName, url: string | undefined, attributes: Attributes, token: string, at: string): Work<void> {
@@ -329,6 +345,14 @@ export class RegisterBook implements Registers {
 export function checkRegister(register: RegisterName): void {
   checkName('location', register?.location)
   checkName('register', register?.register)
+}
+
+export function checkTarget(to: { readonly location: string; readonly register?: string }): void {
+  if (typeof to !== 'object' || to === null)
+    throw new TillsyncError('ERR_OPTION', 'Expected `to` to be an object with `location`', { hint: "{ to: { location: 'BA01' } }" })
+  known('to', to, ['location', 'register'])
+  checkName('to.location', to.location)
+  if (to.register !== undefined) checkName('to.register', to.register)
 }
 
 function unknown(register: RegisterName): TillsyncError {
