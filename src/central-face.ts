@@ -4,10 +4,12 @@ import type { WhichClosings } from './apply/closing-book.ts'
 import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
 import type { Orphans } from './apply/orphan-book.ts'
 import type { QuarantineFace } from './apply/quarantine-book.ts'
+import type { ArchivedDocument } from './apply/trace.ts'
+import type { TraceOptions, WhichTraced } from './apply/trace-book.ts'
 import type { PublishingStatus } from './central-publishing.ts'
 import type { SynchronizeOptions } from './courier.ts'
 import type { CentralEvents } from './events.ts'
-import type { AnyTables, Finding, RegisterName, Which } from './model.ts'
+import type { AnyTables, Finding, RegisterName, TableName, Which } from './model.ts'
 import type { Registers } from './registers.ts'
 import type { PulledRegister, PullProgress, PullResult } from './rounds.ts'
 import type { RequestSource } from './transport/source.ts'
@@ -21,8 +23,8 @@ export interface ExportTarget {
 /** Without `publish` there is nothing to say. */
 export type CentralStatus = PublishingStatus
 
-/** Head office's replica: takes what the registers send and does with it what the host subscribed. */
-export interface Central {
+/** Head office's replica: takes what the registers send and does with it what the host subscribed. `Sent`: the tables that they send; `DB`: its own. */
+export interface Central<Sent = AnyTables, DB = AnyTables> {
   /**
    * Creates the library's tables, in one transaction; safe to run at every start.
    *
@@ -59,6 +61,17 @@ export interface Central {
    */
   entries(which?: WhichEntries): Promise<readonly ArchivedEntry[]>
   /**
+   * Why is it (not) there? What is known here of documents of all registers, or of those that are named: how far each has come, all of its versions that are kept, what was posted
+   * for it, its closings, what of it is in quarantine, parked at the till, lost by a restore, pruned. By location and register, at most `limit`; an empty list where no
+   * version that is kept holds what is wanted: nothing of the kind was ever received, or it was sent under other values. A till's own `trace()` then says whether it is sealed and sent.
+   *
+   * By all columns of the key it is found by an index. By others the archive of the registers is read, the latest entries first, 5,000 in a transaction that holds nobody up: about a second
+   * for each million, until `limit` are found; so name a register, or a `since`, where it is large.
+   *
+   * @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN where no record that was looked at has such a column, ERR_OPTION, ERR_REGISTER where the register that is named is not known, ERR_ABORTED
+   */
+  trace<T extends TableName<Sent>>(table: T, which: WhichTraced<Sent, T>, options?: TraceOptions): Promise<readonly ArchivedDocument[]>
+  /**
    * Deletes entries of the archive that are of replaced versions and were received longer than `retainArchiveMs` ago, in short transactions that hold nobody up; nothing without that
    * option. Happens by itself every day once started. What another process prunes just now is left to it.
    *
@@ -79,7 +92,7 @@ export interface Central {
    *
    * @throws ERR_UNKNOWN_TABLE where it is not published as a root; ERR_OPTION, ERR_UNKNOWN_COLUMN, ERR_FILTER; ERR_REGISTER where `to` means none
    */
-  export(table: string, which: Which<AnyTables, string>, options?: { readonly to?: ExportTarget }): Promise<{ readonly documents: number }>
+  export<T extends TableName<DB>>(table: T, which: Which<DB, T>, options?: { readonly to?: ExportTarget }): Promise<{ readonly documents: number }>
   /** How sealing for the registers goes, how far each has come in what is published for it, and what it could not apply. */
   status(): Promise<CentralStatus>
   /** What about the rules of `publish` and the tables as they stand would cost time or let something slip through. Changes nothing. */

@@ -14,6 +14,8 @@ import { QuarantineTurns } from './apply/quarantine-turns.ts'
 import { receive, standingFor } from './apply/receive.ts'
 import { createOrCheck, readHandlers, tablesOf } from './apply/subscription.ts'
 import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
+import type { ArchivedDocument } from './apply/trace.ts'
+import { TraceBook, type TraceOptions } from './apply/trace-book.ts'
 import { readChecks, type ValidateRules } from './apply/validate.ts'
 import { ArchiveUpkeep } from './archive-upkeep.ts'
 import type { Central, CentralStatus, ExportTarget } from './central-face.ts'
@@ -53,8 +55,8 @@ const LEDGERS = ['stock_movements', 'stock_levels', 'posted_plu_closings', 'post
  */
 export function createCentral<DB = AnyTables, Sent = AnyTables>(
   options: CentralOptions<SubscribeRules<NoInfer<Sent>, NoInfer<DB>>, ValidateRules<NoInfer<Sent>>, NoInfer<DB>>,
-): Central {
-  return new CentralReplica(options as unknown as AnyCentralOptions, systemClock)
+): Central<Sent, DB> {
+  return new CentralReplica(options as unknown as AnyCentralOptions, systemClock) as unknown as Central<Sent, DB>
 }
 
 type AnyCentralOptions = CentralOptions<SubscribeRules<AnyTables>, ValidateRules<AnyTables>>
@@ -64,6 +66,7 @@ export class CentralReplica implements Central, Subscriber {
   readonly registers: RegisterBook
   readonly orphans: OrphanBook
   private readonly archive: ArchiveBook
+  private readonly traces: TraceBook
   private readonly upkeep: ArchiveUpkeep
   readonly quarantine: QuarantineBook
   readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => serve(this.server, request, from)
@@ -117,6 +120,7 @@ export class CentralReplica implements Central, Subscriber {
     this.herald = new Herald({ database: this.database, clock, holds: this.holds, wake: (register) => this.rounds.wake(register) })
     this.orphans = new OrphanBook(this.database, this.handlers, () => this.ready())
     this.archive = new ArchiveBook(this.database, () => this.ready())
+    this.traces = new TraceBook(this.database, this.handlers, () => this.ready())
     this.upkeep = new ArchiveUpkeep({ database: this.database, clock, events: this.events, retainMs: retainArchiveMs })
     this.closingBook = new ClosingBook(this.database, this.handlers, () => this.ready())
     this.quarantine = new QuarantineBook({
@@ -221,6 +225,10 @@ export class CentralReplica implements Central, Subscriber {
 
   entries(which?: WhichEntries): Promise<readonly ArchivedEntry[]> {
     return this.archive.list(which)
+  }
+
+  trace(table: string, which: unknown, options?: TraceOptions): Promise<readonly ArchivedDocument[]> {
+    return this.traces.trace(table, which, options)
   }
 
   async prune({ signal }: { readonly signal?: AbortSignal } = {}): Promise<{ readonly entries: number }> {

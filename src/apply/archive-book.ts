@@ -75,7 +75,8 @@ function checkText(option: string, value: unknown): void {
   if ((value as string).includes('\0')) throw wrong(option, 'text without a NUL', 'one')
 }
 
-function readTime(option: string, value: Date | string | undefined): string | undefined {
+/** A time that an option names. @throws ERR_OPTION */
+export function readTime(option: string, value: Date | string | undefined): string | undefined {
   if (value === undefined) return undefined
   const time = value instanceof Date ? value : typeof value === 'string' && TIME.test(value) ? new Date(value) : undefined
   if (time === undefined || Number.isNaN(time.getTime()))

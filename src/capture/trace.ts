@@ -21,10 +21,28 @@ export interface TracedVersion {
   readonly acknowledged: boolean
 }
 
+/**
+ * How far a document has come, as its register sees it.
+ *
+ * - `untouched`: it stood there before its table was published, and has not changed: it is withheld.
+ * - `outside filter`: nothing of it is published, nor was.
+ * - `unsealed`: a change waits for its sealing, or is parked.
+ * - `waiting`: its latest version is sealed, and central has not acknowledged it.
+ * - `sent`: central has said that it has the latest version; what became of it there says central's `trace()`.
+ */
+export type TracedStage = 'untouched' | 'outside filter' | 'unsealed' | 'waiting' | 'sent'
+
 /** What this register knows of a document. */
 export interface TracedDocument {
   readonly table: string
   readonly recordId: readonly Value[]
+  readonly stage: TracedStage
+  /** Of its latest version; undefined where no entry of it is kept. */
+  readonly entryNo: number | undefined
+  /** When that was sealed, or it was parked; ISO 8601, UTC. */
+  readonly at: string | undefined
+  /** Why it is parked; undefined where it is not. */
+  readonly why: string | undefined
   /** In the host's table now: inside the filter, outside it or gone, or not to be read (see `parked`). */
   readonly now: 'published' | 'absent' | 'unreadable'
   /** What central has been given by the last sealing; 'withheld': it stood there before it was published, and has not changed. */
@@ -76,12 +94,23 @@ export async function traceDocuments(
   }
   const recordIds = [...versions.keys()].slice(0, MOST)
   const known = await database.read(() => knownOf(database, root, recordIds), { signal })
-  return recordIds.map((recordId, n) => ({
-    table,
-    recordId: decodeRecordId(recordId),
-    ...(known[n] as Known),
-    versions: versions.get(recordId) ?? [],
-  }))
+  return recordIds.map((recordId, n) => {
+    const [own, sealed] = [known[n] as Known, versions.get(recordId) ?? []]
+    return { table, recordId: decodeRecordId(recordId), ...stageOf(own, sealed), ...own, versions: sealed }
+  })
+}
+
+function stageOf(known: Known, versions: readonly TracedVersion[]): Pick<TracedDocument, 'stage' | 'entryNo' | 'at' | 'why'> {
+  const { parked, unsealed, sealed } = known
+  const last = versions.at(-1)
+  const entryNo = last?.entryNo
+  if (parked !== undefined) return { stage: 'unsealed', entryNo, at: parked.parkedAt, why: `${parked.code}: ${parked.message}` }
+  const told = { entryNo, at: last?.sealedAt, why: undefined }
+  if (unsealed) return { stage: 'unsealed', ...told }
+  if (sealed === 'withheld') return { stage: 'untouched', ...told }
+  // What was given and is pruned was acknowledged.
+  if (last === undefined) return { stage: sealed === 'given' ? 'sent' : 'outside filter', ...told }
+  return { stage: last.acknowledged ? 'sent' : 'waiting', ...told }
 }
 
 /** Record ids of what stands in the table; and of the very key that is asked for, whether it stands there or not. */

@@ -22,24 +22,32 @@ each('trace() follows a document through its whole life, by any of its columns',
   const trace = async (receipt_no: string) => (await till.trace('receipts', { receipt_no }))[0]
   t.match(
     await trace('R-1'),
-    { recordId: [1], now: 'published', sealed: 'nothing', unsealed: true, versions: [] },
+    { recordId: [1], stage: 'unsealed', now: 'published', sealed: 'nothing', unsealed: true, versions: [] },
     'stood there, nothing is sealed yet',
   )
   await till.seal()
-  t.match(await trace('R-1'), { now: 'published', sealed: 'withheld', unsealed: false, parked: undefined, versions: [] })
+  t.match(await trace('R-1'), { stage: 'untouched', now: 'published', sealed: 'withheld', unsealed: false, parked: undefined, versions: [] })
   await host.exec(`INSERT INTO receipts VALUES (2, 'R-2', 'open', 10); INSERT INTO receipt_lines VALUES (1, 2, 'A')`)
-  t.match(await trace('R-2'), { recordId: [2], now: 'absent', sealed: 'nothing', unsealed: false, versions: [] }, 'outside the filter')
+  t.match(
+    await trace('R-2'),
+    { recordId: [2], stage: 'outside filter', now: 'absent', sealed: 'nothing', unsealed: false, versions: [] },
+    'outside the filter',
+  )
   await host.exec(`UPDATE receipts SET status = 'posted' WHERE id = 2`)
   t.match(await trace('R-2'), { now: 'published', sealed: 'nothing', unsealed: true })
   await till.seal()
   t.match(await trace('R-2'), {
+    stage: 'waiting',
+    entryNo: 1,
+    at: /Z$/,
+    why: undefined,
     now: 'published',
     sealed: 'given',
     unsealed: false,
     versions: [{ entryNo: 1, operation: 'upsert', sealedAt: /Z$/, acknowledged: false }],
   })
   await host.exec(`INSERT INTO receipt_lines VALUES (2, 2, 'B')`)
-  t.match(await trace('R-2'), { sealed: 'given', unsealed: true }, 'a line more is a change')
+  t.match(await trace('R-2'), { stage: 'unsealed', sealed: 'given', unsealed: true }, 'a line more is a change')
   await till.seal()
   await host.exec('DELETE FROM receipt_lines; DELETE FROM receipts WHERE id = 2')
   t.match(await trace('R-2'), { recordId: [2], now: 'absent', sealed: 'given', unsealed: true }, 'deleted, and still found by its number')
@@ -63,7 +71,14 @@ each('trace() says why a document is parked', async (t, host) => {
   await till.seal()
   const [traced] = await till.trace('receipts', { id: 0 })
   if (host.dialect === 'sqlite') t.match(traced, { now: 'absent' }, 'SQLite divides by zero in silence')
-  else t.match(traced, { now: 'unreadable', unsealed: true, parked: { code: 'ERR_FILTER', message: /division by zero/, parkedAt: /Z$/ } })
+  else
+    t.match(traced, {
+      stage: 'unsealed',
+      why: /^ERR_FILTER: .*division by zero/,
+      now: 'unreadable',
+      unsealed: true,
+      parked: { code: 'ERR_FILTER', message: /division by zero/, parkedAt: /Z$/ },
+    })
 })
 
 each('trace() refuses what it can not look for', async (t, host) => {
@@ -84,6 +99,7 @@ t.test('trace() says what central has acknowledged', async (t) => {
   const { replica, db } = await addTill()
   db.exec(`INSERT INTO pos_processes (id, opened_at) VALUES (7, '2026-11-21T10:00:00Z')`)
   await replica.synchronize()
+  t.match(await replica.trace('pos_processes', { id: 7 }), [{ stage: 'sent', entryNo: 1, at: /Z$/ }])
   db.exec(`UPDATE pos_processes SET opened_at = '2026-11-21T11:00:00Z'`)
   await replica.seal()
   t.match((await replica.trace('pos_processes', { id: 7 }))[0]?.versions, [{ acknowledged: true }, { acknowledged: false }])

@@ -86,7 +86,7 @@ const toMovement = (line: Row<TillTables, 'receipt_lines'>, receipt: Document<Ti
   quantity: negate(line.quantity),
 })
 
-createCentral<HeadOfficeTables, TillTables>({
+const headOffice = createCentral<HeadOfficeTables, TillTables>({
   database: postgres(pool),
   subscribe: {
     receipts: [
@@ -95,6 +95,14 @@ createCentral<HeadOfficeTables, TillTables>({
     ],
   },
 })
+for (const { stage, postings } of await headOffice.trace('receipts', { receipt_no: 'R-4711' })) if (stage === 'applied') postings.at(0)
+await headOffice.trace('receipts', [{ id: 1 }, { id: 2 }], { location: 'A', since: '2026-11-21' })
+// @ts-expect-error a column that there is not
+await headOffice.trace('receipts', { receiptno: 'R-4711' })
+// @ts-expect-error a table that no till sends
+await headOffice.trace('assortments', { item_no: 'A' })
+// @ts-expect-error a value of another type
+await headOffice.trace('receipts', { id: 'one' })
 createCentral<HeadOfficeTables, TillTables>({
   database: postgres(pool),
   // @ts-expect-error a column that there is not
