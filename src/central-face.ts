@@ -73,7 +73,7 @@ export interface Central<Sent = AnyTables, DB = AnyTables> {
   trace<T extends TableName<Sent>>(table: T, which: WhichTraced<Sent, T>, options?: TraceOptions): Promise<readonly ArchivedDocument[]>
   /**
    * Deletes entries of the archive that are of replaced versions and were received longer than `retainArchiveMs` ago, in short transactions that hold nobody up; nothing without that
-   * option. Happens by itself every day once started. What another process prunes just now is left to it.
+   * option. And forgets, after 30 days, audiences that no register asks for and removals that all registers have. Happens by itself once started. What another process prunes just now is left to it.
    *
    * @throws ERR_ABORTED
    */

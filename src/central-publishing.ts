@@ -1,6 +1,7 @@
 import { keepUp, type Upkeep } from './capture/activation.ts'
 import { type AudienceCut, cutAudience, isOurs, type SentRoot, sentRoot } from './capture/audience-batch.ts'
 import { resend } from './capture/audience-export.ts'
+import { audienceIds, pruneAudience } from './capture/audience-prune.ts'
 import { type AudienceSpec, checkAudienceFilters, readAudienceRules } from './capture/audience-rules.ts'
 import { type AudienceSlice, sealAudiences } from './capture/audience-seal.ts'
 import { listSubscribed, type SubscribedTable } from './capture/audience-status.ts'
@@ -52,6 +53,11 @@ export interface KnownRegister extends AudienceRegister {
 
 /** How long an exchange waits for an audience that is made; what is not there by then goes with a later one. */
 const BEGIN_MS = 2_000
+/** A register that was not heard of for so long gets a snapshot when it is back. */
+const FORGET_AFTER_MS = 30 * 24 * 3_600_000
+const PRUNE_EVERY_MS = 3_600_000
+/** Between two slices others have their turn. */
+const PRUNE_PAUSE_MS = 10
 /** How often it is written down that a register asked, where nothing else is new. */
 const HEARD_EVERY_MS = 3_600_000
 
@@ -64,6 +70,8 @@ export class CentralPublishing implements AudiencePublisher {
   private sent: { readonly plan: CapturePlan; readonly roots: ReadonlyMap<string, SentRoot> } | undefined
   /** By register, as it is described, and root table. */
   private readonly known = new Map<string, number>()
+  private stopping = new AbortController()
+  private pruning: Promise<void> | undefined
   private readonly beginning = new Map<string, Promise<Audience>>()
   /** What was last written down of a register's standing. */
   private readonly heard = new Map<string, { readonly text: string; readonly at: number }>()
@@ -102,9 +110,19 @@ export class CentralPublishing implements AudiencePublisher {
     return checkCapture(this.options.database, this.rootSpecs)
   }
 
+  start(): void {
+    this.sealing.start()
+    if (this.pruning !== undefined) return
+    this.stopping = new AbortController()
+    this.pruning = this.pruneAlways(this.stopping.signal)
+  }
+
   async stop(): Promise<void> {
+    this.stopping.abort()
     this.sealing.abort()
     await this.sealing.ended()
+    await this.pruning
+    this.pruning = undefined
     await Promise.allSettled(this.beginning.values())
     this.sealer.forgetPlan()
     this.known.clear()
@@ -332,6 +350,30 @@ export class CentralPublishing implements AudiencePublisher {
     } while (after !== undefined)
     this.options.onNews(ids)
     return { documents }
+  }
+
+  /**
+   * Forgets audiences that no register asks for any more, and removals that all registers have, after a month.
+   *
+   * @throws ERR_ABORTED
+   */
+  async prune(signal: AbortSignal | undefined): Promise<void> {
+    const { database, clock } = this.options
+    const before = new Date(clock.now() - FORGET_AFTER_MS).toISOString()
+    for (const id of await database.read(() => audienceIds(database)))
+      while (await database.write(() => pruneAudience(database, id, before), { signal, alone: true })) await clock.sleep(PRUNE_PAUSE_MS, signal)
+  }
+
+  private async pruneAlways(signal: AbortSignal): Promise<void> {
+    const { clock, events } = this.options
+    while (!signal.aborted) {
+      try {
+        await this.prune(signal)
+      } catch (thrown) {
+        if (!signal.aborted) events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'Pruning what is published failed') })
+      }
+      await clock.sleep(PRUNE_EVERY_MS, signal).catch(() => undefined)
+    }
   }
 
   async status(): Promise<PublishingStatus> {

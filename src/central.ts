@@ -191,7 +191,7 @@ export class CentralReplica implements Central, Subscriber {
       this.rounds.start()
       this.upkeep.start()
       this.turns.start()
-      this.publishing?.sealing.start()
+      this.publishing?.start()
       if (this.publishing) this.herald.start()
     })
     // A host that does not wait for it must not be ended by an unhandled rejection.
@@ -233,6 +233,7 @@ export class CentralReplica implements Central, Subscriber {
 
   async prune({ signal }: { readonly signal?: AbortSignal } = {}): Promise<{ readonly entries: number }> {
     await this.ready()
+    await this.publishing?.prune(signal)
     return this.upkeep.prune(signal)
   }
 

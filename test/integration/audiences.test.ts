@@ -211,6 +211,39 @@ t.test('a filter that fails for one document holds up that one only', async (t) 
   t.same((await central.status()).parked, [])
 })
 
+t.test('what nobody needs any more is forgotten: removals that all have, and audiences that nobody asks for', async (t) => {
+  const { pool, central, listener } = await openOffice(t)
+  await pool.query(
+    `INSERT INTO items SELECT 'I' || n, 'Item ' || n, n FROM generate_series(1, 20) n; INSERT INTO assortments SELECT 'BA01', item_no FROM items`,
+  )
+  const till = await listener('BA01')
+  const other = await listener('BA02')
+  const late = await listener('BA01', 'POS2')
+  for (const one of [till, other, late]) await one.drain()
+  const old = till.backup()
+  await pool.query("DELETE FROM items WHERE item_no <> 'I1'")
+  await till.drain()
+  const age = "'40 days'"
+  await pool.query(
+    `UPDATE sync_audience_points SET sealed_at = sealed_at - interval ${age}; UPDATE sync_audiences SET asked_at = asked_at - interval ${age} WHERE filter LIKE '%BA02%'`,
+  )
+  const members = async () =>
+    (await pool.query('SELECT count(*)::int AS all, count(*) FILTER (WHERE removed)::int AS removed FROM sync_audience_members')).rows[0]
+  await central.prune()
+  t.same(await members(), { all: 20, removed: 19 }, 'one has not heard of them')
+  t.equal((await pool.query("SELECT FROM sync_audiences WHERE filter LIKE '%BA02%'")).rowCount, 0)
+  await late.drain()
+  await central.prune()
+  t.same(await members(), { all: 1, removed: 0 })
+  till.restore(old)
+  t.equal(till.rows('items').length, 20)
+  for (const one of [till, other, late]) await one.drain()
+  t.same(
+    [till, other, late].map((one) => one.rows('items').length),
+    [1, 0, 1],
+  )
+})
+
 t.test('rules that can not work are refused', async (t) => {
   const pool = await createPool(t, server)
   await pool.query(TABLES)
