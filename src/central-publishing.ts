@@ -2,6 +2,7 @@ import { keepUp, type Upkeep } from './capture/activation.ts'
 import { type AudienceCut, cutAudience, isOurs, type SentRoot, sentRoot } from './capture/audience-batch.ts'
 import { resend } from './capture/audience-export.ts'
 import { audienceIds, pruneAudience } from './capture/audience-prune.ts'
+import { AudienceRegisters, type Place, placesOf } from './capture/audience-registers.ts'
 import { type AudienceSpec, checkAudienceFilters, readAudienceRules } from './capture/audience-rules.ts'
 import { type AudienceSlice, sealAudiences } from './capture/audience-seal.ts'
 import { listSubscribed, type SubscribedTable } from './capture/audience-status.ts'
@@ -27,10 +28,9 @@ import type {
   AudienceStanding,
   Finding,
   RegisterName,
-  UnappliedDocument,
   Which,
 } from './model.ts'
-import { type AudiencePublisher, type CapturingDatabase, type Clock, erase, insert, type Key, query, type Work } from './ports.ts'
+import type { AudiencePublisher, CapturingDatabase, Clock, Key, Work } from './ports.ts'
 import { Sealing } from './sealing.ts'
 
 export const PUBLISHING_TABLES = [MEMBERS, PARKED, AUDIENCES, AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, UNAPPLIED]
@@ -58,8 +58,6 @@ const FORGET_AFTER_MS = 30 * 24 * 3_600_000
 const PRUNE_EVERY_MS = 3_600_000
 /** Between two slices others have their turn. */
 const PRUNE_PAUSE_MS = 10
-/** How often it is written down that a register asked, where nothing else is new. */
-const HEARD_EVERY_MS = 3_600_000
 
 /** Central's side as a publisher: it seals what was changed, for each audience, and cuts for each register what it is to have. */
 export class CentralPublishing implements AudiencePublisher {
@@ -72,15 +70,15 @@ export class CentralPublishing implements AudiencePublisher {
   private readonly known = new Map<string, number>()
   private stopping = new AbortController()
   private pruning: Promise<void> | undefined
+  private readonly registers: AudienceRegisters
   private readonly beginning = new Map<string, Promise<Audience>>()
-  /** What was last written down of a register's standing. */
-  private readonly heard = new Map<string, { readonly text: string; readonly at: number }>()
 
   /** @throws ERR_OPTION, ERR_RULE, ERR_FILTER */
   constructor(options: CentralPublishingOptions) {
     this.options = options
     const { database, clock, events } = options
     this.specs = readAudienceRules(options.publish)
+    this.registers = new AudienceRegisters(database, clock)
     checkAudienceFilters(database, this.specs.values())
     this.sealer = new Sealer(
       database,
@@ -149,7 +147,8 @@ export class CentralPublishing implements AudiencePublisher {
     const asked = request.standings.filter(({ table }) => this.specs.has(table))
     const register = asked.length === 0 ? undefined : await this.options.register(name)
     if (register === undefined) return { batches: [], more: false }
-    await this.hear(register, request.unapplied)
+    if (await this.registers.hear(register.registerId, request.unapplied))
+      this.options.events.emit('unapplied', { register: { location: register.location, register: register.register }, documents: request.unapplied })
     const { database, events } = this.options
     const roots = await this.roots()
     const ids = new Map<string, number>()
@@ -164,12 +163,13 @@ export class CentralPublishing implements AudiencePublisher {
       if (id === undefined) waits = true
       else ids.set(table, id)
     }
-    const cut = () => database.read(() => this.cut(asked, roots, ids, request))
+    const cut = () => database.read(() => this.cut(register, asked, roots, ids, request))
     let cuts = await cut()
     // What was changed a moment ago is to go with this exchange.
     if (cuts.length === 0 && (await this.sealed())) cuts = await cut()
     for (const { unsendable } of cuts) for (const error of unsendable) events.emit('failed', { error })
-    await this.note(register, asked, ids)
+    const begins = cuts.flatMap(({ batch, head }) => (batch.after === 0 ? [[batch.table, head] as const] : []))
+    await this.registers.note(register.registerId, asked, ids, new Map(begins))
     const batches = cuts.map(({ batch }) => batch)
     return { batches, more: batches.some(({ isEnd }) => !isEnd) || (waits && batches.length > 0) }
   }
@@ -184,6 +184,7 @@ export class CentralPublishing implements AudiencePublisher {
 
   /** In the order in which the register asks: what others refer to comes first. */
   private *cut(
+    { registerId }: KnownRegister,
     asked: readonly AudienceStanding[],
     roots: ReadonlyMap<string, SentRoot>,
     ids: ReadonlyMap<string, number>,
@@ -193,6 +194,7 @@ export class CentralPublishing implements AudiencePublisher {
     const audiences = yield* audiencesAt(database, [...ids.values()])
     const cuts: AudienceCut[] = []
     const mostBytes = roomIn({ message: request.message, document: 0 })
+    let places: ReadonlyMap<string, Place> | undefined
     let { records, bytes } = { ...request, bytes: Math.min(request.bytes, mostBytes) }
     for (const standing of asked) {
       const audience = audiences.get(ids.get(standing.table) ?? 0)
@@ -203,7 +205,11 @@ export class CentralPublishing implements AudiencePublisher {
       const isKnown = yield* isOurs(database, audience, standing)
       if (isKnown && standing.entryNo === audience.head_no) continue
       const root = roots.get(standing.table) as SentRoot
-      const cut = yield* cutAudience(database, root, audience, isKnown ? standing.entryNo : 0, { records, bytes, mostBytes })
+      const after = isKnown ? standing.entryNo : 0
+      places ??= yield* placesOf(database, registerId)
+      const place = places.get(standing.table)
+      const begun = after === 0 ? audience.head_no : place?.audienceId === audience.audience_id ? place.begun : 0
+      const cut = yield* cutAudience(database, root, audience, { after, begun }, { records, bytes, mostBytes })
       cuts.push(cut)
       records -= cut.records
       bytes -= cut.bytes
@@ -274,59 +280,6 @@ export class CentralPublishing implements AudiencePublisher {
     return this.sent.roots
   }
 
-  /** Writes down how far a register has come, where that is news. */
-  private async note({ registerId }: KnownRegister, asked: readonly AudienceStanding[], ids: ReadonlyMap<string, number>): Promise<void> {
-    const { database, clock } = this.options
-    const rows = asked.flatMap(({ table, entryNo, stream }) => {
-      const id = ids.get(table)
-      return id === undefined ? [] : [[registerId, table, id, entryNo, stream !== undefined]]
-    })
-    const text = JSON.stringify(rows)
-    const before = this.heard.get(String(registerId))
-    const now = clock.now()
-    if (rows.length === 0 || (before?.text === text && now - before.at < HEARD_EVERY_MS)) return
-    const at = new Date(now).toISOString()
-    await database.write(
-      function* () {
-        yield* insert(
-          AUDIENCE_REGISTERS,
-          rows.map((row) => [...row, at]),
-          AUDIENCE_REGISTERS.primaryKey,
-        )
-        const audiences = [...new Set(ids.values())]
-        yield* query(
-          database.build
-            .updateTable(AUDIENCES.name)
-            .set({ asked_at: at })
-            .where('audience_id', 'in', audiences)
-            .where('asked_at', '<', new Date(now - HEARD_EVERY_MS).toISOString())
-            .compile(),
-        )
-      },
-      { lazily: true },
-    )
-    this.heard.set(String(registerId), { text, at: now })
-  }
-
-  private async hear({ registerId, location, register }: KnownRegister, unapplied: readonly UnappliedDocument[]): Promise<void> {
-    const { database, clock, events } = this.options
-    const key = `unapplied ${registerId}`
-    const text = JSON.stringify(unapplied.map(({ table, recordId, code, message }) => [table, recordId, code, message]))
-    const before = this.heard.get(key)?.text
-    if (before === text || (before === undefined && unapplied.length === 0 && !(await this.hasUnapplied(registerId)))) return
-    const at = new Date(clock.now()).toISOString()
-    await database.write(function* () {
-      yield* erase(UNAPPLIED, ['register_id'], [[registerId]])
-      yield* insert(
-        UNAPPLIED,
-        unapplied.map(({ table, recordId, code, message }) => [registerId, table, recordId, code, message, at]),
-        UNAPPLIED.primaryKey,
-      )
-    })
-    this.heard.set(key, { text, at: clock.now() })
-    if (unapplied.length > 0) events.emit('unapplied', { register: { location, register }, documents: unapplied })
-  }
-
   /**
    * Sends documents anew although they have not changed, to the registers meant, as far as they are inside their filters; who shares an audience with one of them gets them too.
    *
@@ -388,12 +341,6 @@ export class CentralPublishing implements AudiencePublisher {
       }
     })
     return { ...found, problems, lastError: this.sealing.failure }
-  }
-
-  private async hasUnapplied(registerId: number): Promise<boolean> {
-    const { database } = this.options
-    const sql = database.build.selectFrom(UNAPPLIED.name).select('table_name').where('register_id', '=', registerId).limit(1).compile()
-    return (await database.read(() => query(sql), { loosely: true })).length > 0
   }
 }
 

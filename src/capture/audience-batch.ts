@@ -87,6 +87,8 @@ export interface AudienceLimits {
 /** A batch, and documents that should be in it and can't be sent. */
 export interface AudienceCut {
   readonly batch: AudienceBatch
+  /** The last entry of the stream. */
+  readonly head: number
   readonly records: number
   readonly bytes: number
   readonly unsendable: readonly TillsyncError[]
@@ -96,21 +98,21 @@ export interface AudienceCut {
 const PAGE = 200
 
 /**
- * What comes behind an entry: the documents as they now are, where they are inside the filter now. At most `records` records and about `bytes`, but never
+ * What comes behind an entry: the documents as they now are, where they are inside the filter now; removals only behind `begun`, where the snapshot began that brought the others. At most `records` records and about `bytes`, but never
  * less than one document. Undefined where nothing does, and the register knows that.
  */
 export function* cutAudience(
   database: CapturingDatabase,
   { root, sent, shape, keyColumns }: SentRoot,
   audience: Audience,
-  after: number,
+  { after, begun }: { readonly after: number; readonly begun: number },
   limits: AudienceLimits,
 ): Work<AudienceCut> {
   const documents: AudienceDocument[] = []
   const unsendable: TillsyncError[] = []
   let [records, bytes, through] = [0, 0, after]
   for (let isFull = false; !isFull && through < audience.head_no; ) {
-    const page = yield* membersBehind(database, audience, through, after === 0)
+    const page = yield* membersBehind(database, audience, through, begun)
     const there = page
       .filter(({ removed }) => !removed)
       .map(({ record_id }) => ({ recordId: record_id, key: database.keyOf(root.keyColumns, record_id) }))
@@ -160,7 +162,7 @@ export function* cutAudience(
     shape,
     keyColumns,
   }
-  return { batch, records, bytes, unsendable }
+  return { batch, head: audience.head_no, records, bytes, unsendable }
 }
 
 /** The record id without what says whose it is. */
@@ -173,15 +175,19 @@ function* membersBehind(
   { build }: CapturingDatabase,
   { audience_id }: Audience,
   after: number,
-  isSnapshot: boolean,
+  begun: number,
 ): Work<readonly { readonly record_id: string; readonly entry_no: number; readonly removed: boolean }[]> {
-  let select = build
-    .selectFrom(AUDIENCE_MEMBERS.name)
-    .select(['record_id', 'entry_no', 'removed'])
-    .where('audience_id', '=', audience_id)
-    .where('entry_no', '>', after)
-  if (isSnapshot) select = select.where('removed', '=', false)
-  return yield* query(select.orderBy('entry_no').limit(PAGE).compile())
+  return yield* query(
+    build
+      .selectFrom(AUDIENCE_MEMBERS.name)
+      .select(['record_id', 'entry_no', 'removed'])
+      .where('audience_id', '=', audience_id)
+      .where('entry_no', '>', after)
+      .where((eb) => eb.or([eb('removed', '=', false), eb('entry_no', '>', begun)]))
+      .orderBy('entry_no')
+      .limit(PAGE)
+      .compile(),
+  )
 }
 
 function* markAt({ build }: CapturingDatabase, { audience_id, mark }: Audience, entryNo: number): Work<string> {
