@@ -51,8 +51,8 @@ export interface KnownRegister extends AudienceRegister {
   readonly registerId: number
 }
 
-/** How long an exchange waits for an audience that is made; what is not there by then goes with a later one. */
-const BEGIN_MS = 2_000
+/** How long an exchange waits for what is sealed, or an audience that is made; what is not there by then goes with a later one. */
+const WAIT_MS = 2_000
 /** A register that was not heard of for so long gets a snapshot when it is back. */
 const FORGET_AFTER_MS = 30 * 24 * 3_600_000
 const PRUNE_EVERY_MS = 3_600_000
@@ -174,12 +174,19 @@ export class CentralPublishing implements AudiencePublisher {
     return { batches, more: batches.some(({ isEnd }) => !isEnd) || (waits && batches.length > 0) }
   }
 
-  /** Seals what is touched. Says whether anything was; what fails is said by the sealing in the background. */
+  /** Seals all that is touched and is to be resealed. */
+  async seal(): Promise<void> {
+    await this.sealer.sealAll()
+    await this.sealer.resealPending()
+  }
+
+  /** Seals what is touched, as far as that comes soon. Says whether anything was; what fails is said by the sealing in the background. */
   private async sealed(): Promise<boolean> {
-    return this.sealer.seal().then(
+    const sealed = this.sealer.sealAll().then(
       ({ entries }) => entries > 0,
       () => false,
     )
+    return (await this.within(sealed)) ?? false
   }
 
   /** In the order in which the register asks: what others refer to comes first. */
@@ -254,9 +261,9 @@ export class CentralPublishing implements AudiencePublisher {
     return made
   }
 
-  private async within(made: Promise<Audience>): Promise<Audience | undefined> {
+  private async within<T>(made: Promise<T>): Promise<T | undefined> {
     const waiting = new AbortController()
-    const late = this.options.clock.sleep(BEGIN_MS, waiting.signal).then(
+    const late = this.options.clock.sleep(WAIT_MS, waiting.signal).then(
       () => undefined,
       () => undefined,
     )

@@ -217,7 +217,7 @@ export class CentralReplica implements Central, Subscriber {
   ): Promise<PullResult | readonly PulledRegister[]> {
     known('options', options, ['signal', 'onProgress'])
     await this.ready()
-    await this.publishing?.sealer.sealAll()
+    await this.publishing?.seal()
     if (register === undefined) return this.rounds.synchronizeAll(options)
     checkRegister(register)
     return this.rounds.synchronize(register, options)
