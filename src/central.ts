@@ -13,7 +13,7 @@ import { dividing } from './apply/quarantine-division.ts'
 import { QuarantineTurns } from './apply/quarantine-turns.ts'
 import { receive, standingFor } from './apply/receive.ts'
 import { createOrCheck, readHandlers, tablesOf } from './apply/subscription.ts'
-import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
+import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, LIVES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
 import type { ArchivedDocument } from './apply/trace.ts'
 import { TraceBook, type TraceOptions } from './apply/trace-book.ts'
 import { readChecks, type ValidateRules } from './apply/validate.ts'
@@ -40,7 +40,7 @@ import { type HttpServer, serve } from './transport/http-server.ts'
 import type { RequestSource } from './transport/source.ts'
 import { PULLS } from './transport/tables.ts'
 
-const CENTRAL_TABLES = [REGISTERS, CREDENTIALS, EPOCHS, POINTS, SHAPES, FRAMES, ARCHIVE, DOCUMENTS, ORPHANS, QUARANTINE]
+const CENTRAL_TABLES = [REGISTERS, CREDENTIALS, EPOCHS, POINTS, SHAPES, FRAMES, ARCHIVE, DOCUMENTS, LIVES, ORPHANS, QUARANTINE]
 const MIGRATIONS: readonly Migrations[] = [
   { component: 'apply', steps: [{ create: CENTRAL_TABLES }] },
   { component: 'pull', steps: [{ create: [PULLS] }] },

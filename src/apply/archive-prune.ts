@@ -2,7 +2,7 @@ import { chainDigest } from '../digest.ts'
 import type { Point } from '../model.ts'
 import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
 import { ARCHIVED, type ArchivedRow, toEntry } from './archived.ts'
-import { ARCHIVE, DOCUMENTS, EPOCHS, ORPHANS, POINTS, QUARANTINE } from './tables.ts'
+import { ARCHIVE, DOCUMENTS, EPOCHS, LIVES, ORPHANS, POINTS, QUARANTINE } from './tables.ts'
 
 /** How far pruning has come: registers, their epochs and entries one after another. */
 export interface ArchivePlace {
@@ -94,7 +94,9 @@ function* replacedIn(database: ApplyingDatabase, { registerId, epochNo, after, t
             AND NOT EXISTS (SELECT 1 FROM ${orphans} o WHERE o.register_id = a.register_id AND o.table_name = a.table_name AND o.record_id = a.record_id
                             AND o.epoch_no = a.epoch_no AND o.entry_no = a.entry_no)
             AND NOT EXISTS (SELECT 1 FROM ${database.qualify(QUARANTINE.name)} q WHERE q.register_id = a.register_id AND q.table_name = a.table_name AND q.record_id = a.record_id
-                            AND q.state = 'waiting')
+                            AND (q.state = 'waiting' OR (q.applied_epoch_no = a.epoch_no AND q.applied_no = a.entry_no)))
+            AND NOT EXISTS (SELECT 1 FROM ${database.qualify(LIVES.name)} l WHERE l.register_id = a.register_id AND l.table_name = a.table_name AND l.record_id = a.record_id
+                            AND l.epoch_no = a.epoch_no AND l.entry_no = a.entry_no)
           ORDER BY a.entry_no LIMIT ${MOST_VERSIONS}`,
     parameters: [registerId, epochNo, after, through, before],
   })

@@ -8,6 +8,7 @@ import { recognize } from './fork.ts'
 import { appliesRemovals } from './handler.ts'
 import { type Circumstances, Handling, type Subscribed } from './handling.ts'
 import { adopt } from './late.ts'
+import { endLives } from './lives.ts'
 import { Quarantine } from './quarantine.ts'
 import type { Division, Failed } from './quarantine-division.ts'
 import { retryWaiting } from './quarantine-retry.ts'
@@ -103,6 +104,7 @@ class Application {
       return yield* this.handle(taken, step, { origin, late: true, ledgersOnly: true })
     }
     if (place.unsettled) yield* recognize(database, set, origin, identities)
+    yield* endLives(database, set, origin, place.unsettled)
     yield* number(database, set, origin)
     yield* this.handle(set, step, { origin, late: false, ledgersOnly: false })
   }

@@ -3,8 +3,9 @@ import { type ApplyingDatabase, query, type Work } from '../ports.ts'
 import { ownOf } from '../record.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import type { EpochRow, Segment } from './epochs.ts'
+import { livesOf } from './lives.ts'
 import { type ArchivedRecord, isSame } from './sameness.ts'
-import { ARCHIVE, DOCUMENTS, ORPHANS, REGISTERS } from './tables.ts'
+import { ARCHIVE, DOCUMENTS, LIVES, ORPHANS, REGISTERS } from './tables.ts'
 
 /** What became of documents when a register's history parted from the one that was known. */
 export interface Parted {
@@ -60,6 +61,11 @@ export function* part(database: ApplyingDatabase, registerId: number, line: read
           RETURNING 1 AS one`,
     parameters,
   })
+  // What goes on is what stood of it last, in the life that it then had.
+  yield* query({
+    sql: `WITH ${affected} ${livesOf(database, '(SELECT * FROM now WHERE NOT was AND NOT removed AND former_life IS NOT NULL) AS replaced')}`,
+    parameters,
+  })
   const changed = yield* query<{ state: string | null }>({
     sql: `WITH ${affected}
           UPDATE ${documents} d
@@ -67,8 +73,11 @@ export function* part(database: ApplyingDatabase, registerId: number, line: read
               removed = CASE WHEN n.was OR n.former_life IS NOT NULL THEN false ELSE d.removed END,
               incarnation = CASE WHEN NOT n.was AND n.former_life IS NOT NULL THEN (n.former_life ->> 'incarnation')::bigint ELSE d.incarnation END,
               born_epoch_no = CASE WHEN NOT n.was AND n.former_life IS NOT NULL THEN (n.former_life ->> 'epoch')::bigint ELSE d.born_epoch_no END,
-              born_entry_no = CASE WHEN NOT n.was AND n.former_life IS NOT NULL THEN (n.former_life ->> 'born')::bigint ELSE d.born_entry_no END
-          FROM now n WHERE d.register_id = $1 AND d.table_name = n.table_name AND d.record_id = n.record_id RETURNING d.state`,
+              born_entry_no = CASE WHEN NOT n.was AND n.former_life IS NOT NULL THEN (n.former_life ->> 'born')::bigint ELSE d.born_entry_no END,
+              epoch_no = coalesce(l.epoch_no, d.epoch_no), entry_no = coalesce(l.entry_no, d.entry_no), entries = coalesce(l.entries, d.entries)
+          FROM now n LEFT JOIN ${database.qualify(LIVES.name)} l ON l.register_id = $1 AND l.table_name = n.table_name AND l.record_id = n.record_id
+            AND l.incarnation = CASE WHEN NOT n.was AND n.former_life IS NOT NULL THEN (n.former_life ->> 'incarnation')::bigint WHEN n.was AND n.removed THEN n.incarnation END
+          WHERE d.register_id = $1 AND d.table_name = n.table_name AND d.record_id = n.record_id RETURNING d.state`,
     parameters,
   })
   const wanted = changed.filter(({ state }) => state === 'wanted').length
@@ -180,6 +189,9 @@ export function* recognize(
     back.map(({ incarnation }) => incarnation),
   ]
   const lives = 'unnest($2::text[], $3::text[], $4::bigint[]) AS s(table_name, record_id, incarnation)'
+  const others = `(SELECT d.* FROM ${lives} JOIN ${database.qualify(DOCUMENTS.name)} d USING (table_name, record_id)
+                   WHERE d.register_id = $1 AND NOT d.removed AND d.incarnation <> s.incarnation) AS replaced`
+  yield* query({ sql: livesOf(database, others), parameters })
   yield* query({
     sql: `UPDATE ${database.qualify(ORPHANS.name)} o SET state = 'returned', settled_at = now() FROM ${lives}
           WHERE o.register_id = $1 AND o.table_name = s.table_name AND o.record_id = s.record_id AND o.incarnation = s.incarnation`,

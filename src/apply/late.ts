@@ -2,6 +2,7 @@ import { type ApplyingDatabase, query, type Work } from '../ports.ts'
 import { ownOf } from '../record.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import { archivedOf } from './fork.ts'
+import { rememberTaken } from './lives.ts'
 import { isSame } from './sameness.ts'
 import { DOCUMENTS, ORPHANS } from './tables.ts'
 
@@ -52,6 +53,7 @@ export function* adopt(
   }
   yield* writeFree(database, free, origin)
   yield* writeTaken(database, taken, origin)
+  yield* rememberTaken(database, taken, origin)
   yield* writeOrphans(database, [...free, ...taken], origin)
   return { free, taken }
 }

@@ -163,6 +163,30 @@ export const DOCUMENTS = {
   nullable: ['state', 'former'],
 } as const satisfies OwnTable
 
+/**
+ * Lives of keys that are over: the document was removed, or its register has lost it and the key is another one's. With the version that stands of it, and the removal, where one
+ * ended it. The row of a life that a restore has brought back says nothing until that ends again.
+ */
+export const LIVES = {
+  name: 'sync_lives',
+  columns: {
+    register_id: 'integer',
+    table_name: 'text',
+    record_id: 'text',
+    incarnation: 'integer',
+    epoch_no: 'integer',
+    entry_no: 'integer',
+    entries: 'integer',
+    /** The entry by which it began. */
+    born_epoch_no: 'integer',
+    born_entry_no: 'integer',
+    removal_epoch_no: 'integer',
+    removal_no: 'integer',
+  },
+  primaryKey: ['register_id', 'table_name', 'record_id', 'incarnation'],
+  nullable: ['removal_epoch_no', 'removal_no'],
+} as const satisfies OwnTable
+
 /** Documents that a register has lost by a restore, and what became of them. */
 export const ORPHANS = {
   name: 'sync_orphans',
@@ -207,7 +231,7 @@ export const QUARANTINE = {
     /** The removal that came behind that version, and waits with it; NULL where there is none. */
     removal_epoch_no: 'integer',
     removal_no: 'integer',
-    /** What it was before the register began to publish it, where no version was applied since; else NULL. */
+    /** What it was before the register began to publish it, where the version that waits came with that, or is its first; else NULL. */
     baseline_epoch_no: 'integer',
     baseline_no: 'integer',
     baseline_entries: 'integer',
@@ -265,6 +289,7 @@ export const POSTINGS = {
     revision: 'integer',
     /** False for a baseline: what the host had booked itself before the register began to publish. */
     delivered: 'boolean',
+    /** The entry that caused it: the first of a version, or of the baseline. */
     epoch_no: 'integer',
     entry_no: 'integer',
     posted_at: 'time',
