@@ -61,6 +61,7 @@ export function* postClosings(all: readonly ToPost[], context: FinishContext): W
   yield* insert(POSTED_CLOSINGS, headers)
   yield* insert(POSTED_CLOSING_LINES, lines)
   yield* move(all, context)
+  context.onPosted?.(all.length)
 }
 
 /** A first closing without a line is posted all the same: it says that there were none. */

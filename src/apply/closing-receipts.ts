@@ -24,7 +24,14 @@ interface Contribution {
   readonly series: string
   readonly number: string
   readonly lines: string
-  readonly baseline: string | null
+  readonly baseline: Baseline
+}
+
+/** What it was before the register began to publish it, and where that stands: the first one counts. */
+interface Baseline {
+  readonly lines: string | null
+  readonly epochNo: number | null
+  readonly entryNo: number | null
 }
 
 interface KnownRow {
@@ -35,6 +42,8 @@ interface KnownRow {
   readonly number: string
   readonly lines: string
   readonly baseline: string | null
+  readonly baseline_epoch_no: number | null
+  readonly baseline_no: number | null
 }
 
 /** Keeps what each receipt brings into a closing. A receipt of a closing that is posted opens it again. */
@@ -46,20 +55,41 @@ export function closingReceipts(rule: ReceiptsRule): Handler {
     tables: [],
     *check() {},
     *apply(documents, context) {
-      const counting = rule.removals === 'apply' ? documents : documents.filter(({ removed }) => !removed)
-      const known = yield* readKnown(
-        counting.filter(({ isNew }) => !isNew),
-        context,
-      )
-      const wanted = counting.flatMap((document) => contributionOf(rule, document, known.get(nameOf(document)), context))
-      yield* writeContributions(wanted, known, context)
+      yield* writeContributions(yield* changedBy(rule, documents, context), context)
+    },
+    *differing(documents, context) {
+      return new Set((yield* changedBy(rule, documents, context)).map(({ document }) => document))
     },
     *withdraw(documents, context) {
       const known = yield* readKnown(documents, context)
       const nothing = documents.flatMap((document) => emptied(document, known.get(nameOf(document))))
-      yield* writeContributions(nothing, known, context)
+      yield* writeContributions(changes(nothing, known), context)
     },
   }
+}
+
+/** A contribution that is another one than was known. */
+interface Change extends Contribution {
+  readonly known: KnownRow | undefined
+}
+
+function* changedBy(rule: ReceiptsRule, documents: readonly AppliedDocument[], context: ApplyContext): Work<readonly Change[]> {
+  const counting = rule.removals === 'apply' ? documents : documents.filter(({ removed }) => !removed)
+  const known = yield* readKnown(
+    counting.filter(({ isNew }) => !isNew),
+    context,
+  )
+  const wanted = counting.flatMap((document) => contributionOf(rule, document, known.get(nameOf(document)), context))
+  return changes(wanted, known)
+}
+
+function changes(all: readonly Contribution[], known: ReadonlyMap<string, KnownRow>): readonly Change[] {
+  return all.flatMap((one) => {
+    const before = known.get(nameOf(one.document))
+    const isSame =
+      before?.lines === one.lines && before.series === one.series && before.number === one.number && before.baseline === one.baseline.lines
+    return isSame ? [] : [{ ...one, known: before }]
+  })
 }
 
 function contributionOf(rule: ReceiptsRule, document: AppliedDocument, known: KnownRow | undefined, context: ApplyContext): readonly Contribution[] {
@@ -80,8 +110,15 @@ function contributionOf(rule: ReceiptsRule, document: AppliedDocument, known: Kn
     () => document.value,
     (value) => placeOf(rule, value as AppliedDocument['value']),
   )
-  const baseline = known?.baseline ?? (document.baseline && known === undefined ? toJson(linesOf(document.baseline)) : null)
+  const before = baselineOf(known)
+  const now = document.baseline && { epochNo: document.baseline.epochNo ?? context.origin.epochNo, entryNo: document.baseline.born }
+  const isFirst = known === undefined || (before.epochNo === now?.epochNo && before.entryNo === now?.entryNo)
+  const baseline = document.baseline && now && isFirst ? { ...now, lines: toJson(linesOf(document.baseline)) } : before
   return [{ document, ...place, lines: toJson(linesOf(document)), baseline }]
+}
+
+function baselineOf(known: KnownRow | undefined): Baseline {
+  return { lines: known?.baseline ?? null, epochNo: known?.baseline_epoch_no ?? null, entryNo: known?.baseline_no ?? null }
 }
 
 /** @throws ERR_CLOSING where the columns hold no integer, no series */
@@ -99,32 +136,29 @@ function toJson(lines: SumsByDimension): string {
 /** It brings nothing any more. */
 function emptied(document: AppliedDocument, known: KnownRow | undefined): readonly Contribution[] {
   if (known === undefined) return []
-  const { series, number, baseline } = known
-  return [{ document, series, number, lines: '[]', baseline }]
+  const { series, number } = known
+  return [{ document, series, number, lines: '[]', baseline: baselineOf(known) }]
 }
 
 function* readKnown(documents: readonly AppliedDocument[], { database, origin }: ApplyContext): Work<ReadonlyMap<string, KnownRow>> {
   if (documents.length === 0) return new Map()
   const rows = yield* query<KnownRow>({
-    sql: `SELECT c.table_name, c.record_id, c.incarnation, c.series, c.number::text, c.lines, c.baseline FROM ${database.qualify(CLOSING_RECEIPTS.name)} c
+    sql: `SELECT c.table_name, c.record_id, c.incarnation, c.series, c.number::text, c.lines, c.baseline, c.baseline_epoch_no, c.baseline_no
+          FROM ${database.qualify(CLOSING_RECEIPTS.name)} c
           JOIN unnest($2::text[], $3::text[], $4::bigint[]) AS d(table_name, record_id, incarnation) USING (table_name, record_id, incarnation) WHERE c.register_id = $1`,
     parameters: [origin.registerId, documents.map((d) => d.table), documents.map((d) => d.recordId), documents.map((d) => d.incarnation)],
   })
   return new Map(rows.map((row) => [nameOf({ table: row.table_name, recordId: row.record_id, incarnation: row.incarnation }), row]))
 }
 
-function* writeContributions(all: readonly Contribution[], known: ReadonlyMap<string, KnownRow>, { database, origin }: ApplyContext): Work<void> {
-  const changed = all.filter((one) => {
-    const before = known.get(nameOf(one.document))
-    return before === undefined || before.lines !== one.lines || before.series !== one.series || before.number !== one.number
-  })
+function* writeContributions(changed: readonly Change[], { database, origin }: ApplyContext): Work<void> {
   const [first] = changed
   if (first === undefined) return
   const rows = changed.map(({ document: { table, recordId, incarnation }, series, number, lines, baseline }) => {
-    return [origin.registerId, table, recordId, incarnation, series, number, lines, baseline]
+    return [origin.registerId, table, recordId, incarnation, series, number, lines, baseline.lines, baseline.epochNo, baseline.entryNo]
   })
   yield* insert(CLOSING_RECEIPTS, rows, CLOSING_RECEIPTS.primaryKey)
-  const before = changed.flatMap(({ document }) => known.get(nameOf(document)) ?? [])
+  const before = changed.flatMap(({ known }) => known ?? [])
   yield* openCovering(database, origin.registerId, first.document.table, [...changed, ...before])
 }
 

@@ -83,12 +83,13 @@ function* held(open: readonly OpenClosing[], receipts: ReceiptsRule, context: Fi
 const COMPUTED: readonly Waits['why'][] = ['totals', 'sums']
 
 /** In the order of their entries; locked, so that one transaction after another looks at them. */
-function* readOpen(table: string, { database, registerId }: FinishContext): Work<readonly OpenClosing[]> {
+function* readOpen(table: string, { database, registerId, through }: FinishContext): Work<readonly OpenClosing[]> {
   const rows = yield* query<OpenRow>({
     sql: `SELECT c.table_name, c.record_id, c.incarnation, c.epoch_no, c.entry_no, c.closing, c.lines, o.waits
           FROM ${database.qualify(OPEN_CLOSINGS.name)} o JOIN ${database.qualify(CLOSINGS.name)} c USING (register_id, table_name, record_id, incarnation)
-          WHERE o.register_id = $1 AND o.table_name = $2 ORDER BY c.epoch_no, c.entry_no, c.record_id, c.incarnation FOR UPDATE OF o`,
-    parameters: [registerId, table],
+          WHERE o.register_id = $1 AND o.table_name = $2 AND ($3::bigint IS NULL OR (c.epoch_no, c.entry_no) <= ($3, $4::bigint))
+          ORDER BY c.epoch_no, c.entry_no, c.record_id, c.incarnation FOR UPDATE OF o`,
+    parameters: [registerId, table, through?.epochNo ?? null, through?.entryNo ?? null],
   })
   return rows.map(({ table_name, record_id, incarnation, epoch_no, entry_no, closing, lines, waits }) => ({
     table: table_name,

@@ -115,11 +115,13 @@ export const CLOSING_RECEIPTS = {
     series: 'text',
     number: 'integer',
     lines: 'json',
-    /** What it was before the register began to publish it: that much the host had closed itself. */
+    /** What it was before the register began to publish it, and the entry that says so: that much the host had closed itself. */
     baseline: 'json',
+    baseline_epoch_no: 'integer',
+    baseline_no: 'integer',
   },
   primaryKey: ['register_id', 'table_name', 'record_id', 'incarnation'],
-  nullable: ['baseline'],
+  nullable: ['baseline', 'baseline_epoch_no', 'baseline_no'],
   uniques: [['register_id', 'table_name', 'series', 'number', 'record_id', 'incarnation']],
 } as const satisfies OwnTable
 

@@ -15,6 +15,10 @@ export interface AppliedDocument {
   before: AppliedDocument | undefined
   /** The first entry of all its versions that came together. */
   born: number
+  /** Of one that was read from the archive the epoch in which it was sealed; of others that is their origin's. */
+  epochNo: number | undefined
+  /** The removal by which its life has ended, where it is applied for handlers that ignore removals. */
+  removal: { readonly epochNo: number; readonly entryNo: number } | undefined
   /** The tables of its parts. */
   readonly shape: readonly PartShape[]
   /** The columns of its record id; none where the register did not say. */
@@ -43,6 +47,8 @@ class EntryDocument implements AppliedDocument {
   isNew = true
   baseline: AppliedDocument | undefined
   before: AppliedDocument | undefined
+  epochNo: number | undefined
+  removal: AppliedDocument['removal']
   born: number
   readonly entries: readonly Entry[]
   readonly shape: readonly PartShape[]
@@ -57,9 +63,17 @@ class EntryDocument implements AppliedDocument {
   }
 
   again(): AppliedDocument {
-    const { incarnation, isNew, born } = this
+    const { incarnation, isNew, born, epochNo, removal } = this
     const [baseline, before] = [this.baseline?.again(), this.before?.again()]
-    return Object.assign(new EntryDocument(this.entries, this.shape, this.keyColumns), { incarnation, isNew, born, baseline, before })
+    return Object.assign(new EntryDocument(this.entries, this.shape, this.keyColumns), {
+      incarnation,
+      isNew,
+      born,
+      epochNo,
+      removal,
+      baseline,
+      before,
+    })
   }
 
   private get root(): Entry {

@@ -7,6 +7,10 @@ export interface FinishContext {
   readonly database: ApplyingDatabase
   readonly registerId: number
   readonly levels: StockLevels
+  /** Only what stands at this place of the register's entries or before it: more is to come. Default: all. */
+  readonly through?: { readonly epochNo: number; readonly entryNo: number } | undefined
+  /** Told for how many documents something was posted. */
+  readonly onPosted?: (documents: number) => void
 }
 
 /** Runs the last step of all handlers that have one, then writes the levels: once in a transaction, whatever it has applied. */

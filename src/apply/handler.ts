@@ -15,6 +15,8 @@ export interface ApplyContext {
   readonly late: boolean
   /** The tables that mirrors write for this set of documents, in the order in which they do; see `arrange`. */
   readonly targets?: ReadonlyMap<string, MirrorTarget>
+  /** Told for how many documents something was posted. */
+  readonly onPosted?: (documents: number) => void
 }
 
 /** What a subscriber does with the documents of a root table. Made by `mirror()`, `stockMovements()`, or of the host's own function. */
@@ -44,6 +46,8 @@ export interface Handler<D = AnyDocument> {
   targets?(documents: readonly AppliedDocument[]): readonly string[]
   /** Applies a set of documents of one table, each in it once, inside the batch's transaction. */
   apply(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
+  /** Of which of these documents it would post something; of none where it has no ledger. Writes nothing. */
+  differing?(documents: readonly AppliedDocument[], context: ApplyContext): Work<ReadonlySet<AppliedDocument>>
   /** Writes what had to wait for other tables; called when all handlers have applied the set, in the same order, and once more, `isLast`, when all have done so. */
   complete?(documents: readonly AppliedDocument[], context: ApplyContext, isLast: boolean): Work<void>
   /**

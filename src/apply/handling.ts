@@ -1,7 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import { type ApplyingDatabase, query, type Step, type Work } from '../ports.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
-import { finish } from './finish.ts'
+import { type FinishContext, finish } from './finish.ts'
 import type { ApplyContext, Handler, HandlersByTable } from './handler.ts'
 import { type Division, divide, type Failed } from './quarantine-division.ts'
 import { asRetryable } from './quarantine-verdict.ts'
@@ -33,6 +33,8 @@ export interface Circumstances {
   readonly late: boolean
   /** What stands in a mirror under their keys are other documents: they are posted only. */
   readonly ledgersOnly: boolean
+  /** Which handlers take them. Default: all of their tables. */
+  readonly takes?: ((handler: Handler, table: string) => boolean) | undefined
 }
 
 /** What is there of the register in quarantine. */
@@ -47,6 +49,12 @@ export interface Told {
   failed(failed: Failed): Work<void>
 }
 
+/** What a part of the documents has changed beside the database. */
+interface Attempted {
+  readonly levels: StockLevels
+  readonly postings: number
+}
+
 /** The handlers' and checks' part of one transaction. */
 export class Handling {
   readonly division: Division
@@ -54,6 +62,8 @@ export class Handling {
   private readonly subscribed: Subscribed
   /** Changes of stock, written once at the end. */
   private readonly levels = new StockLevels()
+  /** For how many documents something was posted, ledger by ledger. */
+  postings = 0
   /** From when on a statement is cancelled by its time limit. */
   private statementMs = Number.POSITIVE_INFINITY
   private registerId = 0
@@ -109,38 +119,87 @@ export class Handling {
   *apply(documents: readonly AppliedDocument[], circumstances: Circumstances, told: Told, isApart = this.isApart): Work<void> {
     const handled = inOrder(documents, this.subscribed.handlers).flatMap(([, group]) => group)
     if (handled.length === 0) return
-    const { levels } = this
     const attempt = (part: readonly AppliedDocument[]) => this.attempt(part, circumstances)
-    const kept = function* (changes: StockLevels, part: readonly AppliedDocument[]): Work<void> {
-      levels.addAll(changes)
+    const keep = ({ levels, postings }: Attempted) => {
+      this.levels.addAll(levels)
+      this.postings += postings
+    }
+    const kept = function* (changes: Attempted, part: readonly AppliedDocument[]): Work<void> {
+      keep(changes)
       yield* told.applied(part)
     }
     if (isApart) return yield* divide(this.database, this.division, handled, attempt, { kept, failed: (failed) => told.failed(failed) })
     yield* kept(yield* attempt(handled), handled)
   }
 
-  /** Last, once: what was deferred, what handlers do at the end, and the levels, in key order, so that lanes can't deadlock. */
-  *finish(): Work<void> {
+  /** Of which documents something would be posted; those of which that can't be said among them. */
+  *differing(documents: readonly AppliedDocument[], circumstances: Circumstances): Work<ReadonlySet<AppliedDocument>> {
+    const found = new Set<AppliedDocument>()
+    for (const [table, group] of Map.groupBy(documents, (document) => document.table)) {
+      for (const handler of this.handlersFor(circumstances).get(table) ?? []) {
+        for (const document of yield* this.differingBy(handler, group, circumstances)) found.add(document)
+      }
+    }
+    return found
+  }
+
+  private *differingBy(handler: Handler, documents: readonly AppliedDocument[], { origin, late }: Circumstances): Work<Iterable<AppliedDocument>> {
+    if (handler.differing === undefined) return []
+    const copies = new Map(documents.map((document) => [document.again(), document]))
+    try {
+      const differing = yield* this.within(
+        handler.differing([...copies.keys()], { database: this.database, origin, levels: new StockLevels(), late }),
+      )
+      return [...differing].map((copy) => copies.get(copy) as AppliedDocument)
+    } catch (thrown) {
+      if (this.database.faultOf(thrown) === undefined) throw asRetryable(thrown, `${handler.name} of \`${documents[0]?.table}\``)
+      if (documents.length === 1) return documents
+    }
+    const found: AppliedDocument[] = []
+    for (const document of documents) found.push(...(yield* this.differingBy(handler, [document], { origin, late, ledgersOnly: true })))
+    return found
+  }
+
+  /** Last, once: what was deferred, what handlers do at the end, up to a place where that is given, and the levels, in key order, so that lanes can't deadlock. */
+  *finish(through?: FinishContext['through']): Work<void> {
     const { database, registerId, levels, subscribed } = this
     if (subscribed.handlers.size > 0) yield* database.mirroring.settle()
-    yield* finish(subscribed.handlers, { database, registerId, levels })
+    const onPosted = (documents: number): void => {
+      this.postings += documents
+    }
+    yield* finish(subscribed.handlers, { database, registerId, levels, through, onPosted })
+  }
+
+  private handlersFor({ ledgersOnly, takes }: Circumstances): HandlersByTable {
+    const { handlers } = this.subscribed
+    if (!ledgersOnly && takes === undefined) return handlers
+    const isWanted = (handler: Handler, table: string) => !(ledgersOnly && handler.ledger === undefined) && (takes?.(handler, table) ?? true)
+    return new Map([...handlers].map(([table, all]) => [table, all.filter((handler) => isWanted(handler, table))]))
   }
 
   private get isApart(): boolean {
     return this.division.mode !== 'together'
   }
 
-  private *attempt(part: readonly AppliedDocument[], { origin, late, ledgersOnly }: Circumstances): Work<StockLevels> {
+  private *attempt(part: readonly AppliedDocument[], circumstances: Circumstances): Work<Attempted> {
+    const { origin, late } = circumstances
     const levels = new StockLevels()
-    const context: ApplyContext = { database: this.database, origin, levels, late }
-    const handlers = ledgersOnly ? onlyLedgers(this.subscribed.handlers) : this.subscribed.handlers
-    for (const documents of [part.flatMap((document) => document.before ?? []), part]) yield* this.applyAll(handlers, documents, context)
+    let postings = 0
+    const onPosted = (documents: number): void => {
+      postings += documents
+    }
+    const context: ApplyContext = { database: this.database, origin, levels, late, onPosted }
+    const handlers = this.handlersFor(circumstances)
+    const before = part.flatMap((document) => document.before ?? [])
+    // Who takes back what is removed gets the removal only.
+    if (before.length > 0) yield* this.applyAll(keeping(handlers), before, context)
+    yield* this.applyAll(handlers, part, context)
     // What was deferred is to be known while it is known whose it is.
     if (this.isApart) yield* this.within(this.database.mirroring.settle())
-    if (this.division.mode !== 'strict') return levels
+    if (this.division.mode !== 'strict') return { levels, postings }
     yield* levels.write(this.database)
     yield* query({ sql: 'SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED', parameters: [] })
-    return new StockLevels()
+    return { levels: new StockLevels(), postings }
   }
 
   /** What others refer to first, by the foreign keys of the tables that mirrors write; removals the other way round. */
@@ -198,9 +257,8 @@ function inOrder(set: readonly AppliedDocument[], handlers: HandlersByTable): re
   })
 }
 
-/** What stands in a mirror is the document that the register has under its key now. */
-function onlyLedgers(handlers: HandlersByTable): HandlersByTable {
-  return new Map([...handlers].map(([table, all]) => [table, all.filter(({ ledger }) => ledger !== undefined)]))
+function keeping(handlers: HandlersByTable): HandlersByTable {
+  return new Map([...handlers].map(([table, all]) => [table, all.filter(({ removals }) => removals !== 'apply')]))
 }
 
 function limited(step: Step, limitMs: number): Step {

@@ -1,18 +1,18 @@
 import { TillsyncError } from '../errors.ts'
 import type { AnyDocument, RegisterName } from '../model.ts'
 import { known } from '../options.ts'
-import { insert, type Work } from '../ports.ts'
+import type { Work } from '../ports.ts'
 import { closingReceipts, type ReceiptsRule } from './closing-receipts.ts'
 import { settleClosings, withHeader } from './closing-settlement.ts'
-import { type WantedClosing, writeClosings } from './closing-state.ts'
+import { compareClosings, type WantedClosing, writeClosings } from './closing-state.ts'
 import { CLOSING_TABLES, POSTED_CLOSINGS } from './closing-tables.ts'
 import { CLOSING_MEASURES, type Closing, type ClosingLine, checkTotals, type KnownClosing, readClosing, readLines } from './closings.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { ApplyContext, Handler } from './handler.ts'
 import { kindOf, mapped } from './mapping.ts'
-import { nameOf, postedOf } from './postings.ts'
+import { type Ledger, nameOf, Poster, postedOf } from './postings.ts'
 import { readRemovals } from './stock-movements.ts'
-import { NO_SUMS, readScale, type Scale, type Scales, type SumsByDimension, sumsToJson } from './sums.ts'
+import { NO_SUMS, readScale, type Scale, type Scales, type SumsByDimension } from './sums.ts'
 import { POSTINGS, STOCK_LEVELS, STOCK_MOVEMENTS } from './tables.ts'
 
 /** The part tables of a document. */
@@ -89,10 +89,18 @@ export function pluClosings<D = AnyDocument, const P extends PartName<D> = PartN
     ...(receipts && { alongside: { [receipts.table]: closingReceipts(receipts) } }),
     *check() {},
     *apply(documents, context) {
-      const counting = removals === 'apply' ? documents : documents.filter(({ removed }) => !removed)
-      const wanted = counting.map((document) => wantedOf(rule, document, context))
-      yield* rememberBaselines(rule, counting, context)
-      yield* writeClosings(wanted, context)
+      const wanted = countingOf(rule, documents).map((document) => wantedOf(rule, document, context))
+      const { changed } = yield* compareClosings(wanted, context)
+      const rebased = yield* rememberBaselines(rule, countingOf(rule, documents), context)
+      yield* writeClosings(
+        wanted.filter((one) => changed.has(one) || rebased.has(one.document)),
+        context,
+      )
+    },
+    *differing(documents, context) {
+      const wanted = countingOf(rule, documents).map((document) => wantedOf(rule, document, context))
+      const { differing } = yield* compareClosings(wanted, context)
+      return new Set([...differing].map(({ document }) => document))
     },
     *withdraw(documents, context) {
       yield* writeClosings(
@@ -114,6 +122,10 @@ interface Rule {
   readonly moveStock: boolean
   readonly removals: 'ignore' | 'apply'
   readonly scales: Scales
+}
+
+function countingOf({ removals }: Rule, documents: readonly AppliedDocument[]): readonly AppliedDocument[] {
+  return removals === 'apply' ? documents : documents.filter(({ removed }) => !removed)
 }
 
 function wantedOf(rule: Rule, document: AppliedDocument, { origin: { location, register } }: ApplyContext): WantedClosing {
@@ -157,20 +169,24 @@ function partsOf({ part }: Rule, { value: { parts } }: AppliedDocument): readonl
   )
 }
 
-/** What the host had closed before the register began to publish it counts as posted, and is delivered nowhere. */
-function* rememberBaselines(rule: Rule, documents: readonly AppliedDocument[], context: ApplyContext): Work<void> {
+/** What the host had closed before the register began to publish it counts as posted, and is delivered nowhere. Returns the documents of which that is news. */
+function* rememberBaselines(rule: Rule, documents: readonly AppliedDocument[], context: ApplyContext): Work<ReadonlySet<AppliedDocument>> {
   const before = documents.filter(({ baseline, removed }) => baseline !== undefined && !removed)
-  if (before.length === 0) return
-  const { registerId, epochNo } = context.origin
-  const posted = yield* postedOf(before, { name: POSTED_CLOSINGS.name, measures: CLOSING_MEASURES }, context)
-  const rows = before.flatMap((document) => {
-    if (posted.has(nameOf(document))) return []
-    const { closing, lines } = wantedOf(rule, document.baseline as AppliedDocument, context)
-    const sums = sumsToJson(baselineOf(closing, lines).values(), CLOSING_MEASURES)
-    return [[registerId, document.table, document.recordId, document.incarnation, POSTED_CLOSINGS.name, 1, false, epochNo, document.born, sums]]
-  })
-  yield* insert(POSTINGS, rows)
+  if (before.length === 0) return new Set()
+  const posted = yield* postedOf(before, CLOSINGS_LEDGER, context)
+  const post = new Poster(CLOSINGS_LEDGER, context)
+  for (const document of before) {
+    post.withBaseline(document, posted.get(nameOf(document)), (baseline) => {
+      const { closing, lines } = wantedOf(rule, baseline, context)
+      return baselineOf(closing, lines)
+    })
+  }
+  yield* post.write()
+  return post.differing
 }
+
+/** Closings are posted when everything that came with them is applied, see `settleClosings`. */
+const CLOSINGS_LEDGER: Ledger = { name: POSTED_CLOSINGS.name, measures: CLOSING_MEASURES, *deliver() {} }
 
 function baselineOf(closing: KnownClosing | undefined, lines: SumsByDimension | undefined): SumsByDimension {
   return closing === undefined || lines === undefined ? NO_SUMS : withHeader(closing, lines)

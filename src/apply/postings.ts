@@ -8,6 +8,15 @@ import { POSTINGS } from './tables.ts'
 export interface Posted {
   readonly revision: number
   readonly sums: SumsByDimension
+  /** What of it the host had booked itself. */
+  readonly baseline?: Baseline | undefined
+}
+
+/** What a baseline was mapped to, and where that stands. */
+interface Baseline {
+  readonly epochNo: number
+  readonly entryNo: number
+  readonly sums: SumsByDimension
 }
 
 /** One life of a document of a register. */
@@ -46,19 +55,33 @@ export function* postedOf(
   { database, origin }: { readonly database: ApplyingDatabase; readonly origin: { readonly registerId: number } },
 ): Work<ReadonlyMap<string, Posted>> {
   if (documents.length === 0) return new Map()
-  const rows = yield* query<{ table_name: string; record_id: string; incarnation: number; revision: number; postings: string }>({
-    sql: `SELECT p.table_name, p.record_id, p.incarnation, p.revision, p.postings FROM ${database.qualify(POSTINGS.name)} p
+  const rows = yield* query<PostedRow>({
+    sql: `SELECT p.table_name, p.record_id, p.incarnation, p.revision, p.delivered, p.epoch_no, p.entry_no, p.postings FROM ${database.qualify(POSTINGS.name)} p
           JOIN unnest($2::text[], $3::text[], $4::bigint[]) AS d(table_name, record_id, incarnation) USING (table_name, record_id, incarnation)
           WHERE p.register_id = $1 AND p.ledger = $5 ORDER BY p.revision`,
     parameters: [origin.registerId, documents.map((d) => d.table), documents.map((d) => d.recordId), documents.map((d) => d.incarnation), name],
   })
   const groups = Map.groupBy(rows, (row) => nameOf({ table: row.table_name, recordId: row.record_id, incarnation: row.incarnation }))
+  const sumsOf = (revisions: readonly PostedRow[]) => total(revisions.flatMap((row) => sumsFromJson(row.postings, measures)))
   const posted = new Map<string, Posted>()
   for (const [document, revisions] of groups) {
-    const sums = total(revisions.flatMap((row) => sumsFromJson(row.postings, measures)))
-    posted.set(document, { revision: revisions.at(-1)?.revision ?? 0, sums })
+    const before = revisions.filter(({ delivered }) => !delivered)
+    const [first] = before
+    const baseline = first && { epochNo: first.epoch_no, entryNo: first.entry_no, sums: sumsOf(before) }
+    posted.set(document, { revision: revisions.at(-1)?.revision ?? 0, sums: sumsOf(revisions), baseline })
   }
   return posted
+}
+
+interface PostedRow {
+  readonly table_name: string
+  readonly record_id: string
+  readonly incarnation: number
+  readonly revision: number
+  readonly delivered: boolean
+  readonly epoch_no: number
+  readonly entry_no: number
+  readonly postings: string
 }
 
 /** Collects differences and writes them: what was posted, for the next difference, and the ledger itself. */
@@ -67,6 +90,8 @@ export class Poster {
   private readonly context: ApplyContext
   private readonly remembered: unknown[][] = []
   private readonly postings: Posting[] = []
+  /** Documents of which something is to be written. */
+  readonly differing = new Set<AppliedDocument>()
 
   constructor(ledger: Ledger, context: ApplyContext) {
     this.ledger = ledger
@@ -77,27 +102,50 @@ export class Poster {
     const sums = differences(wanted, posted?.sums ?? NO_SUMS)
     if (sums.length === 0) return
     const revision = (posted?.revision ?? 0) + 1
-    this.remember(document, revision, true, sums)
     const { table, recordId, incarnation, entries } = document
     const entryNo = entries[0]?.entryNo ?? 0
+    this.remember(document, revision, true, this.context.origin.epochNo, entryNo, sums)
+    this.differing.add(document)
     for (const { name, dimension, values } of sums) this.postings.push({ table, recordId, incarnation, revision, entryNo, name, dimension, values })
   }
 
-  /** What the host had booked itself for the document's former state counts as posted, and is delivered nowhere. */
-  addBaseline(document: AppliedDocument, sums: SumsByDimension): Posted {
-    this.remember(document, 1, false, [...sums.values()])
-    return { revision: 1, sums }
+  /**
+   * What was posted of a document, what the host had booked itself for its former state among it: that is delivered nowhere. The baseline that counts is the first one; where that is
+   * mapped to something else by now, the difference is remembered.
+   */
+  withBaseline(document: AppliedDocument, posted: Posted | undefined, sumsOf: (baseline: AppliedDocument) => SumsByDimension): Posted | undefined {
+    const { baseline } = document
+    if (baseline === undefined) return posted
+    const epochNo = baseline.epochNo ?? this.context.origin.epochNo
+    const entryNo = baseline.entries[0]?.entryNo ?? 0
+    const before = posted?.baseline
+    if (posted !== undefined && (before?.epochNo !== epochNo || before.entryNo !== entryNo)) return posted
+    const now = sumsOf(baseline)
+    const sums = before === undefined ? [...now.values()] : differences(now, before.sums)
+    if (before !== undefined && sums.length === 0) return posted
+    const revision = (posted?.revision ?? 0) + 1
+    this.remember(document, revision, false, epochNo, entryNo, sums)
+    this.differing.add(document)
+    return { revision, sums: total([...(posted?.sums.values() ?? []), ...sums]) }
   }
 
-  private remember(document: AppliedDocument, revision: number, delivered: boolean, sums: readonly Sums[]): void {
-    const { registerId, epochNo } = this.context.origin
-    const { table, recordId, incarnation, entries } = document
+  private remember(
+    { table, recordId, incarnation }: AppliedDocument,
+    revision: number,
+    delivered: boolean,
+    epochNo: number,
+    entryNo: number,
+    sums: readonly Sums[],
+  ): void {
     const postings = sumsToJson(sums, this.ledger.measures)
-    this.remembered.push([registerId, table, recordId, incarnation, this.ledger.name, revision, delivered, epochNo, entries[0]?.entryNo, postings])
+    const { registerId } = this.context.origin
+    this.remembered.push([registerId, table, recordId, incarnation, this.ledger.name, revision, delivered, epochNo, entryNo, postings])
   }
 
   *write(): Work<void> {
     yield* insert(POSTINGS, this.remembered)
-    if (this.postings.length > 0) yield* this.ledger.deliver(this.postings, this.context)
+    if (this.postings.length === 0) return
+    yield* this.ledger.deliver(this.postings, this.context)
+    this.context.onPosted?.(new Set(this.postings.map(nameOf)).size)
   }
 }

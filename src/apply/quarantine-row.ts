@@ -54,6 +54,8 @@ type WaitingVersion = Pick<QuarantineRow, 'epoch_no' | 'entry_no' | 'entries' | 
 /** A removal waits with the version before it, another version takes its place. */
 export function waitingVersion(document: AppliedDocument, waiting: QuarantineRow | undefined, { epochNo }: Origin): WaitingVersion {
   const own = { epoch_no: epochNo, entry_no: document.entries[0]?.entryNo as number, entries: document.entries.length }
+  const { removal } = document
+  if (removal !== undefined) return { ...own, removal_epoch_no: removal.epochNo, removal_no: removal.entryNo }
   if (document.before === undefined || waiting === undefined) return { ...own, removal_epoch_no: null, removal_no: null }
   const { epoch_no, entry_no, entries } = waiting
   return { epoch_no, entry_no, entries, removal_epoch_no: epochNo, removal_no: own.entry_no }
@@ -68,7 +70,7 @@ export function baselineOf(document: AppliedDocument, row: QuarantineRow | undef
   const no = baseline?.entries[0]?.entryNo ?? null
   const isKnown = row !== undefined && row.baseline_no === no
   return {
-    baseline_epoch_no: baseline === undefined ? null : isKnown ? row.baseline_epoch_no : epochNo,
+    baseline_epoch_no: baseline === undefined ? null : isKnown ? row.baseline_epoch_no : (baseline.epochNo ?? epochNo),
     baseline_no: no,
     baseline_entries: baseline?.entries.length ?? null,
   }

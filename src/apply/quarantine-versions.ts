@@ -12,13 +12,13 @@ export interface Version {
   readonly entries: number
 }
 
-/** A version in one life of its key. */
-interface Wanted extends Version, DocumentName {
+/** A version of a document of a register. */
+export interface Wanted extends Version, DocumentName {
   readonly registerId: number
 }
 
 /** Versions as they were archived, in the order asked for; undefined where not all of a version is there any more. */
-function* readEntries(database: ApplyingDatabase, wanted: readonly Wanted[]): Work<readonly (readonly Entry[] | undefined)[]> {
+export function* readEntries(database: ApplyingDatabase, wanted: readonly Wanted[]): Work<readonly (readonly Entry[] | undefined)[]> {
   if (wanted.length === 0) return []
   const rows = yield* query<ArchivedRow & { readonly n: number }>({
     sql: `SELECT v.n, ${ARCHIVED} FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS v(of_register, of_epoch, first, many, n)
@@ -73,19 +73,24 @@ export function* readWaiting(database: ApplyingDatabase, rows: readonly RowOfReg
       return document && Object.assign(document, { incarnation: row.incarnation, isNew: false })
     }
     const version = of(own && (row.baseline_no === null ? own : baseline && asOne([...baseline, ...own])))
+    if (version?.baseline !== undefined) version.baseline.epochNo = row.baseline_epoch_no ?? undefined
     return { version: version && Object.assign(version, { isNew: row.applied_no === null }), removal: of(removal), applied: of(applied) }
   })
 }
 
 /** Entries of one document know it by the same name. */
-function asOne(entries: readonly Entry[]): readonly Entry[] {
+export function asOne(entries: readonly Entry[]): readonly Entry[] {
   const document = entries[0]?.document as DocumentName
   return entries.map((entry) => ({ ...entry, document }))
 }
 
-type Shapes = Pick<Batch, 'shapes' | 'keys'>
+export type Shapes = Pick<Batch, 'shapes' | 'keys'>
 
-function* readShapes(database: ApplyingDatabase, rows: readonly RowOfRegister[]): Work<ReadonlyMap<number, Shapes>> {
+/** What documents of these registers and tables look like. */
+export function* readShapes(
+  database: ApplyingDatabase,
+  rows: readonly Pick<RowOfRegister, 'register_id' | 'table_name'>[],
+): Work<ReadonlyMap<number, Shapes>> {
   const shapes = yield* query<{ register_id: number; table_name: string; parts: string; key_columns: string }>({
     sql: `SELECT register_id, table_name, parts, key_columns FROM ${database.qualify(SHAPES.name)}
           WHERE register_id = ANY ($1::bigint[]) AND table_name = ANY ($2::text[])`,

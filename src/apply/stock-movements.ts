@@ -60,6 +60,18 @@ export function stockMovements<D = AnyDocument>(
           () => movements(document.value as D, { location, register }),
           (value) => sumUp(value, scales),
         )
+  const planned = function* (documents: readonly AppliedDocument[], context: ApplyContext): Work<Poster> {
+    const counting = removals === 'apply' ? documents : documents.filter((document) => !document.removed)
+    const wanted = counting.map((document) => wantedBy(document, context))
+    const known = counting.filter((document) => !document.isNew)
+    const posted = yield* postedOf(known, ledger, context)
+    const post = new Poster(ledger, context)
+    for (const [n, document] of counting.entries()) {
+      const before = post.withBaseline(document, posted.get(nameOf(document)), (baseline) => wantedBy(baseline, context))
+      post.add(document, wanted[n] as SumsByDimension, before)
+    }
+    return post
+  }
   return {
     name: 'stockMovements',
     ledger: ledger.name,
@@ -68,16 +80,10 @@ export function stockMovements<D = AnyDocument>(
     tables,
     check,
     *apply(documents, context) {
-      const counting = removals === 'apply' ? documents : documents.filter((document) => !document.removed)
-      const wanted = counting.map((document) => wantedBy(document, context))
-      const known = counting.filter((document) => !document.isNew)
-      const posted = yield* postedOf(known, ledger, context)
-      const post = new Poster(ledger, context)
-      for (const [n, document] of counting.entries()) {
-        const before = posted.get(nameOf(document)) ?? (document.baseline && post.addBaseline(document, wantedBy(document.baseline, context)))
-        post.add(document, wanted[n] as SumsByDimension, before)
-      }
-      yield* post.write()
+      yield* (yield* planned(documents, context)).write()
+    },
+    *differing(documents, context) {
+      return (yield* planned(documents, context)).differing
     },
     *withdraw(documents, context) {
       const posted = yield* postedOf(documents, ledger, context)
