@@ -4,6 +4,8 @@ import type { WhichClosings } from './apply/closing-book.ts'
 import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
 import type { Orphans } from './apply/orphan-book.ts'
 import type { QuarantineFace } from './apply/quarantine-book.ts'
+import type { Replayed, ReplayOptions } from './apply/replay.ts'
+import type { WhichReplayed } from './apply/replay-options.ts'
 import type { ArchivedDocument } from './apply/trace.ts'
 import type { TraceOptions, WhichTraced } from './apply/trace-book.ts'
 import type { PublishingStatus } from './central-publishing.ts'
@@ -78,6 +80,15 @@ export interface Central<Sent = AnyTables, DB = AnyTables> {
    * @throws ERR_ABORTED
    */
   prune(options?: { readonly signal?: AbortSignal }): Promise<{ readonly entries: number }>
+  /**
+   * Runs the handlers of a table again over what is archived, after one was mended or added: each document in its latest version, those included that their registers have removed or
+   * lost since. Only differences are posted, and where nothing differs nothing is written; mirrored tables are filled again. In short transactions, register by register, while new
+   * batches come in; calling it again, or in several processes at once, does nothing twice. A document that a handler refuses goes to quarantine, and what waits there is tried too.
+   *
+   * @throws ERR_OPTION, ERR_UNKNOWN_TABLE, ERR_RULE where the table has no handler or holds parts, ERR_REGISTER, ERR_ABORTED; ERR_BUSY (retryable) where a register was busy for minutes:
+   * the others are done. What was done stays: call it again
+   */
+  replay(which: WhichReplayed, options?: ReplayOptions): Promise<Replayed>
   /**
    * Posted closings of a warehouse with their lines, by number, supplementary ones among them; and the totals of all that were asked for.
    *

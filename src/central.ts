@@ -12,6 +12,8 @@ import { QuarantineBook } from './apply/quarantine-book.ts'
 import { dividing } from './apply/quarantine-division.ts'
 import { QuarantineTurns } from './apply/quarantine-turns.ts'
 import { receive, standingFor } from './apply/receive.ts'
+import { type Replayed, type ReplayOptions, Replays } from './apply/replay.ts'
+import type { WhichReplayed } from './apply/replay-options.ts'
 import { createOrCheck, readHandlers, tablesOf } from './apply/subscription.ts'
 import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, LIVES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
 import type { ArchivedDocument } from './apply/trace.ts'
@@ -76,6 +78,7 @@ export class CentralReplica implements Central, Subscriber {
   private readonly effects: Effects
   private readonly subscribed: Subscribed
   private readonly turns: QuarantineTurns
+  private readonly replays: Replays
   private readonly events = new Events<CentralEvents>()
   private readonly lanes: PQueue
   private readonly clock: Clock
@@ -132,6 +135,18 @@ export class CentralReplica implements Central, Subscriber {
       tell: (register, outcome) => this.tell(register, outcome),
     })
     this.turns = new QuarantineTurns({ book: this.quarantine, clock, everyMs: retry.minMs, ready: () => this.ready(), onFailed })
+    this.replays = new Replays({
+      database: this.database,
+      subscribed: this.subscribed,
+      clock,
+      quarantine: this.quarantine,
+      lanes,
+      ready: () => this.ready(),
+      lane: (work) => this.inLane(work),
+      tell: (register, outcome) => this.tell(register, outcome),
+      tellProgress: (onProgress, progress) => this.events.tell(onProgress, progress),
+      brought: () => this.turns.brought(),
+    })
     const onRefused = (refusal: Refusal) => this.events.emit('refused', refusal)
     const credentials = new CredentialBook(this.database, clock)
     const identify = async (token: string) => {
@@ -203,6 +218,7 @@ export class CentralReplica implements Central, Subscriber {
     this.stopped = true
     this.holds.stop()
     await Promise.all([this.rounds.stop(), this.upkeep.stop(), this.turns.stop(), this.publishing?.stop(), this.herald.stop()])
+    await Promise.all([this.rounds.stop(), this.upkeep.stop(), this.turns.stop(), this.replays.stop()])
     await this.lanes.onIdle()
     await this.effects.stop()
     this.readiness = undefined
@@ -235,6 +251,10 @@ export class CentralReplica implements Central, Subscriber {
     await this.ready()
     await this.publishing?.prune(signal)
     return this.upkeep.prune(signal)
+  }
+
+  replay(which: WhichReplayed, options?: ReplayOptions): Promise<Replayed> {
+    return this.replays.run(which, options)
   }
 
   closings(which: WhichClosings): Promise<FoundClosings> {

@@ -75,12 +75,12 @@ function checkText(option: string, value: unknown): void {
   if ((value as string).includes('\0')) throw wrong(option, 'text without a NUL', 'one')
 }
 
-/** A time that an option names. @throws ERR_OPTION */
-export function readTime(option: string, value: Date | string | undefined): string | undefined {
+/** As PostgreSQL takes it. @throws ERR_OPTION */
+export function readTime(option: string, value: Date | string | undefined, hint?: string): string | undefined {
   if (value === undefined) return undefined
   const time = value instanceof Date ? value : typeof value === 'string' && TIME.test(value) ? new Date(value) : undefined
   if (time === undefined || Number.isNaN(time.getTime()))
-    throw wrong(option, "a Date or ISO 8601 with its offset, such as '2026-11-21T00:00:00+01:00'", value)
+    throw wrong(option, "a Date or ISO 8601 with its offset, such as '2026-11-21T00:00:00+01:00'", value, hint)
   return time.toISOString()
 }
 
@@ -113,12 +113,12 @@ function valueTexts(value: unknown): string[] {
   throw wrong('recordId', 'a list of key values as entries have them', value)
 }
 
-function wrong(option: string, expected: string, got: unknown): TillsyncError {
+function wrong(option: string, expected: string, got: unknown, hint?: string): TillsyncError {
   return new TillsyncError(
     'ERR_OPTION',
     `Expected \`${option}\` to be ${expected}, got ${typeof got === 'string' ? `'${got.slice(0, 50)}'` : typeof got}`,
     {
-      hint: "central.entries({ location: 'BA01', register: 'POS3', table: 'receipts', after: page.at(-1) })",
+      hint: hint ?? "central.entries({ location: 'BA01', register: 'POS3', table: 'receipts', after: page.at(-1) })",
       context: { option },
     },
   )

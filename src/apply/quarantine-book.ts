@@ -7,7 +7,7 @@ import { Quarantine } from './quarantine.ts'
 import { type Division, dividing } from './quarantine-division.ts'
 import { listQuarantine, type Quarantined, type QuarantineState, type WhichQuarantined } from './quarantine-list.ts'
 import { retryWaiting, type WhichWaiting } from './quarantine-retry.ts'
-import { QUARANTINE, REGISTERS } from './tables.ts'
+import { ARCHIVE, QUARANTINE, REGISTERS } from './tables.ts'
 
 /** What became of documents that were tried again. */
 export interface Retried {
@@ -52,6 +52,14 @@ export interface QuarantineBookOptions {
 /** What came of trying again; what waited and waits on is nothing new. */
 interface Turn {
   readonly released: readonly ReleasedDocument[]
+  /** For how many documents something was posted. */
+  readonly postings: number
+}
+
+/** The same of many turns. */
+export interface Turns {
+  readonly released: number
+  readonly postings: number
 }
 
 /** A register of which documents wait. */
@@ -86,8 +94,15 @@ export class QuarantineBook implements QuarantineFace {
     const rows = await database.read(() => this.waiting(isOne ? { id: which } : which))
     if (isOne && rows.length === 0) throw settled(which)
     let released = 0
-    for (const all of Map.groupBy(rows, ({ registerId }) => registerId).values()) released += await this.retryAll(all)
+    for (const all of Map.groupBy(rows, ({ registerId }) => registerId).values()) released += (await this.retryAll(all)).released
     return { released, waiting: rows.length - released }
+  }
+
+  /** Tries documents of a table of a register again: those that were received since a time; with `missing` only those that refer to something missing. */
+  async again(register: WaitingRegister, which: { table: string; since: string | undefined; missing: boolean }, signal: AbortSignal): Promise<Turns> {
+    const { location, register: name } = register
+    const rows = await this.options.database.read(() => this.waiting({ location, register: name, ...which }))
+    return this.retryAll(rows, signal)
   }
 
   async discard(id: number, options: { readonly reason: string }): Promise<void> {
@@ -128,29 +143,43 @@ export class QuarantineBook implements QuarantineFace {
   }
 
   /** What fails for want of another one is tried once more, as long as others are released. */
-  private async retryAll(rows: readonly (WaitingRegister & { readonly id: number })[]): Promise<number> {
+  private async retryAll(rows: readonly (WaitingRegister & { readonly id: number })[], signal?: AbortSignal): Promise<Turns> {
     const { perTurn } = this.options.subscribed.retry
     let left = rows.map(({ id }) => id)
+    let postings = 0
     for (;;) {
       const before = left.length
       const released = new Set<number>()
-      for (let at = 0; at < before; at += perTurn) {
+      for (let at = 0; at < before && !signal?.aborted; at += perTurn) {
         const outcome = await this.turn(rows[0] as WaitingRegister, { ids: left.slice(at, at + perTurn) })
         for (const { id } of outcome.released) released.add(id)
+        postings += outcome.postings
       }
       left = left.filter((id) => !released.has(id))
-      if (left.length === before || left.length === 0 || before <= perTurn) return rows.length - left.length
+      if (left.length === before || left.length === 0 || before <= perTurn) return { released: rows.length - left.length, postings }
     }
   }
 
-  private *waiting(which: WhichQuarantined & { readonly id?: number }): Work<readonly (WaitingRegister & { readonly id: number })[]> {
+  private *waiting(
+    which: WhichQuarantined & { readonly id?: number; readonly since?: string | undefined; readonly missing?: boolean },
+  ): Work<readonly (WaitingRegister & { readonly id: number })[]> {
+    const { database } = this.options
     const rows = yield* query<{ id: number; register_id: number; location: string; register: string }>({
       sql: `SELECT q.quarantine_id AS id, r.register_id, r.location, r.register
-            FROM ${this.table} q JOIN ${this.options.database.qualify(REGISTERS.name)} r USING (register_id)
+            FROM ${this.table} q JOIN ${database.qualify(REGISTERS.name)} r USING (register_id)
             WHERE q.state = 'waiting' AND q.quarantine_id = coalesce($1, q.quarantine_id) AND r.location = coalesce($2, r.location)
-              AND r.register = coalesce($3, r.register) AND q.table_name = coalesce($4, q.table_name)
+              AND r.register = coalesce($3, r.register) AND q.table_name = coalesce($4, q.table_name) AND (q.cause = 'missing' OR NOT $6)
+              AND ($5::timestamptz IS NULL OR EXISTS (SELECT FROM ${database.qualify(ARCHIVE.name)} a
+                   WHERE a.register_id = q.register_id AND a.epoch_no = q.epoch_no AND a.entry_no = q.entry_no AND a.received_at >= $5))
             ORDER BY r.register_id, q.epoch_no, q.entry_no`,
-      parameters: [which.id ?? null, which.location ?? null, which.register ?? null, which.table ?? null],
+      parameters: [
+        which.id ?? null,
+        which.location ?? null,
+        which.register ?? null,
+        which.table ?? null,
+        which.since ?? null,
+        which.missing ?? false,
+      ],
     })
     return rows.map(({ id, register_id, location, register }) => ({ id, registerId: register_id, location, register }))
   }
@@ -183,7 +212,7 @@ function* retryTurn(
   yield* retryWaiting(database, subscribed, register, which, handling, quarantine)
   yield* handling.finish()
   const { released } = quarantine.outcome
-  return { released }
+  return { released, postings: handling.postings }
 }
 
 /** One writer per register, over any number of processes. @throws ERR_BUSY (retryable) */

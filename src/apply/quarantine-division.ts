@@ -76,15 +76,21 @@ export class Division {
   }
 }
 
-/** One transaction, run again as long as documents at fault are looked for. */
-export async function dividing<T>(database: ApplyingDatabase, work: (division: Division) => Work<T>, mode: Mode = 'together'): Promise<T> {
+/** One transaction, run again as long as documents at fault are looked for; `signal` ends waiting for it. */
+export async function dividing<T>(
+  database: ApplyingDatabase,
+  work: (division: Division) => Work<T>,
+  mode: Mode = 'together',
+  signal?: AbortSignal,
+): Promise<T> {
   const division = new Division(mode)
+  const attempt = () => {
+    division.begin()
+    return work(division)
+  }
   for (;;) {
     try {
-      return await database.write(() => {
-        division.begin()
-        return work(division)
-      })
+      return await database.write(attempt, { signal })
     } catch (error) {
       if (!division.learn(error, database)) throw error
     }
