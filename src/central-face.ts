@@ -1,5 +1,7 @@
 import type { ArchivedEntry } from './apply/archive.ts'
 import type { WhichEntries } from './apply/archive-book.ts'
+import type { Audit } from './apply/audit.ts'
+import type { WhichToAudit } from './apply/audit-book.ts'
 import type { WhichClosings } from './apply/closing-book.ts'
 import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
 import type { Orphans } from './apply/orphan-book.ts'
@@ -97,6 +99,14 @@ export interface Central<Sent = AnyTables, DB = AnyTables> {
   closings(which: WhichClosings): Promise<FoundClosings>
   /** Closings that are not posted yet, or not all of it, and what they wait for: the oldest first, at most 1,000. */
   waitingClosings(which?: { readonly location?: string; readonly register?: string }): Promise<readonly WaitingClosing[]>
+  /**
+   * Proves what central has of registers: entries 1 to n of each epoch of their streams are in the archive, none is missing, and their digests, computed anew, are those that the
+   * register has stated; names what is orphaned, in quarantine or parked; and looks through the tills' own numbers (`numbering`) for those that are missing, used twice, declared void. Reads all
+   * archived entries of the registers, in pages and in one snapshot; writes nothing and holds nobody up. docs/audit.md says what each finding means.
+   *
+   * @throws ERR_OPTION, ERR_REGISTER where the register is not known, or none at that location; ERR_ABORTED
+   */
+  audit(which: WhichToAudit): Promise<Audit>
   /**
    * Sends documents of a published root table anew although they have not changed: to all registers, or to those of a location, or one, as far as the documents are inside their
    * filters. Registers that share an audience with one of them get them too. A page of documents at a time: each is all or nothing.

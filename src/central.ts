@@ -1,12 +1,15 @@
 import PQueue from 'p-queue'
 import type { ArchivedEntry } from './apply/archive.ts'
 import { ArchiveBook, type WhichEntries } from './apply/archive-book.ts'
+import type { Audit } from './apply/audit.ts'
+import { AuditBook, type WhichToAudit } from './apply/audit-book.ts'
 import { ClosingBook, type WhichClosings } from './apply/closing-book.ts'
 import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
 import { Effects } from './apply/effects.ts'
 import type { HandlersByTable, SubscribeRules } from './apply/handler.ts'
 import type { Subscribed } from './apply/handling.ts'
 import { type HostHandler, hostHandler } from './apply/host-handler.ts'
+import { type NumberingRules, readNumbering } from './apply/numbering.ts'
 import { OrphanBook } from './apply/orphan-book.ts'
 import { QuarantineBook } from './apply/quarantine-book.ts'
 import { dividing } from './apply/quarantine-division.ts'
@@ -56,12 +59,12 @@ const LEDGERS = ['stock_movements', 'stock_levels', 'posted_plu_closings', 'post
  * @throws ERR_OPTION
  */
 export function createCentral<DB = AnyTables, Sent = AnyTables>(
-  options: CentralOptions<SubscribeRules<NoInfer<Sent>, NoInfer<DB>>, ValidateRules<NoInfer<Sent>>, NoInfer<DB>>,
+  options: CentralOptions<SubscribeRules<NoInfer<Sent>, NoInfer<DB>>, ValidateRules<NoInfer<Sent>>, NoInfer<DB>, NumberingRules<NoInfer<Sent>>>,
 ): Central<Sent, DB> {
   return new CentralReplica(options as unknown as AnyCentralOptions, systemClock) as unknown as Central<Sent, DB>
 }
 
-type AnyCentralOptions = CentralOptions<SubscribeRules<AnyTables>, ValidateRules<AnyTables>>
+type AnyCentralOptions = CentralOptions<SubscribeRules<AnyTables>, ValidateRules<AnyTables>, AnyTables, NumberingRules<AnyTables>>
 
 /** What `createCentral` makes, on a clock that is passed in. */
 export class CentralReplica implements Central, Subscriber {
@@ -73,6 +76,7 @@ export class CentralReplica implements Central, Subscriber {
   readonly quarantine: QuarantineBook
   readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => serve(this.server, request, from)
   private readonly closingBook: ClosingBook
+  private readonly auditBook: AuditBook
   private readonly database: ApplyingDatabase
   private readonly handlers: HandlersByTable
   private readonly effects: Effects
@@ -126,6 +130,8 @@ export class CentralReplica implements Central, Subscriber {
     this.traces = new TraceBook(this.database, this.handlers, () => this.ready())
     this.upkeep = new ArchiveUpkeep({ database: this.database, clock, events: this.events, retainMs: retainArchiveMs })
     this.closingBook = new ClosingBook(this.database, this.handlers, () => this.ready())
+    const proofs = { database: this.database, handlers: this.handlers, ready: () => this.ready() }
+    this.auditBook = new AuditBook(proofs, readNumbering(options.numbering))
     this.quarantine = new QuarantineBook({
       database: this.database,
       subscribed: this.subscribed,
@@ -263,6 +269,10 @@ export class CentralReplica implements Central, Subscriber {
 
   waitingClosings(which?: { readonly location?: string; readonly register?: string }): Promise<readonly WaitingClosing[]> {
     return this.closingBook.waiting(which)
+  }
+
+  audit(which: WhichToAudit): Promise<Audit> {
+    return this.auditBook.audit(which)
   }
 
   async export(

@@ -92,7 +92,12 @@ export interface RetryOptions {
   readonly perTurn?: number
 }
 
-export interface CentralOptions<Handlers, Checks = Readonly<Record<string, unknown>>, DB = AnyTables> {
+export interface CentralOptions<
+  Handlers,
+  Checks = Readonly<Record<string, unknown>>,
+  DB = AnyTables,
+  Numberings = Readonly<Record<string, unknown>>,
+> {
   /** `postgres(pool)` from 'tillsync/postgres'. */
   readonly database: ApplyingDatabase
   /** What is done with documents, by root table; a table that is not named is archived only. */
@@ -101,6 +106,8 @@ export interface CentralOptions<Handlers, Checks = Readonly<Record<string, unkno
   readonly publish?: AudienceRules<DB>
   /** Checks by root table: a document with which something is wrong goes to quarantine before anything of it is posted. */
   readonly validate?: Checks
+  /** How the tills number their documents, by root table: what `audit()` proves of that. */
+  readonly numbering?: Numberings
   /**
    * How long a handler may take for a set of documents, in milliseconds; those that hang go to quarantine. JavaScript that never gives way can't be ended. Default 60,000;
    * from 10 to an hour.
@@ -308,6 +315,7 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
     'maxMessageBytes',
     'maxDocumentBytes',
     'validate',
+    'numbering',
     'retry',
     'lanes',
     'limits',

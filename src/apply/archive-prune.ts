@@ -137,17 +137,17 @@ function* drop(database: ApplyingDatabase, registerId: number, epochNo: number, 
   const ends = endsOf(stretch, rows)
   if (ends === undefined) return 0
   const wanted = new Set(firsts)
-  const points = new Map<number, string>()
-  for (const [n, { entryNo }] of ends.entries()) {
-    const first = (ends[n - 1] ?? stretch.from).entryNo + 1
-    if (!wanted.has(first)) continue
+  const points = new Map<number, Point & { readonly prunedAfter: number | null }>()
+  for (const [n, end] of ends.entries()) {
     const former = ends[n - 1]
-    if (former) points.set(former.entryNo, former.digest)
-    if (entryNo < stretch.through) points.set(entryNo, (ends[n] as Point).digest)
+    const { entryNo: after } = former ?? stretch.from
+    if (!wanted.has(after + 1)) continue
+    if (former && !points.has(after)) points.set(after, { ...former, prunedAfter: null })
+    points.set(end.entryNo, { ...end, prunedAfter: after })
   }
   yield* insert(
     POINTS,
-    [...points].map(([entryNo, digest]) => [registerId, epochNo, entryNo, Buffer.from(digest, 'hex')]),
+    [...points.values()].map(({ entryNo, digest, prunedAfter }) => [registerId, epochNo, entryNo, Buffer.from(digest, 'hex'), prunedAfter]),
     POINTS.primaryKey,
   )
   const gone = yield* query({

@@ -176,7 +176,7 @@ function* archive(batch: Batch, documents: readonly AppliedDocument[], { registe
       return [registerId, epochNo, entryNo, table, operation, recordId, record, firsts[n], sealedAt]
     }),
   )
-  yield* insert(POINTS, [[registerId, epochNo, batch.through.entryNo, Buffer.from(batch.through.digest, 'hex')]])
+  yield* insert(POINTS, [[registerId, epochNo, batch.through.entryNo, Buffer.from(batch.through.digest, 'hex'), null]])
 }
 
 /** What is archived is read again one day, by nothing but what central has. */

@@ -103,8 +103,8 @@ class Reception {
     if (applied.outcome !== 'applied') return yield* this.answer(true)
     const { through, documents, entries, quarantined, released } = applied
     yield* query({
-      sql: `UPDATE ${database.qualify(REGISTERS.name)} SET entry_no = $2, digest = $3, contact_at = $4, reset = false WHERE register_id = $1`,
-      parameters: [register_id, through.entryNo, through.digest, new Date(this.attempt.now).toISOString()],
+      sql: `UPDATE ${database.qualify(REGISTERS.name)} SET entry_no = $2, digest = $3, contact_at = $4, head_no = $5, reset = false WHERE register_id = $1`,
+      parameters: [register_id, through.entryNo, through.digest, new Date(this.attempt.now).toISOString(), this.incoming.publish?.head ?? null],
     })
     if (register.staged_no !== null) yield* dropFrames(database, register_id, epoch_no)
     this.register = { ...register, entry_no: through.entryNo, digest: through.digest, staged_no: null }
@@ -227,8 +227,16 @@ class Reception {
     const epochNo = register.epoch_no + 1
     yield* insert(EPOCHS, [[register_id, epochNo, epoch, common.entryNo, start.entryNo, start.digest, null, null, 'current']])
     yield* query({
-      sql: `UPDATE ${database.qualify(REGISTERS.name)} SET epoch_no = $2, epoch = $3, entry_no = $4, digest = $5, reset = false, held = false, contact_at = $6 WHERE register_id = $1`,
-      parameters: [register_id, epochNo, epoch, start.entryNo, start.digest, new Date(this.attempt.now).toISOString()],
+      sql: `UPDATE ${database.qualify(REGISTERS.name)} SET epoch_no = $2, epoch = $3, entry_no = $4, digest = $5, reset = false, held = false, contact_at = $6, head_no = $7 WHERE register_id = $1`,
+      parameters: [
+        register_id,
+        epochNo,
+        epoch,
+        start.entryNo,
+        start.digest,
+        new Date(this.attempt.now).toISOString(),
+        this.incoming.publish?.head ?? null,
+      ],
     })
     this.register = yield* readRegister(database, this.incoming.from, '')
     const received = yield* this.goOn(this.incoming.batch)

@@ -26,9 +26,11 @@ export const REGISTERS = {
     parked: 'json',
     /** What filters may ask of it: a JSON object; NULL where nothing was said. */
     attributes: 'json',
+    /** The number of its last entry, as it said with the batch that was applied last; NULL before the first. */
+    head_no: 'integer',
   },
   primaryKey: ['register_id'],
-  nullable: ['revoked_at', 'contact_at', 'epoch', 'digest', 'parked', 'attributes'],
+  nullable: ['revoked_at', 'contact_at', 'epoch', 'digest', 'parked', 'attributes', 'head_no'],
   generated: 'register_id',
   uniques: [['location', 'register']],
 } as const satisfies OwnTable
@@ -77,8 +79,16 @@ export const EPOCHS = {
 /** Where each batch ended: points by which two histories can be compared without reading them. */
 export const POINTS = {
   name: 'sync_points',
-  columns: { register_id: 'integer', epoch_no: 'integer', entry_no: 'integer', digest: 'bytes' },
+  columns: {
+    register_id: 'integer',
+    epoch_no: 'integer',
+    entry_no: 'integer',
+    digest: 'bytes',
+    /** Where the entries before it were pruned from the archive, the number behind which they began; otherwise NULL. */
+    pruned_after: 'integer',
+  },
   primaryKey: ['register_id', 'epoch_no', 'entry_no'],
+  nullable: ['pruned_after'],
 } as const satisfies OwnTable
 
 /** Documents that are too large for one message, as far as they have come: rows go when the document is applied, or another comes in its place. */

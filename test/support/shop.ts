@@ -20,6 +20,7 @@ import {
   type Link,
   type Movement,
   mirror,
+  type NumberingRules,
   negate,
   type PublishRules,
   type PullOptions,
@@ -132,6 +133,7 @@ export interface ShopOptions {
   readonly retainArchiveMs?: number
   readonly handlerTimeoutMs?: number
   readonly validate?: ValidateRules<AnyTables>
+  readonly numbering?: NumberingRules<AnyTables>
   readonly retry?: RetryOptions
   readonly lanes?: number
   /** How registers are pulled. Default: with the token that each was added with, every 20 ms. */
@@ -153,6 +155,7 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
     retainArchiveMs,
     handlerTimeoutMs,
     validate,
+    numbering,
     retry,
     lanes,
   } = options
@@ -170,6 +173,7 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
         ...(retainArchiveMs !== undefined && { retainArchiveMs }),
         ...(handlerTimeoutMs !== undefined && { handlerTimeoutMs }),
         ...(validate && { validate }),
+        ...(numbering && { numbering }),
         ...(retry && { retry }),
         ...(lanes !== undefined && { lanes }),
         pull: { token: (register) => tokens.get(nameOf(register)) ?? '', everyMs: 20, ...options.pull, ...pull },
