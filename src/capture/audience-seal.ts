@@ -91,7 +91,7 @@ function* compare(
         if (member !== undefined) left.push(key)
         changed.add(document)
       } else if (member === undefined || document.exported || document.again || !isEqual(reading, member)) {
-        members.push([...key, reading.hash, null, 'given'])
+        members.push([...key, reading.hash, null, 'given', 0])
         changed.add(document)
       }
     }

@@ -42,6 +42,8 @@ export interface Slice {
 export interface Member {
   readonly hash: Uint8Array
   readonly identity: Uint8Array | null
+  /** The last entry by which it was given. */
+  readonly entryNo: number
   /** Its records where it is withheld, undefined where it was given. */
   readonly withheld: readonly ReadRecord[] | undefined
 }
@@ -146,7 +148,7 @@ class Log {
     const anyway = document.exported || (document.again && member?.withheld === undefined)
     if (member !== undefined && !anyway && isEqual(now, member)) {
       // The rules name other identity columns by now: from here on those tell.
-      if (!equal(member.identity, now.identity)) this.note(document, now, member.withheld ? 'withheld' : 'given')
+      if (!equal(member.identity, now.identity)) this.note(document, now, member.withheld ? 'withheld' : 'given', member.entryNo)
       return undefined
     }
     const baseline = member?.withheld && !another ? member.withheld : []
@@ -155,7 +157,7 @@ class Log {
     if (another) this.remove(document, member)
     this.addRecords('baseline', document, baseline)
     this.addRecords('upsert', document, now.records)
-    this.note(document, now, 'given')
+    this.note(document, now, 'given', this.entryNo)
     if (member?.withheld) this.released.push([document.root.table, document.recordId])
     this.documents++
     return undefined
@@ -174,7 +176,7 @@ class Log {
   }
 
   private withhold(document: TouchedDocument, now: ReadDocument): void {
-    this.note(document, now, 'withheld')
+    this.note(document, now, 'withheld', 0)
     this.withheld.push([
       document.root.table,
       document.recordId,
@@ -182,8 +184,8 @@ class Log {
     ])
   }
 
-  private note({ root, recordId }: TouchedDocument, now: ReadDocument, state: 'given' | 'withheld'): void {
-    this.members.push([root.table, recordId, now.hash, now.identity, state])
+  private note({ root, recordId }: TouchedDocument, now: ReadDocument, state: 'given' | 'withheld', entryNo: number): void {
+    this.members.push([root.table, recordId, now.hash, now.identity, state, entryNo])
   }
 
   private addRecords(operation: Operation, of: TouchedDocument, records: readonly Pick<Entry, 'table' | 'recordId' | 'record'>[]): void {
@@ -260,7 +262,7 @@ function statementsOf(database: CapturingDatabase): Statements {
         .where(sql.raw<boolean>(database.keyed(table, table.primaryKey)))
         .compile()
     known = {
-      members: byKey(MEMBERS, ['hash', 'identity', 'state']),
+      members: byKey(MEMBERS, ['hash', 'identity', 'state', 'entry_no']),
       withheld: byKey(WITHHELD, ['records']),
       last: build.selectFrom(ENTRIES.name).select(['entry_no', 'digest']).orderBy('entry_no', 'desc').limit(1).compile(),
     }
@@ -280,7 +282,8 @@ export function* membersOf(database: CapturingDatabase, touched: readonly Touche
   return found.map(([member], n) => {
     if (member === undefined) return undefined
     const [withheld] = records[withheldAt.indexOf(n)] ?? []
-    return { hash: member[0] as Uint8Array, identity: member[1] as Uint8Array | null, withheld: withheld && readWithheld(withheld[0] as string) }
+    const [hash, identity, , entryNo] = member as [Uint8Array, Uint8Array | null, string, unknown]
+    return { hash, identity, entryNo: Number(entryNo), withheld: withheld && readWithheld(withheld[0] as string) }
   })
 }
 

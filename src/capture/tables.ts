@@ -27,6 +27,8 @@ export const MEMBERS = {
     identity: 'bytes',
     /** 'given', or 'withheld': it stood there before the table was published, and is not sent unless it changes. */
     state: 'text',
+    /** The last entry by which it was given; 0 where none was: it is withheld, or came from the audience itself. */
+    entry_no: 'integer',
   },
   primaryKey: ['table_name', 'record_id'],
   nullable: ['identity'],
