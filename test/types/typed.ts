@@ -466,3 +466,30 @@ createCentral({
   ...checked,
   validate: { receipts: balanced({ header: 'any', lines: { whatever: 'any' } }), orders: (order) => (order.anything ? { message: 'x' } : undefined) },
 })
+
+const publishing = createCentral<HeadOfficeTables, TillTables>({
+  database: postgres(pool),
+  subscribe: {},
+  publish: {
+    assortments: { where: (eb, { location, attributes }) => eb.and([eb('location', '=', location), eb('item_no', '<>', attributes.excluded)]) },
+    receipts: { only: ['receipt_no'], dependsOn: { assortments: { receipt_no: 'item_no' } } },
+    receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } },
+  },
+})
+await publishing.export('assortments', { item_no: 'A' }, { to: { location: 'BA01' } })
+await publishing.registers.change({ location: 'BA01', register: 'POS1' }, { attributes: { excluded: 'A' } })
+for (const { table, entryNo, head } of (await publishing.status()).subscribed) if (entryNo < head) console.log(table)
+// @ts-expect-error a table that there is not
+await publishing.export('items', { item_no: 'A' })
+// @ts-expect-error a column that there is not
+await publishing.export('assortments', { itemno: 'A' })
+const office = { database: postgres(pool), subscribe: {} }
+// @ts-expect-error a table that there is not
+createCentral<HeadOfficeTables>({ ...office, publish: { items: {} } })
+// @ts-expect-error a column that there is not
+createCentral<HeadOfficeTables>({ ...office, publish: { assortments: { where: (eb) => eb('shop', '=', 'BA01') } } })
+// @ts-expect-error an option of a register's
+createCentral<HeadOfficeTables>({ ...office, publish: { assortments: { existing: 'all' } } })
+// @ts-expect-error a column that there is not
+createCentral<HeadOfficeTables>({ ...office, publish: { receipts: { dependsOn: { assortments: { receipt_no: 'no' } } } } })
+createCentral({ ...office, publish: { anything: { where: (eb, register) => eb('any_column', '=', register.attributes.any) } } })
