@@ -1,0 +1,113 @@
+import { TillsyncError } from '../errors.ts'
+import type { Value } from '../model.ts'
+import { checkName, known, whole } from '../options.ts'
+import { type Database, erase, query } from '../ports.ts'
+import { decodeRecord, decodeRecordId } from '../record.ts'
+import { NOTICES } from './notice-tables.ts'
+import type { NoticeKind, NoticeRow } from './notices.ts'
+
+/** What the operator of a register is to be told of a record: once, however often it changed since he was told last. */
+export interface Notice {
+  readonly id: number
+  /** The till's table. */
+  readonly table: string
+  readonly recordId: readonly Value[]
+  /**
+   * `changed`: the column has another value. `new`, `removed`: the record came or went. `starts`, `ends`: it counts from today on, or no longer, by its dates.
+   */
+  readonly kind: NoticeKind
+  /** The column that changed; undefined where the record came or went. */
+  readonly column: string | undefined
+  /** What the operator was told last, and what is: a value, or, where the record came or went, its followed columns; null where there was, or is, none. */
+  readonly old: Value | Readonly<Record<string, Value>>
+  readonly new: Value | Readonly<Record<string, Value>>
+  /** When it was noted; ISO 8601, UTC. */
+  readonly at: string
+}
+
+/** What is to be told, until it is acknowledged. */
+export interface Notices {
+  /** The oldest first, after an id. `limit` is 1,000 by default, and at most. @throws ERR_OPTION */
+  list(which?: { readonly table?: string; readonly after?: number; readonly limit?: number }): Promise<readonly Notice[]>
+  /**
+   * The operator has been told. A notice that changed since it was listed has another id, and stays; ids that are not there count for nothing. All or nothing.
+   *
+   * @throws ERR_OPTION
+   */
+  acknowledge(ids: readonly number[]): Promise<{ readonly acknowledged: number }>
+}
+
+const MOST = 1_000
+/** Ids that are looked for in one statement. */
+const AT_ONCE = 500
+
+export class NoticeBook implements Notices {
+  private readonly database: Database
+  private readonly ready: () => Promise<void>
+
+  constructor(database: Database, ready: () => Promise<void>) {
+    this.database = database
+    this.ready = ready
+  }
+
+  async list(which: { readonly table?: string; readonly after?: number; readonly limit?: number } = {}): Promise<readonly Notice[]> {
+    known('which', which, ['table', 'after', 'limit'])
+    const { table } = which
+    if (table !== undefined) checkName('table', table)
+    const after = whole('after', which.after ?? 0, 0)
+    const limit = Math.min(MOST, whole('limit', which.limit ?? MOST, 1))
+    await this.ready()
+    let select = this.database.build.selectFrom(NOTICES.name).selectAll().where('notice_id', '>', after)
+    if (table !== undefined) select = select.where('table_name', '=', table)
+    const statement = select.orderBy('notice_id').limit(limit).compile()
+    return (await this.database.read(() => query<NoticeRow>(statement))).map(toNotice)
+  }
+
+  async acknowledge(ids: readonly number[]): Promise<{ readonly acknowledged: number }> {
+    if (!Array.isArray(ids) || ids.some((id) => !Number.isSafeInteger(id) || id < 1)) {
+      throw new TillsyncError('ERR_OPTION', 'Expected the ids of notices', { hint: 'acknowledge(notices.map(({ id }) => id))' })
+    }
+    await this.ready()
+    const { database } = this
+    const all = [...new Set(ids)]
+    return database.write(function* () {
+      let acknowledged = 0
+      for (let from = 0; from < all.length; from += AT_ONCE) {
+        const some = all.slice(from, from + AT_ONCE)
+        const there = yield* query<NoticeRow>(database.build.selectFrom(NOTICES.name).selectAll().where('notice_id', 'in', some).compile())
+        yield* erase(
+          NOTICES,
+          NOTICES.primaryKey,
+          there.map((row) => [row.table_name, row.record_id, row.column_name]),
+        )
+        acknowledged += there.length
+      }
+      return { acknowledged }
+    })
+  }
+}
+
+export function toNotice(row: NoticeRow): Notice {
+  const isWhole = row.column_name === ''
+  const value = (text: string | null) =>
+    text === null ? null : isWhole ? valuesOf(JSON.parse(text) as Record<string, string>) : (valuesOf({ value: text }).value as Value)
+  return {
+    id: row.notice_id,
+    table: row.table_name,
+    recordId: decodeRecordId(row.record_id),
+    kind: row.kind,
+    column: isWhole ? undefined : row.column_name,
+    old: value(row.old),
+    new: value(row.new),
+    at: row.noted_at,
+  }
+}
+
+/** Values from their JSON texts. */
+function valuesOf(texts: Readonly<Record<string, string>>): Record<string, Value> {
+  return decodeRecord(
+    `{${Object.entries(texts)
+      .map(([name, text]) => `${JSON.stringify(name)}:${text}`)
+      .join(',')}}`,
+  )
+}
