@@ -3,6 +3,7 @@ import { cpus } from 'node:os'
 import { join } from 'node:path'
 import Table from 'cli-table3'
 import { Command, InvalidArgumentError } from 'commander'
+import { audiences } from './audiences.ts'
 import { captureFull, captureOff, updateRow } from './capture.ts'
 import { capturePostgres } from './capture-postgres.ts'
 import { crowd } from './crowd.ts'
@@ -31,6 +32,7 @@ const BENCHES: readonly Bench[] = [
   wire,
   lag,
   crowd,
+  audiences,
   weeksOffline,
 ]
 const RESULTS = join(import.meta.dirname, 'results.json')

@@ -13,6 +13,7 @@ import { checkWhich } from './capture/export.ts'
 import { roomIn } from './capture/limits.ts'
 import { listParked, type ParkedDocument } from './capture/parked.ts'
 import { type CapturePlan, type Problem, requireRoot } from './capture/plan.ts'
+import { RecentCuts } from './capture/recent-cuts.ts'
 import { pendingReseals } from './capture/reseal.ts'
 import { Sealer } from './capture/sealer.ts'
 import { MEMBERS, PARKED } from './capture/tables.ts'
@@ -71,6 +72,7 @@ export class CentralPublishing implements AudiencePublisher {
   private stopping = new AbortController()
   private pruning: Promise<void> | undefined
   private readonly registers: AudienceRegisters
+  private readonly recent: RecentCuts
   private readonly beginning = new Map<string, Promise<Audience>>()
 
   /** @throws ERR_OPTION, ERR_RULE, ERR_FILTER */
@@ -79,6 +81,7 @@ export class CentralPublishing implements AudiencePublisher {
     const { database, clock, events } = options
     this.specs = readAudienceRules(options.publish)
     this.registers = new AudienceRegisters(database, clock)
+    this.recent = new RecentCuts(clock)
     checkAudienceFilters(database, this.specs.values())
     this.sealer = new Sealer(
       database,
@@ -202,6 +205,7 @@ export class CentralPublishing implements AudiencePublisher {
     const cuts: AudienceCut[] = []
     const mostBytes = roomIn({ message: request.message, document: 0 })
     let places: ReadonlyMap<string, Place> | undefined
+    let isSealed: boolean | undefined
     let { records, bytes } = { ...request, bytes: Math.min(request.bytes, mostBytes) }
     for (const standing of asked) {
       const audience = audiences.get(ids.get(standing.table) ?? 0)
@@ -214,9 +218,14 @@ export class CentralPublishing implements AudiencePublisher {
       const root = roots.get(standing.table) as SentRoot
       const after = isKnown ? standing.entryNo : 0
       places ??= yield* placesOf(database, registerId)
-      const place = places.get(standing.table)
-      const begun = after === 0 ? audience.head_no : place?.audienceId === audience.audience_id ? place.begun : 0
-      const cut = yield* cutAudience(database, root, audience, { after, begun }, { records, bytes, mostBytes })
+      const known = places.get(standing.table)
+      const begun = after === 0 ? audience.head_no : known?.audienceId === audience.audience_id ? known.begun : 0
+      const from = { after, begun: begun > after ? begun : 0 }
+      const cutNow = () => cutAudience(database, root, audience, from, { records, bytes, mostBytes })
+      // What is touched may be another's by now; then what was cut before is not to be told.
+      isSealed ??= !(yield* database.capture.touched())
+      const place = [audience.mark, from.after, from.begun, records, bytes, mostBytes]
+      const cut: AudienceCut = isSealed ? yield* this.recent.take(place, cutNow) : yield* cutNow()
       cuts.push(cut)
       records -= cut.records
       bytes -= cut.bytes

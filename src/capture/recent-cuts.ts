@@ -1,0 +1,42 @@
+import type { Clock, Work } from '../ports.ts'
+import type { AudienceCut } from './audience-batch.ts'
+
+/** So long a cut is kept for others who stand at the same place. */
+const FRESH_MS = 2_000
+const MOST = 50
+const MOST_BYTES = 16_777_216
+
+/**
+ * What was cut a moment ago: the registers of an audience mostly ask for the same, and at the same time. It is what would be cut now as long as the head of the stream has the same mark, and
+ * nothing is touched.
+ */
+export class RecentCuts {
+  private readonly clock: Clock
+  private readonly cuts = new Map<string, { readonly cut: AudienceCut; readonly at: number }>()
+  private bytes = 0
+
+  constructor(clock: Clock) {
+    this.clock = clock
+  }
+
+  /** @param place what a cut depends on; the mark of its stream's head among it, which is another one after each change */
+  *take(place: readonly unknown[], cut: () => Work<AudienceCut>): Work<AudienceCut> {
+    const key = JSON.stringify(place)
+    const now = this.clock.now()
+    this.forget(now)
+    const known = this.cuts.get(key)
+    if (known !== undefined) return known.cut
+    const made = yield* cut()
+    this.cuts.set(key, { cut: made, at: now })
+    this.bytes += made.bytes
+    return made
+  }
+
+  private forget(now: number): void {
+    for (const [key, { cut, at }] of this.cuts) {
+      if (now - at < FRESH_MS && now >= at && this.cuts.size <= MOST && this.bytes <= MOST_BYTES) return
+      this.cuts.delete(key)
+      this.bytes -= cut.bytes
+    }
+  }
+}
