@@ -222,8 +222,8 @@ export class CentralPublishing implements AudiencePublisher {
       const begun = after === 0 ? audience.head_no : known?.audienceId === audience.audience_id ? known.begun : 0
       const from = { after, begun: begun > after ? begun : 0 }
       const cutNow = () => cutAudience(database, root, audience, from, { records, bytes, mostBytes })
-      // What is touched may be another's by now; then what was cut before is not to be told.
-      isSealed ??= !(yield* database.capture.touched())
+      // What is not sealed may be another's by now; then what was cut before is not to be told.
+      isSealed ??= !(yield* database.capture.touched()) && (yield* pendingReseals(database)).length === 0
       const place = [audience.mark, from.after, from.begun, records, bytes, mostBytes]
       const cut: AudienceCut = isSealed ? yield* this.recent.take(place, cutNow) : yield* cutNow()
       cuts.push(cut)

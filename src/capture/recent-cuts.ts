@@ -8,7 +8,7 @@ const MOST_BYTES = 16_777_216
 
 /**
  * What was cut a moment ago: the registers of an audience mostly ask for the same, and at the same time. It is what would be cut now as long as the head of the stream has the same mark, and
- * nothing is touched.
+ * all is sealed.
  */
 export class RecentCuts {
   private readonly clock: Clock

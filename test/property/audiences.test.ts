@@ -97,6 +97,18 @@ interface Seat {
   listener: Listener
   attributes: Attributes
   backup: unknown
+  /** The documents that were ever meant for it, by table and record id. */
+  meant: Set<string>
+}
+
+/** Notes which documents are meant for whom now. */
+async function note(pool: Pool, seats: readonly Seat[]): Promise<void> {
+  for (const { listener, attributes, meant } of seats) {
+    const right = await wanted(pool, listener.name, attributes)
+    for (const table of ROOTS)
+      for (const row of right[table] ?? [])
+        meant.add(`${table} ${JSON.stringify([table === 'items' ? JSON.parse(row).item_no : JSON.parse(row).id])}`)
+  }
 }
 
 async function run(random: Random, steps: number): Promise<readonly string[]> {
@@ -113,7 +125,8 @@ async function run(random: Random, steps: number): Promise<readonly string[]> {
     const { token } = await (centrals[0] as Central).registers.add({ ...name, attributes })
     const listener = new Listener(fetch, name, token, ROOTS)
     listener.records = random.int(1, 6)
-    seats.push({ listener, attributes, backup: listener.backup() })
+    seats.push({ listener, attributes, backup: listener.backup(), meant: new Set() })
+    await note(pool, seats)
   }
   const errors: string[] = []
   await add()
@@ -131,6 +144,7 @@ async function run(random: Random, steps: number): Promise<readonly string[]> {
     else if (dice < 96) {
       seat.attributes = { priceGroup: random.pick(GROUPS) }
       await (centrals[0] as Central).registers.change(seat.listener.name, { attributes: seat.attributes })
+      await note(pool, seats)
     } else if (dice < 98) {
       const n = random.int(0, centrals.length - 1)
       await (centrals[n] as Central).stop()
@@ -152,16 +166,15 @@ async function run(random: Random, steps: number): Promise<readonly string[]> {
   return errors
 }
 
-/** One exchange. Nothing that is said may be of another's: each record is one that this register is to have now, each removal of one that it once had. */
-async function hear(pool: Pool, { listener, attributes }: Seat, kept: boolean): Promise<readonly string[]> {
-  const before = new Set([...listener.known])
+/** One exchange. Nothing that is said may be of another's: each record is one that this register is to have now, each removal of one that was once meant for it. */
+async function hear(pool: Pool, { listener, attributes, meant }: Seat, kept: boolean): Promise<readonly string[]> {
   const { batches } = await listener.exchange(kept)
   const right = await wanted(pool, listener.name, attributes)
   const errors: string[] = []
   for (const { table, documents } of batches) {
     for (const { recordId, records } of documents) {
-      if (records.length === 0 && !before.has(`${table} ${recordId}`))
-        errors.push(`${listener.name.register} hears of ${table} ${recordId}, which it never had`)
+      if (records.length === 0 && !meant.has(`${table} ${recordId}`))
+        errors.push(`${listener.name.register} hears of ${table} ${recordId}, which was never meant for it`)
       for (const one of records)
         if (!right[one.table]?.includes(one.record)) errors.push(`${listener.name.register} hears ${one.record} of ${one.table}, which is not its`)
     }

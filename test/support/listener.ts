@@ -11,8 +11,6 @@ export class Listener {
   readonly name: RegisterName
   /** All bytes that central ever said to it, unpacked. */
   readonly heard: AudienceBatch[] = []
-  /** Everything that it was ever told of, by table and record id, whether it came through or not. */
-  readonly known = new Set<string>()
   records = 500
   unapplied: UnappliedDocument[] = []
   private readonly fetch: (request: Request) => Promise<Response>
@@ -65,7 +63,6 @@ export class Listener {
     )
     const { published = { batches: [], more: false }, error } = await decodeMessage(new Uint8Array(await response.arrayBuffer()), 8_000_000)
     if (error) throw Object.assign(new Error(error.message), error)
-    for (const { table, documents } of published.batches) for (const { recordId } of documents) this.known.add(`${table} ${recordId}`)
     if (kept) for (const batch of published.batches) this.take(batch)
     return published
   }
