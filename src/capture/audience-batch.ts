@@ -142,7 +142,8 @@ export function* cutAudience(
       }
       through = entry_no
       if (size > limits.mostBytes) unsendable.push(tooLarge(root.table, record_id, size, limits.mostBytes))
-      else if (!isUnknown) {
+      // What is not inside any more a snapshot does not name.
+      else if (!isUnknown && (all.length > 0 || entry_no > begun)) {
         documents.push({ recordId: sentId(sent, root, database.keyOf(root.keyColumns, record_id)), records: all })
         records += Math.max(1, all.length)
         bytes += size
