@@ -69,7 +69,17 @@ export type {
   Which,
 } from './model.ts'
 export type { CentralOptions, Limits, PullOptions, PullTransfer, PushTransfer, RegisterOptions, RetryOptions, RotateOptions } from './options.ts'
-export type { ApplyingDatabase, CapturingDatabase, Database, Link, OwnTable, QuarantinedDocument, ReleasedDocument, Work } from './ports.ts'
+export type {
+  ApplyingDatabase,
+  CapturingDatabase,
+  CentralDatabase,
+  Database,
+  Link,
+  OwnTable,
+  QuarantinedDocument,
+  ReleasedDocument,
+  Work,
+} from './ports.ts'
 export type { PullTarget } from './pull-book.ts'
 export { createRegister } from './register.ts'
 export type { Register, RegisterStatus, Synchronized } from './register-face.ts'

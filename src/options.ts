@@ -1,6 +1,6 @@
 import { TillsyncError } from './errors.ts'
 import { type AnyTables, type Attributes, type AudienceRules, LEAST_TAKEN, type PublishRules, type RegisterName, type Takes } from './model.ts'
-import type { ApplyingDatabase, CapturingDatabase, Link } from './ports.ts'
+import type { CapturingDatabase, CentralDatabase, Link } from './ports.ts'
 
 /** Pushed by the register: it starts every exchange. */
 export interface PushTransfer {
@@ -99,7 +99,7 @@ export interface CentralOptions<
   Numberings = Readonly<Record<string, unknown>>,
 > {
   /** `postgres(pool)` from 'tillsync/postgres'. */
-  readonly database: ApplyingDatabase
+  readonly database: CentralDatabase
   /** What is done with documents, by root table; a table that is not named is archived only. */
   readonly subscribe: Handlers
   /** What the registers get, and which of them: tables by name. Without it nothing is sent to them. */

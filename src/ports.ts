@@ -274,6 +274,9 @@ export interface ApplyingDatabase extends Database {
   faultOf(thrown: unknown): Fault | undefined
 }
 
+/** A database that central is on: its transactions can wait for the host's own code. */
+export type CentralDatabase = ApplyingDatabase & { readonly dialect: 'postgres' }
+
 /** Why documents could not be applied: they refer to what is not there (yet); the statement was cancelled, by a time limit or by somebody; anything else in what was to be written. */
 export type Fault = 'missing' | 'cancelled' | 'other'
 

@@ -65,16 +65,35 @@ export function decodeRecord(text: string): Record<string, Value> {
   return record as Record<string, Value>
 }
 
-/** The values of a record id as they are kept: every integer literal as bigint, so that it can be told from a whole double. */
-export function decodeKeyValues(text: string): (Value | InvalidText)[] {
-  const id: unknown = JSON.parse(text, function exact(this: unknown, key: string, value: unknown, context?: { source?: string }): unknown {
+/** A value to the byte: integers are bigint, so that they can be told from whole doubles, and text may be invalid. */
+export type ExactValue = Value | InvalidText
+
+/** The values of a record id as they are kept. */
+export function decodeKeyValues(text: string): ExactValue[] {
+  const id = parseExactly(text)
+  if (!Array.isArray(id)) throw notARecord()
+  return id as ExactValue[]
+}
+
+/** The values of a record as they are kept. @throws ERR_VALUE */
+export function decodeRecordExactly(text: string): Record<string, ExactValue> {
+  const record = parseExactly(text)
+  if (typeof record !== 'object' || record === null || Array.isArray(record)) throw notARecord()
+  return record as Record<string, ExactValue>
+}
+
+function parseExactly(text: string): unknown {
+  return JSON.parse(text, function exact(this: unknown, key: string, value: unknown, context?: { source?: string }): unknown {
     if (typeof value === 'number' && /^-?\d+$/.test(context?.source ?? '')) return BigInt(context?.source ?? '')
-    const bytes = typeof value === 'object' && value !== null && '$text' in value ? value.$text : undefined
+    const bytes = key !== '' && typeof value === 'object' && value !== null && '$text' in value ? value.$text : undefined
     if (typeof bytes === 'string') return new InvalidText(Buffer.from(bytes, 'base64'))
     return revive.call(this, key, value, context)
   } as (key: string, value: unknown) => unknown)
-  if (!Array.isArray(id)) throw notARecord()
-  return id as Value[]
+}
+
+function encodeExactly(value: ExactValue): string {
+  if (value instanceof InvalidText) return encodeInvalidText(value)
+  return typeof value === 'number' ? encodeReal(value) : encodeValue(value)
 }
 
 /** The values of a record id. */
@@ -130,12 +149,16 @@ export function encodeValue(value: Value): string {
 export function keyRecord(columns: readonly string[], recordId: string): string {
   const values = decodeKeyValues(recordId)
   if (values.length !== columns.length) throw notARecord()
-  const members = columns.map((name, at) => {
-    const value = values[at] as Value | InvalidText
-    const text = value instanceof InvalidText ? encodeInvalidText(value) : typeof value === 'number' ? encodeReal(value) : encodeValue(value)
-    return `${encodeText(name)}:${text}`
-  })
-  return `{${members.join(',')}}`
+  return asRecord(columns.map((name, at) => [name, values[at] as ExactValue]))
+}
+
+/** A record in which these are null. */
+export function withNulls(record: string, names: readonly string[]): string {
+  return asRecord(Object.entries(decodeRecordExactly(record)).map(([name, value]) => [name, names.includes(name) ? null : value]))
+}
+
+function asRecord(values: readonly (readonly [string, ExactValue])[]): string {
+  return `{${values.map(([name, value]) => `${encodeText(name)}:${encodeExactly(value)}`).join(',')}}`
 }
 
 /** What a record of names has by this one; a name like `constructor` is none that every object has. */

@@ -1,7 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import type { PartShape } from '../model.ts'
 import type { MirrorRows, Work } from '../ports.ts'
-import { keyRecord } from '../record.ts'
+import { keyRecord, withNulls } from '../record.ts'
 import type { AppliedDocument } from './document-set.ts'
 import { type MirrorSet, type Records, recordsOf } from './mirror-set.ts'
 import type { MirrorTable } from './mirror-table.ts'
@@ -130,8 +130,7 @@ function* loosen(set: MirrorSet, table: MirrorTable, found: readonly string[]): 
   const earlier = foreignKeys.filter(({ refersTo }) => order.indexOf(refersTo) > order.indexOf(name))
   const open = [...new Set(earlier.flatMap((foreignKey) => foreignKey.columns.filter(isOpen)))]
   if (open.length === 0) return
-  const loose = Object.fromEntries(open.map((column) => [column, null]))
-  const records = found.map((record) => JSON.stringify({ ...JSON.parse(record), ...loose }))
+  const records = found.map((record) => withNulls(record, open))
   yield* mirroring.upsert({
     ...table.found([...table.key, ...open], records),
     written: open,

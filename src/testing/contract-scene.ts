@@ -7,7 +7,7 @@ import { createCentral } from '../central.ts'
 import type { Central } from '../central-face.ts'
 import { negate } from '../decimal.ts'
 import type { RegisterName } from '../model.ts'
-import { type ApplyingDatabase, type Link, query } from '../ports.ts'
+import { type CentralDatabase, type Link, query } from '../ports.ts'
 import { createToken } from '../transport/credentials.ts'
 import { CONTENT_TYPE, httpClient } from '../transport/http-client.ts'
 import { ContractTill } from './contract-till.ts'
@@ -31,7 +31,7 @@ export class ContractScene {
   readonly central: Central
   /** What the links of registers that push reach. */
   readonly door: Door
-  readonly database: ApplyingDatabase
+  readonly database: CentralDatabase
   /** Another one in each scene, so that one database does for all. */
   readonly location = `contract-${createToken().slice(0, 8)}`
   readonly isPulled: boolean
@@ -136,7 +136,7 @@ export class ContractScene {
     return till
   }
 
-  private createCentral(database: ApplyingDatabase): Central {
+  private createCentral(database: CentralDatabase): Central {
     const { timeoutMs } = this.options
     return createCentral({
       database,

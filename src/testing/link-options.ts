@@ -1,7 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
 import { known, whole } from '../options.ts'
-import type { ApplyingDatabase, CapturingDatabase, Link } from '../ports.ts'
+import type { CapturingDatabase, CentralDatabase, Link } from '../ports.ts'
 import type { RequestSource } from '../transport/source.ts'
 
 /**
@@ -34,7 +34,7 @@ export interface LinkContractOptions {
    * Head office's database, as `postgres(pool)` gives it; asked for each central of the suite. One of its own: the suite makes its tables in it
    * (`receipts`, `receipt_lines` and the library's). The host ends the pool, and drops the database, after the last test.
    */
-  readonly database: () => ApplyingDatabase
+  readonly database: () => CentralDatabase
   /** An SQLite till in this file, which the suite removes in the end; in WAL mode: `sqlite(() => openWal(file))`. */
   readonly tillDatabase: (file: string) => CapturingDatabase
   /**

@@ -159,6 +159,8 @@ createCentral<HeadOfficeTables, TillTables>({
   // @ts-expect-error a column that there is not
   subscribe: { receipts: mirror({ map: (row) => ({ id: row.ID }) }) },
 })
+// @ts-expect-error a register's database: central's is PostgreSQL
+createCentral<HeadOfficeTables, TillTables>({ database: sqlite(open), subscribe: {} })
 // @ts-expect-error parts are no column
 createCentral<HeadOfficeTables, TillTables>({ database: postgres(pool), subscribe: { receipts: mirror({ only: ['parts'] }) } })
 // @ts-expect-error an option that there is not

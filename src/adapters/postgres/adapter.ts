@@ -3,7 +3,18 @@ import { DummyDriver, Kysely } from 'kysely'
 import type { Pool, PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
-import type { ApplyingDatabase, CapturingDatabase, HostTable, OwnTable, ReadOptions, Statement, TableRead, Work, WriteOptions } from '../../ports.ts'
+import type {
+  ApplyingDatabase,
+  CapturingDatabase,
+  CentralDatabase,
+  HostTable,
+  OwnTable,
+  ReadOptions,
+  Statement,
+  TableRead,
+  Work,
+  WriteOptions,
+} from '../../ports.ts'
 import { query } from '../../ports.ts'
 import { PostgresCapture } from './capture.ts'
 import { dialectOf } from './dialect.ts'
@@ -30,7 +41,7 @@ export interface PostgresOptions {
  *
  * @throws ERR_OPTION where `pool` is no pool of `pg`
  */
-export function postgres(pool: Pool, options: PostgresOptions = {}): CapturingDatabase & ApplyingDatabase {
+export function postgres(pool: Pool, options: PostgresOptions = {}): CapturingDatabase & CentralDatabase {
   if (typeof pool?.connect !== 'function' || typeof pool.query !== 'function') {
     throw new TillsyncError('ERR_OPTION', `Expected the first argument of postgres() to be a Pool of 'pg', got ${typeof pool}`, {
       hint: 'postgres(new pg.Pool({ connectionString }))',

@@ -3,12 +3,13 @@ import type { Database as Connection } from 'better-sqlite3'
 import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
 import { messageOf, TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
-import type { CapturingDatabase, HostColumn, HostTable, Key, OwnTable, ReadOptions, Work, WriteOptions } from '../../ports.ts'
+import type { ApplyingDatabase, CapturingDatabase, HostColumn, HostTable, Key, OwnTable, ReadOptions, Work, WriteOptions } from '../../ports.ts'
 import { turn } from '../../turns.ts'
 import { SqliteCapture } from './capture.ts'
-import { classify, isBusy } from './errors.ts'
+import { classify, faultOf, isBusy, isForeignKey, unsatisfiedAtEnd } from './errors.ts'
 import { inspect } from './inspect.ts'
 import { describe } from './introspect.ts'
+import { SqliteMirroring } from './mirroring.ts'
 import { Pace } from './pace.ts'
 import { Steps } from './steps.ts'
 import { syncLog } from './sync.ts'
@@ -37,7 +38,10 @@ export interface SqliteOptions {
  *
  * @throws ERR_OPTION where `connection` is neither
  */
-export function sqlite(connection: (() => Connection) | Connection, options: SqliteOptions = {}): CapturingDatabase {
+export function sqlite(
+  connection: (() => Connection) | Connection,
+  options: SqliteOptions = {},
+): CapturingDatabase & ApplyingDatabase & { readonly dialect: 'sqlite' } {
   if (typeof connection === 'function') return new SqliteDatabase(connection, options.host, false)
   if (typeof connection === 'object' && connection !== null && typeof connection.prepare === 'function') {
     return new SqliteDatabase(() => connection, connection, true)
@@ -66,7 +70,7 @@ const CHECKPOINT_BYTES = 1_500_000
 /** What a commit writes beside its rows: the pages on which they stand, and those of the indexes. */
 const COMMIT_BYTES = 16_384
 
-class SqliteDatabase implements CapturingDatabase {
+class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   readonly dialect = 'sqlite'
   readonly capture: SqliteCapture
   readonly build = new Kysely<AnyTables>({
@@ -81,6 +85,8 @@ class SqliteDatabase implements CapturingDatabase {
   readonly hasTable = hasTable
   readonly inspect = inspect
   readonly dropTable = dropTable
+  readonly faultOf = faultOf
+  readonly mirroring = new SqliteMirroring()
   private readonly connect: () => Connection
   private readonly host: Connection | undefined
   private readonly shared: boolean
@@ -211,8 +217,9 @@ class SqliteDatabase implements CapturingDatabase {
       if (!this.begin(connection, begin)) return undefined
       const began = performance.now()
       if (begin !== 'BEGIN') this.pace.look(steps.dataVersion())
+      if (begin !== 'BEGIN') this.mirroring.begin()
       const value = steps.drive(work)
-      connection.exec('COMMIT')
+      this.commit(connection)
       if (begin !== 'BEGIN') this.pace.held(performance.now() - began)
       return { value }
     } catch (error) {
@@ -247,7 +254,7 @@ class SqliteDatabase implements CapturingDatabase {
         if (writes) break
       }
       while (!next.done) next = steps.advance(running, next.value)
-      connection.exec('COMMIT')
+      this.commit(connection)
       this.pace.held(performance.now() - began)
       return { value: next.value }
     } catch (error) {
@@ -263,6 +270,14 @@ class SqliteDatabase implements CapturingDatabase {
     } catch (error) {
       if (isBusy(error)) return false
       throw classify(error, begin)
+    }
+  }
+
+  private commit(connection: Connection): void {
+    try {
+      connection.exec('COMMIT')
+    } catch (error) {
+      throw isForeignKey(error) ? unsatisfiedAtEnd(this.mirroring.written, error) : error
     }
   }
 

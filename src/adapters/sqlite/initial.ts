@@ -1,11 +1,10 @@
 import { TillsyncError } from '../../errors.ts'
 import { lookup, type Work } from '../../ports.ts'
+import { type Affinity, affinityOf, numberOf, numeral } from './affinity.ts'
 import { encodeValue } from './values.ts'
 
 /** The literals of https://www.sqlite.org/syntax/literal-value.html that say the same each time. */
 const CONSTANT = /^([+-]\s*)?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)(e[+-]?\d+)?$|^([+-]\s*)?0x[\da-f]+$|^x?'([^']|'')*'$|^(null|true|false)$/i
-const NUMBER = /^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i
-const [LEAST, MOST] = [-(2n ** 63n), 2n ** 63n - 1n]
 
 export function isConstant(defaultSql: string): boolean {
   return CONSTANT.test(defaultSql)
@@ -26,27 +25,13 @@ export function* initialOf(defaultSql: string | null, type: string): Work<string
   }
 }
 
-type Affinity = 'integer' | 'text' | 'blob' | 'real' | 'numeric'
-
-/** https://www.sqlite.org/datatype3.html#determination_of_column_affinity */
-function affinityOf(type: string): Affinity {
-  if (/int/i.test(type)) return 'integer'
-  if (/char|clob|text/i.test(type)) return 'text'
-  if (type === '' || /blob/i.test(type)) return 'blob'
-  return /real|floa|doub/i.test(type) ? 'real' : 'numeric'
-}
-
 function withAffinity(value: unknown, literal: string, affinity: Affinity): unknown {
   if (value === null || value instanceof Uint8Array || affinity === 'blob') return value
   // Such a row has a real number as it is written: 1.50.
   if (affinity === 'text') return typeof value === 'number' ? literal.replace(/^\+\s*/, '').replace(/^-\s*/, '-') : String(value)
-  if (typeof value === 'string' && !NUMBER.test(value)) return value
-  const number = typeof value === 'string' ? numberOf(value.trim()) : value
+  const text = typeof value === 'string' ? numeral(value) : undefined
+  if (typeof value === 'string' && text === undefined) return value
+  const number = text === undefined ? value : numberOf(text)
   if (affinity === 'real') return Number(number) + 0 // −0.0 is stored as 0.0 there
   return typeof number === 'number' && Number.isSafeInteger(number) ? BigInt(number) : number
-}
-
-function numberOf(text: string): bigint | number {
-  const whole = /^[+-]?\d+$/.test(text) ? BigInt(text.replace('+', '')) : undefined
-  return whole !== undefined && whole >= LEAST && whole <= MOST ? whole : Number(text)
 }

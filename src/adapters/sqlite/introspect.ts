@@ -117,7 +117,7 @@ function insteadOfNull({ notnull, dflt_value }: ColumnInfo): { readonly insteadO
 }
 
 /** Names, texts and comments: any character may stand in them. */
-const OPAQUE = /'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|\/\*[\s\S]*?\*\//g
+export const OPAQUE = /'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|\/\*[\s\S]*?\*\//g
 
 /** The condition of a partial index: what stands behind the parenthesis that closes its columns. */
 function conditionOf(sql: string): string {

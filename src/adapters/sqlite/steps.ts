@@ -38,6 +38,8 @@ export class Steps {
     try {
       answer = this.answer(step)
     } catch (error) {
+      // A trigger's RAISE(ROLLBACK), or a full disk, has ended it: what went on would be committed piece by piece.
+      if (!this.connection.inTransaction) throw error
       return steps.throw(error)
     }
     return steps.next(answer)
@@ -62,9 +64,9 @@ export class Steps {
   private answer(step: Step): unknown {
     switch (step.kind) {
       case 'query': {
-        // SQLite makes a statement anew where the schema has changed, but not what explains one.
-        const explains = step.sql.startsWith('EXPLAIN')
-        const statement = explains ? this.prepareOrThrow(step.sql) : this.prepare(step.sql, 'objects')
+        // SQLite makes a statement anew where the schema has changed, but not what explains one; a PRAGMA may do its work while it is compiled.
+        const isOnce = /^(EXPLAIN|PRAGMA)/.test(step.sql)
+        const statement = isOnce ? this.prepareOrThrow(step.sql) : this.prepare(step.sql, 'objects')
         const parameters = step.parameters.map(toBindable)
         if (statement.reader) return statement.all(parameters)
         statement.run(parameters)

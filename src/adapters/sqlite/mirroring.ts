@@ -1,0 +1,248 @@
+import { TillsyncError } from '../../errors.ts'
+import { lookup, type Mirroring, type MirrorOthers, type MirrorRows, type MirrorTarget, type MirrorUpsert, query, type Work } from '../../ports.ts'
+import { encodeText } from '../../record.ts'
+import { type GivenUp, waysToGiveUp } from './aside.ts'
+import { type Change, Deferral } from './deferral.ts'
+import { brokenUnique, isConstraint, refusal } from './errors.ts'
+import { bindable, place, RecordReader, type Stored } from './json-values.ts'
+import { type Bound, MirrorStatements } from './mirror-statements.ts'
+import { equal, type SqliteTarget, Targets, type UniqueIndex } from './targets.ts'
+import { quote } from './triggers.ts'
+import { encodeValue } from './values.ts'
+
+/** What a record's row is to hold, in the order of the statements' names. */
+type Row = readonly Stored[]
+type Changed = readonly [row: Row, names: readonly string[]]
+
+/**
+ * Writes sealed records into tables, row by row: values become what their columns' affinities make of them, each row is compared by its key first, and only the columns that
+ * differ are set. So no BEFORE INSERT trigger fires for a row that is there, and no index is written whose columns stay the same.
+ *
+ * What has failed is not undone: whoever goes on after an error has a savepoint to go back to, as on PostgreSQL.
+ */
+export class SqliteMirroring implements Mirroring {
+  private readonly known = new Targets()
+  private readonly deferral = new Deferral()
+
+  /** Another transaction that may write begins. */
+  begin(): void {
+    this.deferral.begin()
+  }
+
+  /** The tables that the transaction has written. */
+  get written(): readonly string[] {
+    return this.deferral.names
+  }
+
+  targets(names: readonly string[]): Work<ReadonlyMap<string, MirrorTarget>> {
+    return this.known.read(names)
+  }
+
+  *upsert(rows: MirrorUpsert): Work<void> {
+    if (rows.records.length === 0) return
+    const table = rows.table as SqliteTarget
+    const statements = new MirrorStatements(rows)
+    const reader = new RecordReader(rows, statements.names)
+    const all = rows.records.map((record) => reader.read(record))
+    const given = new Set<UniqueIndex>()
+    while (true) {
+      try {
+        return yield* this.write(rows, statements, all)
+      } catch (error) {
+        const said = brokenUnique(error)
+        // Each unique value is given up once; what is still in the way then belongs to a row that stays as it is.
+        const unique = table.uniqueIndexes.find((index) => index.said === said && !given.has(index))
+        if (unique === undefined || !(yield* this.giveUp(rows, unique))) throw refusal(error, table.name)
+        given.add(unique)
+      }
+    }
+  }
+
+  /** What was written when it was tried before does not differ any more. */
+  private *write(rows: MirrorUpsert, statements: MirrorStatements, all: readonly Row[]): Work<void> {
+    const { missing, changed } = yield* this.compare(statements, all)
+    // Rows that are there come first: they may give up unique values that new ones have.
+    for (const [row, names] of changed) yield* this.writeRow('update', statements, row, names, statements.update(row, names))
+    for (const row of rows.rows === 'update' ? [] : missing) {
+      const insertion = statements.insertion(row)
+      this.checkKey(statements.table, statements.keyOf(row))
+      yield* this.writeRow('insert', statements, row, insertion.names, insertion)
+    }
+  }
+
+  private writeRow(kind: Change['kind'], statements: MirrorStatements, row: Row, names: readonly string[], bound: Bound): Work<void> {
+    const { table } = statements
+    const values = table.isDeferrable ? statements.valuesOf(row, names) : NONE
+    return this.change({ kind, target: table, by: table.key, key: statements.keyOf(row), values }, bound)
+  }
+
+  /** Which of the rows are not there, and which are there otherwise, and in which columns. */
+  private *compare(
+    statements: MirrorStatements,
+    all: readonly Row[],
+  ): Work<{ readonly missing: readonly Row[]; readonly changed: readonly Changed[] }> {
+    const found = new Map<Row, readonly unknown[]>()
+    for (const [sql, alike] of Map.groupBy(
+      all.map((row) => ({ row, ...statements.comparison(row) })),
+      (comparison) => comparison.sql,
+    )) {
+      const keys = alike.map(({ parameters }) => parameters)
+      for (const [at, [there]] of (yield* lookup({ sql, parameters: [] }, keys)).entries()) if (there) found.set(alike[at]?.row as Row, there)
+    }
+    // Keys that are equal to SQLite though their texts differ, as 'abc' and 'ABC', are one row: the last of them is taken.
+    const last = new Map<string, Changed>()
+    for (const [row, there] of found) last.set(identity(there.slice(0, statements.table.key.length)), [row, statements.changes(row, there)])
+    return { missing: all.filter((row) => !found.has(row)), changed: [...last.values()].filter(([, names]) => names.length > 0) }
+  }
+
+  /** NULL equals nothing, so that the row would come again and again; or SQLite would number it. */
+  private checkKey(table: SqliteTarget, key: Row): void {
+    const at = key.indexOf(null)
+    if (at === -1) return
+    throw new TillsyncError('ERR_MIRROR', `\`${table.name}\` does not take a record: \`${table.key[at]}\`, of its key, is NULL`, {
+      hint: 'By the key it is known which row a record is.',
+      context: { table: table.name, column: table.key[at] },
+    })
+  }
+
+  /** Takes a unique value from those rows that are to get another one, or to go; false where that can't be done. */
+  private *giveUp(rows: MirrorUpsert, unique: UniqueIndex): Work<boolean> {
+    let isDone = false
+    for (const others of yield* rows.others()) {
+      for (const way of others.records.length === 0 ? [] : waysToGiveUp(others, unique)) {
+        if (!(yield* this.isGivenUp(others, unique, way))) continue
+        isDone = true
+        break
+      }
+    }
+    return isDone
+  }
+
+  private *isGivenUp(others: MirrorOthers, unique: UniqueIndex, way: GivenUp): Work<boolean> {
+    yield* statement('SAVEPOINT sync_unique')
+    try {
+      yield* this.setAside(others, unique, way)
+    } catch (error) {
+      if (!isConstraint(error)) throw error
+      yield* undo('sync_unique')
+      return false
+    }
+    yield* statement('RELEASE SAVEPOINT sync_unique')
+    return true
+  }
+
+  private *setAside(others: MirrorOthers, unique: UniqueIndex, { column, value }: GivenUp): Work<void> {
+    const { written, constants } = others
+    const table = others.table as SqliteTarget
+    const own = unique.columns.filter((name) => written?.includes(name) && others.columns.includes(name) && !Object.hasOwn(constants, name))
+    const reader = new RecordReader(others, [...table.key, ...own])
+    for (const record of others.records) {
+      const row = reader.read(record)
+      const [key, values, nobodys] = [row.slice(0, table.key.length), row.slice(table.key.length), value()]
+      const differs = own.map((name, at) => `${quote(name)} IS NOT ${place(values[at] as Stored)} COLLATE BINARY`)
+      const sql = `UPDATE${table.orAbort} ${quote(table.name)} SET ${quote(column)} = ? WHERE ${equal(table, table.key, (_, at) => place(key[at] as Stored))}
+                   ${written === undefined ? '' : `AND (${['0', ...differs].join(' OR ')})`} ${nobodys === null ? `AND ${quote(column)} IS NOT NULL` : ''}`
+      const parameters = [nobodys, ...row].map(bindable)
+      yield* this.change({ kind: 'update', target: table, by: table.key, key, values: new Map([[column, nobodys]]) }, { sql, parameters })
+    }
+  }
+
+  private change(change: Change, bound: Pick<Bound, 'sql' | 'parameters'>): Work<void> {
+    return this.deferral.change(change, () => run(bound))
+  }
+
+  *remove(rows: MirrorRows): Work<void> {
+    const table = rows.table as SqliteTarget
+    const by = [...rows.columns, ...Object.keys(rows.constants)]
+    const reader = new RecordReader(rows, by)
+    try {
+      for (const record of rows.records) {
+        const key = reader.read(record)
+        const sql = `DELETE FROM ${quote(table.name)} WHERE ${equal(table, by, (_, at) => place(key[at] as Stored))}`
+        yield* this.change({ kind: 'delete', target: table, by, key, values: NONE }, { sql, parameters: key.map(bindable) })
+      }
+    } catch (error) {
+      throw refusal(error, table.name)
+    }
+  }
+
+  *strays(
+    of: Pick<MirrorRows, 'table' | 'constants'>,
+    columns: Readonly<Record<string, string>>,
+    parents: MirrorRows,
+    kept: readonly MirrorRows[],
+  ): Work<readonly string[]> {
+    const table = of.table as SqliteTarget
+    const names = table.columns.map(({ name }) => name)
+    try {
+      const found = yield* this.found(table, names, Object.keys(columns), of.constants, parents, Object.values(columns))
+      const own = (row: Row) => identity(table.key.map((name) => row[names.indexOf(name)]))
+      const strays = new Map(found.map((row) => [own(row), row]))
+      const key = table.key.filter((name) => !Object.hasOwn(of.constants, name))
+      for (const rows of strays.size === 0 ? [] : kept)
+        for (const one of yield* this.found(table, table.key, key, of.constants, rows, key)) strays.delete(identity(one))
+      return [...strays.values()].map((row) => `{${names.map((name, at) => `${encodeText(name)}:${encodeValue(row[at])}`).join(',')}}`)
+    } catch (error) {
+      throw refusal(error, table.name)
+    }
+  }
+
+  /** The rows, as far as `names`, whose columns `by` equal what records hold in `theirs`, and the constants. */
+  private *found(
+    table: SqliteTarget,
+    names: readonly string[],
+    by: readonly string[],
+    constants: MirrorRows['constants'],
+    rows: MirrorRows,
+    theirs: readonly string[],
+  ): Work<readonly Row[]> {
+    const fixed = Object.keys(constants)
+    const sql = `SELECT ${names.map(quote).join(', ')} FROM ${quote(table.name)} WHERE ${equal(table, [...by, ...fixed])}`
+    const reader = new RecordReader(rows, theirs)
+    const same = new RecordReader({ table, constants }, fixed).read('{}')
+    const keys = rows.records.map((record) => [...reader.read(record), ...same])
+    return (yield* lookup({ sql, parameters: [] }, keys)).flat() as readonly Row[]
+  }
+
+  *refusedBy(work: () => Work<void>): Work<string | undefined> {
+    yield* statement('SAVEPOINT sync_reference')
+    try {
+      yield* work()
+    } catch (error) {
+      if (!(error instanceof TillsyncError) || error.code !== 'ERR_REFERENCE') throw error
+      yield* undo('sync_reference')
+      return String(error.context.constraint ?? 'a foreign key')
+    }
+    yield* statement('RELEASE SAVEPOINT sync_reference')
+    return undefined
+  }
+
+  *defer(): Work<void> {
+    this.deferral.allow()
+    yield* []
+  }
+
+  settle(): Work<void> {
+    return this.deferral.settle()
+  }
+}
+
+const NONE: ReadonlyMap<string, Stored> = new Map()
+
+function* run({ sql, parameters }: Pick<Bound, 'sql' | 'parameters'>): Work<void> {
+  yield* query({ sql, parameters })
+}
+
+function statement(sql: string): Work<void> {
+  return run({ sql, parameters: [] })
+}
+
+function* undo(savepoint: string): Work<void> {
+  yield* statement(`ROLLBACK TO SAVEPOINT ${savepoint}`)
+  yield* statement(`RELEASE SAVEPOINT ${savepoint}`)
+}
+
+/** A key as it stands in the table, as text. */
+function identity(key: readonly unknown[]): string {
+  return key.map(encodeValue).join()
+}
