@@ -26,8 +26,10 @@ export function* removeGone(set: MirrorSet, documents: readonly AppliedDocument[
  * only takes references from it, by which rows that go hold each other.
  */
 export function* clear(set: MirrorSet, isRemoving: boolean, step: 'loosen' | 'remove'): Work<void> {
-  const going = set.left.gone ? [...(yield* goneOf(set, yield* set.present()))] : []
-  if (isRemoving) for (const rows of removedKeys(set, set.documents)) going.push(...(yield* wholeDocuments(set, rows, shapeOf(set))))
+  const present = yield* set.present()
+  const going = set.left.gone ? [...(yield* goneOf(set, present))] : []
+  if (isRemoving)
+    for (const rows of removedKeys(set, set.documents)) going.push(...(yield* wholeDocuments(set, rows, shapeOf(set), recordsOf(present))))
   yield* go(set, going, step)
 }
 
@@ -82,7 +84,9 @@ function* wholeDocuments(set: MirrorSet, rows: MirrorRows, shape: readonly PartS
   if (table.rows === 'update') return []
   const found = yield* set.found(table, rows)
   const parts = yield* partsOf(set, set.root, [table.found(set.jointsAbove(table, shape), found)], shape, records)
-  return [...parts, { table, found }]
+  // A document whose key differs but in what the target does not tell apart has taken the row over.
+  const kept = records.get(set.root) ?? []
+  return [...parts, { table, found: kept.length === 0 ? found : yield* set.found(table, rows, [table.sent(table.key, kept)]) }]
 }
 
 /** Parts of the parents that are none of the records, those furthest down first. */

@@ -187,3 +187,19 @@ t.test('a part that moves to another document whose former one is removed keeps 
   t.same(await rows('SELECT id, no FROM orders'), [['2', 'B-1']])
   t.same(await rows('SELECT id, order_id, confirmed FROM order_lines'), [['1', '2', 1]])
 })
+
+t.test('a document whose key only changes its case keeps its row where that is the same to head office', async (t) => {
+  const { sell, rows } = await open(
+    t,
+    'CREATE TABLE orders (id TEXT PRIMARY KEY NOT NULL, note TEXT); CREATE TABLE order_lines (id INTEGER PRIMARY KEY, order_id TEXT); CREATE INDEX l ON order_lines (order_id)',
+    `CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+      CREATE TABLE orders (id text COLLATE loose PRIMARY KEY, note text); CREATE TABLE order_lines (id bigint PRIMARY KEY, order_id text COLLATE loose REFERENCES orders)`,
+    { orders: {}, order_lines: { partOf: { orders: { order_id: 'id' } } } },
+    { orders: mirror({ removals: 'apply' }) },
+  )
+  await sell("INSERT INTO orders VALUES ('a', 'x'), ('b', 'y'); INSERT INTO order_lines VALUES (1, 'a'), (2, 'a'), (3, 'b')")
+  await sell(
+    "UPDATE orders SET id = 'A' WHERE id = 'a'; UPDATE order_lines SET order_id = 'A' WHERE id = 1; DELETE FROM order_lines WHERE id = 2; DELETE FROM orders WHERE id = 'b'; DELETE FROM order_lines WHERE id = 3",
+  )
+  t.same(await rows('SELECT o.id, note, l.id, order_id FROM orders o JOIN order_lines l ON l.order_id = o.id'), [['A', 'x', '1', 'A']])
+})
