@@ -11,6 +11,7 @@ import type { WhichReplayed } from './apply/replay-options.ts'
 import type { ArchivedDocument } from './apply/trace.ts'
 import type { TraceOptions, WhichTraced } from './apply/trace-book.ts'
 import type { PublishingStatus } from './central-publishing.ts'
+import type { CompareOptions, Comparison } from './compare-book.ts'
 import type { SynchronizeOptions } from './courier.ts'
 import type { CentralEvents } from './events.ts'
 import type { AnyTables, Finding, RegisterName, TableName, Which } from './model.ts'
@@ -75,6 +76,19 @@ export interface Central<Sent = AnyTables, DB = AnyTables> {
    * @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN where no record that was looked at has such a column, ERR_OPTION, ERR_REGISTER where the register that is named is not known, ERR_ABORTED
    */
   trace<T extends TableName<Sent>>(table: T, which: WhichTraced<Sent, T>, options?: TraceOptions): Promise<readonly ArchivedDocument[]>
+  /**
+   * Compares the archive's latest versions of a register's root table with what the register has published: by counts and digests of ranges of record ids, and where those differ document by
+   * document. What is sealed and not sent yet is waited for, what changes meanwhile is not judged, what waits in quarantine is there, what was orphaned is known. With `repair` exactly the
+   * differing documents are sealed and sent again, and it waits until they are here; only differences are posted.
+   *
+   * The register is asked with the next exchanges: one that is pulled at once, from here; one that pushes when it next speaks. It goes on selling: each exchange costs it some 200 ms of
+   * work in small slices at most. Central reads all latest versions of the table. Several comparisons may run at a time, from several processes.
+   *
+   * @throws ERR_UNANSWERED (retryable) where nothing is heard of it for `timeoutMs`: it is off, or of a version that does not know the question; ERR_LINK (retryable) and what else ends
+   * pulling it; ERR_REGISTER, ERR_CLONED; ERR_UNKNOWN_TABLE where the register does not publish the table; ERR_MESSAGE where it gives an answer that is none; ERR_VALUE, ERR_TOO_LARGE,
+   * ERR_VERSION where it can't be compared; ERR_ABORTED, ERR_OPTION. What `repair` has asked for by then it goes on asking for.
+   */
+  compare(table: TableName<Sent>, register: RegisterName, options?: CompareOptions): Promise<Comparison>
   /**
    * Deletes entries of the archive that are of replaced versions and were received longer than `retainArchiveMs` ago, in short transactions that hold nobody up; nothing without that
    * option. And forgets, after 30 days, audiences that no register asks for and removals that all registers have. Happens by itself once started. What another process prunes just now is left to it.

@@ -5,6 +5,7 @@ import type { Audit } from './apply/audit.ts'
 import { AuditBook, type WhichToAudit } from './apply/audit-book.ts'
 import { ClosingBook, type WhichClosings } from './apply/closing-book.ts'
 import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
+import { COMPARISON_ANSWERS, COMPARISONS } from './apply/compare-tables.ts'
 import { Effects } from './apply/effects.ts'
 import type { HandlersByTable, SubscribeRules } from './apply/handler.ts'
 import type { Subscribed } from './apply/handling.ts'
@@ -26,6 +27,7 @@ import { ArchiveUpkeep } from './archive-upkeep.ts'
 import type { Central, CentralStatus, ExportTarget } from './central-face.ts'
 import { CentralPublishing, capturing, PUBLISHING_MIGRATION, PUBLISHING_TABLES } from './central-publishing.ts'
 import { systemClock } from './clock.ts'
+import { CompareBook, type CompareOptions, type Comparison } from './compare-book.ts'
 import type { SynchronizeOptions } from './courier.ts'
 import { CredentialBook } from './credential-book.ts'
 import { TillsyncError } from './errors.ts'
@@ -45,7 +47,21 @@ import { type HttpServer, serve } from './transport/http-server.ts'
 import type { RequestSource } from './transport/source.ts'
 import { PULLS } from './transport/tables.ts'
 
-const CENTRAL_TABLES = [REGISTERS, CREDENTIALS, EPOCHS, POINTS, SHAPES, FRAMES, ARCHIVE, DOCUMENTS, LIVES, ORPHANS, QUARANTINE]
+const CENTRAL_TABLES = [
+  REGISTERS,
+  CREDENTIALS,
+  EPOCHS,
+  POINTS,
+  SHAPES,
+  FRAMES,
+  ARCHIVE,
+  DOCUMENTS,
+  LIVES,
+  ORPHANS,
+  QUARANTINE,
+  COMPARISONS,
+  COMPARISON_ANSWERS,
+]
 const MIGRATIONS: readonly Migrations[] = [
   { component: 'apply', steps: [{ create: CENTRAL_TABLES }] },
   { component: 'pull', steps: [{ create: [PULLS] }] },
@@ -72,6 +88,7 @@ export class CentralReplica implements Central, Subscriber {
   readonly orphans: OrphanBook
   private readonly archive: ArchiveBook
   private readonly traces: TraceBook
+  private readonly comparisons: CompareBook
   private readonly upkeep: ArchiveUpkeep
   readonly quarantine: QuarantineBook
   readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => serve(this.server, request, from)
@@ -128,6 +145,21 @@ export class CentralReplica implements Central, Subscriber {
     this.orphans = new OrphanBook(this.database, this.handlers, () => this.ready())
     this.archive = new ArchiveBook(this.database, () => this.ready())
     this.traces = new TraceBook(this.database, this.handlers, () => this.ready())
+    this.comparisons = new CompareBook({
+      database: this.database,
+      clock,
+      events: this.events,
+      ready: () => this.ready(),
+      tell: (register) => {
+        this.holds.tell(register)
+        this.rounds.wake(register)
+      },
+      pull: async (register, signal) => {
+        if (pull === undefined || !(await book.isPulled(register))) return false
+        await this.rounds.synchronize(register, { signal })
+        return true
+      },
+    })
     this.upkeep = new ArchiveUpkeep({ database: this.database, clock, events: this.events, retainMs: retainArchiveMs })
     this.closingBook = new ClosingBook(this.database, this.handlers, () => this.ready())
     const proofs = { database: this.database, handlers: this.handlers, ready: () => this.ready() }
@@ -190,6 +222,7 @@ export class CentralReplica implements Central, Subscriber {
     publishing?.sealer.forgetPlan()
     this.stopped = false
     this.holds.start()
+    this.comparisons.start()
     this.readiness = undefined
   }
 
@@ -208,6 +241,7 @@ export class CentralReplica implements Central, Subscriber {
   start(): Promise<void> {
     this.stopped = false
     this.holds.start()
+    this.comparisons.start()
     const started = this.ready().then(() => {
       this.rounds.start()
       this.upkeep.start()
@@ -223,8 +257,15 @@ export class CentralReplica implements Central, Subscriber {
   async stop(): Promise<void> {
     this.stopped = true
     this.holds.stop()
-    await Promise.all([this.rounds.stop(), this.upkeep.stop(), this.turns.stop(), this.publishing?.stop(), this.herald.stop()])
-    await Promise.all([this.rounds.stop(), this.upkeep.stop(), this.turns.stop(), this.replays.stop()])
+    await Promise.all([
+      this.comparisons.stop(),
+      this.rounds.stop(),
+      this.upkeep.stop(),
+      this.turns.stop(),
+      this.replays.stop(),
+      this.publishing?.stop(),
+      this.herald.stop(),
+    ])
     await this.lanes.onIdle()
     await this.effects.stop()
     this.readiness = undefined
@@ -251,6 +292,10 @@ export class CentralReplica implements Central, Subscriber {
 
   trace(table: string, which: unknown, options?: TraceOptions): Promise<readonly ArchivedDocument[]> {
     return this.traces.trace(table, which, options)
+  }
+
+  compare(table: string, register: RegisterName, options?: CompareOptions): Promise<Comparison> {
+    return this.comparisons.compare(table, register, options)
   }
 
   async prune({ signal }: { readonly signal?: AbortSignal } = {}): Promise<{ readonly entries: number }> {
@@ -338,7 +383,10 @@ export class CentralReplica implements Central, Subscriber {
     const { database, events } = this
     const incoming = { from, publish, batch, maxDocumentBytes: this.takes.document }
     const standing = batch === undefined ? await database.read(() => standingFor(database, incoming), { loosely: true }) : undefined
-    if (standing !== undefined) return standing
+    if (standing !== undefined) {
+      this.comparisons.heard(from)
+      return standing
+    }
     const now = this.clock.now()
     const received = await this.inLane(() => dividing(database, (division) => receive(database, this.subscribed, incoming, { division, now })))
     const { applied, forked, cloned } = received
@@ -347,6 +395,7 @@ export class CentralReplica implements Central, Subscriber {
     if (applied) events.emit('applied', { register: from, ...applied })
     if (applied) this.turns.brought()
     this.tell(from, received)
+    this.comparisons.heard(from)
     return received
   }
 

@@ -38,6 +38,8 @@ export type TillsyncErrorCode =
   | 'ERR_STOPPED'
   /** The link did not carry the message, or not its answer. */
   | 'ERR_LINK'
+  /** A register did not answer a question in time; the same call works later. */
+  | 'ERR_UNANSWERED'
   /** No credential, an unknown or a revoked one. */
   | 'ERR_CREDENTIAL'
   /** Too many wrong tokens came from where the request comes from; the same call works later. */

@@ -1,4 +1,5 @@
 import type { Expression, ExpressionBuilder, SqlBool } from 'kysely'
+import type { ComparisonAnswer, ComparisonQuestion } from './comparison.ts'
 
 /** Who a register is: the shop or warehouse where it stands, and its name there. */
 export interface RegisterName {
@@ -96,6 +97,8 @@ export interface Publication {
   readonly cloned?: true | undefined
   /** Documents that it can't read, and so has not sealed; at most `MOST_PARKED` are named. */
   readonly parked?: readonly DocumentName[] | undefined
+  /** What the subscriber has asked. */
+  readonly compared?: ComparisonAnswer | undefined
 }
 
 /** More points, more documents that are wanted, parked, or not applied, are not said in one message. */
@@ -122,6 +125,8 @@ export interface Subscription {
   readonly quarantined?: number | undefined
   /** Documents of which it had a version that the publisher may have lost: they are to be sealed anew. */
   readonly again?: readonly DocumentName[] | undefined
+  /** It would know what the publisher has published, to compare it with what it has. */
+  readonly compare?: ComparisonQuestion | undefined
 }
 
 /** A table of parts: which of its columns hold which columns of the table above. */

@@ -39,6 +39,17 @@ export class PullBook {
     )
   }
 
+  /** Whether central starts the exchanges of a register. */
+  async isPulled({ location, register }: RegisterName): Promise<boolean> {
+    const rows = await this.database.read(() =>
+      query({
+        sql: `SELECT 1 AS one FROM ${this.table} JOIN ${this.registers} USING (register_id) WHERE location = $1 AND register = $2`,
+        parameters: [location, register],
+      }),
+    )
+    return rows.length > 0
+  }
+
   /**
    * Holds a register for this process, and says where it is pulled; undefined where another process holds it, or it is not pulled. `anyhow`: also
    * where another one holds it.

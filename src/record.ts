@@ -131,6 +131,50 @@ function revive(this: unknown, key: string, value: unknown, context?: { source?:
   throw notARecord()
 }
 
+/**
+ * The members of a record by name, each as it is written.
+ *
+ * @throws ERR_VALUE where the text is no record
+ */
+export function writtenMembers(record: string): ReadonlyMap<string, string> {
+  const members = new Map<string, string>()
+  let at = 1
+  while (record.charAt(at) === '"') {
+    const name = textEnd(record, at)
+    const value = valueEnd(record, name + 1)
+    if (record.charAt(name) !== ':' || value <= name + 1) throw notARecord()
+    members.set(nameOf(record.slice(at, name)), record.slice(name + 1, value))
+    if (record.charAt(value) !== ',') return members
+    at = value + 1
+  }
+  if (record !== '{}') throw notARecord()
+  return members
+}
+
+function nameOf(text: string): string {
+  return text.includes('\\') ? JSON.parse(text) : text.slice(1, -1)
+}
+
+/** Behind the quote that ends a text. */
+function textEnd(record: string, at: number): number {
+  for (let end = record.indexOf('"', at + 1); end !== -1; end = record.indexOf('"', end + 1)) {
+    let escapes = end - 1
+    while (record.charAt(escapes) === '\\') escapes--
+    if ((end - escapes) % 2 === 1) return end + 1
+  }
+  throw notARecord()
+}
+
+/** Behind a value; a tag holds no brace. */
+function valueEnd(record: string, at: number): number {
+  if (record.charAt(at) === '"') return textEnd(record, at)
+  const brace = record.indexOf('}', at)
+  if (brace === -1) throw notARecord()
+  if (record.charAt(at) === '{') return brace + 1
+  const comma = record.indexOf(',', at)
+  return comma === -1 || comma > brace ? brace : comma
+}
+
 function notARecord(cause?: unknown): TillsyncError {
   return new TillsyncError('ERR_VALUE', 'The text is not a record as tillsync writes it', {
     hint: 'Entries are written by the library only; was a row of sync_entries or sync_archive changed by hand?',

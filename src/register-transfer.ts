@@ -1,4 +1,5 @@
 import PQueue from 'p-queue'
+import { answerComparison } from './capture/compare.ts'
 import { branchOff, type History, readHistory } from './capture/history.ts'
 import { readTakes, roomIn, writeTakes } from './capture/limits.ts'
 import { parkedNames } from './capture/parked.ts'
@@ -41,6 +42,9 @@ export interface RegisterTransferOptions {
 const CONTACT_EVERY_MS = 60_000
 /** Who asks for more at the same time is no central. */
 const WAITING = 16
+/** How much of what central takes an answer of a comparison may be: there is room for it beside a batch. */
+const COMPARED_SHARE = 1 / 8
+const MOST_COMPARED_BYTES = 262_144
 /** How long central waits for what is touched to be sealed; what is not by then goes with a later run. */
 const SEAL_MS = 1_000
 
@@ -152,6 +156,10 @@ export class RegisterTransfer {
       branch: (known, from, common, anew) => this.branch(known as History, from, common, anew),
       parked: () => database.read(() => parkedNames(database)),
       sealAgain: (documents) => sealer.sealAgain(documents),
+      compare: async (epoch, question) => {
+        const { message } = await database.read(() => readTakes(database))
+        return answerComparison(database, await sealer.kept(), epoch, question, Math.min(MOST_COMPARED_BYTES, Math.floor(message * COMPARED_SHARE)))
+      },
     })
   }
 

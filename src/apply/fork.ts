@@ -90,7 +90,7 @@ export function* forgetAll(database: ApplyingDatabase, registerId: number): Work
   yield* query({
     sql: `INSERT INTO ${database.qualify(ORPHANS.name)} (register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, state)
           SELECT register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, 'former' FROM ${database.qualify(DOCUMENTS.name)}
-          WHERE register_id = $1 AND NOT removed AND state IS DISTINCT FROM 'lost'
+          WHERE register_id = $1 AND NOT removed AND state IS DISTINCT FROM 'lost' AND entries > 0
           ON CONFLICT (register_id, table_name, record_id, incarnation) DO UPDATE SET state = 'former', settled_at = NULL, reason = NULL,
             epoch_no = excluded.epoch_no, entry_no = excluded.entry_no, entries = excluded.entries`,
     parameters: [registerId],

@@ -12,6 +12,7 @@ import {
 } from '../model.ts'
 import { type ApplyingDatabase, insert, query, type Received, type Work } from '../ports.ts'
 import { applyBatch, type Place, type Try } from './batch.ts'
+import { askedColumn, askedQuestion, hearAnswer } from './compare-questions.ts'
 import { digestOnLine, type EpochRow, lineOf, pointsBetween, readEpochs } from './epochs.ts'
 import { finish } from './finish.ts'
 import { forgetAll, forkOf, type Parted, part, wantedOf } from './fork.ts'
@@ -34,6 +35,8 @@ export interface RegisterRow {
   readonly staged_digest: string | null
   readonly base_no: number | null
   readonly parked: string | null
+  /** What it is asked, to be compared with the archive; NULL where that is nothing. */
+  readonly asked: string | null
 }
 
 /** What a message says of its sender's stream. */
@@ -49,7 +52,7 @@ export interface Incoming {
 /** The answer to a message without a batch that changes nothing; undefined where `receive` is needed. */
 export function* standingFor(database: ApplyingDatabase, { from, publish }: Incoming): Work<Received | undefined> {
   const register = yield* readRegister(database, from, '')
-  const isPlain = publish === undefined || (publish.epoch === register.epoch && publish.seek === undefined)
+  const isPlain = publish === undefined || (publish.epoch === register.epoch && publish.seek === undefined && publish.compared === undefined)
   if (register.held || !isPlain || parkedText(publish) !== register.parked) return undefined
   return { subscription: yield* subscriptionOf(database, register, publish !== undefined) }
 }
@@ -62,7 +65,11 @@ export function* standingFor(database: ApplyingDatabase, { from, publish }: Inco
  */
 export function* receive(database: ApplyingDatabase, subscribed: Subscribed, incoming: Incoming, attempt: Try): Work<Received> {
   const { from, publish, batch } = incoming
-  const register = yield* readRegister(database, from, 'FOR UPDATE OF r NOWAIT')
+  let register = yield* readRegister(database, from, 'FOR UPDATE OF r NOWAIT')
+  if (publish?.compared !== undefined && !register.held) {
+    yield* hearAnswer(database, register.register_id, register.asked, publish.epoch, publish.compared)
+    register = yield* readRegister(database, from, '')
+  }
   if (publish === undefined) return register.held ? refused({}, cloned()) : { subscription: yield* subscriptionOf(database, register, false) }
   const reception = new Reception(database, subscribed, incoming, register, attempt)
   if (publish.epoch === register.epoch) return register.held ? refused({}, cloned()) : yield* reception.goOn(batch)
@@ -276,15 +283,17 @@ class Reception {
 function* subscriptionOf(database: ApplyingDatabase, register: RegisterRow, isKnown: boolean): Work<Subscription> {
   const standing = toStanding(register)
   // A database that was set up anew begins anew; the former one does not.
-  if (standing === undefined || (register.reset && !isKnown)) return {}
+  const compare = askedQuestion(register.asked)
+  if (standing === undefined || (register.reset && !isKnown)) return { ...(compare && { compare }) }
   const again = register.unsettled ? yield* wantedOf(database, register.register_id, MOST_AGAIN) : []
   const staged = stagedIn(register)
-  return { standing, ...(staged && { staged }), ...(again.length > 0 && { again }) }
+  return { standing, ...(staged && { staged }), ...(again.length > 0 && { again }), ...(compare && { compare }) }
 }
 
 function* readRegister(database: ApplyingDatabase, name: RegisterName, lock: string): Work<RegisterRow> {
   const [row] = yield* query<RegisterRow>({
-    sql: `SELECT r.register_id, r.epoch_no, epoch, r.entry_no, r.digest, held, reset, unsettled, parked, f.entry_no AS staged_no, encode(f.digest, 'hex') AS staged_digest, base_no
+    sql: `SELECT r.register_id, r.epoch_no, epoch, r.entry_no, r.digest, held, reset, unsettled, parked, f.entry_no AS staged_no, encode(f.digest, 'hex') AS staged_digest, base_no,
+                 ${askedColumn(database)} AS asked
           FROM ${database.qualify(REGISTERS.name)} r LEFT JOIN LATERAL (
             SELECT entry_no, digest, base_no FROM ${database.qualify(FRAMES.name)} f
             WHERE f.register_id = r.register_id AND f.epoch_no = r.epoch_no ORDER BY entry_no DESC LIMIT 1) f ON true

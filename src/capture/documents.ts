@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto'
+import { hashedLine } from '../comparison.ts'
 import { asTillsyncError, TillsyncError } from '../errors.ts'
 import { type Key, lookup, pause, query, type Touch, type Work } from '../ports.ts'
 import { type CapturePlan, MANY, type Resolver } from './plan.ts'
@@ -267,7 +268,7 @@ function toRecord(plan: TablePlan, tuple: Key): HashedRecord {
 
 function finish(root: RootPlan, records: readonly HashedRecord[], header: Key): ReadDocument {
   let text = ''
-  for (const { table, recordId, content } of records) text += `${JSON.stringify(table)}${recordId}${content}\n`
+  for (const { table, recordId, content } of records) text += hashedLine(table, recordId, content)
   return { records, hash: hash('sha256', text, 'buffer'), identity: identityHash(root, header) }
 }
 

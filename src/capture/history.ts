@@ -45,6 +45,11 @@ export function* beginHistory(database: CapturingDatabase): Work<void> {
   if ((yield* readState(database, EPOCH)) === undefined) yield* writeState(EPOCH, newEpoch())
 }
 
+/** What the history is called now. */
+export function readEpoch(database: CapturingDatabase): Work<string | undefined> {
+  return readState(database, EPOCH)
+}
+
 /** Undefined where the library's tables hold no epoch. */
 export function* readHistory(database: CapturingDatabase): Work<History | undefined> {
   const epoch = yield* readState(database, EPOCH)

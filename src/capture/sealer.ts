@@ -2,6 +2,7 @@ import { TillsyncError } from '../errors.ts'
 import type { AnyTables, DocumentName, Which } from '../model.ts'
 import type { CapturingDatabase, Clock, Key, Work } from '../ports.ts'
 import { keepUp, type Upkeep } from './activation.ts'
+import { touchAgain } from './again.ts'
 import { type Slice, sealSlice } from './collector.ts'
 import { exportTasks, touchExport } from './export.ts'
 import { type CapturePlan, type Problem, requireRoot } from './plan.ts'
@@ -68,8 +69,13 @@ export class Sealer {
 
   /** In one snapshot: the schema that the plan is said to be of must be the one that it was made of. */
   async planned(): Promise<CapturePlan> {
+    return (await this.kept()).plan
+  }
+
+  /** The plan with the schema that it is of. */
+  async kept(): Promise<Upkeep> {
     if (this.upkeep === undefined) this.keep(await this.database.write(() => keepUp(this.database, this.specs, false), { alone: true }))
-    return (this.upkeep as unknown as Upkeep).plan
+    return this.upkeep as unknown as Upkeep
   }
 
   private keep(upkeep: Upkeep): void {
@@ -155,16 +161,16 @@ export class Sealer {
     return { documents: this.exported.documents - before.documents, entries: this.exported.entries - before.entries }
   }
 
-  /** Seals documents anew that central has asked for; those that are published no more are left out. */
+  /** Seals documents anew that central has asked for, or that there are no such. */
   async sealAgain(documents: readonly DocumentName[]): Promise<void> {
     const { roots } = await this.planned()
     for (const [table, group] of Map.groupBy(documents, (document) => document.table)) {
       const root = roots.get(table)
       if (root === undefined) continue
       const ids = group.map(({ recordId }) => recordId).filter(isRecordId)
-      const keys = ids.map((id) => this.database.keyOf(root.keyColumns, id)).filter((key) => key.length === root.key.length)
-      // Withheld ones too: central has a version of them that was lost here.
-      await this.database.write(() => this.database.capture.touch(table, root.key, keys, 'exported'))
+      const asked = ids.map((recordId) => ({ recordId, key: this.database.keyOf(root.keyColumns, recordId) }))
+      const known = asked.filter(({ key }) => key.length === root.key.length)
+      await this.database.write(() => touchAgain(this.database, root, known), { alone: true })
     }
     await this.seal()
   }

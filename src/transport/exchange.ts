@@ -146,7 +146,7 @@ export class Puller {
 
   private async take(answer: Message): Promise<Pulled> {
     const { publish } = answer
-    const before = this.word?.subscription?.staged?.digest
+    const before = this.word?.subscription
     const word = await receive(this.subscriber, this.starter.register, answer)
     if (word.error && word.error.code !== 'ERR_NOT_NEXT') {
       this.refused = word.error
@@ -154,13 +154,17 @@ export class Puller {
     }
     this.word = word
     this.answers = answer.id
-    const staged = word.subscription?.staged?.digest
+    const { staged, compare } = word.subscription ?? {}
     const moved = await this.ask(answer)
-    this.fruitless = word.applied || moved || (staged !== undefined && staged !== before) ? 0 : this.fruitless + 1
+    const isStaged = staged !== undefined && staged.digest !== before?.staged?.digest
+    const isAnswered = before?.compare !== undefined && before.compare.id !== compare?.id
+    this.fruitless = word.applied || moved || isStaged || isAnswered ? 0 : this.fruitless + 1
     if (this.fruitless > MOST_FRUITLESS)
       throw new TillsyncError('ERR_MESSAGE', 'The register keeps central asking and sends nothing', { retryable: true })
+    // What the register can't answer just now it is asked again another time.
+    const isAsked = compare !== undefined && compare.id !== before?.compare?.id
     const pending = (publish?.head ?? 0) - (word.subscription?.standing?.entryNo ?? 0)
-    return { applied: word.applied, pending: Math.max(0, pending), settled: this.published === undefined && isSettled(answer, word) }
+    return { applied: word.applied, pending: Math.max(0, pending), settled: this.published === undefined && !isAsked && isSettled(answer, word) }
   }
 
   /** What the register is to have next. Says whether it has come further. */

@@ -16,6 +16,7 @@ import {
 } from '../model.ts'
 import { answerFromWire, requestFromWire, requestToWire } from './audience-wire.ts'
 import { batchFromWire } from './batch-wire.ts'
+import { comparedFromWire, comparedToWire, compareFromWire, compareToWire } from './compare-wire.ts'
 import { count, digest, list, MAX_NAME, malformed, object, point, pointToWire, text, tuple } from './fields.ts'
 
 /** The version of the protocol that this library speaks. */
@@ -84,7 +85,7 @@ function nameToWire({ location, register }: RegisterName): RegisterName {
   return { location, register }
 }
 
-function publicationToWire({ epoch, head, parent, start, seek, cloned, parked }: Publication): unknown {
+function publicationToWire({ epoch, head, parent, start, seek, cloned, parked, compared }: Publication): unknown {
   return {
     epoch,
     head,
@@ -93,10 +94,11 @@ function publicationToWire({ epoch, head, parent, start, seek, cloned, parked }:
     ...(seek && { seek }),
     ...(cloned && { cloned }),
     ...(parked && { parked: parked.map(nameOf) }),
+    ...(compared && { compared: comparedToWire(compared) }),
   }
 }
 
-function subscriptionToWire({ standing, staged, known, superseded, points, quarantined, again }: Subscription): unknown {
+function subscriptionToWire({ standing, staged, known, superseded, points, quarantined, again, compare }: Subscription): unknown {
   return {
     ...(standing && { standing: [standing.epoch, ...pointToWire(standing)] }),
     ...(staged && { staged: pointToWire(staged) }),
@@ -105,6 +107,7 @@ function subscriptionToWire({ standing, staged, known, superseded, points, quara
     ...(points && { points: points.map(pointToWire) }),
     ...(again && { again: again.map(nameOf) }),
     ...(quarantined !== undefined && { quarantined }),
+    ...(compare && { compare: compareToWire(compare) }),
   }
 }
 
@@ -175,6 +178,7 @@ function publication(wire: unknown): Publication {
     seek: optional(fields.seek, seek),
     cloned: optional(fields.cloned, (value) => mark(value, 'cloned')),
     parked: optional(fields.parked, (value) => bounded(value, 'parked', MOST_PARKED).map((one) => documentName(one, 'parked'))),
+    compared: optional(fields.compared, comparedFromWire),
   }
 }
 
@@ -198,6 +202,7 @@ function subscription(wire: unknown): Subscription {
     points: optional(fields.points, (value) => bounded(value, 'points', MOST_POINTS).map((one) => point(one, 'points'))),
     again: optional(fields.again, (value) => bounded(value, 'again', MOST_AGAIN).map((one) => documentName(one, 'again'))),
     quarantined: optional(fields.quarantined, (value) => count(value, 'quarantined')),
+    compare: optional(fields.compare, compareFromWire),
   }
 }
 

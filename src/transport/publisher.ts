@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto'
+import type { ComparisonAnswer, ComparisonQuestion } from '../comparison.ts'
 import { TillsyncError } from '../errors.ts'
 import { type DocumentName, type Point, type Publication, START, type Standing, type Subscription, type Takes } from '../model.ts'
+import { Inquiry } from './inquiry.ts'
 import type { Message } from './message.ts'
 import { judge, type Known, pointOf, type State } from './session.ts'
 
@@ -26,6 +28,8 @@ export interface Source {
   parked(): Promise<readonly DocumentName[]>
   /** Documents that central wants to have once more. */
   sealAgain(documents: readonly DocumentName[]): Promise<void>
+  /** What of the documents that central asks for was published; undefined where that can't be said just now. */
+  compare(epoch: string, question: ComparisonQuestion): Promise<ComparisonAnswer | undefined>
 }
 
 /** A batch ready to be sent, and where it ends. */
@@ -74,10 +78,12 @@ export class Publisher {
   private staged: Point | undefined
   /** Central's last word calls for a decision that only an answer to us may bring about. */
   private unsure = false
+  private readonly inquiry: Inquiry
   private readonly asked = new Set<string>()
 
   constructor(source: Source) {
     this.source = source
+    this.inquiry = new Inquiry(source)
   }
 
   /** The id of what was said last. */
@@ -95,11 +101,13 @@ export class Publisher {
     const batch = isSending ? await this.read(known.epoch, after) : undefined
     // After the batch is read: what was parked before the last of its documents was sealed is named with it.
     const parked = await this.source.parked()
+    const compared = this.unsure || this.state.kind !== 'sending' ? undefined : await this.inquiry.answer(known.epoch)
+    const last = compared?.parts.reduce((most, { entryNo }) => Math.max(most, entryNo), 0) ?? 0
     // Central must never have what our next start has not.
-    await this.source.settle(known.epoch, Math.max(known.head.entryNo, batch?.through.entryNo ?? 0))
+    await this.source.settle(known.epoch, Math.max(known.head.entryNo, batch?.through.entryNo ?? 0, last))
     const id = randomBytes(9).toString('base64url')
     this.last = { id, known, standing, batch }
-    return { id, publish: { ...publish, ...(parked.length > 0 && { parked }) }, ...(batch && { batch: batch.bytes }) }
+    return { id, publish: { ...publish, ...(parked.length > 0 && { parked }), ...(compared && { compared }) }, ...(batch && { batch: batch.bytes }) }
   }
 
   private async read(epoch: string, after: Point): Promise<PackedBatch | undefined> {
@@ -147,11 +155,12 @@ export class Publisher {
         await source.heard(standing)
         const moved = (standing?.entryNo ?? 0) - (before?.entryNo ?? 0)
         const isStaged = this.stage(word, digestAt) && moved === 0
+        const isAsked = this.inquiry.hear(word.compare)
         return {
           sent: Math.max(0, moved),
           quarantined: isAnswer ? (word.quarantined ?? 0) : 0,
           moved: moved !== 0 || isStaged || standing?.epoch !== before?.epoch,
-          unfinished: isStaged,
+          unfinished: isStaged || isAsked,
         }
       }
       case 'seek':
@@ -214,8 +223,8 @@ function publicationOf(state: State, known: Known, standing: Standing | undefine
 }
 
 /** What a word says of itself, without what it would say to us only. */
-function fresh({ standing, staged, again }: Subscription): Subscription {
-  return { standing, staged, again }
+function fresh({ standing, staged, again, compare }: Subscription): Subscription {
+  return { standing, staged, again, compare }
 }
 
 function numbersIn({ standing, staged, superseded, points }: Subscription): readonly number[] {

@@ -179,6 +179,7 @@ function createProcess(): Process {
     branch: async (_known, from, common) => {
       process.done.branched = { from, common }
     },
+    compare: async () => undefined,
     sealAgain: async (documents) => {
       process.done.again = documents
     },

@@ -25,6 +25,8 @@ const COMPOSITION = [
   'central-face.ts',
   'central-publishing.ts',
   'archive-upkeep.ts',
+  'compare-book.ts',
+  'comparing.ts',
   'herald.ts',
   'sealing.ts',
   'credential-book.ts',

@@ -1,0 +1,131 @@
+import t, { type Test } from 'tap'
+import type { CompareOptions, Comparison, Register } from '../../src/index.ts'
+import { httpLink } from '../../src/transport/http.ts'
+import { type Host, onEachDatabase } from '../support/each-database.ts'
+import { startServer } from '../support/postgres.ts'
+import { count } from '../support/quarantine.ts'
+import { openShop, type Shop } from '../support/shop.ts'
+
+const server = await startServer(t)
+const POS1 = { location: 'BA01', register: 'POS1' }
+
+/** What the promise comes to; meanwhile the till exchanges as often as it can. */
+async function with_<T>(till: Pick<Register, 'synchronize'>, promise: Promise<T>): Promise<T> {
+  let going = true
+  const ended = promise.finally(() => {
+    going = false
+  })
+  ended.catch(() => undefined)
+  while (going) await till.synchronize()
+  return ended
+}
+
+const TABLES = `
+  CREATE TABLE receipts (id INTEGER PRIMARY KEY, receipt_no VARCHAR(20) NOT NULL, status VARCHAR(9) NOT NULL DEFAULT 'posted', total NUMERIC(9, 2) DEFAULT 0, note TEXT, photo BYTEA);
+  CREATE TABLE receipt_lines (id INTEGER PRIMARY KEY, receipt_id INTEGER NOT NULL, item_no VARCHAR(20) NOT NULL, price DOUBLE PRECISION); CREATE INDEX lines_receipt ON receipt_lines (receipt_id)`
+
+interface Scene {
+  readonly shop: Shop
+  readonly till: Register
+  compare(options?: CompareOptions): Promise<Comparison>
+  /** The numbers of the receipts that were received since the last call. */
+  received(): Promise<string[]>
+}
+
+async function open(t: Test, host: Host): Promise<Scene> {
+  const shop = await openShop(t, server, { schema: 'SELECT 1', subscribe: { receipts: () => undefined } })
+  const { token } = await shop.central.registers.add(POS1)
+  const till = host.create(
+    { receipts: { where: (eb) => eb('status', '<>', 'open') }, receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } } },
+    { transfer: { type: 'push', link: httpLink({ url: shop.url, token }) } },
+  )
+  await till.install()
+  let after = 0
+  const received = async () => {
+    const { rows } = await shop.pool.query(
+      "SELECT entry_no::int AS no, operation, record_id FROM sync_archive WHERE table_name = 'receipts' AND entry_no > $1 ORDER BY entry_no",
+      [after],
+    )
+    after = rows.at(-1)?.no ?? after
+    return rows.map(({ operation, record_id }) => `${operation} ${record_id}`)
+  }
+  return { shop, till, received, compare: (options) => with_(till, shop.central.compare('receipts', POS1, options)) }
+}
+
+const each = (name: string, test: (t: Test, host: Host) => Promise<void>) => {
+  onEachDatabase(t, server, name, TABLES, async (t, host) => test(t, host))
+}
+
+async function sell(host: Host, from: number, through: number): Promise<void> {
+  for (let n = from; n <= through; n++) {
+    const photo = host.dialect === 'sqlite' ? `x'00ff'` : `'\\x00ff'`
+    await host.exec(
+      `INSERT INTO receipts (id, receipt_no, note, photo) VALUES (${n}, 'R-${n}', ${n % 3 === 0 ? 'NULL' : `'ä"\\ {},${n}'`}, ${n % 2 === 0 ? photo : 'NULL'});
+       INSERT INTO receipt_lines VALUES (${2 * n}, ${n}, 'A', ${n}.5), (${2 * n + 1}, ${n}, 'B', NULL)`,
+    )
+  }
+}
+
+each('what a register has published is what central has, whatever it is made of', async (t, host) => {
+  const { till, compare, received, shop } = await open(t, host)
+  await sell(host, 1, 30)
+  await host.exec("INSERT INTO receipts (id, receipt_no, status) VALUES (90, 'R-open', 'open'), (91, 'R-none', 'posted')")
+  await till.synchronize()
+  t.match(await compare(), { ...POS1, table: 'receipts', equal: 31, differing: 0, differences: [], changed: 0, parked: 0, repaired: 0 })
+  await received()
+  await host.exec(
+    "UPDATE receipts SET total = 5 WHERE id < 4; UPDATE receipts SET note = 'x' WHERE id = 9; DELETE FROM receipt_lines WHERE receipt_id = 5; DELETE FROM receipts WHERE id = 6",
+  )
+  await till.seal()
+  t.match(await compare({ repair: true }), { equal: 30, differing: 0, repaired: 0 }, 'what is sealed and not sent is waited for')
+  t.same((await received()).length, 6, 'nothing was sent but what has changed')
+  await host.exec('ALTER TABLE receipts ADD COLUMN bonus INTEGER DEFAULT 7; UPDATE receipts SET bonus = 8 WHERE id = 1')
+  await till.synchronize()
+  t.match(await compare(), { equal: 30, differing: 0 }, 'a column that was added counts where it is not what it was at first')
+  t.equal(await count(shop.pool, 'sync_comparisons'), 0, 'nothing is left of the questions')
+  t.equal(await count(shop.pool, 'sync_comparison_answers'), 0)
+})
+
+each('damage at either side is found and repaired exactly, and nothing else is sent', async (t, host) => {
+  const { till, compare, received, shop } = await open(t, host)
+  await sell(host, 1, 40)
+  await till.synchronize()
+  const { pool } = shop
+  const whose = ({ differences }: Comparison) => differences.map(({ recordId, kind }) => `${recordId} ${kind}`)
+  const isRepaired = async (differences: readonly string[], sent: readonly string[]) => {
+    t.same(whose(await compare()), differences, 'found')
+    await received()
+    const repaired = await compare({ repair: true })
+    t.same(whose(repaired), differences, 'found again: to look changes nothing')
+    t.match(repaired, { equal: 40 - differences.length, differing: differences.length, repaired: differences.length })
+    t.same((await received()).sort(), [...sent].sort(), 'just these are sent again')
+    t.match(await compare(), { differing: 0, equal: 40 }, 'mended')
+    t.same((await pool.query('SELECT unsettled FROM sync_registers')).rows, [{ unsettled: false }], 'settled')
+  }
+  await pool.query("DELETE FROM sync_documents WHERE record_id IN ('[7]', '[40]')")
+  await pool.query("UPDATE sync_archive SET record = replace(record, 'R-8', 'R-X') WHERE record_id = '[8]' AND table_name = 'receipts'")
+  await pool.query("UPDATE sync_archive SET record = 'nonsense' WHERE record_id = '[18]' AND table_name = 'receipt_lines'")
+  await pool.query("DELETE FROM sync_archive WHERE record_id = '[25]' AND table_name = 'receipt_lines'")
+  await pool.query("UPDATE sync_documents SET removed = true WHERE record_id = '[13]'")
+  const found = ['12 different', '13 missing', '40 missing', '7 missing', '8 different', '9 different']
+  await isRepaired(
+    found,
+    [7, 8, 9, 12, 13, 40].map((id) => `upsert [${id}]`),
+  )
+  const zeros = host.dialect === 'sqlite' ? 'zeroblob(32)' : "decode(repeat('00', 32), 'hex')"
+  await host.exec(`DELETE FROM sync_members WHERE record_id IN ('[1]', '[2]'); UPDATE sync_members SET hash = ${zeros} WHERE record_id = '[3]'`)
+  await isRepaired(['1 surplus', '2 surplus', '3 different'], ['upsert [1]', 'upsert [2]', 'upsert [3]'])
+})
+
+each('what the register has deleted unseen is removed at central by a repair', async (t, host) => {
+  const { till, compare, received } = await open(t, host)
+  await sell(host, 1, 5)
+  await till.synchronize()
+  await received()
+  await host.exec("DELETE FROM sync_members WHERE record_id = '[2]'; DELETE FROM receipts WHERE id = 2")
+  await till.synchronize()
+  t.same(await received(), [], 'nobody knows that it was there')
+  t.match(await compare({ repair: true }), { equal: 4, differences: [{ recordId: [2], kind: 'surplus' }], repaired: 1 })
+  t.same(await received(), ['remove [2]'])
+  t.match(await compare(), { equal: 4, differing: 0 })
+})
