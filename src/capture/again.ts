@@ -26,7 +26,7 @@ export function* touchAgain(
   yield* writing()
   yield* insert(
     MEMBERS,
-    asked.flatMap(({ recordId }, n) => (found[n]?.length === 0 ? [[root.table, recordId, UNKNOWN, null, 'given']] : [])),
+    asked.flatMap(({ recordId }, n) => (found[n]?.length === 0 ? [[root.table, recordId, UNKNOWN, null, 'given', 0]] : [])),
   )
   yield* database.capture.touch(
     root.table,
