@@ -60,24 +60,23 @@ export function* behindOlder(database: ApplyingDatabase, { registerId, epochNo, 
   return from
 }
 
-/** What one transaction takes: so many entries, and so many bytes; of a larger document that one alone. */
-const MOST_ENTRIES = 1_000
-const MOST_BYTES = 4_000_000
+/** What one transaction takes: each bound by itself; of a larger document that one alone. */
+const MOST = { documents: 250, entries: 1_000, bytes: 4_000_000 }
 
 /** A window of a stretch in slices, each for one transaction; those in which nothing stands left out. */
 export function* slicesIn(database: ApplyingDatabase, window: Stretch, which: WhichVersions): Work<readonly Stretch[]> {
   const sizes = yield* sizesIn(database, window, which)
   const slices: Stretch[] = []
   let { after } = window
-  let slice: Size | undefined
-  for (const size of sizes) {
-    const isFull = slice !== undefined && (slice.entries + size.entries > MOST_ENTRIES || slice.bytes + size.bytes > MOST_BYTES)
-    if (slice !== undefined && isFull) {
+  let slice: (Size & { readonly documents: number }) | undefined
+  for (const { entryNo, entries, bytes } of sizes) {
+    if (slice && (slice.documents === MOST.documents || slice.entries + entries > MOST.entries || slice.bytes + bytes > MOST.bytes)) {
       slices.push({ ...window, after, through: slice.entryNo })
       after = slice.entryNo
       slice = undefined
     }
-    slice = { entryNo: size.entryNo, entries: (slice?.entries ?? 0) + size.entries, bytes: (slice?.bytes ?? 0) + size.bytes }
+    const { documents, ...before } = slice ?? { documents: 0, entries: 0, bytes: 0 }
+    slice = { entryNo, documents: documents + 1, entries: before.entries + entries, bytes: before.bytes + bytes }
   }
   if (slice !== undefined) slices.push({ ...window, after, through: window.through })
   return slices

@@ -16,8 +16,8 @@ export interface ReplayerOptions extends ReplaysOptions {
 /** How often something is tried that fails by nobody's fault. */
 const TRIES = 4
 const AGAIN_MS = 1_000
-/** Between two transactions of a register, batches have their turn: at least so long, and for the part of the time that they took. */
-const PAUSE = { minMs: 5, share: 0.5 }
+/** Between two transactions of a register its batches have their turn: for a part of the time that the last one took. */
+const PAUSE = { minMs: 5, maxMs: 1_000, share: 0.5 }
 
 /** One replay: goes through registers in the order of their entries, a slice in a transaction. */
 export class Replayer {
@@ -67,10 +67,11 @@ export class Replayer {
       for (const slice of slices) {
         const began = performance.now()
         await this.replaySlice(register, epoch, slice)
+        const took = performance.now() - began
         this.entries += slice.through - done
         done = slice.through
         this.tell(register)
-        await this.options.clock.sleep(Math.max(PAUSE.minMs, (performance.now() - began) * PAUSE.share), signal)
+        await this.options.clock.sleep(Math.min(PAUSE.maxMs, Math.max(PAUSE.minMs, took * PAUSE.share)))
       }
       this.entries += window.through - done
     }

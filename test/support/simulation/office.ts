@@ -6,7 +6,7 @@ import type { Clock } from '../../../src/ports.ts'
 import { answer } from '../../../src/transport/answer.ts'
 import { Holds } from '../../../src/transport/holds.ts'
 import { type RowBackup, Rows } from './row-backup.ts'
-import { CENTRAL_TABLES, NEVER_CHANGED, SUBSCRIBE } from './tables.ts'
+import { CENTRAL_TABLES, type Mapping, NEVER_CHANGED, subscribeRules } from './tables.ts'
 
 const TAKES = { message: 1_048_576, document: 1_048_576 }
 /** Schedules between which the room of deleted rows is given back. */
@@ -15,6 +15,7 @@ const VACUUM_EVERY = 100
 /** Head office, on one database for all schedules. */
 export class Office {
   readonly pool: Pool
+  readonly mapping: Mapping = { factor: 1 }
   central: CentralReplica
   private readonly clock: Clock
   private readonly rows: Rows
@@ -43,6 +44,7 @@ export class Office {
     if (++this.schedules % VACUUM_EVERY === 0) await this.rows.empty()
     await this.rows.restore(this.empty)
     this.backups.length = 0
+    this.mapping.factor = 1
     for (const register of registers) await this.central.registers.add(register)
     await this.backup()
   }
@@ -70,6 +72,6 @@ export class Office {
   }
 
   private process(): CentralReplica {
-    return new CentralReplica({ database: postgres(this.pool), subscribe: SUBSCRIBE }, this.clock)
+    return new CentralReplica({ database: postgres(this.pool), subscribe: subscribeRules(this.mapping) }, this.clock)
   }
 }

@@ -1,6 +1,7 @@
 import type { TillsyncError } from '../../../src/errors.ts'
 import { Break } from '../differential/break.ts'
 import type { Machine } from './machine.ts'
+import { refill, replayIdly } from './replays.ts'
 import type { Schedule, Step } from './steps.ts'
 import type { Seat, World } from './world.ts'
 
@@ -19,6 +20,10 @@ async function take(world: World, step: Step): Promise<void> {
       return office.backup()
     case 'central restart':
       return office.restart()
+    case 'replay':
+      return replayIdly(office)
+    case 'refill':
+      return refill(office)
     case 'central restore':
       return office.restore(step.backup)
     case 'deliver':

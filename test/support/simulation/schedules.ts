@@ -34,7 +34,15 @@ export function scheduleOf(random: Random, postgres: number): Schedule {
   const faults = random.chance(0.4) ? 0 : 0.4
   const frames = events.includes('sell large')
   const steps = Array.from({ length: random.int(4, 34) }, () => stepOf(random, registers.length, events, faults))
-  return { registers, identity: random.chance(0.5), recordsPerRun: random.pick([1, 3, 8, 500]), frames, steps, last: random.int(0, 5) }
+  return {
+    registers,
+    identity: random.chance(0.5),
+    recordsPerRun: random.pick([1, 3, 8, 500]),
+    frames,
+    mended: random.chance(0.3),
+    steps,
+    last: random.int(0, 5),
+  }
 }
 
 function stepOf(random: Random, registers: number, events: readonly Event[], faults: number): Step {

@@ -11,7 +11,8 @@ interface At {
 export const SALES = ['sell', 'sell large', 'change', 'void', 'delete', 'reuse', 'enter again'] as const
 /** What is done at a till, or to its disk. `another`: another database takes the place of this one, and the operator says so at central. */
 export const CARE = ['seal', 'export', 'reseal', 'prune', 'backup', 'clone', 'restart', 'another', 'keep'] as const
-export const OFFICE = ['central backup', 'central restart'] as const
+/** `replay`: what is archived goes through the handlers again, and nothing comes of it; `refill`: head office's copies are lost before. */
+export const OFFICE = ['central backup', 'central restart', 'replay', 'refill'] as const
 
 /** What happens in a schedule, as plain data: each step says all that it needs, so that any of them can be left out. */
 export type Step =
@@ -33,6 +34,8 @@ export interface Schedule {
   readonly recordsPerRun: number
   /** Whether messages hold so little that large sales come in frames. */
   readonly frames?: boolean
+  /** Whether in the end the mapping is mended, and mended again. */
+  readonly mended?: boolean
   readonly steps: readonly Step[]
   /** Which copy of each register goes on in the end. */
   readonly last: number

@@ -39,18 +39,23 @@ export function publishRules(identity: boolean): PublishRules<AnyTables> {
   }
 }
 
-export const SUBSCRIBE: SubscribeRules<AnyTables> = {
-  receipts: [mirror({ origin: ['location', 'register'] }), stockMovements(movements)],
+/** What the mapping makes of a quantity. */
+export interface Mapping {
+  factor: number
 }
 
-function movements(receipt: AnyDocument, { location }: RegisterName): Movement[] {
+export function subscribeRules(mapping: Mapping): SubscribeRules<AnyTables> {
+  return { receipts: [mirror({ origin: ['location', 'register'] }), stockMovements((receipt, origin) => movements(receipt, origin, mapping))] }
+}
+
+function movements(receipt: AnyDocument, { location }: RegisterName, { factor }: Mapping): Movement[] {
   if (receipt.status === 'voided') return []
   return (receipt.parts.receipt_lines ?? []).map((line) => ({
     item: line.item_no,
     location,
     document: receipt.receipt_no,
     customer: receipt.customer_no,
-    quantity: negate(line.quantity),
+    quantity: negate(BigInt(line.quantity) * BigInt(factor)),
     amount: '0',
   }))
 }

@@ -88,6 +88,10 @@ export class World {
     return world
   }
 
+  get isMended(): boolean {
+    return this.schedule.mended ?? false
+  }
+
   emptyHost(register: number): Promise<Host> {
     return this.hosts[this.schedule.registers[register] ?? 'sqlite'].open()
   }
