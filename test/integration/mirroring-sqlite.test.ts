@@ -1,5 +1,7 @@
 import Database from 'better-sqlite3'
 import t from 'tap'
+import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
+import { createRegister } from '../../src/index.ts'
 import { query } from '../../src/ports.ts'
 import { Json, noteWrites, onSqlite, put, rowsOf, type Targets, transact, upsertOf, writes } from '../support/mirroring.ts'
 
@@ -306,6 +308,53 @@ t.test('only the columns that differ are set, and no trigger sees a row that sta
     ['name', 1],
     ['name', 2],
   ])
+})
+
+t.test('a row that a trigger deletes as another one is written comes again, and one that it keeps stays', async (t) => {
+  const stage = await onSqlite(
+    t,
+    `CREATE TABLE barcodes (id INTEGER PRIMARY KEY, code TEXT, kept DEFAULT 0, needed TEXT NOT NULL DEFAULT 'x'); CREATE INDEX c ON barcodes (code);
+      CREATE TRIGGER one AFTER UPDATE ON barcodes BEGIN DELETE FROM barcodes WHERE code = NEW.code AND id <> NEW.id; END;
+      CREATE TRIGGER keep BEFORE UPDATE ON barcodes WHEN OLD.kept BEGIN SELECT RAISE(IGNORE); END`,
+  )
+  await stage.exec("INSERT INTO barcodes VALUES (1, 'a', 0, 'x'), (2, 'b', 0, 'x'), (3, 'c', 1, 'x')")
+  const rows = [2, 1, 3].map((id) => ({ id, code: id === 2 ? 'a' : id === 1 ? 'b' : 'd' }))
+  await put(stage, 'barcodes', rows)
+  t.same(await stage.rows('SELECT id, code FROM barcodes ORDER BY id'), [
+    [1, 'b'],
+    [2, 'a'],
+    [3, 'c'],
+  ])
+})
+
+t.test('what is the same is no touch for a till that publishes the table too', async (t) => {
+  const stage = await onSqlite(
+    t,
+    'CREATE TABLE items (id TEXT PRIMARY KEY COLLATE NOCASE NOT NULL, plu INTEGER UNIQUE, price NUMERIC); CREATE TABLE codes (code TEXT, item TEXT, PRIMARY KEY (code, item)) WITHOUT ROWID',
+  )
+  const rules = { items: { existing: 'all' }, codes: { partOf: { items: { item: 'id' } } } } as const
+  const till = createRegister({ location: 'A', register: '1', database: sqlite(() => new Database(stage.db.name)), publish: rules })
+  t.teardown(() => till.stop())
+  await till.install()
+  const touches = () => stage.db.prepare('SELECT count(*) FROM sync_touches').pluck().get()
+  const write = async (price: string) => {
+    await put(stage, 'items', [
+      { id: 'a', plu: 1, price },
+      { id: 'b', plu: 2, price: '2.50' },
+    ])
+    await put(stage, 'codes', [
+      { code: '4006', item: 'a' },
+      { code: '4007', item: 'a' },
+    ])
+  }
+  await write('1.50')
+  t.not(touches(), 0)
+  await till.seal()
+  for (const rows of ['new', 'known', 'update'] as const) await put(stage, 'codes', [{ code: '4006', item: 'a' }], { rows })
+  await write('1.5')
+  t.equal(touches(), 0)
+  await write('1.6')
+  t.same(await till.seal(), { documents: 1, entries: 3 })
 })
 
 t.test('a constraint that would rather remove the other row, or leave ours out, does neither', async (t) => {

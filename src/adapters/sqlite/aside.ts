@@ -1,12 +1,21 @@
 import { randomBytes, randomInt } from 'node:crypto'
 import type { MirrorOthers } from '../../ports.ts'
-import type { SqliteColumn, Stored } from './json-values.ts'
-import type { SqliteTarget, UniqueIndex } from './targets.ts'
+import type { Change } from './deferral.ts'
+import { bindable, place, RecordReader, type SqliteColumn, type Stored } from './json-values.ts'
+import { equal, type SqliteTarget, type UniqueIndex } from './targets.ts'
+import { quote } from './triggers.ts'
 
 /** How a unique value is given up: the column, and what it holds until its own value comes, for each row another one. */
 export interface GivenUp {
   readonly column: string
   readonly value: () => Stored
+}
+
+/** A statement by which a row gives its value up. */
+interface Aside {
+  readonly change: Change
+  readonly sql: string
+  readonly parameters: readonly unknown[]
 }
 
 /**
@@ -24,6 +33,31 @@ export function waysToGiveUp({ table, constants, written }: MirrorOthers, unique
     ...open.filter(({ nullable }) => nullable).map(({ name }) => ({ column: name, value: () => null })),
     ...open.filter(({ name }) => !refers(name)).flatMap((column) => nobodys(column).map((value) => ({ column: column.name, value }))),
   ]
+}
+
+/** What takes the value from each of the rows that are to have another one, or to go. */
+export function* asides(others: MirrorOthers, unique: UniqueIndex, { column, value }: GivenUp): Generator<Aside> {
+  const { written, constants } = others
+  const table = others.table as SqliteTarget
+  const { key, orAbort, name } = table
+  const own = unique.columns.filter((one) => written?.includes(one) && others.columns.includes(one) && !Object.hasOwn(constants, one))
+  const reader = new RecordReader(others, [...key, ...own])
+  for (const record of others.records) {
+    const row = reader.read(record)
+    const places = row.map(place)
+    const nobodys = value()
+    const differs = own.map((one, at) => `${quote(one)} IS NOT ${places[key.length + at]} COLLATE BINARY`)
+    const conditions = [
+      equal(table, key, (_, at) => places[at] as string),
+      ...(written === undefined ? [] : [`(${['0', ...differs].join(' OR ')})`]),
+      ...(nobodys === null ? [`${quote(column)} IS NOT NULL`] : []),
+    ]
+    yield {
+      change: { kind: 'update', target: table, by: key, key: row.slice(0, key.length), values: new Map([[column, nobodys]]) },
+      sql: `UPDATE${orAbort} ${quote(name)} SET ${quote(column)} = ? WHERE ${conditions.join(' AND ')}`,
+      parameters: [nobodys, ...row].map(bindable),
+    }
+  }
 }
 
 /** Values that no row is likely to have; a CHECK may refuse the first. */

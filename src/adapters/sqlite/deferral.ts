@@ -49,7 +49,7 @@ export class Deferral {
   }
 
   /** @throws ERR_REFERENCE */
-  *change(change: Change, run: () => Work<void>): Work<void> {
+  *change<T>(change: Change, run: () => Work<T>): Work<T> {
     const { target } = change
     this.tables.add(target.name)
     if (target.references.length + target.referrers.length === 0) return yield* run()
@@ -63,7 +63,7 @@ export class Deferral {
     yield* query({ sql: 'PRAGMA defer_foreign_keys = ON', parameters: [] })
     this.isDeferred = true
     yield* this.note(change)
-    yield* run()
+    return yield* run()
   }
 
   private *note(change: Change): Work<void> {

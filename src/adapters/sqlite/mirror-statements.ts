@@ -83,10 +83,11 @@ export class MirrorStatements {
     })
   }
 
+  /** Returns the row that it has changed. */
   update(row: readonly Stored[], names: readonly string[]): Bound {
     const { table } = this
     return this.bound(`update ${names.map(quote)}`, row, [...names, ...table.key], (place) => {
-      return `UPDATE${table.orAbort} ${quote(table.name)} SET ${names.map((name) => `${quote(name)} = ${place(name)}`).join(', ')} WHERE ${equal(table, table.key, place)}`
+      return `UPDATE${table.orAbort} ${quote(table.name)} SET ${names.map((name) => `${quote(name)} = ${place(name)}`).join(', ')} WHERE ${equal(table, table.key, place)} RETURNING 1`
     })
   }
 

@@ -1,7 +1,7 @@
 import { TillsyncError } from '../../errors.ts'
 import { lookup, type Mirroring, type MirrorOthers, type MirrorRows, type MirrorTarget, type MirrorUpsert, query, type Work } from '../../ports.ts'
 import { encodeText } from '../../record.ts'
-import { type GivenUp, waysToGiveUp } from './aside.ts'
+import { asides, type GivenUp, waysToGiveUp } from './aside.ts'
 import { type Change, Deferral } from './deferral.ts'
 import { brokenUnique, isConstraint, refusal } from './errors.ts'
 import { bindable, place, RecordReader, type Stored } from './json-values.ts'
@@ -62,15 +62,20 @@ export class SqliteMirroring implements Mirroring {
   private *write(rows: MirrorUpsert, statements: MirrorStatements, all: readonly Row[]): Work<void> {
     const { missing, changed } = yield* this.compare(statements, all)
     // Rows that are there come first: they may give up unique values that new ones have.
-    for (const [row, names] of changed) yield* this.writeRow('update', statements, row, names, statements.update(row, names))
-    for (const row of rows.rows === 'update' ? [] : missing) {
+    const lost: Row[] = []
+    for (const [row, names] of changed)
+      if ((yield* this.writeRow('update', statements, row, names, statements.update(row, names))) === 0) lost.push(row)
+    if (rows.rows === 'update') return
+    // A trigger of the host's may have deleted a row as another one was written, or have kept it as it is.
+    const gone = lost.length === 0 ? [] : (yield* this.compare(statements, lost)).missing
+    for (const row of [...missing, ...gone]) {
       const insertion = statements.insertion(row)
       this.checkKey(statements.table, statements.keyOf(row))
       yield* this.writeRow('insert', statements, row, insertion.names, insertion)
     }
   }
 
-  private writeRow(kind: Change['kind'], statements: MirrorStatements, row: Row, names: readonly string[], bound: Bound): Work<void> {
+  private writeRow(kind: Change['kind'], statements: MirrorStatements, row: Row, names: readonly string[], bound: Bound): Work<number> {
     const { table } = statements
     const values = table.isDeferrable ? statements.valuesOf(row, names) : NONE
     return this.change({ kind, target: table, by: table.key, key: statements.keyOf(row), values }, bound)
@@ -121,7 +126,7 @@ export class SqliteMirroring implements Mirroring {
   private *isGivenUp(others: MirrorOthers, unique: UniqueIndex, way: GivenUp): Work<boolean> {
     yield* statement('SAVEPOINT sync_unique')
     try {
-      yield* this.setAside(others, unique, way)
+      for (const { change, ...bound } of asides(others, unique, way)) yield* this.change(change, bound)
     } catch (error) {
       if (!isConstraint(error)) throw error
       yield* undo('sync_unique')
@@ -131,23 +136,7 @@ export class SqliteMirroring implements Mirroring {
     return true
   }
 
-  private *setAside(others: MirrorOthers, unique: UniqueIndex, { column, value }: GivenUp): Work<void> {
-    const { written, constants } = others
-    const table = others.table as SqliteTarget
-    const own = unique.columns.filter((name) => written?.includes(name) && others.columns.includes(name) && !Object.hasOwn(constants, name))
-    const reader = new RecordReader(others, [...table.key, ...own])
-    for (const record of others.records) {
-      const row = reader.read(record)
-      const [key, values, nobodys] = [row.slice(0, table.key.length), row.slice(table.key.length), value()]
-      const differs = own.map((name, at) => `${quote(name)} IS NOT ${place(values[at] as Stored)} COLLATE BINARY`)
-      const sql = `UPDATE${table.orAbort} ${quote(table.name)} SET ${quote(column)} = ? WHERE ${equal(table, table.key, (_, at) => place(key[at] as Stored))}
-                   ${written === undefined ? '' : `AND (${['0', ...differs].join(' OR ')})`} ${nobodys === null ? `AND ${quote(column)} IS NOT NULL` : ''}`
-      const parameters = [nobodys, ...row].map(bindable)
-      yield* this.change({ kind: 'update', target: table, by: table.key, key, values: new Map([[column, nobodys]]) }, { sql, parameters })
-    }
-  }
-
-  private change(change: Change, bound: Pick<Bound, 'sql' | 'parameters'>): Work<void> {
+  private change(change: Change, bound: Pick<Bound, 'sql' | 'parameters'>): Work<number> {
     return this.deferral.change(change, () => run(bound))
   }
 
@@ -229,11 +218,12 @@ export class SqliteMirroring implements Mirroring {
 
 const NONE: ReadonlyMap<string, Stored> = new Map()
 
-function* run({ sql, parameters }: Pick<Bound, 'sql' | 'parameters'>): Work<void> {
-  yield* query({ sql, parameters })
+/** How many rows it returns. */
+function* run({ sql, parameters }: Pick<Bound, 'sql' | 'parameters'>): Work<number> {
+  return (yield* query({ sql, parameters })).length
 }
 
-function statement(sql: string): Work<void> {
+function statement(sql: string): Work<number> {
   return run({ sql, parameters: [] })
 }
 
