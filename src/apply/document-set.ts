@@ -109,6 +109,11 @@ class EntryDocument implements AppliedDocument {
   }
 }
 
+/** A document by its entries, as nobody has numbered them; see `AppliedDocument`. */
+export function documentOf(entries: readonly Entry[], shape: readonly PartShape[], keyColumns: readonly string[]): AppliedDocument {
+  return new EntryDocument(entries, shape, keyColumns)
+}
+
 export function tablesOf(shape: readonly PartShape[]): string[] {
   return shape.flatMap((part) => [part.table, ...tablesOf(part.parts)])
 }

@@ -17,6 +17,8 @@ export interface ApplyContext {
   readonly targets?: ReadonlyMap<string, MirrorTarget>
   /** Told for how many documents something was posted. */
   readonly onPosted?: (documents: number) => void
+  /** Where it is there, columns that a mirror's table lacks are left out, and told here; otherwise they are an error. */
+  leftOut?(table: string, column: string): void
 }
 
 /** What a subscriber does with the documents of a root table. Made by `mirror()`, `stockMovements()`, or of the host's own function. */
@@ -61,6 +63,11 @@ export interface Handler<D = AnyDocument> {
   finish?(table: string, context: FinishContext): Work<void>
 }
 
+/** Made by `mirror()`. */
+export interface Mirror<D = AnyDocument> extends Handler<D> {
+  readonly name: 'mirror'
+}
+
 export type Subscribed = ReadonlyMap<string, readonly Handler[]>
 
 /** One that the library makes, or the host's own function. */
@@ -70,6 +77,9 @@ type OneHandler<DB, Sent, T extends TableName<Sent>> = Handler<Document<Sent, T>
 export type SubscribeRules<Sent, DB = AnyTables> = {
   readonly [T in TableName<Sent>]?: OneHandler<DB, Sent, T> | readonly OneHandler<DB, Sent, T>[]
 }
+
+/** What a register does with what central publishes, by central's tables: it mirrors them. A part's own entry says what else holds for the part. */
+export type MirrorRules<Sent> = { readonly [T in TableName<Sent>]?: Mirror<Document<Sent, T>> }
 
 /** All handlers, in the order in which tables are applied. */
 export type HandlersByTable = ReadonlyMap<string, readonly Handler[]>

@@ -3,9 +3,9 @@ import { type ApplyingDatabase, query, type Step, type Work } from '../ports.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import { type FinishContext, finish } from './finish.ts'
 import type { ApplyContext, Handler, HandlersByTable } from './handler.ts'
+import { applyInOrder, type RunHandler } from './in-order.ts'
 import { type Division, divide, type Failed } from './quarantine-division.ts'
 import { asRetryable } from './quarantine-verdict.ts'
-import { arrange } from './references.ts'
 import { StockLevels } from './stock-levels.ts'
 import { QUARANTINE } from './tables.ts'
 import { type ChecksByTable, refusedBy } from './validate.ts'
@@ -190,30 +190,17 @@ export class Handling {
     }
     const context: ApplyContext = { database: this.database, origin, levels, late, onPosted }
     const handlers = this.handlersFor(circumstances)
+    const run: RunHandler = (handler, group, work) => this.run(handler, group, work)
     const before = part.flatMap((document) => document.before ?? [])
     // Who takes back what is removed gets the removal only.
-    if (before.length > 0) yield* this.applyAll(keeping(handlers), before, context)
-    yield* this.applyAll(handlers, part, context)
+    if (before.length > 0) yield* applyInOrder(this.database, keeping(handlers), before, context, run)
+    yield* applyInOrder(this.database, handlers, part, context, run)
     // What was deferred is to be known while it is known whose it is.
     if (this.isApart) yield* this.within(this.database.mirroring.settle())
     if (this.division.mode !== 'strict') return { levels, postings }
     yield* levels.write(this.database)
     yield* query({ sql: 'SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED', parameters: [] })
     return { levels: new StockLevels(), postings }
-  }
-
-  /** What others refer to first, by the foreign keys of the tables that mirrors write; removals the other way round. */
-  private *applyAll(handlers: HandlersByTable, documents: readonly AppliedDocument[], outer: ApplyContext): Work<void> {
-    if (documents.length === 0) return
-    const { groups, targets } = yield* arrange(this.database, handlers, documents)
-    const context = { ...outer, targets }
-    if ([...targets.values()].some(({ isDeferrable }) => isDeferrable)) yield* this.database.mirroring.defer()
-    const all = groups.flatMap(([table, group]) => (handlers.get(table) ?? []).map((handler) => [handler, group] as const))
-    for (const [handler, group] of all) yield* this.run(handler, group, handler.apply(group, context))
-    for (const isLast of [false, true])
-      for (const [handler, group] of all) if (handler.complete) yield* this.run(handler, group, handler.complete(group, context, isLast))
-    for (const step of ['loosen', 'remove'] as const)
-      for (const [handler, group] of all.toReversed()) if (handler.clear) yield* this.run(handler, group, handler.clear(group, context, step))
   }
 
   private *run(handler: Handler, documents: readonly AppliedDocument[], work: Work<void>): Work<void> {

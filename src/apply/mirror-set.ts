@@ -58,7 +58,7 @@ export class MirrorSet {
     const order = [...targets.keys()]
     const tables = names.map(([table, name]) => {
       const target = checkTarget(targets.get(name), name)
-      return [table, new MirrorTable(target, optionsOf(table, root), joints.get(table) ?? [], context.origin)] as const
+      return [table, new MirrorTable(target, optionsOf(table, root), joints.get(table) ?? [], context)] as const
     })
     const sorted = tables.sort(([, a], [, b]) => order.indexOf(a.target.name) - order.indexOf(b.target.name))
     return new MirrorSet(documents, context, new Map(sorted), order)

@@ -3,6 +3,7 @@ import { TillsyncError } from '../errors.ts'
 import type { RegisterName, Value } from '../model.ts'
 import type { MirrorOthers, MirrorRows, MirrorTarget } from '../ports.ts'
 import { decodeRecord, encodeValue, ownOf } from '../record.ts'
+import type { ApplyContext } from './handler.ts'
 import type { PlainMirrorOptions } from './mirror-options.ts'
 
 /** A record on its way into the table. */
@@ -27,6 +28,7 @@ export class MirrorTable {
   readonly constants: Readonly<Record<string, string>>
   private readonly options: PlainMirrorOptions
   private readonly origin: RegisterName
+  private readonly leftOut: ApplyContext['leftOut']
   /** The till's columns that say which row it is and where it belongs. */
   private readonly required: readonly string[]
   /** The till's name of a column, where it is another one. */
@@ -38,11 +40,17 @@ export class MirrorTable {
    * @param joints the till's columns by which the document's parts hang together
    * @throws ERR_RULE where one that is needed is left out
    */
-  constructor(target: MirrorTarget, options: PlainMirrorOptions, joints: readonly string[], origin: RegisterName) {
+  constructor(
+    target: MirrorTarget,
+    options: PlainMirrorOptions,
+    joints: readonly string[],
+    { origin, leftOut }: Pick<ApplyContext, 'origin' | 'leftOut'>,
+  ) {
     this.target = target
     this.options = options
     this.rows = options.rows ?? 'all'
     this.origin = { location: origin.location, register: origin.register }
+    this.leftOut = leftOut
     this.constants = options.origin ? { ...this.origin } : {}
     this.senders = Object.fromEntries(Object.entries(options.rename?.columns ?? {}).map(([own, theirs]) => [theirs, own]))
     this.required = [...new Set([...this.key.map((name) => this.senderOf(name)), ...(this.rows === 'update' ? [] : joints)])]
@@ -119,6 +127,9 @@ export class MirrorTable {
     if (map === undefined) return { record, mapped: undefined, columns: this.columnsOf(taken) }
     const row = this.map(map, values, taken)
     const names = Object.keys(row)
+    const invented = names.find((name) => !Object.hasOwn(values, name) && !this.target.columns.some((column) => column.name === this.nameOf(name)))
+    if (invented !== undefined)
+      throw this.unfit(`has no column \`${invented}\`, which \`map\` returns`, invented, 'Add the column, or take it out of `map`.')
     const mapped = `{${names.map((name) => `${JSON.stringify(this.nameOf(name))}:${encodeValue(row[name] as Value)}`).join(',')}}`
     return { record, mapped, columns: this.columnsOf(names) }
   }
@@ -135,18 +146,24 @@ export class MirrorTable {
   private checkedColumns(sent: readonly string[]): readonly string[] {
     const { target, constants } = this
     const names = sent.map((name) => this.nameOf(name))
-    const unknown = names.find((name) => !Object.hasOwn(constants, name) && !target.columns.some((column) => column.name === name))
-    if (unknown !== undefined)
-      throw this.unfit(`has no column \`${unknown}\`, which the register sends`, unknown, 'Add the column at central, or leave it out with `except`.')
+    const unknown = names.filter((name) => !Object.hasOwn(constants, name) && !target.columns.some((column) => column.name === name))
+    for (const name of unknown) this.leaveOut(name)
     const missing = this.key.find((name) => !names.includes(name))
     if (missing !== undefined)
       throw this.unfit(
-        `has the key column \`${missing}\`, which the register does not send`,
+        `has the key column \`${missing}\`, which is not sent`,
         missing,
-        "Publish it, or let mirror fill it: mirror({ origin: ['location', 'register'] }).",
+        "Publish it; at central mirror can fill it: mirror({ origin: ['location', 'register'] }).",
       )
     const isComputed = (name: string) => !target.key.includes(name) && target.columns.some((column) => column.name === name && column.generated)
-    return names.filter((name) => !Object.hasOwn(constants, name) && !isComputed(name))
+    return names.filter((name) => !Object.hasOwn(constants, name) && !unknown.includes(name) && !isComputed(name))
+  }
+
+  /** @throws ERR_MIRROR where what is sent must have its place */
+  private leaveOut(name: string): void {
+    if (this.leftOut === undefined)
+      throw this.unfit(`has no column \`${name}\`, which is sent`, name, 'Add the column, or leave it out with `except`.')
+    this.leftOut(this.target.name, name)
   }
 
   private map(map: NonNullable<PlainMirrorOptions['map']>, values: Readonly<Record<string, Value>>, taken: readonly string[]): Record<string, Value> {

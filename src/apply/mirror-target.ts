@@ -14,13 +14,13 @@ export function* readTargets(database: ApplyingDatabase, names: readonly string[
 export function checkTarget(table: MirrorTarget | undefined, name: string): MirrorTarget {
   if (table === undefined) {
     throw new TillsyncError('ERR_UNKNOWN_TABLE', `mirror() has no table \`${name}\` to write to`, {
-      hint: 'Create it at central, with a primary key, or name another one: mirror({ rename: { table } }).',
+      hint: 'Create it, with a primary key, or name another one: mirror({ rename: { table } }).',
       context: { table: name },
     })
   }
   if (table.key.length > 0) return table
   throw new TillsyncError('ERR_NO_KEY', `mirror() can't tell the records of \`${name}\` apart: it has no primary key`, {
-    hint: 'Give it the primary key that its records have at the till.',
+    hint: 'Give it the primary key that its records have where they come from.',
     context: { table: name },
   })
 }

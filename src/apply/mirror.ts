@@ -1,10 +1,10 @@
 import type { AnyDocument, PartShape } from '../model.ts'
 import { type AppliedDocument, tablesOf } from './document-set.ts'
-import type { Handler, Subscribed } from './handler.ts'
+import type { Mirror, Subscribed } from './handler.ts'
 import { writeDocuments, writeLeft } from './mirror-documents.ts'
 import { type MirrorOptions, type PlainMirrorOptions, readMirrorOptions } from './mirror-options.ts'
 import { clear, removeDocuments } from './mirror-removals.ts'
-import { MirrorSet } from './mirror-set.ts'
+import { MirrorSet, type OptionsOf } from './mirror-set.ts'
 import { checkOptions, readTargets } from './mirror-target.ts'
 
 /**
@@ -16,18 +16,29 @@ import { checkOptions, readTargets } from './mirror-target.ts'
  *
  * @throws ERR_OPTION
  */
-export function mirror<D = AnyDocument>(options: MirrorOptions<NoInfer<D>> = {}): Handler<D> {
+export function mirror<D = AnyDocument>(options: MirrorOptions<NoInfer<D>> = {}): Mirror<D> {
   return make(readMirrorOptions(options), new Map())
 }
 
 /** What each mirror was made with, to be found by those of other tables. */
 const made = new WeakMap<object, PlainMirrorOptions>()
 
-function make<D>(options: PlainMirrorOptions, subscribed: Subscribed): Handler<D> {
-  const optionsOf = (table: string, root: string): PlainMirrorOptions => (table === root ? options : partOptions(options, subscribed.get(table)))
+/** What a mirror was made with; undefined of another handler. */
+export function mirrorOptions(handler: object): PlainMirrorOptions | undefined {
+  return made.get(handler)
+}
+
+/** What holds for each table of a root whose mirror has these options. */
+export function optionsWithin(options: PlainMirrorOptions, subscribed: Subscribed): OptionsOf {
+  return (table, root) => (table === root ? options : partOptions(options, subscribed.get(table)))
+}
+
+/** The mirror that `options` make, told what else is subscribed. */
+export function make<D>(options: PlainMirrorOptions, subscribed: Subscribed): Mirror<D> {
+  const optionsOf = optionsWithin(options, subscribed)
   const nameOf = (table: string, root: string): string => optionsOf(table, root).rename?.table ?? table
   const isRemoving = options.removals === 'apply'
-  const handler: Handler<D> = {
+  const handler: Mirror<D> = {
     name: 'mirror',
     removals: options.removals ?? 'ignore',
     tables: [],

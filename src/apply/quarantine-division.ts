@@ -1,4 +1,4 @@
-import { type ApplyingDatabase, query, type Step, type Work } from '../ports.ts'
+import { type ApplyingDatabase, query, type Step, type Work, type WriteOptions } from '../ports.ts'
 import type { AppliedDocument } from './document-set.ts'
 import { type Verdict, verdictOf } from './quarantine-verdict.ts'
 
@@ -76,12 +76,12 @@ export class Division {
   }
 }
 
-/** One transaction, run again as long as documents at fault are looked for; `signal` ends waiting for it. */
+/** One transaction, run again as long as documents at fault are looked for. */
 export async function dividing<T>(
   database: ApplyingDatabase,
   work: (division: Division) => Work<T>,
   mode: Mode = 'together',
-  signal?: AbortSignal,
+  options: WriteOptions = {},
 ): Promise<T> {
   const division = new Division(mode)
   const attempt = () => {
@@ -90,7 +90,7 @@ export async function dividing<T>(
   }
   for (;;) {
     try {
-      return await database.write(attempt, { signal })
+      return await database.write(attempt, options)
     } catch (error) {
       if (!division.learn(error, database)) throw error
     }
@@ -150,10 +150,20 @@ function* tryPart<T>(
     return { result }
   } catch (thrown) {
     const verdict = verdictOf(thrown, database)
-    yield* run('ROLLBACK TO SAVEPOINT sync_part; RELEASE SAVEPOINT sync_part')
+    yield* undo(thrown)
     division.try(undefined)
     return verdict
   }
+}
+
+/** A trigger of the host's may have ended the whole transaction (SQLite's RAISE(ROLLBACK)): then that is what failed. */
+function* undo(thrown: unknown): Work<void> {
+  try {
+    yield* run('ROLLBACK TO SAVEPOINT sync_part')
+  } catch {
+    throw thrown
+  }
+  yield* run('RELEASE SAVEPOINT sync_part')
 }
 
 function untried(): Verdict {

@@ -82,7 +82,7 @@ export class Replayer {
     const { location, register: name } = register
     const slice = { ...stretch, epoch, register: { location, register: name } }
     const { quarantined, ...counts } = await this.attempt(() =>
-      lane(() => dividing(database, (division) => replaySlice(database, subscribed, slice, plan, division, clock.now()), 'together', signal)),
+      lane(() => dividing(database, (division) => replaySlice(database, subscribed, slice, plan, division, clock.now()), 'together', { signal })),
     )
     this.add({ ...counts, quarantined: quarantined.length })
     tell(register, { quarantined, released: [] })

@@ -121,7 +121,12 @@ export class Sealer {
 
   /** A dropped table leaves no touch; the schema says so. */
   private *isDue(): Work<boolean> {
-    return (yield* this.database.capture.touched()) || (yield* this.database.capture.schemaVersion()) !== this.upkeep?.schema
+    return (yield* this.database.capture.touched()) || !(yield* this.isCurrent())
+  }
+
+  /** Whether the tables still stand as they were `planned`. */
+  *isCurrent(): Work<boolean> {
+    return (yield* this.database.capture.schemaVersion()) === this.upkeep?.schema
   }
 
   private async slice(limit: number, signal: AbortSignal | undefined): Promise<Slice & { readonly limit: number }> {

@@ -1,0 +1,170 @@
+import { TillsyncError } from '../errors.ts'
+import { type CapturingDatabase, erase, type HostColumn, insert, type Key, lookup, query, type Work } from '../ports.ts'
+import { decodeRecord, encodeValue } from '../record.ts'
+import type { Meant, OwnDocument, OwnTableColumns } from '../two-way.ts'
+import { isEqual, type Member, membersOf, readAll } from './collector.ts'
+import { type ReadDocument, type Reading, type ReadRecord, recordIdText, type TouchedDocument } from './documents.ts'
+import type { RootPlan, TablePlan } from './table-plan.ts'
+import { ENTRIES, MEMBERS, WITHHELD } from './tables.ts'
+
+/** A published document before something that was received is written to it. */
+interface KnownDocument extends OwnDocument {
+  readonly touched: TouchedDocument
+  readonly reading: Reading
+  readonly member: Member | undefined
+}
+
+/** The columns of a root and its parts. */
+export function tablesIn(plan: TablePlan): readonly OwnTableColumns[] {
+  const { table, key, columns, parts } = plan
+  return [{ table, key, columns: columns.map(({ name }) => name) }, ...parts.flatMap(tablesIn)]
+}
+
+/** Documents of a root, and what of them is still to be sealed or acknowledged. */
+export function* readBefore(
+  database: CapturingDatabase,
+  root: RootPlan,
+  recordIds: readonly string[],
+  acknowledged: number,
+): Work<readonly OwnDocument[]> {
+  const touched = yield* find(database, root, recordIds)
+  const known = new Map<string, OwnDocument>()
+  const readings = yield* readAll(touched)
+  const members = yield* membersOf(database, touched)
+  for (const [n, document] of touched.entries()) {
+    const reading = readings.get(document)
+    const member = members[n]
+    const isSealed = reading instanceof Error ? false : reading === undefined || member === undefined ? reading === member : isEqual(reading, member)
+    known.set(document.recordId, {
+      recordId: document.recordId,
+      isThere: reading !== undefined,
+      isSealed,
+      isAcknowledged: (member?.entryNo ?? 0) <= acknowledged,
+      touched: document,
+      reading,
+      member,
+    } as KnownDocument)
+  }
+  return touched.map(({ recordId }) => known.get(recordId) as OwnDocument)
+}
+
+/** The documents that the database takes these record ids for; of one that is not there the record id as it was given. */
+function* find(database: CapturingDatabase, root: RootPlan, recordIds: readonly string[]): Work<readonly TouchedDocument[]> {
+  const keys = recordIds.map((recordId) => database.keyOf(root.keyColumns, recordId))
+  const found = yield* identify(root, keys)
+  const documents = new Map<string, TouchedDocument>()
+  return recordIds.map((recordId, n) => {
+    const same = found[n] ?? []
+    const key = same.find((one) => recordIdText(root, one) === recordId) ?? same[0]
+    const own = key === undefined ? recordId : recordIdText(root, key)
+    const known = documents.get(own) ?? {
+      root,
+      recordId: own,
+      key: key ?? (keys[n] as Key),
+      exported: false,
+      again: false,
+      existing: false,
+    }
+    documents.set(own, known)
+    return known
+  })
+}
+
+/** A key that can't be one of the table's finds nothing, and harms no other. */
+function* identify(root: RootPlan, keys: readonly Key[]): Work<readonly (readonly Key[])[]> {
+  try {
+    return yield* lookup(root.identify, keys)
+  } catch (error) {
+    if (!(error instanceof TillsyncError) || error.retryable) throw error
+    if (keys.length === 1) return [[]]
+    const found: (readonly Key[])[] = []
+    for (const key of keys) found.push(...(yield* identify(root, [key])))
+    return found
+  }
+}
+
+/** Those whose removal was sealed and lies behind what is acknowledged. */
+export function* removedBehind(
+  { build }: CapturingDatabase,
+  root: RootPlan,
+  recordIds: readonly string[],
+  acknowledged: number,
+): Work<ReadonlySet<string>> {
+  if (recordIds.length === 0) return new Set()
+  const rows = yield* query<{ record_id: string }>(
+    build
+      .selectFrom(ENTRIES.name)
+      .select('record_id')
+      .distinct()
+      .where('entry_no', '>', acknowledged)
+      .where('operation', '=', 'remove')
+      .where('table_name', '=', root.table)
+      .where('record_id', 'in', recordIds)
+      .compile(),
+  )
+  return new Set(rows.map((row) => row.record_id))
+}
+
+/** Takes down what was received as given; what the host has made of it is left to be sealed. See `Published.after`. */
+export function* settleReceived(database: CapturingDatabase, root: RootPlan, documents: readonly OwnDocument[], meant: Meant): Work<void> {
+  const known = [...new Set(documents as readonly KnownDocument[])]
+  const keys = known.map((one) => one.touched.recordId)
+  const touched = yield* find(database, root, keys)
+  const readings = yield* readAll(touched)
+  const members: unknown[][] = []
+  const left: Key[] = []
+  const released: Key[] = []
+  const anyway: Key[] = []
+  for (const [n, before] of known.entries()) {
+    const document = touched[n] as TouchedDocument
+    const now = readings.get(document)
+    if (!before.isSealed || now instanceof Error) continue
+    const { member } = before
+    const name = [root.table, document.recordId]
+    const isMeant = !meant.altered.has(before.recordId) && isOnly(root, meant, before, now)
+    if (isMeant && now !== undefined && (member === undefined || member.withheld !== undefined || !isEqual(now, member)))
+      members.push([...name, now.hash, now.identity, 'given', 0])
+    else if (isMeant && now === undefined && member !== undefined) left.push(name)
+    // The host has undone what was written: the other side learns only so that it is not here.
+    else if (!isMeant && now !== undefined && member !== undefined && isEqual(now, member)) anyway.push(document.key)
+    if (isMeant && member?.withheld !== undefined) released.push(name)
+  }
+  yield* erase(MEMBERS, MEMBERS.primaryKey, left)
+  yield* insert(MEMBERS, members, MEMBERS.primaryKey)
+  yield* erase(WITHHELD, WITHHELD.primaryKey, released)
+  yield* database.capture.touch(root.table, root.key, anyway, 'exported')
+}
+
+/** Whether a document differs from what it was by nothing but what was meant to be written. */
+function isOnly(root: RootPlan, meant: Meant, { recordId, reading }: KnownDocument, now: ReadDocument | undefined): boolean {
+  const before = reading as ReadDocument | undefined
+  if (now === undefined || (before !== undefined && Buffer.compare(before.hash, now.hash) === 0)) return true
+  return [...plansIn(root)].every((plan) => {
+    const [had, has] = [recordsOf(before, plan.table), recordsOf(now, plan.table)]
+    const wanted = meant.rows.get(plan.table)
+    if (wanted ? has.size !== (wanted.get(recordId) ?? 0) : has.size !== had.size || [...has.keys()].some((id) => !had.has(id))) return false
+    const columns = meant.columns.get(plan.table)
+    const others = plan.columns.filter(({ name }) => !columns?.has(name) && !plan.key.includes(name))
+    return others.length === 0 || [...has].every(([id, { record }]) => isAsBefore(record, had.get(id)?.record, others))
+  })
+}
+
+/** Whether a record holds in these columns what it held, or, where it was not there, what the database puts there by itself. */
+function isAsBefore(record: string, former: string | undefined, columns: readonly HostColumn[]): boolean {
+  if (record === former) return true
+  const values = decodeRecord(record)
+  const formerly = former === undefined ? undefined : decodeRecord(former)
+  return columns.every(({ name, initial = 'null' }) => {
+    const wanted = formerly ? formerly[name] : decodeRecord(`{"initial":${initial}}`).initial
+    return encodeValue(values[name] ?? null) === encodeValue(wanted ?? null)
+  })
+}
+
+function* plansIn(plan: TablePlan): Generator<TablePlan> {
+  yield plan
+  for (const part of plan.parts) yield* plansIn(part)
+}
+
+function recordsOf(document: ReadDocument | undefined, table: string): ReadonlyMap<string, ReadRecord> {
+  return new Map(document?.records.filter((record) => record.table === table).map((record) => [record.recordId, record]))
+}
