@@ -59,6 +59,8 @@ export interface Mirroring {
    * @throws ERR_MIRROR, ERR_REFERENCE with table and constraint
    */
   upsert(rows: MirrorUpsert): Work<void>
+  /** Those of the records that are not there as `upsert` would have them: missing (but for 'update'), or otherwise. @throws as `upsert` */
+  differing(rows: Omit<MirrorUpsert, 'others'>): Work<readonly string[]>
   /** Deletes by the columns of the records, which are a key, and the constants. @throws as `upsert` */
   remove(rows: MirrorRows): Work<void>
   /** The rows of a table (with these constants) whose `columns` equal those that `parents` hold (own column → parent's column) and whose key is none of `kept`'s: as JSON texts. */

@@ -7,6 +7,8 @@ export interface OwnDocument {
   readonly recordId: string
   /** Whether it stands here, inside what is published. */
   readonly isThere: boolean
+  /** Whether it can be read; of one that can't be nothing else is known. */
+  readonly isReadable: boolean
   /** Whether it is as it was last sealed, or came: nothing of it is still to be sealed. */
   readonly isSealed: boolean
   /** Whether the other side has acknowledged all of it that was sealed. */

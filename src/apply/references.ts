@@ -23,9 +23,7 @@ export function* arrange(database: ApplyingDatabase, subscribed: Subscribed, set
   const all = [...new Set(groups.flatMap(({ names }) => names))]
   const known = all.length === 0 ? new Map<string, MirrorTarget>() : yield* database.mirroring.targets(all)
   const refers = referring(known)
-  const ordered = parentsFirst(groups, (group, other, isNeeded) =>
-    group.names.some((name) => other.names.some((above) => refers(name, above, isNeeded))),
-  )
+  const ordered = sortRoots(groups, refers)
   const names = ordered.flatMap((group) => parentsFirst([...new Set(group.names)], refers))
   return {
     groups: ordered.map(({ table, documents }) => [table, documents]),
@@ -36,6 +34,18 @@ export function* arrange(database: ApplyingDatabase, subscribed: Subscribed, set
 /** The tables of these names, parents first. */
 export function inReferenceOrder(names: readonly string[], known: ReadonlyMap<string, MirrorTarget>): ReadonlyMap<string, MirrorTarget> {
   return new Map(parentsFirst([...new Set(names)], referring(known)).map((name) => [name, known.get(name) as MirrorTarget]))
+}
+
+/** Root tables in the order in which their documents are applied, each with the tables that those are written to. */
+export function rootsInOrder(
+  roots: readonly { readonly table: string; readonly names: readonly string[] }[],
+  known: ReadonlyMap<string, MirrorTarget>,
+): readonly string[] {
+  return sortRoots(roots, referring(known)).map(({ table }) => table)
+}
+
+function sortRoots<T extends { readonly names: readonly string[] }>(roots: readonly T[], refers: ReturnType<typeof referring>): readonly T[] {
+  return parentsFirst(roots, (root, other, isNeeded) => root.names.some((name) => other.names.some((above) => refers(name, above, isNeeded))))
 }
 
 function referring(known: ReadonlyMap<string, MirrorTarget>): (name: string, other: string, isNeeded: boolean) => boolean {

@@ -38,6 +38,7 @@ export function* readBefore(
     known.set(document.recordId, {
       recordId: document.recordId,
       isThere: reading !== undefined,
+      isReadable: !(reading instanceof Error),
       isSealed,
       isAcknowledged: (member?.entryNo ?? 0) <= acknowledged,
       touched: document,

@@ -39,6 +39,16 @@ export class PostgresMirroring implements Mirroring {
     }
   }
 
+  *differing(rows: Omit<MirrorUpsert, 'others'>): Work<readonly string[]> {
+    if (rows.records.length === 0) return []
+    try {
+      const { missing, changed } = yield* this.compare(rows)
+      return rows.rows === 'update' ? changed : [...missing, ...changed]
+    } catch (error) {
+      throw refusal(error, rows.table.name)
+    }
+  }
+
   /** Writes them; where they would break a unique constraint nothing is written, and the error is returned. */
   private *brokenBy(rows: MirrorUpsert): Work<unknown> {
     if (!(rows.table as PostgresTarget).hasUniques) {
@@ -96,7 +106,7 @@ export class PostgresMirroring implements Mirroring {
   }
 
   /** Which of the records are not there, and which are there otherwise, in the order of their keys. */
-  private *compare(rows: MirrorUpsert): Work<{ readonly missing: readonly string[]; readonly changed: readonly string[] }> {
+  private *compare(rows: Omit<MirrorUpsert, 'others'>): Work<{ readonly missing: readonly string[]; readonly changed: readonly string[] }> {
     const { table, records } = rows
     const changes = this.settable(rows)
     const changed =
@@ -150,7 +160,7 @@ export class PostgresMirroring implements Mirroring {
   }
 
   /** Columns that an UPDATE sets. Of the key those whose equal values may be written otherwise, as 1.0 and 1.00, or 'abc' and 'ABC' where the collation lets it. */
-  private settable({ table, written }: MirrorUpsert): readonly string[] {
+  private settable({ table, written }: Pick<MirrorUpsert, 'table' | 'written'>): readonly string[] {
     const { numbered } = table as PostgresTarget
     return written.filter((name) => !numbered.includes(name) && !(table.key.includes(name) && hasOneSpelling(columnOf(table, name))))
   }

@@ -1,0 +1,185 @@
+import type { RegisterName } from '../model.ts'
+import { type ApplyingDatabase, type CapturingDatabase, type Work, writing } from '../ports.ts'
+import type { Published } from '../two-way.ts'
+import { type IncomingDocument, toApplied } from './audience-documents.ts'
+import { contest } from './contested.ts'
+import type { AppliedDocument } from './document-set.ts'
+import type { ApplyContext, HandlersByTable } from './handler.ts'
+import { applyInOrder } from './in-order.ts'
+import { MirrorSet } from './mirror-set.ts'
+import { type OwnSide, settleOwn } from './own-documents.ts'
+import { type Division, divide, type Failed } from './quarantine-division.ts'
+import { forget, nameOf, receive, receivedOf } from './received-documents.ts'
+import { changesBetween, type RowWatch, rowsOf } from './row-changes.ts'
+import { StockLevels } from './stock-levels.ts'
+import { fitting, optionsOf } from './subscribed-mirrors.ts'
+import type { LeftOut } from './subscription-standing.ts'
+import { endWait, isAnyWaiting, type ToWait, type Waiting, wait } from './waiting-documents.ts'
+
+export type TillDatabase = CapturingDatabase & ApplyingDatabase
+
+/** A document on its way into the register's tables: as it came, or as it waited. */
+export type Arrival = Omit<Waiting, 'cause'>
+
+/** What becomes of documents that arrive here. */
+export interface Reception {
+  readonly database: TillDatabase
+  readonly mirrors: HandlersByTable
+  readonly name: RegisterName
+  /** Where any of the tables is published too. */
+  readonly published: Published | undefined
+  readonly watch: RowWatch | undefined
+  readonly now: number
+}
+
+/** What became of them. */
+export interface Outcome {
+  readonly applied: readonly IncomingDocument[]
+  readonly waits: readonly ToWait[]
+  /** The names of those of them that were not refused before. */
+  readonly news: ReadonlySet<string>
+  readonly leftOut: readonly LeftOut[]
+  /** How long it wrote. */
+  readonly wroteMs: number
+}
+
+/** Applies documents, each whole, in the caller's transaction: what can't be applied waits, and nothing else does. */
+export class AudienceSlice {
+  private readonly reception: Reception
+  private readonly division: Division
+  private readonly arrivals: readonly Arrival[]
+  private readonly byName: ReadonlyMap<string, Arrival>
+  private readonly applied: Arrival[] = []
+  private readonly waits: ToWait[] = []
+  private readonly leftOut = new Map<string, LeftOut>()
+  private sides = new Map<string, OwnSide>()
+
+  constructor(reception: Reception, arrivals: readonly Arrival[], division: Division) {
+    this.reception = reception
+    this.arrivals = arrivals
+    this.byName = new Map(arrivals.map((arrival) => [nameOf(arrival), arrival]))
+    this.division = division
+  }
+
+  *apply(): Work<Outcome> {
+    const { database, published } = this.reception
+    const received = yield* receivedOf(database, this.arrivals)
+    const { meant, contested } = yield* this.sort(received)
+    for (const arrival of contested) this.waits.push({ ...arrival, verdict: { cause: 'changed' } })
+    if (published) yield* writing()
+    const began = performance.now()
+    this.division.applying()
+    yield* this.applyAll(meant)
+    const news = yield* this.keep(received)
+    return { applied: this.applied, waits: this.waits, news, leftOut: [...this.leftOut.values()], wroteMs: performance.now() - began }
+  }
+
+  /** What is to be applied: not what was changed here meanwhile, nor the end of what never came. */
+  private *sort(received: ReadonlySet<string>): Work<{ readonly meant: readonly AppliedDocument[]; readonly contested: readonly Arrival[] }> {
+    const { published, mirrors } = this.reception
+    const documents: AppliedDocument[] = []
+    for (const arrival of this.arrivals) {
+      if (arrival.records.length === 0 && !received.has(nameOf(arrival))) this.applied.push(arrival)
+      else documents.push(yield* this.toApplied(arrival))
+    }
+    if (published === undefined) return { meant: documents, contested: [] }
+    const { sides, contested } = yield* contest(published, mirrors, documents, received)
+    this.sides = new Map(sides.map((side) => [nameOf(side.document), side]))
+    return {
+      meant: documents.filter((document) => !contested.has(nameOf(document))),
+      contested: this.arrivals.filter((arrival) => contested.has(nameOf(arrival))),
+    }
+  }
+
+  private *toApplied(arrival: Arrival): Work<AppliedDocument> {
+    const { database, mirrors } = this.reception
+    const shape = yield* fitting(database, mirrors, arrival.table, arrival.shape, (table) => this.leave(table))
+    return toApplied(arrival, shape, arrival.keyColumns)
+  }
+
+  private *applyAll(documents: readonly AppliedDocument[]): Work<void> {
+    const { database } = this.reception
+    const attempt = (part: readonly AppliedDocument[]) => this.attempt(part)
+    const kept = (part: readonly AppliedDocument[]) => void this.applied.push(...part.map((document) => this.arrivalOf(document)))
+    if (documents.length === 0) return
+    if (this.division.mode === 'together') {
+      yield* attempt(documents)
+      return kept(documents)
+    }
+    yield* divide(database, this.division, documents, attempt, {
+      kept: (_, part) => kept(part),
+      failed: ({ document, verdict }: Failed) => void this.waits.push({ ...this.arrivalOf(document), verdict }),
+    })
+  }
+
+  private arrivalOf(document: AppliedDocument): Arrival {
+    return this.byName.get(nameOf(document)) as Arrival
+  }
+
+  /** All of it in the transaction, the deferred constraints too, so that it is known whose fault a failure is. */
+  private *attempt(documents: readonly AppliedDocument[]): Work<void> {
+    const { database, mirrors, published, watch } = this.reception
+    const sets = yield* this.setsOf(documents)
+    const before = watch && (yield* this.rows(sets, watch))
+    yield* applyInOrder(database, mirrors, documents, this.context(), (_handler, _documents, work) => work)
+    yield* database.mirroring.settle()
+    if (watch && before) {
+      const after = yield* this.rows(sets, watch)
+      for (const [n, rows] of before.entries()) yield* watch.changed(changesBetween(rows, after[n] ?? new Map()))
+    }
+    if (published === undefined) return
+    for (const set of sets) yield* settleOwn(published, set, this.sidesOf(set.documents))
+  }
+
+  private *rows(sets: readonly MirrorSet[], watch: RowWatch) {
+    const rows = []
+    for (const set of sets) rows.push(yield* rowsOf(set, watch.tables))
+    return rows
+  }
+
+  private sidesOf(documents: readonly AppliedDocument[]): readonly OwnSide[] {
+    return documents.flatMap((document) => {
+      const side = this.sides.get(nameOf(document))
+      return side ? [{ ...side, document }] : []
+    })
+  }
+
+  /** By root table, where anything but the mirrors looks at them. */
+  private *setsOf(documents: readonly AppliedDocument[]): Work<readonly MirrorSet[]> {
+    const { mirrors, published, watch } = this.reception
+    if (published === undefined && watch === undefined) return []
+    const sets: MirrorSet[] = []
+    for (const [root, group] of Map.groupBy(documents, (document) => document.table))
+      sets.push(yield* MirrorSet.open(group, this.context(), (table) => optionsOf(mirrors, root)(table)))
+    return sets
+  }
+
+  private context(): ApplyContext {
+    const { database, name } = this.reception
+    return {
+      database,
+      origin: { ...name, registerId: 0, epoch: '', epochNo: 0 },
+      levels: new StockLevels(),
+      late: false,
+      leftOut: (table, column) => this.leave(table, column),
+    }
+  }
+
+  private leave(table: string, column?: string): void {
+    const name: LeftOut = column === undefined ? [table] : [table, column]
+    this.leftOut.set(JSON.stringify(name), name)
+  }
+
+  /** Takes down what stands here because of central, and what waits. */
+  private *keep(received: ReadonlySet<string>): Work<ReadonlySet<string>> {
+    const { database, mirrors, now } = this.reception
+    const owns = ({ table }: Arrival) => optionsOf(mirrors, table)(table).rows !== 'update'
+    const there = this.applied.filter(({ records }) => records.length > 0).filter(owns)
+    // What could not be applied is confirmed all the same: what there is of it stays.
+    const confirmed = this.waits.filter((one) => one.records.length > 0 && received.has(nameOf(one)))
+    yield* receive([...there, ...confirmed])
+    yield* forget(this.applied.filter((one) => one.records.length === 0 && received.has(nameOf(one))))
+    if (yield* isAnyWaiting(database)) yield* endWait(this.applied)
+    return yield* wait(database, this.waits, now)
+  }
+}

@@ -1,0 +1,148 @@
+import { TillsyncError } from '../errors.ts'
+import type { RegisterName } from '../model.ts'
+import type { Clock, Work } from '../ports.ts'
+import type { Published, Publishing } from '../two-way.ts'
+import { toApplied } from './audience-documents.ts'
+import { type Arrival, AudienceSlice, type Outcome, type TillDatabase } from './audience-slice.ts'
+import { contest } from './contested.ts'
+import { tablesOf } from './document-set.ts'
+import type { HandlersByTable } from './handler.ts'
+import { dividing, type Mode } from './quarantine-division.ts'
+import { receivedOf } from './received-documents.ts'
+import type { RowWatch } from './row-changes.ts'
+import { targetOf } from './subscribed-mirrors.ts'
+import { readWaiting, type WaitingName } from './waiting-documents.ts'
+
+export interface AudienceSlicesOptions {
+  readonly database: TillDatabase
+  readonly mirrors: HandlersByTable
+  readonly name: RegisterName
+  readonly clock: Clock
+  /** Where the register publishes too. */
+  readonly publishing: Publishing | undefined
+  readonly watch: RowWatch | undefined
+}
+
+/** What is done in the transaction of each slice, beside applying it. */
+export interface Around {
+  /** All in one transaction, however long it takes. */
+  readonly isOne?: boolean
+  /** Whether it is still to be applied. `isAlone`: nobody else works at the same time. */
+  before?(isAlone: boolean): Work<boolean>
+  after?(outcome: Outcome, isFirst: boolean, isLast: boolean): Work<void>
+  /** It is committed. */
+  done?(): void
+}
+
+/** How many records a transaction writes; it aims at the length that its database says. */
+const LIMITS = { least: 1, first: 16, most: 2_048 }
+/** How often it is tried where the host's schema is changed at the same time. */
+const TRIES = 5
+
+/** Applies documents slice by slice: short transactions, each of whole documents. */
+export class AudienceSlices {
+  private readonly options: AudienceSlicesOptions
+  private limit = LIMITS.first
+  /** Where documents were refused just now, more may be. */
+  private mode: Mode = 'together'
+
+  constructor(options: AudienceSlicesOptions) {
+    this.options = options
+  }
+
+  /** In order; undefined where it was not to go on. What was done until then stays. */
+  async apply(arrivals: readonly Arrival[], around: Around, signal: AbortSignal, told: (outcome: Outcome) => void): Promise<boolean> {
+    let from = 0
+    do {
+      if (signal.aborted) throw new TillsyncError('ERR_STOPPED', 'The register is stopped', { retryable: true })
+      const slice = around.isOne ? arrivals : this.next(arrivals, from)
+      const isLast = from + slice.length === arrivals.length
+      const outcome = await this.one(slice, around, from === 0, isLast, signal)
+      if (outcome === undefined) return false
+      around.done?.()
+      this.learn(slice, outcome)
+      told(outcome)
+      from += slice.length
+    } while (from < arrivals.length)
+    return true
+  }
+
+  /** Whole documents with about as many records as fit. */
+  private next(arrivals: readonly Arrival[], from: number): readonly Arrival[] {
+    let records = 0
+    let to = from
+    while (to < arrivals.length && (to === from || records + weightOf(arrivals[to]) <= this.limit)) records += weightOf(arrivals[to++])
+    return arrivals.slice(from, to)
+  }
+
+  private async one(
+    slice: readonly Arrival[],
+    around: Around,
+    isFirst: boolean,
+    isLast: boolean,
+    signal: AbortSignal,
+  ): Promise<Outcome | undefined> {
+    const { database, mirrors, name, clock, watch } = this.options
+    for (let tries = 0; tries < TRIES; tries++) {
+      const published = await this.published(slice, tries > 0)
+      const isAlone = published !== undefined
+      const done = await dividing(
+        database,
+        function* (division): Work<Outcome | 'stale' | 'moved'> {
+          if (published && !(yield* published.isCurrent())) return 'stale'
+          if (!isAlone) yield* database.giveWay()
+          if (around.before && !(yield* around.before(isAlone))) return 'moved'
+          const outcome = yield* new AudienceSlice({ database, mirrors, name, published, watch, now: clock.now() }, slice, division).apply()
+          yield* around.after?.(outcome, isFirst, isLast) ?? []
+          return outcome
+        },
+        this.mode,
+        isAlone ? { alone: true, signal } : { lazily: true, signal },
+      )
+      if (done !== 'stale') return done === 'moved' ? undefined : done
+    }
+    throw unsettled()
+  }
+
+  /** Where documents of the slice are written to tables that are published. */
+  private async published(slice: readonly Arrival[], isStale: boolean): Promise<Published | undefined> {
+    const { publishing, mirrors } = this.options
+    if (publishing === undefined) return undefined
+    const published = await publishing.published(isStale)
+    const names = new Set(slice.flatMap(({ table, shape }) => [table, ...tablesOf(shape)].map((one) => targetOf(mirrors, table, one))))
+    return [...names].some((name) => published.tables(name) !== undefined) ? published : undefined
+  }
+
+  /** The names of those that must not be applied yet, for they were changed here, which central has not acknowledged. */
+  async contested(names: readonly WaitingName[]): Promise<ReadonlySet<string>> {
+    const { database, mirrors, publishing } = this.options
+    if (publishing === undefined) return new Set()
+    for (let tries = 0; tries < TRIES; tries++) {
+      const published = await publishing.published(tries > 0)
+      const contested = await database.read(function* () {
+        if (!(yield* published.isCurrent())) return undefined
+        const waiting = yield* readWaiting(database, names)
+        const documents = waiting.map((one) => toApplied(one, one.shape, one.keyColumns))
+        return (yield* contest(published, mirrors, documents, yield* receivedOf(database, documents))).contested
+      })
+      if (contested !== undefined) return contested
+    }
+    throw unsettled()
+  }
+
+  private learn(slice: readonly Arrival[], { wroteMs, waits }: Outcome): void {
+    const { sliceMs } = this.options.database
+    const records = slice.reduce((sum, arrival) => sum + weightOf(arrival), 0)
+    if (wroteMs > sliceMs) this.limit = Math.max(LIMITS.least, Math.ceil((Math.min(records, this.limit) * sliceMs) / wroteMs))
+    else if (wroteMs < sliceMs / 2 && records * 2 > this.limit) this.limit = Math.min(LIMITS.most, this.limit * 2)
+    this.mode = waits.some(({ verdict }) => verdict.cause !== 'changed') ? 'apart' : 'together'
+  }
+}
+
+function unsettled(): TillsyncError {
+  return new TillsyncError('ERR_BUSY', 'The schema is changed without end', { retryable: true, hint: 'It is tried again with the next exchange.' })
+}
+
+function weightOf(arrival: Arrival | undefined): number {
+  return Math.max(1, arrival?.records.length ?? 0)
+}

@@ -1,0 +1,257 @@
+import { type AudienceBatch, type AudienceStanding, type Finding, MOST_UNAPPLIED, type UnappliedDocument } from '../model.ts'
+import type { AudienceSubscriber, Work } from '../ports.ts'
+import { checkBatch, type IncomingDocument, incomingIn } from './audience-documents.ts'
+import type { Arrival, Outcome } from './audience-slice.ts'
+import { AudienceSlices, type AudienceSlicesOptions } from './audience-slices.ts'
+import { nameOf } from './received-documents.ts'
+import { SnapshotEnd } from './snapshot-end.ts'
+import { rulesOf } from './subscribed-mirrors.ts'
+import { lookOut, type Outlook, type SubscriptionProblem, subscriptionFindings } from './subscription-outlook.ts'
+import { holdPlace, isNext, isSamePlace, type LeftOut, nowhere, type Place, readPlace, writePlace } from './subscription-standing.ts'
+import { countWaiting, listWaiting, type ToWait, unapplied, type WaitingDocument, type WaitingName } from './waiting-documents.ts'
+import { WaitingTries } from './waiting-tries.ts'
+
+export interface AudienceSubscriptionOptions extends AudienceSlicesOptions {
+  /** What came of documents of a table. */
+  onApplied(applied: Applied): void
+  /** Documents that wait from now on; at most `MOST_UNAPPLIED` of them. */
+  onUnapplied(documents: readonly UnappliedDocument[]): void
+  onProblems(problems: readonly SubscriptionProblem[]): void
+}
+
+/** What was applied of a root table. */
+export interface Applied {
+  readonly table: string
+  /** Documents that were written, or were as they should be. */
+  readonly documents: number
+  /** Documents that central publishes no more for this register. */
+  readonly removed: number
+}
+
+/** How far the register has come in a root table. */
+export interface SubscriptionStatus {
+  readonly table: string
+  readonly entryNo: number
+  /** Whether all of it is here that central had when it was last asked. */
+  readonly isComplete: boolean
+  /** When something of it last came; ISO 8601, UTC. */
+  readonly receivedAt: string | undefined
+  /** Documents that wait here: they could not be applied, or were changed here, which central has not acknowledged. */
+  readonly waiting: number
+  /** What central sends and the tables here do not have: `items.unit_size`, or a table. */
+  readonly leftOut: readonly string[]
+}
+
+/** A register's side of what central publishes: takes batches, slice by slice, and says how far it has come. One thing at a time. */
+export class AudienceSubscription implements AudienceSubscriber {
+  private readonly options: AudienceSubscriptionOptions
+  private readonly slices: AudienceSlices
+  private readonly ends: SnapshotEnd
+  private readonly tries: WaitingTries
+  private last: Promise<unknown> = Promise.resolve()
+  private stopping = new AbortController()
+  private told = ''
+
+  constructor(options: AudienceSubscriptionOptions) {
+    this.options = options
+    this.slices = new AudienceSlices(options)
+    this.ends = new SnapshotEnd(options, this.slices)
+    this.tries = new WaitingTries(options, this.slices)
+  }
+
+  /** What was under way when it was stopped: ends of snapshots, and what waits. */
+  resume(): Promise<void> {
+    this.stopping = new AbortController()
+    return this.inTurn(async () => {
+      const { tables } = await this.look()
+      await this.telling(async (tell) => {
+        await this.ends.run(tables, this.signal, tell)
+        await this.tries.all(tables, this.signal, tell)
+      })
+    })
+  }
+
+  /** Waits for the transaction under way. */
+  async stop(): Promise<void> {
+    this.stopping.abort()
+    await this.last
+  }
+
+  standings(): Promise<readonly AudienceStanding[]> {
+    return this.inTurn(async () => {
+      const { tables, places } = await this.look()
+      return tables.map((table) => {
+        const { stream, entryNo, mark } = places.get(table) ?? nowhere(table)
+        return { table, stream, entryNo, mark }
+      })
+    })
+  }
+
+  unapplied(): Promise<readonly UnappliedDocument[]> {
+    const { database, mirrors } = this.options
+    return database.read(() => unapplied(database, [...mirrors.keys()]), { loosely: true })
+  }
+
+  take(batches: readonly AudienceBatch[]): Promise<boolean> {
+    return this.inTurn(async () => {
+      const own = batches.filter(({ table }) => this.options.mirrors.has(table))
+      for (const batch of own) checkBatch(batch)
+      const { tables } = await this.look()
+      const there = own.filter(({ table }) => tables.includes(table)).toSorted((a, b) => tables.indexOf(a.table) - tables.indexOf(b.table))
+      if (there.length > 0) await this.options.publishing?.seal()
+      let taken = false
+      await this.telling(async (tell, refused) => {
+        for (const batch of there) if (await this.takeOne(batch, tables, tell)) taken = true
+        await this.ends.run(tables, this.signal, tell)
+        await this.tries.afterTake(tables, refused(), taken, this.signal, tell)
+      })
+      return taken
+    })
+  }
+
+  async status(): Promise<{ readonly subscriptions: readonly SubscriptionStatus[]; readonly unapplied: readonly WaitingDocument[]; readonly problems: readonly SubscriptionProblem[] }> {
+    const { database, mirrors } = this.options
+    return database.read(function* () {
+      const { tables, places, problems } = yield* lookOut(database, mirrors)
+      const waiting = yield* countWaiting(database)
+      return {
+        subscriptions: tables.map((table) => statusOf(places.get(table) as Place, waiting.get(table) ?? 0)),
+        unapplied: yield* listWaiting(database, [...mirrors.keys()]),
+        problems,
+      }
+    })
+  }
+
+  *check(): Work<readonly Finding[]> {
+    const { database, mirrors } = this.options
+    return subscriptionFindings(mirrors, yield* lookOut(database, mirrors))
+  }
+
+  private get signal(): AbortSignal {
+    return this.stopping.signal
+  }
+
+  private inTurn<T>(run: () => Promise<T>): Promise<T> {
+    const done = this.last.then(run)
+    this.last = done.catch(() => undefined)
+    return done
+  }
+
+  /** How the tables stand; those whose rows would be others by now begin anew. */
+  private async look(): Promise<Outlook> {
+    const { database, mirrors, onProblems } = this.options
+    const outlook = await database.read(() => lookOut(database, mirrors))
+    const { changed, problems } = outlook
+    const text = JSON.stringify(problems.map(({ table, error }) => [table, error.code]))
+    if (text !== this.told && problems.length > 0) onProblems(problems)
+    this.told = text
+    if (changed.length === 0) return outlook
+    await database.write(
+      function* () {
+        for (const place of changed) yield* writePlace({ ...place, ...BEGIN, rules: '', leftOut: [] })
+      },
+      { lazily: true },
+    )
+    return database.read(() => lookOut(database, mirrors))
+  }
+
+  private async takeOne(batch: AudienceBatch, tables: readonly string[], tell: (outcome: Outcome) => void): Promise<boolean> {
+    const { database } = this.options
+    const { table, shape, keyColumns } = batch
+    let place = await database.read(() => readPlace(database, table), { loosely: true })
+    if (!isNext(place, batch)) return false
+    const isSnapshot = batch.after === 0
+    if (place.state === 'ending' && !isSnapshot) {
+      await this.ends.run(tables, this.signal, tell)
+      place = { ...place, state: 'complete' }
+    }
+    const snapshotNo = place.snapshotNo + (isSnapshot ? 1 : 0)
+    const arrivals = incomingIn(batch).map((incoming): Arrival => ({ ...incoming, snapshotNo, shape, keyColumns }))
+    return this.slices.apply(arrivals, this.around(batch, place), this.signal, tell)
+  }
+
+  /** Each slice finds the place as the one before has left it; the last one leaves it where the batch ends. */
+  private around(batch: AudienceBatch, from: Place) {
+    const { database, mirrors, clock } = this.options
+    const { table, shape, keyColumns, stream, through, mark, isEnd, after } = batch
+    const isSnapshot = after === 0
+    let expected = from
+    let next = from
+    const leftOut = new Map(isSnapshot ? [] : from.leftOut.map((one): [string, LeftOut] => [JSON.stringify(one), one]))
+    const about = (): Partial<Place> => ({
+      shape,
+      keyColumns,
+      rules: rulesOf(mirrors, table, shape),
+      leftOut: [...leftOut.values()],
+      receivedAt: new Date(clock.now()).toISOString(),
+    })
+    return {
+      *before(isAlone: boolean): Work<boolean> {
+        if (!isAlone) yield* holdPlace(database, table)
+        return isSamePlace(yield* readPlace(database, table), expected)
+      },
+      *after(outcome: Outcome, isFirst: boolean, isLast: boolean): Work<void> {
+        for (const one of outcome.leftOut) leftOut.set(JSON.stringify(one), one)
+        next = expected
+        if (isFirst && isSnapshot) next = { ...next, ...BEGIN, snapshotNo: next.snapshotNo + 1 }
+        if (isLast) next = { ...next, stream, entryNo: through, mark, state: isEnd && next.state === 'open' ? endOf(next) : next.state }
+        if (isFirst || isLast) yield* writePlace({ ...next, ...about() })
+      },
+      /** The slice is committed. */
+      done(): void {
+        expected = next
+      },
+    }
+  }
+
+  /** Says at the end what was applied, and what waits from now on. */
+  private async telling(work: (tell: (outcome: Outcome) => void, refused: () => readonly WaitingName[]) => Promise<void>): Promise<void> {
+    const { onApplied, onUnapplied } = this.options
+    const applied = new Map<string, { documents: number; removed: number }>()
+    const refused = new Map<string, ToWait>()
+    const news = new Set<string>()
+    const tell = (outcome: Outcome): void => {
+      for (const document of outcome.applied) {
+        count(applied, document)
+        refused.delete(nameOf(document))
+      }
+      for (const one of outcome.waits) if (one.verdict.cause !== 'changed') refused.set(nameOf(one), one)
+      for (const name of outcome.news) news.add(name)
+    }
+    try {
+      await work(tell, () => [...refused.values()].map((one) => ({ ...one, cause: one.verdict.cause, size: 0 })))
+    } finally {
+      for (const [table, counts] of applied) onApplied({ table, ...counts })
+      const told = [...refused].flatMap(([name, { table, recordId, verdict }]) =>
+        news.has(name) && verdict.cause !== 'changed' ? [{ table, recordId, code: verdict.code, message: verdict.message }] : [],
+      )
+      if (told.length > 0) onUnapplied(told.slice(0, MOST_UNAPPLIED))
+    }
+  }
+}
+
+/** Nothing is said to be here before a snapshot has brought its first batch. */
+const BEGIN = { stream: undefined, entryNo: 0, mark: '', state: 'open' } as const
+
+/** Before the first snapshot nothing was here that could go. */
+function endOf({ snapshotNo }: Place): Place['state'] {
+  return snapshotNo === 1 ? 'complete' : 'ending'
+}
+
+function count(applied: Map<string, { documents: number; removed: number }>, { table, records }: IncomingDocument): void {
+  const counts = applied.get(table) ?? { documents: 0, removed: 0 }
+  applied.set(table, counts)
+  if (records.length > 0) counts.documents++
+  else counts.removed++
+}
+
+function statusOf({ table, entryNo, state, stream, receivedAt, leftOut }: Place, waiting: number): SubscriptionStatus {
+  return {
+    table,
+    entryNo,
+    isComplete: stream !== undefined && state === 'complete',
+    receivedAt,
+    waiting,
+    leftOut: leftOut.map((names) => names.join('.')),
+  }
+}

@@ -1,0 +1,105 @@
+import { asTillsyncError, TillsyncError } from '../errors.ts'
+import type { Finding } from '../model.ts'
+import type { ApplyingDatabase, MirrorTarget, Work } from '../ports.ts'
+import { tablesOf } from './document-set.ts'
+import type { HandlersByTable } from './handler.ts'
+import { checkTarget } from './mirror-target.ts'
+import { rootsInOrder } from './references.ts'
+import { optionsOf, rulesOf, targetOf } from './subscribed-mirrors.ts'
+import { nowhere, type Place, readPlaces } from './subscription-standing.ts'
+
+/** A root table of central's that can't be taken as the tables stand here. */
+export interface SubscriptionProblem {
+  readonly table: string
+  readonly error: TillsyncError
+}
+
+/** How the register's tables stand to what it subscribes to. */
+export interface Outlook {
+  /** In the order in which they are to come; those that are parts of others as far as is known, and those with problems, left out. */
+  readonly tables: readonly string[]
+  /** By table, those without problems. */
+  readonly places: ReadonlyMap<string, Place>
+  /** Those whose rows are not what they would be by now: they begin anew. */
+  readonly changed: readonly Place[]
+  readonly problems: readonly SubscriptionProblem[]
+  readonly targets: ReadonlyMap<string, MirrorTarget>
+}
+
+export function* lookOut(database: ApplyingDatabase, mirrors: HandlersByTable): Work<Outlook> {
+  const known = yield* readPlaces(database)
+  const places = new Map([...mirrors.keys()].map((table) => [table, known.get(table) ?? nowhere(table)]))
+  const all = [...places.values()]
+  const partsOfOthers = new Set(all.flatMap(({ shape }) => tablesOf(shape)))
+  const roots = all.filter(({ table, stream }) => stream !== undefined || !partsOfOthers.has(table))
+  const names = new Map(roots.map((place) => [place.table, targetsOf(mirrors, place)]))
+  const lacking = roots.flatMap(({ leftOut }) => leftOut.map(([table]) => table))
+  const targets = yield* database.mirroring.targets([...new Set([...[...names.values()].flat(), ...lacking])])
+  const problems = roots.flatMap(({ table }) => problemOf(table, names.get(table) ?? [], targets))
+  const sound = roots.filter(({ table }) => !problems.some((problem) => problem.table === table))
+  const order = rootsInOrder(
+    sound.map(({ table }) => ({ table, names: names.get(table) ?? [] })),
+    targets,
+  )
+  return {
+    tables: order,
+    places: new Map(order.map((table) => [table, places.get(table) as Place])),
+    changed: sound.filter((place) => place.rules !== '' && (place.rules !== rulesOf(mirrors, place.table, place.shape) || hasCome(place, targets))),
+    problems,
+    targets,
+  }
+}
+
+/** The tables that its documents can't do without: the root's, and those of parts that the host names. */
+function targetsOf(mirrors: HandlersByTable, { table, shape }: Place): readonly string[] {
+  return [table, ...tablesOf(shape).filter((part) => mirrors.has(part))].map((one) => targetOf(mirrors, table, one))
+}
+
+function problemOf(table: string, names: readonly string[], targets: ReadonlyMap<string, MirrorTarget>): readonly SubscriptionProblem[] {
+  try {
+    for (const name of names) checkTarget(targets.get(name), name)
+    return []
+  } catch (thrown) {
+    return [{ table, error: asTillsyncError(thrown, 'ERR_MIRROR', `\`${table}\` can't be written`) }]
+  }
+}
+
+/** Whether there is a place by now for something that was left out. */
+function hasCome({ leftOut }: Place, targets: ReadonlyMap<string, MirrorTarget>): boolean {
+  return leftOut.some(([table, column]) => {
+    const target = targets.get(table)
+    return target !== undefined && (column === undefined || target.columns.some(({ name }) => name === column))
+  })
+}
+
+/** What of the tables does not fit what is subscribed to. */
+export function subscriptionFindings(mirrors: HandlersByTable, { places, problems, targets }: Outlook): readonly Finding[] {
+  const findings: Finding[] = problems.map(({ table, error }) => ({
+    code: 'DRIFT',
+    table,
+    message: `What central publishes of \`${table}\` is not taken: ${error.message}`,
+    hint: error.hint ?? 'Bring the table and `subscribe` together.',
+  }))
+  for (const { table, keyColumns, leftOut } of places.values()) {
+    const target = targets.get(targetOf(mirrors, table, table))
+    const { rename } = optionsOf(mirrors, table)(table)
+    const sent = keyColumns.map((name) => rename?.columns?.[name] ?? name)
+    if (target !== undefined && keyColumns.length > 0 && (sent.length !== target.key.length || target.key.some((name) => !sent.includes(name)))) {
+      findings.push({
+        code: 'DRIFT',
+        table,
+        message: `The key of \`${target.name}\` is (${target.key.join(', ')}), central knows its documents by (${sent.join(', ')}): what it removes can't be found here`,
+        hint: 'Give the table the same key as at central.',
+      })
+    }
+    for (const [of, column] of leftOut) {
+      findings.push({
+        code: 'LEFT_OUT',
+        table: of,
+        message: column === undefined ? `Central sends \`${of}\`, which is not here` : `Central sends \`${of}.${column}\`, which the table does not have`,
+        hint: 'Once it is there, all of it comes again by itself. Or publish less at central, or leave it out with `except`.',
+      })
+    }
+  }
+  return findings
+}
