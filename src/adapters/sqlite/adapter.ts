@@ -236,6 +236,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
     try {
       if (!this.begin(connection, 'BEGIN')) return undefined
       const seen = steps.version()
+      this.mirroring.begin()
       const running = work()
       let next = running.next()
       let began = performance.now()

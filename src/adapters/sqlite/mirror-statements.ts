@@ -29,7 +29,7 @@ export class MirrorStatements {
   private readonly places: ReadonlyMap<string, number>
   private readonly built = new Map<string, string>()
 
-  constructor({ table, columns, constants, written }: MirrorUpsert) {
+  constructor({ table, columns, constants, written }: Omit<MirrorUpsert, 'others'>) {
     this.table = table as SqliteTarget
     const { key, collations } = this.table
     const affinities = new Map(this.table.columns.map(({ name, affinity }) => [name, affinity]))

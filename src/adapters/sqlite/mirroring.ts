@@ -58,6 +58,20 @@ export class SqliteMirroring implements Mirroring {
     }
   }
 
+  *differing(rows: Omit<MirrorUpsert, 'others'>): Work<readonly string[]> {
+    if (rows.records.length === 0) return []
+    try {
+      const statements = new MirrorStatements(rows)
+      const reader = new RecordReader(rows, statements.names)
+      const all = new Map(rows.records.map((record) => [reader.read(record) as Row, record]))
+      const { missing, changed } = yield* this.compare(statements, [...all.keys()])
+      const differing = [...(rows.rows === 'update' ? [] : missing), ...changed.map(([row]) => row)]
+      return differing.map((row) => all.get(row) as string)
+    } catch (error) {
+      throw refusal(error, rows.table.name)
+    }
+  }
+
   /** What was written when it was tried before does not differ any more. */
   private *write(rows: MirrorUpsert, statements: MirrorStatements, all: readonly Row[]): Work<void> {
     const { missing, changed } = yield* this.compare(statements, all)
