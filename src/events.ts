@@ -6,6 +6,13 @@ import type { QuarantinedDocument, ReleasedDocument } from './ports.ts'
 export interface RegisterEvents {
   /** Documents were sealed. */
   sealed: { readonly documents: number; readonly entries: number; readonly through: number }
+  /** Documents of central's were applied, of one root table. */
+  applied: { readonly table: string; readonly documents: number; readonly removed: number }
+  /**
+   * Documents of central's could not be applied and wait from now on, see `status().unapplied`; everything else went on. At most 50 are named. They are tried again by themselves,
+   * and central is told.
+   */
+  unapplied: { readonly documents: readonly UnappliedDocument[] }
   /** An exchange with central went well. */
   exchanged: { readonly sent: number }
   /**
@@ -19,7 +26,7 @@ export interface RegisterEvents {
   online: Record<string, never>
   /**
    * The host's schema has changed: `mended` roots had lost triggers, so that a reseal looks for what went unseen; roots with
-   * `problems` can't be published as they stand, see `status().problems`.
+   * `problems` can't be published, or written, as they stand, see `status().problems`.
    */
   schema: { readonly mended: readonly string[]; readonly problems: readonly { readonly table: string; readonly error: TillsyncError }[] }
   /** A message that came to `fetch` was refused; `source` is where it came from, as far as the host says. */

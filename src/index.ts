@@ -1,5 +1,6 @@
 export type { ArchivedEntry, EntryPosition, EntryState } from './apply/archive.ts'
 export type { WhichEntries } from './apply/archive-book.ts'
+export type { Applied, SubscriptionStatus } from './apply/audience-subscription.ts'
 export type { Audit, AuditedEpoch, AuditedRegister } from './apply/audit.ts'
 export type { WhichToAudit } from './apply/audit-book.ts'
 export type { AuditCode, AuditCounts, AuditFinding, NumberedDocument, NumberRange } from './apply/audit-findings.ts'
@@ -8,7 +9,7 @@ export type { Between, WhichClosings } from './apply/closing-book.ts'
 export type { Waits } from './apply/closing-completeness.ts'
 export type { FoundClosings, PostedClosing, PostedClosingLine, PostedSums, WaitingClosing } from './apply/closing-recall.ts'
 export type { Closing, ClosingLine, ClosingSums, ReceiptRange } from './apply/closings.ts'
-export type { Handler, SubscribeRules } from './apply/handler.ts'
+export type { Handler, Mirror, MirrorRules, SubscribeRules } from './apply/handler.ts'
 export type { Change, Effect, HandlerContext, HostHandler } from './apply/host-handler.ts'
 export type { LedgerTable, LedgerValue, PostFunction } from './apply/host-ledger.ts'
 export { mirror } from './apply/mirror.ts'
@@ -32,6 +33,7 @@ export type { Check, Problem, ValidateRules, Validation } from './apply/validate
 export { type BalancedOptions, balanced } from './apply/validate-balanced.ts'
 export { type KnownItemsOptions, knownItems } from './apply/validate-known-items.ts'
 export { type ClosedPeriods, openPeriod } from './apply/validate-open-period.ts'
+export type { WaitingDocument } from './apply/waiting-documents.ts'
 export type { SubscribedTable, Unapplied } from './capture/audience-status.ts'
 export type { ListedEntry } from './capture/log.ts'
 export type { ParkedDocument } from './capture/parked.ts'
@@ -78,6 +80,7 @@ export type {
   Link,
   OwnTable,
   QuarantinedDocument,
+  RegisterDatabase,
   ReleasedDocument,
   Work,
 } from './ports.ts'

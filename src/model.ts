@@ -219,7 +219,16 @@ export const START: Point = { entryNo: 0, digest: '0'.repeat(64) }
  * - `ROW_SECURITY`: a policy hides rows from the library, which is an error when they are read (PostgreSQL).
  * - `LEFT_OUT`: central sends what a register's table does not have.
  */
-export type FindingCode = 'DRIFT' | 'NO_INDEX' | 'EXPRESSION_INDEX' | 'NULLABLE_KEY' | 'NO_IDENTITY' | 'NOT_DURABLE' | 'BUSY_TIMEOUT' | 'ROW_SECURITY' | 'LEFT_OUT'
+export type FindingCode =
+  | 'DRIFT'
+  | 'NO_INDEX'
+  | 'EXPRESSION_INDEX'
+  | 'NULLABLE_KEY'
+  | 'NO_IDENTITY'
+  | 'NOT_DURABLE'
+  | 'BUSY_TIMEOUT'
+  | 'ROW_SECURITY'
+  | 'LEFT_OUT'
 
 /** What `check()` has found. Codes are part of the public face; texts are not. */
 export interface Finding {

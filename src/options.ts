@@ -33,15 +33,17 @@ export interface PullTransfer {
   readonly maxMessageBytes?: number
 }
 
-export interface RegisterOptions<DB> {
+export interface RegisterOptions<DB, Mirrors = AnyTables> {
   /** The shop or warehouse, by code. */
   readonly location: string
   /** The register's name there. */
   readonly register: string
   /** `sqlite(…)` from 'tillsync/sqlite', or `postgres(pool, { schema })` from 'tillsync/postgres'. */
   readonly database: CapturingDatabase
-  /** What central gets: tables by name. */
+  /** What central gets: tables by name; none where the register only subscribes. */
   readonly publish: PublishRules<DB>
+  /** What is kept equal to what central publishes for this register: mirrors by central's tables. */
+  readonly subscribe?: Mirrors
   /** How it gets there. Without it the register only captures. */
   readonly transfer?: PushTransfer | PullTransfer
   /**
@@ -285,7 +287,7 @@ export function checkRuntime(version: string): void {
 export function checkRegisterOptions(options: RegisterOptions<never>): void {
   checkRuntime(process.versions.node)
   if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
-  known('options', options, ['location', 'register', 'database', 'publish', 'transfer', 'retainMs', 'forgetAfterMs'])
+  known('options', options, ['location', 'register', 'database', 'publish', 'subscribe', 'transfer', 'retainMs', 'forgetAfterMs'])
   checkName('location', options.location)
   checkName('register', options.register)
   const databases = "sqlite(…) from 'tillsync/sqlite' or postgres(…) from 'tillsync/postgres'"
@@ -293,7 +295,9 @@ export function checkRegisterOptions(options: RegisterOptions<never>): void {
   if (!('capture' in options.database)) throw bad('database', databases, options.database)
   if (typeof options.publish !== 'object' || options.publish === null)
     throw bad('publish', 'an object of tables, such as { receipts: {} }', options.publish)
-  if (Object.keys(options.publish).length === 0) throw bad('publish', 'at least one table, such as { receipts: {} }', '{}')
+  if (Object.keys(options.publish).length === 0 && Object.keys(options.subscribe ?? {}).length === 0)
+    throw bad('publish', 'at least one table, such as { receipts: {} }', '{}')
+  if (options.subscribe !== undefined && !('mirroring' in options.database)) throw bad('database', databases, options.database)
 }
 
 /** @throws ERR_OPTION */

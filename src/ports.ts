@@ -274,6 +274,9 @@ export interface ApplyingDatabase extends Database {
   faultOf(thrown: unknown): Fault | undefined
 }
 
+/** A database that a register is on. */
+export type RegisterDatabase = CapturingDatabase & ApplyingDatabase
+
 /** A database that central is on: its transactions can wait for the host's own code. */
 export type CentralDatabase = ApplyingDatabase & { readonly dialect: 'postgres' }
 
@@ -325,7 +328,7 @@ export interface AudienceSubscriber {
   standings(): Promise<readonly AudienceStanding[]>
   /** What could not be applied, at most `MOST_UNAPPLIED`. */
   unapplied(): Promise<readonly UnappliedDocument[]>
-  /** Applies batches, each with the standing that it reaches; one that does not go on where it stands is left out. Says whether any was taken. */
+  /** Applies what an answer of central brought, be it nothing: batches, each with the standing that it reaches; one that does not go on where it stands is left out. Says whether any was taken. */
   take(batches: readonly AudienceBatch[]): Promise<boolean>
 }
 

@@ -1,3 +1,5 @@
+import type { SubscriptionStatus } from './apply/audience-subscription.ts'
+import type { WaitingDocument } from './apply/waiting-documents.ts'
 import type { ListedEntry } from './capture/log.ts'
 import type { ParkedDocument } from './capture/parked.ts'
 import type { Sealed } from './capture/sealer.ts'
@@ -28,7 +30,11 @@ export interface RegisterStatus {
   readonly lastError: TillsyncError | undefined
   /** Documents that can't be read or filtered. They alone wait; a new touch tries them again. */
   readonly parked: readonly ParkedDocument[]
-  /** Root tables that can't be published as they stand, because the host's schema has changed; the others go on. */
+  /** How far it has come in what central publishes, by root table, in the order in which that comes. */
+  readonly subscriptions: readonly SubscriptionStatus[]
+  /** Documents of central's that could not be applied and wait, oldest first; at most 100. They alone wait, and are tried again by themselves. */
+  readonly unapplied: readonly WaitingDocument[]
+  /** Root tables that can't be published, or not be written, as they stand, because the host's schema has changed; the others go on. */
   readonly problems: readonly { readonly table: string; readonly error: TillsyncError }[]
   /** Root tables whose reseal is asked for or under way. */
   readonly resealing: readonly string[]

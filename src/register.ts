@@ -1,3 +1,5 @@
+import type { MirrorRules } from './apply/handler.ts'
+import { SUBSCRIPTION_TABLES } from './apply/subscription-tables.ts'
 import { keepUp, upkeepStatements } from './capture/activation.ts'
 import { checkCapture } from './capture/check.ts'
 import { lastEntry } from './capture/collector.ts'
@@ -17,8 +19,9 @@ import { Events, type RegisterEvents } from './events.ts'
 import { checkMigrated, type Migrations, migrate, migrationStatements } from './migrate.ts'
 import type { AnyTables, Finding, Which } from './model.ts'
 import { checkRegisterOptions, known, type RegisterOptions, readForgetAfterMs, readRetainMs, readTransfer, whole } from './options.ts'
-import type { CapturingDatabase, Clock } from './ports.ts'
+import type { CapturingDatabase, Clock, RegisterDatabase } from './ports.ts'
 import type { Register, RegisterStatus, Synchronized } from './register-face.ts'
+import { RegisterSubscription } from './register-subscription.ts'
 import { RegisterTransfer } from './register-transfer.ts'
 import { RegisterUpkeep } from './register-upkeep.ts'
 import { CENTRAL, readPeer } from './transport/peers.ts'
@@ -28,21 +31,25 @@ import { PEERS } from './transport/tables.ts'
 const MIGRATIONS: readonly Migrations[] = [
   { component: 'capture', steps: [{ create: [ENTRIES, DIGESTS, MEMBERS, WITHHELD, PARKED] }] },
   { component: 'transport', steps: [{ create: [PEERS] }] },
+  { component: 'apply', steps: [{ create: SUBSCRIPTION_TABLES }] },
 ]
-const OWN_TABLES = [ENTRIES, DIGESTS, MEMBERS, WITHHELD, PARKED, PEERS].map((table) => table.name)
+const OWN_TABLES = [ENTRIES, DIGESTS, MEMBERS, WITHHELD, PARKED, PEERS, ...SUBSCRIPTION_TABLES].map((table) => table.name)
 
 /**
- * A register with its rules. Nothing happens before `install()` and `start()`.
+ * A register with its rules: of its own tables, and of what central sends it, `Sent`, whose tables have the same names and columns where it does not say
+ * otherwise. Nothing happens before `install()` and `start()`.
  *
  * @throws ERR_OPTION, ERR_RULE
  */
-export function createRegister<DB = AnyTables>(options: RegisterOptions<NoInfer<DB>>): Register<DB> {
-  return new RegisterReplica(options as RegisterOptions<AnyTables>, systemClock) as unknown as Register<DB>
+export function createRegister<DB = AnyTables, Sent = DB>(options: RegisterOptions<NoInfer<DB>, MirrorRules<NoInfer<Sent>>>): Register<DB> {
+  return new RegisterReplica(options as unknown as RegisterOptions<AnyTables>, systemClock) as unknown as Register<DB>
 }
 
 /** What `createRegister` makes, on a clock that is passed in. */
 export class RegisterReplica implements Register {
   readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => this.transfer.fetch(request, from)
+  /** Where it subscribes to what central publishes. */
+  readonly subscription: RegisterSubscription | undefined
   private readonly database: CapturingDatabase
   private readonly events = new Events<RegisterEvents>()
   private readonly sealer: Sealer
@@ -72,6 +79,10 @@ export class RegisterReplica implements Register {
       ({ mended, problems }) => events.emit('schema', { mended, problems }),
     )
     const { sealer } = this
+    const { subscribe } = options
+    const isPublishing = this.specs.length > 0
+    this.subscription =
+      subscribe && new RegisterSubscription({ name, database: database as RegisterDatabase, clock, events, sealer, subscribe, isPublishing })
     this.upkeep = new RegisterUpkeep({ database, clock, events, sealer, retainMs, forgetAfterMs, peer: () => this.transfer.peer() })
     this.transfer = new RegisterTransfer({
       name,
@@ -80,7 +91,7 @@ export class RegisterReplica implements Register {
       events,
       sealer,
       transfer: readTransfer(options.transfer),
-      audiences: undefined,
+      audiences: this.subscription?.subscriber,
       ready: () => this.ready(),
       onReseal: () => this.upkeep.isRunning && this.upkeep.sealSoon(),
     })
@@ -88,15 +99,17 @@ export class RegisterReplica implements Register {
 
   async install(options: { readonly dryRun?: boolean } = {}): Promise<readonly string[]> {
     known('options', options, ['dryRun'])
-    const { database, specs } = this
+    const { database, specs, subscription } = this
     await database.open()
     if (options.dryRun) {
       return database.read(function* () {
+        yield* subscription?.install() ?? []
         return [...(yield* migrationStatements(database, MIGRATIONS)), ...(yield* upkeepStatements(database, specs))]
       })
     }
     const done = await database.write(function* () {
       const migrated = yield* migrate(database, MIGRATIONS)
+      yield* subscription?.install() ?? []
       yield* beginHistory(database)
       return [...migrated, ...(yield* keepUp(database, specs, true)).statements]
     })
@@ -135,6 +148,7 @@ export class RegisterReplica implements Register {
     await this.sealer.planned()
     this.failure = undefined
     this.upkeep.start()
+    this.subscription?.start()
     this.transfer.start()
   }
 
@@ -142,6 +156,7 @@ export class RegisterReplica implements Register {
     await this.starting?.catch(() => undefined)
     this.upkeep.abort()
     await this.transfer.stop()
+    await this.subscription?.stop()
     await this.upkeep.ended()
     this.sealer.forgetPlan()
     await this.database.close()
@@ -212,6 +227,7 @@ export class RegisterReplica implements Register {
   async status(): Promise<RegisterStatus> {
     await this.ready()
     const { head, peer, pending, oldestPending, unsealed, parked, resealing } = await this.standings()
+    const { subscriptions = [], unapplied = [], problems = [] } = (await this.subscription?.status()) ?? {}
     return {
       unsealed,
       pending,
@@ -221,14 +237,18 @@ export class RegisterReplica implements Register {
       lastContact: peer?.contactAt,
       lastError: this.failure ?? this.upkeep.failure ?? this.transfer.failure,
       parked,
-      problems: this.sealer.problems,
+      subscriptions,
+      unapplied,
+      problems: [...this.sealer.problems, ...problems],
       resealing,
     }
   }
 
   async check(): Promise<readonly Finding[]> {
     await this.ready()
-    return this.database.read(() => checkCapture(this.database, this.specs))
+    const { database, specs, subscription } = this
+    const findings = await database.read(() => checkCapture(database, specs))
+    return [...findings, ...((await subscription?.check()) ?? [])]
   }
 
   async trace(table: string, which: Which<AnyTables, string>, options: { readonly signal?: AbortSignal } = {}): Promise<readonly TracedDocument[]> {

@@ -22,12 +22,19 @@ export function incomingIn({ table, documents }: AudienceBatch): readonly Incomi
 }
 
 /** As it is applied; records of tables that the shape does not have are left out. */
-export function toApplied({ table, recordId, records }: IncomingDocument, shape: readonly PartShape[], keyColumns: readonly string[]): AppliedDocument {
+export function toApplied(
+  { table, recordId, records }: IncomingDocument,
+  shape: readonly PartShape[],
+  keyColumns: readonly string[],
+): AppliedDocument {
   const document = { table, recordId }
   const entry = (of: Pick<Entry, 'table' | 'recordId' | 'record' | 'operation'>): Entry => ({ ...of, entryNo: 0, document, sealedAt: '' })
   const tables = new Set([table, ...tablesOf(shape)])
   const entries = records.filter((record) => tables.has(record.table)).map((record) => entry({ ...record, operation: 'upsert' }))
-  return documentOf(entries.length > 0 ? entries : [entry({ table, recordId, record: null, operation: 'remove' })], shape, keyColumns)
+  const applied = documentOf(entries.length > 0 ? entries : [entry({ table, recordId, record: null, operation: 'remove' })], shape, keyColumns)
+  // Rows may be here that did not come from central.
+  applied.isNew = false
+  return applied
 }
 
 /**

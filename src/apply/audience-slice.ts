@@ -1,5 +1,5 @@
 import type { RegisterName } from '../model.ts'
-import { type ApplyingDatabase, type CapturingDatabase, type Work, writing } from '../ports.ts'
+import { type RegisterDatabase, type Work, writing } from '../ports.ts'
 import type { Published } from '../two-way.ts'
 import { type IncomingDocument, toApplied } from './audience-documents.ts'
 import { contest } from './contested.ts'
@@ -16,14 +16,12 @@ import { fitting, optionsOf } from './subscribed-mirrors.ts'
 import type { LeftOut } from './subscription-standing.ts'
 import { endWait, isAnyWaiting, type ToWait, type Waiting, wait } from './waiting-documents.ts'
 
-export type TillDatabase = CapturingDatabase & ApplyingDatabase
-
 /** A document on its way into the register's tables: as it came, or as it waited. */
 export type Arrival = Omit<Waiting, 'cause'>
 
 /** What becomes of documents that arrive here. */
 export interface Reception {
-  readonly database: TillDatabase
+  readonly database: RegisterDatabase
   readonly mirrors: HandlersByTable
   readonly name: RegisterName
   /** Where any of the tables is published too. */

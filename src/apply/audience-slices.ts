@@ -1,9 +1,9 @@
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
-import type { Clock, Work } from '../ports.ts'
+import type { Clock, RegisterDatabase, Work } from '../ports.ts'
 import type { Published, Publishing } from '../two-way.ts'
 import { toApplied } from './audience-documents.ts'
-import { type Arrival, AudienceSlice, type Outcome, type TillDatabase } from './audience-slice.ts'
+import { type Arrival, AudienceSlice, type Outcome } from './audience-slice.ts'
 import { contest } from './contested.ts'
 import { tablesOf } from './document-set.ts'
 import type { HandlersByTable } from './handler.ts'
@@ -14,7 +14,7 @@ import { targetOf } from './subscribed-mirrors.ts'
 import { readWaiting, type WaitingName } from './waiting-documents.ts'
 
 export interface AudienceSlicesOptions {
-  readonly database: TillDatabase
+  readonly database: RegisterDatabase
   readonly mirrors: HandlersByTable
   readonly name: RegisterName
   readonly clock: Clock
@@ -75,13 +75,7 @@ export class AudienceSlices {
     return arrivals.slice(from, to)
   }
 
-  private async one(
-    slice: readonly Arrival[],
-    around: Around,
-    isFirst: boolean,
-    isLast: boolean,
-    signal: AbortSignal,
-  ): Promise<Outcome | undefined> {
+  private async one(slice: readonly Arrival[], around: Around, isFirst: boolean, isLast: boolean, signal: AbortSignal): Promise<Outcome | undefined> {
     const { database, mirrors, name, clock, watch } = this.options
     for (let tries = 0; tries < TRIES; tries++) {
       const published = await this.published(slice, tries > 0)

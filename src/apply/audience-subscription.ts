@@ -1,3 +1,4 @@
+import { TillsyncError } from '../errors.ts'
 import { type AudienceBatch, type AudienceStanding, type Finding, MOST_UNAPPLIED, type UnappliedDocument } from '../model.ts'
 import type { AudienceSubscriber, Work } from '../ports.ts'
 import { checkBatch, type IncomingDocument, incomingIn } from './audience-documents.ts'
@@ -63,10 +64,10 @@ export class AudienceSubscription implements AudienceSubscriber {
   resume(): Promise<void> {
     this.stopping = new AbortController()
     return this.inTurn(async () => {
-      const { tables } = await this.look()
+      const outlook = await this.look()
       await this.telling(async (tell) => {
-        await this.ends.run(tables, this.signal, tell)
-        await this.tries.all(tables, this.signal, tell)
+        await this.ends.run(outlook.tables, this.signal, tell)
+        await this.tries.all({ outlook, signal: this.signal, tell })
       })
     })
   }
@@ -96,23 +97,40 @@ export class AudienceSubscription implements AudienceSubscriber {
     return this.inTurn(async () => {
       const own = batches.filter(({ table }) => this.options.mirrors.has(table))
       for (const batch of own) checkBatch(batch)
-      const { tables } = await this.look()
+      const outlook = await this.look()
+      const { tables } = outlook
       const there = own.filter(({ table }) => tables.includes(table)).toSorted((a, b) => tables.indexOf(a.table) - tables.indexOf(b.table))
       if (there.length > 0) await this.options.publishing?.seal()
       let taken = false
-      await this.telling(async (tell, refused) => {
+      await this.telling(async (tell, so) => {
         for (const batch of there) if (await this.takeOne(batch, tables, tell)) taken = true
         await this.ends.run(tables, this.signal, tell)
-        await this.tries.afterTake(tables, refused(), taken, this.signal, tell)
+        const { refused, applied } = so()
+        await this.tries.afterTake(
+          { outlook: refused.length > 0 || applied.size > 0 ? await this.look() : outlook, signal: this.signal, tell },
+          refused,
+          applied,
+        )
       })
       return taken
     })
   }
 
-  async status(): Promise<{ readonly subscriptions: readonly SubscriptionStatus[]; readonly unapplied: readonly WaitingDocument[]; readonly problems: readonly SubscriptionProblem[] }> {
+  /** A table that was dropped a moment ago is found out when it is asked for, and is not there then. */
+  private async outlook(): Promise<Outlook> {
     const { database, mirrors } = this.options
+    const read = () => database.read(() => lookOut(database, mirrors))
+    return read().catch((thrown) => (thrown instanceof TillsyncError && thrown.code === 'ERR_UNKNOWN_TABLE' ? read() : Promise.reject(thrown)))
+  }
+
+  async status(): Promise<{
+    readonly subscriptions: readonly SubscriptionStatus[]
+    readonly unapplied: readonly WaitingDocument[]
+    readonly problems: readonly SubscriptionProblem[]
+  }> {
+    const { database, mirrors } = this.options
+    const { tables, places, problems } = await this.outlook()
     return database.read(function* () {
-      const { tables, places, problems } = yield* lookOut(database, mirrors)
       const waiting = yield* countWaiting(database)
       return {
         subscriptions: tables.map((table) => statusOf(places.get(table) as Place, waiting.get(table) ?? 0)),
@@ -122,9 +140,8 @@ export class AudienceSubscription implements AudienceSubscriber {
     })
   }
 
-  *check(): Work<readonly Finding[]> {
-    const { database, mirrors } = this.options
-    return subscriptionFindings(mirrors, yield* lookOut(database, mirrors))
+  async check(): Promise<readonly Finding[]> {
+    return subscriptionFindings(this.options.mirrors, await this.outlook())
   }
 
   private get signal(): AbortSignal {
@@ -139,8 +156,8 @@ export class AudienceSubscription implements AudienceSubscriber {
 
   /** How the tables stand; those whose rows would be others by now begin anew. */
   private async look(): Promise<Outlook> {
-    const { database, mirrors, onProblems } = this.options
-    const outlook = await database.read(() => lookOut(database, mirrors))
+    const { database, onProblems } = this.options
+    const outlook = await this.outlook()
     const { changed, problems } = outlook
     const text = JSON.stringify(problems.map(({ table, error }) => [table, error.code]))
     if (text !== this.told && problems.length > 0) onProblems(problems)
@@ -152,7 +169,7 @@ export class AudienceSubscription implements AudienceSubscriber {
       },
       { lazily: true },
     )
-    return database.read(() => lookOut(database, mirrors))
+    return this.outlook()
   }
 
   private async takeOne(batch: AudienceBatch, tables: readonly string[], tell: (outcome: Outcome) => void): Promise<boolean> {
@@ -205,7 +222,12 @@ export class AudienceSubscription implements AudienceSubscriber {
   }
 
   /** Says at the end what was applied, and what waits from now on. */
-  private async telling(work: (tell: (outcome: Outcome) => void, refused: () => readonly WaitingName[]) => Promise<void>): Promise<void> {
+  private async telling(
+    work: (
+      tell: (outcome: Outcome) => void,
+      so: () => { readonly refused: readonly WaitingName[]; readonly applied: ReadonlySet<string> },
+    ) => Promise<void>,
+  ): Promise<void> {
     const { onApplied, onUnapplied } = this.options
     const applied = new Map<string, { documents: number; removed: number }>()
     const refused = new Map<string, ToWait>()
@@ -219,7 +241,10 @@ export class AudienceSubscription implements AudienceSubscriber {
       for (const name of outcome.news) news.add(name)
     }
     try {
-      await work(tell, () => [...refused.values()].map((one) => ({ ...one, cause: one.verdict.cause, size: 0 })))
+      await work(tell, () => ({
+        refused: [...refused.values()].map((one) => ({ table: one.table, recordId: one.recordId, cause: one.verdict.cause, size: sizeOf(one) })),
+        applied: new Set(applied.keys()),
+      }))
     } finally {
       for (const [table, counts] of applied) onApplied({ table, ...counts })
       const told = [...refused].flatMap(([name, { table, recordId, verdict }]) =>
@@ -243,6 +268,10 @@ function count(applied: Map<string, { documents: number; removed: number }>, { t
   applied.set(table, counts)
   if (records.length > 0) counts.documents++
   else counts.removed++
+}
+
+function sizeOf({ records }: ToWait): number {
+  return records.reduce((sum, { record }) => sum + record.length, 0)
 }
 
 function statusOf({ table, entryNo, state, stream, receivedAt, leftOut }: Place, waiting: number): SubscriptionStatus {

@@ -84,7 +84,12 @@ function sendersOf(options: PlainMirrorOptions): (name: string) => string {
  *
  * @param isGoing whether a document that is not here was removed here, which central has not acknowledged
  */
-export function isContested(published: Published, mirrors: HandlersByTable, { document, own }: OwnSide, isGoing: (own: OwnDocument) => boolean): boolean {
+export function isContested(
+  published: Published,
+  mirrors: HandlersByTable,
+  { document, own }: OwnSide,
+  isGoing: (own: OwnDocument) => boolean,
+): boolean {
   const { removals, rows } = optionsOf(mirrors, document.table)(document.table)
   return own.some(([root, one]) => {
     if (document.removed) return removals === 'apply' && one.isReadable && one.isThere && !(one.isSealed && one.isAcknowledged)

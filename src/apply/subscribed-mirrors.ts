@@ -20,7 +20,8 @@ export function readMirrors(subscribe: Readonly<Record<string, unknown>>): Handl
   for (const [table, given] of Object.entries(subscribe)) {
     if (given === undefined) continue
     const options = typeof given === 'object' && given !== null ? mirrorOptions(given) : undefined
-    if (options === undefined) throw bad(`\`subscribe.${table}\``, 'a mirror', Array.isArray(given) ? 'a list' : given === null ? 'null' : typeof given)
+    if (options === undefined)
+      throw bad(`\`subscribe.${table}\``, 'a mirror', Array.isArray(given) ? 'a list' : given === null ? 'null' : typeof given)
     if (options.origin !== undefined) {
       throw new TillsyncError('ERR_OPTION', `\`subscribe.${table}\` has \`origin\`, which fills columns at central`, {
         hint: 'What central publishes with `origin` comes without these columns.',

@@ -1,6 +1,7 @@
-import { asTillsyncError, TillsyncError } from '../errors.ts'
-import type { Finding } from '../model.ts'
+import { asTillsyncError, type TillsyncError } from '../errors.ts'
+import type { Finding, PartShape } from '../model.ts'
 import type { ApplyingDatabase, MirrorTarget, Work } from '../ports.ts'
+import { ownOf } from '../record.ts'
 import { tablesOf } from './document-set.ts'
 import type { HandlersByTable } from './handler.ts'
 import { checkTarget } from './mirror-target.ts'
@@ -24,6 +25,8 @@ export interface Outlook {
   readonly changed: readonly Place[]
   readonly problems: readonly SubscriptionProblem[]
   readonly targets: ReadonlyMap<string, MirrorTarget>
+  /** Whether documents of one root table may refer to those of another, or be referred to by them: what became of those matters to these. */
+  areRelated(table: string, other: string): boolean
 }
 
 export function* lookOut(database: ApplyingDatabase, mirrors: HandlersByTable): Work<Outlook> {
@@ -34,7 +37,8 @@ export function* lookOut(database: ApplyingDatabase, mirrors: HandlersByTable): 
   const roots = all.filter(({ table, stream }) => stream !== undefined || !partsOfOthers.has(table))
   const names = new Map(roots.map((place) => [place.table, targetsOf(mirrors, place)]))
   const lacking = roots.flatMap(({ leftOut }) => leftOut.map(([table]) => table))
-  const targets = yield* database.mirroring.targets([...new Set([...[...names.values()].flat(), ...lacking])])
+  const parts = roots.flatMap(({ table, shape }) => tablesOf(shape).map((part) => targetOf(mirrors, table, part)))
+  const targets = yield* database.mirroring.targets([...new Set([...[...names.values()].flat(), ...parts, ...lacking])])
   const problems = roots.flatMap(({ table }) => problemOf(table, names.get(table) ?? [], targets))
   const sound = roots.filter(({ table }) => !problems.some((problem) => problem.table === table))
   const order = rootsInOrder(
@@ -47,7 +51,31 @@ export function* lookOut(database: ApplyingDatabase, mirrors: HandlersByTable): 
     changed: sound.filter((place) => place.rules !== '' && (place.rules !== rulesOf(mirrors, place.table, place.shape) || hasCome(place, targets))),
     problems,
     targets,
+    areRelated: relationOf(mirrors, places, targets),
   }
+}
+
+/** By foreign keys, but for those by which the parts of a document hang together. */
+function relationOf(mirrors: HandlersByTable, places: ReadonlyMap<string, Place>, targets: ReadonlyMap<string, MirrorTarget>): Outlook['areRelated'] {
+  const of = (table: string) => {
+    const shape = places.get(table)?.shape ?? []
+    const written = new Map([[targetOf(mirrors, table, table), [] as readonly string[]], ...jointsIn(mirrors, table, shape)])
+    const refers = [...written].flatMap(([name, joints]) =>
+      (targets.get(name)?.foreignKeys ?? []).flatMap(({ columns, refersTo }) => (columns.every((column) => joints.includes(column)) ? [] : refersTo)),
+    )
+    return { written, refers }
+  }
+  const known = new Map([...places.keys()].map((table) => [table, of(table)]))
+  const refers = (table: string, other: string) => known.get(table)?.refers.some((name) => known.get(other)?.written.has(name)) ?? false
+  return (table, other) => refers(table, other) || refers(other, table)
+}
+
+function jointsIn(mirrors: HandlersByTable, root: string, shape: readonly PartShape[]): readonly (readonly [string, readonly string[]])[] {
+  return shape.flatMap((part) => {
+    const columns = optionsOf(mirrors, root)(part.table).rename?.columns
+    const joints = Object.keys(part.columns).map((name) => ownOf(columns, name) ?? name)
+    return [[targetOf(mirrors, root, part.table), joints] as const, ...jointsIn(mirrors, root, part.parts)]
+  })
 }
 
 /** The tables that its documents can't do without: the root's, and those of parts that the host names. */
@@ -83,7 +111,7 @@ export function subscriptionFindings(mirrors: HandlersByTable, { places, problem
   for (const { table, keyColumns, leftOut } of places.values()) {
     const target = targets.get(targetOf(mirrors, table, table))
     const { rename } = optionsOf(mirrors, table)(table)
-    const sent = keyColumns.map((name) => rename?.columns?.[name] ?? name)
+    const sent = keyColumns.map((name) => ownOf(rename?.columns, name) ?? name)
     if (target !== undefined && keyColumns.length > 0 && (sent.length !== target.key.length || target.key.some((name) => !sent.includes(name)))) {
       findings.push({
         code: 'DRIFT',
@@ -96,7 +124,8 @@ export function subscriptionFindings(mirrors: HandlersByTable, { places, problem
       findings.push({
         code: 'LEFT_OUT',
         table: of,
-        message: column === undefined ? `Central sends \`${of}\`, which is not here` : `Central sends \`${of}.${column}\`, which the table does not have`,
+        message:
+          column === undefined ? `Central sends \`${of}\`, which is not here` : `Central sends \`${of}.${column}\`, which the table does not have`,
         hint: 'Once it is there, all of it comes again by itself. Or publish less at central, or leave it out with `except`.',
       })
     }

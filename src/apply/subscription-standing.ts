@@ -76,7 +76,11 @@ export function* holdPlace({ build }: Database, table: string): Work<void> {
 export function* writePlace(place: Place): Work<void> {
   const { table, stream, entryNo, mark, snapshotNo, state, rules, shape, keyColumns, leftOut, receivedAt } = place
   const texts = [JSON.stringify(shape), JSON.stringify(keyColumns), JSON.stringify(leftOut)]
-  yield* insert(SUBSCRIPTIONS, [[table, stream ?? null, entryNo, mark, snapshotNo, state, rules, ...texts, receivedAt ?? null]], SUBSCRIPTIONS.primaryKey)
+  yield* insert(
+    SUBSCRIPTIONS,
+    [[table, stream ?? null, entryNo, mark, snapshotNo, state, rules, ...texts, receivedAt ?? null]],
+    SUBSCRIPTIONS.primaryKey,
+  )
 }
 
 function toPlace(row: PlaceRow): Place {

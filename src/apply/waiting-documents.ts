@@ -1,7 +1,7 @@
-import { MOST_UNAPPLIED, type PartShape, type UnappliedDocument, type Value } from '../model.ts'
-import { type CapturingDatabase, type Database, erase, insert, type Key, lookup, query, type Work } from '../ports.ts'
-import { decodeRecordId } from '../record.ts'
 import { sql } from 'kysely'
+import { MOST_UNAPPLIED, type PartShape, type UnappliedDocument, type Value } from '../model.ts'
+import { type CapturingDatabase, type Database, erase, insert, type Key, lookup, query, type Statement, type Work } from '../ports.ts'
+import { decodeRecordId } from '../record.ts'
 import type { IncomingDocument } from './audience-documents.ts'
 import type { Verdict } from './quarantine-verdict.ts'
 import { nameOf } from './received-documents.ts'
@@ -81,20 +81,35 @@ export function* isAnyWaiting({ build }: Database): Work<boolean> {
   return (yield* query(build.selectFrom(WAITING.name).select('table_name').limit(1).compile())).length > 0
 }
 
-/** Those whose turn it is first: at most so many of these tables, of these causes, and due by then. */
-export function* waitingNames(
-  { build }: Database,
+/** Of a root table those behind a record id, in order, that wait for one of these causes. */
+export function waitingNames(database: Database, table: string, causes: readonly Cause[], after: string, most: number): Work<readonly WaitingName[]> {
+  const select = names(database, [table], causes).where('record_id', '>', after).orderBy('record_id')
+  return read(select.limit(most).compile())
+}
+
+/** Those that are due by then, the longest due first. */
+export function* dueNames(
+  database: Database,
   tables: readonly string[],
   causes: readonly Cause[],
-  dueBy: string | undefined,
+  by: string,
   most: number,
 ): Work<readonly WaitingName[]> {
   if (tables.length === 0) return []
-  let select = build.selectFrom(WAITING.name).select(['table_name', 'record_id', 'cause', 'size']).where('table_name', 'in', tables).where('cause', 'in', causes)
-  if (dueBy !== undefined) select = select.where('due_at', '<=', dueBy)
-  const rows = yield* query<{ table_name: string; record_id: string; cause: Cause; size: number }>(
-    select.orderBy('due_at').orderBy('table_name').orderBy('record_id').limit(most).compile(),
-  )
+  const select = names(database, tables, causes).where('due_at', '<=', by).orderBy('due_at').orderBy('table_name').orderBy('record_id')
+  return yield* read(select.limit(most).compile())
+}
+
+function names({ build }: Database, tables: readonly string[], causes: readonly Cause[]) {
+  return build
+    .selectFrom(WAITING.name)
+    .select(['table_name', 'record_id', 'cause', 'size'])
+    .where('table_name', 'in', tables)
+    .where('cause', 'in', causes)
+}
+
+function* read(select: Statement): Work<readonly WaitingName[]> {
+  const rows = yield* query<{ table_name: string; record_id: string; cause: Cause; size: number }>(select)
   return rows.map((row) => ({ table: row.table_name, recordId: row.record_id, cause: row.cause, size: Number(row.size) }))
 }
 
@@ -124,7 +139,9 @@ export function* readWaiting(database: CapturingDatabase, names: readonly Waitin
 
 /** What a snapshot did not confirm is not published any more, and waits for nothing; what is to go still is. */
 export function* dropUnconfirmed({ build }: Database, table: string, snapshotNo: number): Work<void> {
-  yield* query(build.deleteFrom(WAITING.name).where('table_name', '=', table).where('snapshot_no', '<', snapshotNo).where('records', '<>', '[]').compile())
+  yield* query(
+    build.deleteFrom(WAITING.name).where('table_name', '=', table).where('snapshot_no', '<', snapshotNo).where('records', '<>', '[]').compile(),
+  )
 }
 
 /** Those that could not be applied, oldest first. */

@@ -75,7 +75,7 @@ export async function answerCentral(answerer: RegisterAnswerer, register: Regist
     // What does not answer what was said last may be an old letter.
     const isAnswer = message.answers !== undefined && message.answers === publisher.lastSaid
     const exchanged = await publisher.hear(message)
-    if (isAnswer && message.published) await answerer.asking?.subscriber.take(message.published.batches)
+    if (isAnswer) await answerer.asking?.subscriber.take(message.published?.batches ?? [])
     const error = refusalIn(message, exchanged)
     if (error) answerer.onFailed(error)
     else answerer.onExchanged(exchanged)

@@ -18,6 +18,7 @@ const FOLDERS = ['capture', 'transport', 'apply', 'adapters/sqlite', 'adapters/p
 const COMPOSITION = [
   'register.ts',
   'register-face.ts',
+  'register-subscription.ts',
   'register-transfer.ts',
   'register-upkeep.ts',
   'courier.ts',
