@@ -1,3 +1,4 @@
+import type { Notice } from './apply/notice-book.ts'
 import { asTillsyncError, type TillsyncError } from './errors.ts'
 import type { Point, RegisterName, UnappliedDocument } from './model.ts'
 import type { QuarantinedDocument, ReleasedDocument } from './ports.ts'
@@ -15,6 +16,8 @@ export interface RegisterEvents {
   unapplied: { readonly documents: readonly UnappliedDocument[] }
   /** An exchange with central went well. */
   exchanged: { readonly sent: number }
+  /** What the operator is to be told: followed columns changed, or records came or went. They stay in `notices` until they are acknowledged. */
+  notice: { readonly notices: readonly Notice[] }
   /**
    * This database, or central's, was restored from a backup: they are the same up to the entry `common`, and from there on this one goes on in a new
    * epoch. With `anew`, what central lacks was pruned here, and all that is published is sealed again.

@@ -15,6 +15,8 @@ export type { LedgerTable, LedgerValue, PostFunction } from './apply/host-ledger
 export { mirror } from './apply/mirror.ts'
 export type { MirrorOptions } from './apply/mirror-options.ts'
 export type { Movement } from './apply/movements.ts'
+export type { Notice, Notices } from './apply/notice-book.ts'
+export type { NoticeKind } from './apply/notices.ts'
 export type { NumberingRule, NumberingRules } from './apply/numbering.ts'
 export type { Orphans } from './apply/orphan-book.ts'
 export type { Orphan, OrphanState } from './apply/orphans.ts'

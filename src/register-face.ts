@@ -1,4 +1,5 @@
 import type { SubscriptionStatus } from './apply/audience-subscription.ts'
+import type { Notices } from './apply/notice-book.ts'
 import type { WaitingDocument } from './apply/waiting-documents.ts'
 import type { ListedEntry } from './capture/log.ts'
 import type { ParkedDocument } from './capture/parked.ts'
@@ -42,6 +43,8 @@ export interface RegisterStatus {
 
 /** A till's replica: captures what its tables say and brings it to central. */
 export interface Register<DB = AnyTables> {
+  /** What the operator is to be told of what central has changed: shelf labels to print, an order that was confirmed. */
+  readonly notices: Notices
   /**
    * Creates or mends the library's tables and triggers, in one transaction; safe to run at every start. With `dryRun` nothing is
    * done. Returns the SQL that defines tables, functions and triggers, in order; it is empty where all is as it should be. Rows of the

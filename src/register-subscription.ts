@@ -1,6 +1,8 @@
 import { AudienceSubscription, type SubscriptionStatus } from './apply/audience-subscription.ts'
 import type { HandlersByTable } from './apply/handler.ts'
-import { readMirrors } from './apply/subscribed-mirrors.ts'
+import type { Notice } from './apply/notice-book.ts'
+import { NoticeWatch } from './apply/notice-watch.ts'
+import { followRules, readMirrors } from './apply/subscribed-mirrors.ts'
 import type { SubscriptionProblem } from './apply/subscription-outlook.ts'
 import type { WaitingDocument } from './apply/waiting-documents.ts'
 import type { CapturePlan } from './capture/plan.ts'
@@ -25,30 +27,72 @@ export interface RegisterSubscriptionOptions {
   readonly isPublishing: boolean
 }
 
+/** How often it is looked whether another day has begun. */
+const LOOK_MS = 30_000
+
 /** A register's side of what central publishes, and how it meets what the register publishes itself. */
 export class RegisterSubscription {
   readonly subscriber: AudienceSubscriber
   private readonly mirrors: HandlersByTable
   private readonly options: RegisterSubscriptionOptions
   private readonly subscription: AudienceSubscription
+  /** Undefined where nothing is followed. */
+  private readonly notices: NoticeWatch | undefined
+  private stopping = new AbortController()
+  private rolling: Promise<void> | undefined
+  private last: Promise<unknown> = Promise.resolve()
 
   /** @throws ERR_OPTION */
   constructor(options: RegisterSubscriptionOptions) {
     this.options = options
     const { name, database, clock, events } = options
     this.mirrors = readMirrors(options.subscribe)
+    const rules = followRules(this.mirrors)
+    const onNoted = (notices: readonly Notice[]) => events.emit('notice', { notices })
+    this.notices = rules.length === 0 ? undefined : new NoticeWatch({ database, clock, rules, onNoted })
     this.subscription = new AudienceSubscription({
       database,
       mirrors: this.mirrors,
       name,
       clock,
       publishing: options.isPublishing ? this.publishing() : undefined,
-      watch: undefined,
+      watch: this.notices,
       onApplied: (applied) => events.emit('applied', applied),
       onUnapplied: (documents) => events.emit('unapplied', { documents }),
       onProblems: (problems) => events.emit('schema', { mended: [], problems }),
     })
-    this.subscriber = this.subscription
+    const { subscription } = this
+    this.subscriber = {
+      standings: () => subscription.standings(),
+      unapplied: () => subscription.unapplied(),
+      // What is noted of what comes is noted as of the day on which it comes.
+      take: async (batches) => {
+        await this.inTurn(() => this.roll())
+        return this.inTurn(() => subscription.take(batches))
+      },
+    }
+  }
+
+  /** What a day brings by itself. */
+  private async roll(): Promise<void> {
+    await this.notices?.roll(this.stopping.signal)
+  }
+
+  /** A day begins between two batches, never within one. */
+  private inTurn<T>(run: () => Promise<T>): Promise<T> {
+    const done = this.last.then(run)
+    this.last = done.catch(() => undefined)
+    return done
+  }
+
+  private async rollAlways(signal: AbortSignal): Promise<void> {
+    const { clock, events } = this.options
+    while (!signal.aborted) {
+      await this.inTurn(() => this.roll()).catch((thrown) => {
+        events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'The notices of the day could not be written') })
+      })
+      await clock.sleep(LOOK_MS, signal).catch(() => undefined)
+    }
   }
 
   /** Whether the tables that are to be written are there, in the caller's transaction. @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE */
@@ -58,13 +102,21 @@ export class RegisterSubscription {
 
   /** Goes on with what was under way, in the background. */
   start(): void {
+    if (this.notices !== undefined && this.rolling === undefined) {
+      this.stopping = new AbortController()
+      this.rolling = this.rollAlways(this.stopping.signal)
+    }
     this.subscription.resume().catch((thrown) => {
       this.options.events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'What central has sent could not be applied') })
     })
   }
 
-  stop(): Promise<void> {
-    return this.subscription.stop()
+  async stop(): Promise<void> {
+    this.stopping.abort()
+    await this.subscription.stop()
+    await this.rolling
+    this.rolling = undefined
+    this.stopping = new AbortController()
   }
 
   status(): Promise<{

@@ -1,4 +1,5 @@
 import type { MirrorRules } from './apply/handler.ts'
+import { NoticeBook } from './apply/notice-book.ts'
 import { SUBSCRIPTION_TABLES } from './apply/subscription-tables.ts'
 import { keepUp, upkeepStatements } from './capture/activation.ts'
 import { checkCapture } from './capture/check.ts'
@@ -50,6 +51,7 @@ export class RegisterReplica implements Register {
   readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => this.transfer.fetch(request, from)
   /** Where it subscribes to what central publishes. */
   readonly subscription: RegisterSubscription | undefined
+  readonly notices: NoticeBook
   private readonly database: CapturingDatabase
   private readonly events = new Events<RegisterEvents>()
   private readonly sealer: Sealer
@@ -68,6 +70,7 @@ export class RegisterReplica implements Register {
     const retainMs = readRetainMs(options.retainMs)
     const forgetAfterMs = readForgetAfterMs(options.forgetAfterMs)
     const { database, events } = this
+    this.notices = new NoticeBook(database, () => this.ready())
     this.sealer = new Sealer(
       database,
       this.specs,

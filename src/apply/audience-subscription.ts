@@ -76,6 +76,7 @@ export class AudienceSubscription implements AudienceSubscriber {
   async stop(): Promise<void> {
     this.stopping.abort()
     await this.last
+    this.stopping = new AbortController()
   }
 
   standings(): Promise<readonly AudienceStanding[]> {

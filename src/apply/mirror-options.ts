@@ -29,6 +29,13 @@ export interface MirrorOptions<D = AnyDocument> {
    * `rename` does not know are central's.
    */
   readonly map?: (row: RowOf<D>, origin: RegisterName) => Readonly<Record<string, Value>>
+  /** At a register: these of central's columns leave notices to the operator when they change, see `notices`. Rows that come or go leave one too. */
+  readonly notify?: readonly ColumnOf<D>[]
+  /**
+   * With `notify`: the register's columns that say from and until which day a row counts, both included; its notices come on these days. False: a row always counts. Default:
+   * `['valid_from', 'valid_to']`, where the table has them.
+   */
+  readonly validity?: readonly [string, string] | false
 }
 
 /** The options without the types of the host's tables. */
@@ -40,14 +47,16 @@ export interface PlainMirrorOptions {
   readonly rows?: 'all' | 'update'
   readonly removals?: 'apply' | 'ignore'
   readonly map?: (row: Readonly<Record<string, Value>>, origin: RegisterName) => unknown
+  readonly notify?: readonly string[]
+  readonly validity?: readonly [string, string] | false
 }
 
 /** @throws ERR_OPTION */
 export function readMirrorOptions(options: unknown): PlainMirrorOptions {
   if (!isObject(options)) throw bad('the options of mirror()', 'an object', "mirror({ origin: ['location', 'register'] })")
-  known('mirror', options, ['only', 'except', 'rename', 'origin', 'rows', 'removals', 'map'])
-  const { only, except, rename, origin, rows, removals, map } = options
-  for (const [name, columns] of Object.entries({ only, except }))
+  known('mirror', options, ['only', 'except', 'rename', 'origin', 'rows', 'removals', 'map', 'notify', 'validity'])
+  const { only, except, rename, origin, rows, removals, map, notify, validity } = options
+  for (const [name, columns] of Object.entries({ only, except, notify }))
     if (columns !== undefined && !isNames(columns)) throw bad(`mirror.${name}`, 'a list of columns', `mirror({ ${name}: ['status'] })`)
   if (only !== undefined && except !== undefined) throw bad('mirror', '`only` or `except`, not both', 'Keep the shorter of the two lists.')
   if (rename !== undefined) checkRename(rename)
@@ -61,6 +70,9 @@ export function readMirrorOptions(options: unknown): PlainMirrorOptions {
     throw bad('mirror.removals', "'ignore' beside rows: 'update'", 'Rows whose existence the other side owns are not removed.')
   if (map !== undefined && typeof map !== 'function')
     throw bad('mirror.map', 'a function', 'mirror({ map: (row) => ({ ...row, status: row.status ?? 0 }) })')
+  if (validity !== undefined && validity !== false && !(isNames(validity) && (validity as string[]).length === 2))
+    throw bad('mirror.validity', 'two columns, or false', "mirror({ notify: ['unit_price'], validity: ['starts_on', 'ends_on'] })")
+  if (validity !== undefined && notify === undefined) throw bad('mirror.validity', 'beside `notify`', 'It says when notices come.')
   return options as PlainMirrorOptions
 }
 

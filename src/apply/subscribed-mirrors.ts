@@ -2,10 +2,12 @@ import { hash } from 'node:crypto'
 import { TillsyncError } from '../errors.ts'
 import type { PartShape } from '../model.ts'
 import type { ApplyingDatabase, MirrorTarget, Work } from '../ports.ts'
+import { ownOf } from '../record.ts'
 import { tablesOf } from './document-set.ts'
 import type { HandlersByTable, Mirror } from './handler.ts'
 import { make, mirrorOptions, optionsWithin } from './mirror.ts'
 import type { PlainMirrorOptions } from './mirror-options.ts'
+import type { FollowRule } from './notice-rows.ts'
 
 /**
  * The mirrors of a register, by central's tables: those of roots and those of parts, which only central can tell apart. Where central owns which rows there are,
@@ -63,6 +65,15 @@ export function rulesOf(mirrors: HandlersByTable, root: string, shape: readonly 
     return [table, only, except, rename, rows, removals, map && String(map)]
   })
   return hash('sha256', JSON.stringify(rules))
+}
+
+/** What is followed, by the tables here. */
+export function followRules(mirrors: HandlersByTable): readonly FollowRule[] {
+  return [...mirrors].flatMap(([table, [mirror]]): readonly FollowRule[] => {
+    const { notify, validity, rename } = mirrorOptions(mirror ?? {}) ?? {}
+    if (notify === undefined) return []
+    return [{ table: rename?.table ?? table, columns: notify.map((name) => ownOf(rename?.columns, name) ?? name), validity }]
+  })
 }
 
 /** What of a shape has its tables here; `leftOut` is told of the others. */

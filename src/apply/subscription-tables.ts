@@ -1,4 +1,5 @@
 import type { OwnTable } from '../ports.ts'
+import { NOTICES } from './notice-tables.ts'
 
 /** How far a register has come in what central publishes of each root table. */
 export const SUBSCRIPTIONS = {
@@ -59,4 +60,4 @@ export const WAITING = {
   uniques: [['due_at', 'table_name', 'record_id']],
 } as const satisfies OwnTable
 
-export const SUBSCRIPTION_TABLES = [SUBSCRIPTIONS, RECEIVED, WAITING]
+export const SUBSCRIPTION_TABLES = [SUBSCRIPTIONS, RECEIVED, WAITING, NOTICES]

@@ -4,7 +4,7 @@ import type { ApplyingDatabase, OwnTable, Work } from '../ports.ts'
 import type { Handler, HandlersByTable } from './handler.ts'
 import type { HostHandler } from './host-handler.ts'
 import { checkLedgers, withAlongside } from './ledgers.ts'
-import { isMirror, mirror } from './mirror.ts'
+import { isMirror, mirror, mirrorOptions } from './mirror.ts'
 import { pluClosings } from './plu-closings.ts'
 import { stockMovements } from './stock-movements.ts'
 
@@ -28,6 +28,12 @@ export function readHandlers(subscribe: Readonly<Record<string, unknown>>, handl
       if (typeof handler === 'object' && handler !== null && typeof handler.apply === 'function' && typeof handler.check === 'function') continue
       throw new TillsyncError('ERR_OPTION', `Expected \`subscribe.${table}\` to be a handler or a list of handlers, got ${typeof handler}`, {
         hint: 'Handlers are made by mirror(), stockMovements() and pluClosings(), or are functions of your own: async (changes, { trx }) => { … }.',
+        context: { table },
+      })
+    }
+    if (all.some((handler) => mirrorOptions(handler)?.notify !== undefined)) {
+      throw new TillsyncError('ERR_OPTION', `\`subscribe.${table}\` has a mirror with \`notify\`, which is for registers`, {
+        hint: 'At central an event, or a handler of your own, says what has come.',
         context: { table },
       })
     }

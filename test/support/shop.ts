@@ -14,10 +14,12 @@ import { systemClock } from '../../src/clock.ts'
 import {
   type AnyDocument,
   type AnyTables,
+  type Attributes,
+  type AudienceRules,
   type Central,
-  createRegister,
   type Limits,
   type Link,
+  type MirrorRules,
   type Movement,
   mirror,
   type NumberingRules,
@@ -36,6 +38,7 @@ import {
   type ValidateRules,
 } from '../../src/index.ts'
 import type { Clock } from '../../src/ports.ts'
+import { RegisterReplica } from '../../src/register.ts'
 import { httpLink, type NodeHandlerOptions, toNodeHandler } from '../../src/transport/http.ts'
 import { archivedBooks, centralBooks, isLedgerSound, tillBooks } from './books.ts'
 import { createPool, type Postgres } from './postgres.ts'
@@ -93,6 +96,10 @@ export interface TillOptions {
   readonly location?: string
   readonly schema?: string
   readonly publish?: PublishRules<AnyTables>
+  /** What it takes of what central publishes. */
+  readonly subscribe?: MirrorRules<AnyTables>
+  readonly attributes?: Attributes
+  readonly clock?: Clock
   /** What stands between the register and the HTTP link. */
   readonly link?: (inner: Link) => Link
   readonly transfer?: Partial<Omit<PushTransfer, 'type'>>
@@ -124,6 +131,8 @@ export interface ShopOptions {
   readonly pool?: Pool
   readonly schema?: string
   readonly subscribe?: SubscribeRules<AnyTables>
+  /** What the registers get. */
+  readonly publish?: AudienceRules<AnyTables>
   readonly maxMessageBytes?: number
   readonly maxDocumentBytes?: number
   /** Default: the system's. */
@@ -166,6 +175,7 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
       {
         database: postgres(pool),
         subscribe: options.subscribe ?? SUBSCRIBE,
+        ...(options.publish && { publish: options.publish }),
         ...(maxMessageBytes !== undefined && { maxMessageBytes }),
         ...(maxDocumentBytes !== undefined && { maxDocumentBytes }),
         ...(limits && { limits }),
@@ -242,10 +252,16 @@ async function addTill(t: Test, central: Central, centralUrl: string, register: 
   const { file, db } = openDatabase(t, options.schema ?? TILL_SCHEMA)
   let pulled: Register | undefined
   const url = options.pull ? await listen(t, (request, from) => (pulled as Register).fetch(request, from)) : undefined
-  const { token: added } = await central.registers.add({ location, register, ...(url !== undefined && { pull: { url } }) })
+  const { token: added } = await central.registers.add({
+    location,
+    register,
+    ...(options.attributes && { attributes: options.attributes }),
+    ...(url !== undefined && { pull: { url } }),
+  })
   const again = (changed: TillOptions = {}): Register => {
     const {
       publish = PUBLISH,
+      subscribe,
       link = (inner: Link) => inner,
       transfer,
       token = added,
@@ -253,19 +269,24 @@ async function addTill(t: Test, central: Central, centralUrl: string, register: 
       retainMs,
       forgetAfterMs,
       pull,
+      clock = systemClock,
     } = { ...options, ...changed }
     const { recordsPerRun } = transfer ?? {}
-    const replica = createRegister({
-      location,
-      register: as,
-      database: sqlite(() => new Database(file)),
-      publish,
-      ...(retainMs !== undefined && { retainMs }),
-      ...(forgetAfterMs !== undefined && { forgetAfterMs }),
-      transfer: pull
-        ? { type: 'pull', token, ...(recordsPerRun !== undefined && { recordsPerRun }), ...(typeof pull === 'object' && pull) }
-        : { type: 'push', link: link(httpLink({ url: centralUrl, token })), backoff: { minMs: 5, maxMs: 50 }, ...transfer },
-    })
+    const replica = new RegisterReplica(
+      {
+        location,
+        register: as,
+        database: sqlite(() => new Database(file)),
+        publish,
+        ...(subscribe && { subscribe }),
+        ...(retainMs !== undefined && { retainMs }),
+        ...(forgetAfterMs !== undefined && { forgetAfterMs }),
+        transfer: pull
+          ? { type: 'pull', token, ...(recordsPerRun !== undefined && { recordsPerRun }), ...(typeof pull === 'object' && pull) }
+          : { type: 'push', link: link(httpLink({ url: centralUrl, token })), backoff: { minMs: 5, maxMs: 50 }, ...transfer },
+      },
+      clock,
+    )
     if (pull) pulled = replica
     t.teardown(() => replica.stop())
     return replica

@@ -218,9 +218,11 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
       const began = performance.now()
       if (begin !== 'BEGIN') this.pace.look(steps.dataVersion())
       if (begin !== 'BEGIN') this.mirroring.begin()
+      steps.begin()
       const value = steps.drive(work)
       this.commit(connection)
       if (begin !== 'BEGIN') this.pace.held(performance.now() - began)
+      steps.committed()
       return { value }
     } catch (error) {
       return this.undo(connection, error)
@@ -237,6 +239,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
       if (!this.begin(connection, 'BEGIN')) return undefined
       const seen = steps.version()
       this.mirroring.begin()
+      steps.begin()
       const running = work()
       let next = running.next()
       let began = performance.now()
@@ -257,6 +260,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
       while (!next.done) next = steps.advance(running, next.value)
       this.commit(connection)
       this.pace.held(performance.now() - began)
+      steps.committed()
       return { value: next.value }
     } catch (error) {
       return this.undo(connection, error)

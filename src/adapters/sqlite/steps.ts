@@ -13,6 +13,8 @@ const ROWS_TOGETHER = 16
 
 /** Answers the steps of transactions on one connection, synchronously; BEGIN and COMMIT are the caller's. */
 export class Steps {
+  /** What is to be done when the transaction is committed. */
+  private after: (() => void)[] = []
   /** How many characters of text were inserted. */
   inserted = 0
   private readonly connection: Connection
@@ -23,6 +25,18 @@ export class Steps {
   constructor(connection: Connection) {
     this.connection = connection
     this.isUtf8 = connection.pragma('encoding', { simple: true }) === 'UTF-8'
+  }
+
+  /** Another try of a transaction begins. */
+  begin(): void {
+    this.after = []
+  }
+
+  /** To be called when it is committed. */
+  committed(): void {
+    const { after } = this
+    this.after = []
+    for (const run of after) run()
   }
 
   drive<T>(work: () => Work<T>): T {
@@ -87,7 +101,8 @@ export class Steps {
       case 'writing':
         return undefined
       case 'committed':
-        throw new TillsyncError('ERR_OPTION', 'Nothing waits for the end of a transaction of an SQLite database')
+        this.after.push(step.run)
+        return undefined
       case 'call':
         throw new TillsyncError('ERR_OPTION', "The host's own handlers cannot run inside a transaction of an SQLite database", {
           hint: "At an SQLite register subscribe with mirror(), and listen to the event 'applied'.",

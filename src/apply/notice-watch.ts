@@ -1,0 +1,141 @@
+import { sql } from 'kysely'
+import { readState, writeState } from '../migrate.ts'
+import type { Clock, Key, MirrorTarget, RegisterDatabase, Work } from '../ports.ts'
+import { committed, lookup } from '../ports.ts'
+import { type Notice, toNotice } from './notice-book.ts'
+import { dayOf } from './notice-days.ts'
+import { countedOf, type FollowedTable, type FollowRule, followedTable, idOf, isBounded, textsOf } from './notice-rows.ts'
+import { type Followup, noteRecords } from './notices.ts'
+import type { RowChange, RowWatch } from './row-changes.ts'
+
+export interface NoticeWatchOptions {
+  readonly database: RegisterDatabase
+  readonly clock: Clock
+  readonly rules: readonly FollowRule[]
+  /** They are committed. */
+  onNoted(notices: readonly Notice[]): void
+}
+
+const DAY = 'notices.day'
+/** Rows that are looked at in one transaction when a day begins. */
+const PAGE = 200
+
+/** Notes what applied documents change of followed columns, and what a new day does. */
+export class NoticeWatch implements RowWatch {
+  readonly tables: ReadonlySet<string>
+  private readonly options: NoticeWatchOptions
+  /** The last day whose notices are all there; undefined as long as it was not read. */
+  private day: string | undefined
+
+  constructor(options: NoticeWatchOptions) {
+    this.options = options
+    this.tables = new Set(options.rules.map(({ table }) => table))
+  }
+
+  /** In the transaction that changes them. */
+  *changed(changes: readonly RowChange[]): Work<void> {
+    const day = this.day ?? this.today()
+    const tables = yield* this.followed()
+    const followups = changes.flatMap(({ table, before, after }): readonly Followup[] => {
+      const followed = tables.get(table)
+      if (followed === undefined) return []
+      const [had, has] = [before, after].map((row) => (row === undefined ? undefined : textsOf(followed, row)))
+      const recordId = idOf(followed, (has ?? had) as Readonly<Record<string, string>>)
+      return [
+        {
+          table,
+          recordId,
+          before: countedOf(followed, had, day),
+          after: countedOf(followed, has, day),
+          byDate: had !== undefined && has !== undefined,
+        },
+      ]
+    })
+    yield* this.note(followups)
+  }
+
+  /** What counts from today on, or no longer, be it that days have passed. In short transactions. */
+  async roll(signal: AbortSignal): Promise<void> {
+    const today = this.today()
+    if (this.day === today) return
+    const { database } = this.options
+    const last = await database.read(() => readState(database, DAY))
+    if (last !== undefined && last !== today) {
+      const tables = await database.read(() => this.followed())
+      for (const followed of tables.values()) {
+        if (!isBounded(followed)) continue
+        for (let after: Key | undefined; ; ) {
+          if (signal.aborted) return
+          const from: Key | undefined = after
+          after = await database.write(() => this.rollPage(followed, { last, today }, from), { lazily: true })
+          if (after === undefined) break
+        }
+      }
+    }
+    if (last !== today) await database.write(() => writeState(DAY, today), { lazily: true })
+    this.day = today
+  }
+
+  /** Returns the last key; undefined at the end. */
+  private *rollPage(
+    followed: FollowedTable,
+    { last, today }: { readonly last: string; readonly today: string },
+    after: Key | undefined,
+  ): Work<Key | undefined> {
+    const { database } = this.options
+    const { target } = followed
+    const keys = yield* this.keysBehind(target, after)
+    const columns = target.key.map((name) => target.columns.find((column) => column.name === name))
+    const encoders = columns.map((column) => (column === undefined ? String : database.encoderOf(column)))
+    const records = keys.map((key) => `{${target.key.map((name, at) => `${JSON.stringify(name)}:${encoders[at]?.(key[at])}`).join(',')}}`)
+    const same = Object.fromEntries(target.key.map((name) => [name, name]))
+    const rows =
+      records.length === 0
+        ? []
+        : yield* database.mirroring.strays({ table: target, constants: {} }, same, { table: target, columns: target.key, records, constants: {} }, [])
+    yield* this.note(
+      rows.map((row) => {
+        const texts = textsOf(followed, row)
+        return {
+          table: target.name,
+          recordId: idOf(followed, texts),
+          before: countedOf(followed, texts, last),
+          after: countedOf(followed, texts, today),
+          byDate: true,
+        }
+      }),
+    )
+    return keys.length < PAGE ? undefined : keys.at(-1)
+  }
+
+  private *keysBehind({ name, key }: MirrorTarget, after: Key | undefined): Work<readonly Key[]> {
+    const { database } = this.options
+    const own = (column: string) => sql.id(name, column)
+    let select = database.build.selectFrom(sql.raw(database.qualify(name)) as unknown as string).select(key.map((column) => own(column).as(column)))
+    if (after !== undefined) select = select.where(sql<boolean>`(${sql.join(key.map(own))}) > (${sql.join([...after])})`)
+    for (const column of key) select = select.orderBy(own(column))
+    return (yield* lookup(select.limit(PAGE).compile(), [[]]))[0] ?? []
+  }
+
+  private *note(followups: readonly Followup[]): Work<void> {
+    const { database, clock, onNoted } = this.options
+    const news = followups.filter(({ before, after }) => JSON.stringify(before) !== JSON.stringify(after))
+    if (news.length === 0) return
+    const rows = yield* noteRecords(database, news, new Date(clock.now()).toISOString())
+    if (rows.length > 0) yield* committed(() => onNoted(rows.map(toNotice)))
+  }
+
+  private *followed(): Work<ReadonlyMap<string, FollowedTable>> {
+    const { database, rules } = this.options
+    const targets = yield* database.mirroring.targets([...this.tables])
+    const followed = rules.flatMap((rule) => {
+      const target = targets.get(rule.table)
+      return target === undefined ? [] : [[rule.table, followedTable(target, rule)] as const]
+    })
+    return new Map(followed)
+  }
+
+  private today(): string {
+    return dayOf(new Date(this.options.clock.now()))
+  }
+}

@@ -1,0 +1,265 @@
+import t, { type Test } from 'tap'
+import { type AnyTables, type AudienceRules, type Link, mirror, type Notice } from '../../src/index.ts'
+import { eventually } from '../support/eventually.ts'
+import { startServer } from '../support/postgres.ts'
+import { refused } from '../support/refused.ts'
+import { openShop, type Shop, type Till } from '../support/shop.ts'
+
+const server = await startServer(t)
+
+const OFFICE = `
+  CREATE TABLE items (item_no text PRIMARY KEY, name text NOT NULL, unit_price numeric(12, 2) NOT NULL, active boolean NOT NULL DEFAULT true);
+  CREATE TABLE item_barcodes (barcode text PRIMARY KEY, item_no text NOT NULL REFERENCES items);
+  CREATE INDEX ON item_barcodes (item_no);
+  CREATE TABLE assortments (location text, item_no text, PRIMARY KEY (location, item_no));
+  CREATE INDEX ON assortments (item_no);
+  CREATE TABLE price_lists (id bigint PRIMARY KEY, price_group text NOT NULL);
+  CREATE TABLE price_list_lines (list_id bigint REFERENCES price_lists, item_no text REFERENCES items, unit_price numeric(12, 2), valid_from date, valid_to date, PRIMARY KEY (list_id, item_no));
+  CREATE TABLE internal_orders (location text, register text, id bigint, quantity numeric, status text DEFAULT 'new', PRIMARY KEY (location, register, id));
+  CREATE TABLE contacts (contact_no text PRIMARY KEY, name text)`
+const TILL = `
+  CREATE TABLE items (item_no TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, unit_price NUMERIC NOT NULL, active INTEGER NOT NULL);
+  CREATE TABLE item_barcodes (barcode TEXT PRIMARY KEY NOT NULL, item_no TEXT NOT NULL REFERENCES items);
+  CREATE TABLE price_lists (id INTEGER PRIMARY KEY, price_group TEXT NOT NULL);
+  CREATE TABLE price_list_lines (list_id INTEGER REFERENCES price_lists, item_no TEXT REFERENCES items, unit_price TEXT, valid_from TEXT, valid_to TEXT, PRIMARY KEY (list_id, item_no)) WITHOUT ROWID;
+  CREATE TABLE internal_orders (id INTEGER PRIMARY KEY, quantity INTEGER, status TEXT);
+  CREATE TABLE contacts (contact_no TEXT PRIMARY KEY NOT NULL, name TEXT)`
+
+const PUBLISH: AudienceRules<AnyTables> = {
+  price_lists: { where: (eb, { attributes }) => eb('price_group', '=', attributes.priceGroup) },
+  price_list_lines: { partOf: { price_lists: { list_id: 'id' } } },
+  items: {
+    where: (eb, register) =>
+      eb.exists(
+        eb
+          .selectFrom('assortments')
+          .select('assortments.item_no')
+          .whereRef('assortments.item_no', '=', 'items.item_no')
+          .where('assortments.location', '=', register.location),
+      ),
+    dependsOn: { assortments: { item_no: 'item_no' } },
+  },
+  item_barcodes: { partOf: { items: { item_no: 'item_no' } } },
+  internal_orders: { only: ['status'], origin: ['location', 'register'] },
+  contacts: {},
+}
+const SUBSCRIBE = {
+  internal_orders: mirror({ except: ['status'], origin: ['location', 'register'], removals: 'apply' }),
+  contacts: mirror({ removals: 'apply' }),
+}
+
+async function openOffice(t: Test): Promise<Shop> {
+  return openShop(t, server, { schema: OFFICE, publish: PUBLISH, subscribe: SUBSCRIBE, longPollMs: 1_000 })
+}
+
+async function till(t: Test, shop: Shop, register = 'POS1', options: Parameters<Shop['addTill']>[1] = {}): Promise<Till> {
+  const added = await shop.addTill(register, {
+    schema: TILL,
+    publish: { internal_orders: { except: ['status'], existing: 'all' }, contacts: { existing: 'all' } },
+    subscribe: {
+      items: mirror({ notify: ['name', 'unit_price'] }),
+      item_barcodes: mirror(),
+      price_lists: mirror(),
+      price_list_lines: mirror({ notify: ['unit_price'] }),
+      internal_orders: mirror({ only: ['status'], rows: 'update', notify: ['status'] }),
+      contacts: mirror(),
+    },
+    attributes: { priceGroup: 'A' },
+    ...options,
+  })
+  t.teardown(() => added.replica.stop())
+  return added
+}
+
+const rows = (of: Till, sql: string) => of.db.prepare(sql).raw().all() as unknown[][]
+
+for (const pull of [false, true]) {
+  t.test(`what head office changes is at the till after the next exchange, ${pull ? 'pulled' : 'pushed'}`, async (t) => {
+    const shop = await openOffice(t)
+    const one = await till(t, shop, 'POS1', { pull })
+    const other = await till(t, shop, 'POS9', { pull, location: 'BA02', attributes: { priceGroup: 'B' } })
+    const sync = () => Promise.all([one, other].map((each) => (pull ? shop.central.synchronize(each) : each.replica.synchronize())))
+    await shop.pool.query(`INSERT INTO items VALUES ('A', 'Apple', 1.00), ('B', 'Bread', 2.50), ('C', 'Coffee', 6.99);
+      INSERT INTO item_barcodes VALUES ('401', 'A'), ('402', 'A'), ('403', 'C');
+      INSERT INTO assortments VALUES ('BA01', 'A'), ('BA01', 'B'), ('BA02', 'C');
+      INSERT INTO price_lists VALUES (1, 'A'), (2, 'B'); INSERT INTO price_list_lines VALUES (1, 'A', 0.80, NULL, NULL), (2, 'C', 5.99, NULL, NULL)`)
+    await sync()
+    t.same(rows(one, 'SELECT item_no, name, unit_price, active FROM items ORDER BY 1'), [
+      ['A', 'Apple', 1, 1],
+      ['B', 'Bread', 2.5, 1],
+    ])
+    t.same(rows(one, 'SELECT barcode FROM item_barcodes ORDER BY 1'), [['401'], ['402']])
+    t.same(rows(one, 'SELECT list_id, item_no, unit_price FROM price_list_lines'), [[1, 'A', '0.80']])
+    t.same(rows(other, 'SELECT item_no FROM items'), [['C']])
+    t.same(rows(other, 'SELECT list_id FROM price_list_lines'), [[2]])
+    await shop.pool.query(`UPDATE items SET unit_price = 1.20, active = false WHERE item_no = 'A'; DELETE FROM item_barcodes WHERE barcode = '402'; INSERT INTO assortments VALUES ('BA02', 'A');
+      DELETE FROM assortments WHERE item_no = 'B'; UPDATE price_list_lines SET unit_price = 0.70 WHERE list_id = 1`)
+    await sync()
+    t.same(rows(one, 'SELECT item_no, unit_price, active FROM items ORDER BY 1'), [['A', 1.2, 0]])
+    t.same(rows(one, 'SELECT barcode FROM item_barcodes ORDER BY 1'), [['401']])
+    t.same(rows(one, 'SELECT unit_price FROM price_list_lines'), [['0.70']])
+    t.same(rows(other, 'SELECT item_no FROM items ORDER BY 1'), [['A'], ['C']])
+    await shop.central.registers.change(other, { attributes: { priceGroup: 'A' } })
+    await sync()
+    t.same(rows(other, 'SELECT id FROM price_lists'), [[1]])
+    t.match(
+      (await one.replica.status()).subscriptions
+        .map(({ table, isComplete, waiting }) => ({ table, isComplete, waiting }))
+        .find(({ table }) => table === 'items'),
+      { isComplete: true, waiting: 0 },
+    )
+    t.match(
+      (await shop.central.status()).subscribed
+        .filter(({ table }) => table === 'items')
+        .map(({ register, entryNo, head }) => [register, entryNo === head]),
+      [
+        ['POS1', true],
+        ['POS9', true],
+      ],
+    )
+  })
+}
+
+t.test('a started till has a price at once: the answer that it waits for is ended', async (t) => {
+  const shop = await openOffice(t)
+  const one = await till(t, shop, 'POS1', { transfer: { everyMs: 60_000 } })
+  await shop.pool.query("INSERT INTO items VALUES ('A', 'Apple', 1.00); INSERT INTO assortments VALUES ('BA01', 'A')")
+  await shop.central.start()
+  await one.replica.start()
+  await eventually('the item is there', () => rows(one, 'SELECT item_no FROM items').length === 1)
+  await shop.pool.query('UPDATE items SET unit_price = 2')
+  await eventually('the price is there', () => rows(one, 'SELECT unit_price FROM items')[0]?.[0] === 2)
+})
+
+t.test('an internal order: the till owns that it exists and its quantity, head office its status', async (t) => {
+  const shop = await openOffice(t)
+  const one = await till(t, shop)
+  const sibling = await till(t, shop, 'POS2')
+  one.db.exec("INSERT INTO internal_orders VALUES (7, 5, 'new'), (8, 1, 'new')")
+  await one.replica.synchronize()
+  await sibling.replica.synchronize()
+  await shop.pool.query("UPDATE internal_orders SET status = 'confirmed' WHERE id = 7")
+  // Both at once: the quantity is not sealed when the status comes.
+  one.db.exec('UPDATE internal_orders SET quantity = 6 WHERE id = 7; DELETE FROM internal_orders WHERE id = 8')
+  await one.replica.synchronize()
+  await sibling.replica.synchronize()
+  t.same(rows(one, 'SELECT * FROM internal_orders'), [[7, 6, 'confirmed']])
+  t.same((await shop.pool.query('SELECT id, quantity::int, status FROM internal_orders')).rows, [{ id: '7', quantity: 6, status: 'confirmed' }])
+  t.same(rows(sibling, 'SELECT * FROM internal_orders'), [])
+  t.same(
+    (await one.replica.notices.list({ table: 'internal_orders' })).map(({ column, old, new: now }) => [column, old, now]),
+    [['status', 'new', 'confirmed']],
+  )
+})
+
+t.test('a contact goes up, and to the shop’s other tills, and not round in circles', async (t) => {
+  const shop = await openOffice(t)
+  const one = await till(t, shop)
+  const other = await till(t, shop, 'POS2')
+  const sync = async () => {
+    for (let n = 0; n < 2; n++) for (const each of [one, other]) await each.replica.synchronize()
+  }
+  one.db.exec("INSERT INTO contacts VALUES ('10', 'Anna')")
+  await sync()
+  t.same(rows(other, 'SELECT * FROM contacts'), [['10', 'Anna']])
+  const heads = async () => Promise.all([one, other].map(async ({ replica }) => (await replica.status()).head.entryNo))
+  const before = await heads()
+  await shop.pool.query("UPDATE contacts SET name = 'Anna B.'; INSERT INTO contacts VALUES ('11', 'Bert')")
+  await sync()
+  for (const each of [one, other]) t.same(rows(each, 'SELECT name FROM contacts ORDER BY contact_no'), [['Anna B.'], ['Bert']])
+  t.same(await heads(), before, 'what came from head office is not sent back')
+  other.db.exec("UPDATE contacts SET name = 'Berta' WHERE contact_no = '11'; DELETE FROM contacts WHERE contact_no = '10'")
+  await sync()
+  for (const each of [one, other]) t.same(rows(each, 'SELECT name FROM contacts'), [['Berta']])
+  t.same((await shop.pool.query('SELECT name FROM contacts')).rows, [{ name: 'Berta' }])
+})
+
+t.test('notices: one for each followed column that is not as the operator was last told', async (t) => {
+  const shop = await openOffice(t)
+  const one = await till(t, shop)
+  const heard: Notice[] = []
+  one.replica.on('notice', ({ notices }) => heard.push(...notices))
+  await shop.pool.query(
+    "INSERT INTO items VALUES ('A', 'Apple', 1.00), ('B', 'Bread', 2.50); INSERT INTO assortments VALUES ('BA01', 'A'), ('BA01', 'B')",
+  )
+  const change = async (sql: string) => {
+    await shop.pool.query(sql)
+    await one.replica.synchronize()
+    return one.replica.notices.list({ table: 'items' })
+  }
+  const said = (notices: readonly Notice[]) => notices.map(({ recordId, kind, column, old, new: now }) => [recordId[0], kind, column, old, now])
+  const first = await change('SELECT 1')
+  t.same(said(first), [
+    ['A', 'new', undefined, null, { name: 'Apple', unit_price: 1 }],
+    ['B', 'new', undefined, null, { name: 'Bread', unit_price: 2.5 }],
+  ])
+  t.same(said(heard), said(first))
+  t.same(await one.replica.notices.acknowledge(first.map(({ id }) => id)), { acknowledged: 2 })
+  t.same(said(await change("UPDATE items SET unit_price = 1.10, active = false WHERE item_no = 'A'")), [['A', 'changed', 'unit_price', 1, 1.1]])
+  const second = await change("UPDATE items SET unit_price = 1.30, name = 'Apples' WHERE item_no = 'A'")
+  t.same(said(second), [
+    ['A', 'changed', 'name', 'Apple', 'Apples'],
+    ['A', 'changed', 'unit_price', 1, 1.3],
+  ])
+  t.same(said(await change("UPDATE items SET unit_price = 1.00, name = 'Apple' WHERE item_no = 'A'")), [], 'there and back leaves none')
+  const third = await change("UPDATE items SET unit_price = 3 WHERE item_no = 'B'")
+  await change("UPDATE items SET unit_price = 4 WHERE item_no = 'B'")
+  t.same(await one.replica.notices.acknowledge(third.map(({ id }) => id)), { acknowledged: 0 }, 'what was not seen is not acknowledged')
+  t.same(said(await one.replica.notices.list()), [['B', 'changed', 'unit_price', 2.5, 4]])
+  t.same(said(await change("DELETE FROM assortments WHERE item_no = 'B'")), [['B', 'removed', undefined, { name: 'Bread', unit_price: 2.5 }, null]])
+  t.same(said(await change("INSERT INTO assortments VALUES ('BA01', 'B')")), [['B', 'changed', 'unit_price', 2.5, 4]])
+  await refused(t, () => one.replica.notices.acknowledge(['x'] as never), 'ERR_OPTION')
+  await refused(t, () => one.replica.notices.list({ table: 7 } as never), 'ERR_OPTION')
+})
+
+t.test('a price that starts or ends by its dates is noticed on that day, with no row changed, also after days asleep', async (t) => {
+  const shop = await openOffice(t)
+  let now = Date.parse('2026-11-20T12:00:00')
+  const clock = { now: () => now, random: () => 0.5, sleep: () => new Promise<void>(() => undefined) }
+  const one = await till(t, shop, 'POS1', { clock })
+  await shop.pool.query(`INSERT INTO items VALUES ('A', 'Apple', 1.00), ('B', 'Bread', 2.50), ('C', 'Coffee', 7); INSERT INTO assortments SELECT 'BA01', item_no FROM items;
+    INSERT INTO price_lists VALUES (1, 'A');
+    INSERT INTO price_list_lines VALUES (1, 'A', 0.80, '2026-11-21', '2026-11-22'), (1, 'B', 2.00, '2026-11-25', '2026-11-26'), (1, 'C', 6, '2026-11-01', '2026-11-30')`)
+  const list = async (table = 'price_list_lines') => {
+    await one.replica.synchronize()
+    const notices = await one.replica.notices.list({ table })
+    return { said: notices.map(({ recordId, kind, old, new: value }) => [recordId[1], kind, old, value]), ids: notices.map(({ id }) => id) }
+  }
+  const first = await list()
+  t.same(first.said, [['C', 'new', null, { unit_price: '6.00' }]], 'what does not count yet is not told')
+  await one.replica.notices.acknowledge(first.ids)
+  now += 86_400_000
+  const second = await list()
+  t.same(second.said, [['A', 'starts', null, { unit_price: '0.80' }]])
+  await one.replica.notices.acknowledge(second.ids)
+  await one.replica.stop()
+  now += 9 * 86_400_000 // 30 November: B has started and ended meanwhile
+  const third = await list()
+  t.same(third.said, [['A', 'ends', { unit_price: '0.80' }, null]])
+  await one.replica.notices.acknowledge(third.ids)
+  now += 86_400_000
+  t.same((await list()).said, [['C', 'ends', { unit_price: '6.00' }, null]])
+})
+
+t.test('an answer that is lost, or comes twice, does no harm', async (t) => {
+  const shop = await openOffice(t)
+  let lost = 0
+  const link = (inner: Link): Link => ({
+    async exchange(message, options) {
+      const answer = await inner.exchange(message, options)
+      if (lost-- > 0) throw Object.assign(new Error('cut'), { code: 'ERR_LINK' })
+      return answer
+    },
+  })
+  const one = await till(t, shop, 'POS1', { link, transfer: { recordsPerRun: 3 } })
+  await shop.pool.query(
+    "INSERT INTO items SELECT 'I' || n, 'Item ' || n, n FROM generate_series(1, 20) n; INSERT INTO assortments SELECT 'BA01', item_no FROM items",
+  )
+  for (let n = 0; n < 12; n++) {
+    lost = n % 3 === 2 ? 0 : 1
+    await one.replica.synchronize().catch(() => undefined)
+  }
+  lost = 0
+  await one.replica.synchronize()
+  t.equal(rows(one, 'SELECT 1 FROM items').length, 20)
+})
