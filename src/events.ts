@@ -1,6 +1,5 @@
-import type { Notice } from './apply/notice-book.ts'
 import { asTillsyncError, type TillsyncError } from './errors.ts'
-import type { Point, RegisterName, UnappliedDocument } from './model.ts'
+import type { Notice, Point, RegisterName, UnappliedDocument } from './model.ts'
 import type { QuarantinedDocument, ReleasedDocument } from './ports.ts'
 
 /** What a register tells its host. */

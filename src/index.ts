@@ -15,8 +15,7 @@ export type { LedgerTable, LedgerValue, PostFunction } from './apply/host-ledger
 export { mirror } from './apply/mirror.ts'
 export type { MirrorOptions } from './apply/mirror-options.ts'
 export type { Movement } from './apply/movements.ts'
-export type { Notice, Notices } from './apply/notice-book.ts'
-export type { NoticeKind } from './apply/notices.ts'
+export type { Notices } from './apply/notice-book.ts'
 export type { NumberingRule, NumberingRules } from './apply/numbering.ts'
 export type { Orphans } from './apply/orphan-book.ts'
 export type { Orphan, OrphanState } from './apply/orphans.ts'
@@ -61,6 +60,8 @@ export type {
   Filter,
   Finding,
   FindingCode,
+  Notice,
+  NoticeKind,
   Operation,
   PartRule,
   PartShape,

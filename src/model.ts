@@ -335,6 +335,32 @@ export type AudienceRules<DB> = { readonly [T in TableName<DB>]?: AudienceRule<D
 /** Which documents: by values of columns, a list of such, or a filter. */
 export type Which<DB, T extends keyof DB> = Partial<DB[T]> | readonly Partial<DB[T]>[] | Filter<DB, T>
 
+/**
+ * - `new`, `removed`: the record came or went.
+ * - `starts`, `ends`: it counts from today on, or no longer, by its dates.
+ * - `changed`: a followed column has another value.
+ */
+export type NoticeKind = 'new' | 'removed' | 'starts' | 'ends' | 'changed'
+
+/** What the operator of a register is to be told of a record: once, however often it changed since he was told last. */
+export interface Notice {
+  readonly id: number
+  /** The till's table. */
+  readonly table: string
+  readonly recordId: readonly Value[]
+  /**
+   * `changed`: the column has another value. `new`, `removed`: the record came or went. `starts`, `ends`: it counts from today on, or no longer, by its dates.
+   */
+  readonly kind: NoticeKind
+  /** The column that changed; undefined where the record came or went. */
+  readonly column: string | undefined
+  /** What the operator was told last, and what is: a value, or, where the record came or went, its followed columns; null where there was, or is, none. */
+  readonly old: Value | Readonly<Record<string, Value>>
+  readonly new: Value | Readonly<Record<string, Value>>
+  /** When it was noted; ISO 8601, UTC. */
+  readonly at: string
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Documents, as handlers get them
 

@@ -1,29 +1,10 @@
 import { TillsyncError } from '../errors.ts'
-import type { Value } from '../model.ts'
+import type { Notice, Value } from '../model.ts'
 import { checkName, known, whole } from '../options.ts'
 import { type Database, erase, query } from '../ports.ts'
 import { decodeRecord, decodeRecordId } from '../record.ts'
 import { NOTICES } from './notice-tables.ts'
-import type { NoticeKind, NoticeRow } from './notices.ts'
-
-/** What the operator of a register is to be told of a record: once, however often it changed since he was told last. */
-export interface Notice {
-  readonly id: number
-  /** The till's table. */
-  readonly table: string
-  readonly recordId: readonly Value[]
-  /**
-   * `changed`: the column has another value. `new`, `removed`: the record came or went. `starts`, `ends`: it counts from today on, or no longer, by its dates.
-   */
-  readonly kind: NoticeKind
-  /** The column that changed; undefined where the record came or went. */
-  readonly column: string | undefined
-  /** What the operator was told last, and what is: a value, or, where the record came or went, its followed columns; null where there was, or is, none. */
-  readonly old: Value | Readonly<Record<string, Value>>
-  readonly new: Value | Readonly<Record<string, Value>>
-  /** When it was noted; ISO 8601, UTC. */
-  readonly at: string
-}
+import type { NoticeRow } from './notices.ts'
 
 /** What is to be told, until it is acknowledged. */
 export interface Notices {

@@ -1,13 +1,7 @@
 import { readState, writeState } from '../migrate.ts'
+import type { NoticeKind } from '../model.ts'
 import { type Database, erase, insert, query, type Work } from '../ports.ts'
 import { NOTICES } from './notice-tables.ts'
-
-/**
- * - `new`, `removed`: the record came or went.
- * - `starts`, `ends`: it counts from today on, or no longer, by its dates.
- * - `changed`: a followed column has another value.
- */
-export type NoticeKind = 'new' | 'removed' | 'starts' | 'ends' | 'changed'
 
 /** The followed columns of a record, as JSON texts; null where it is not there, or does not count. */
 export type Followed = Readonly<Record<string, string>> | null
