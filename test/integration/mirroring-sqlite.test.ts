@@ -624,3 +624,21 @@ t.test('whose fault an error is', async (t) => {
     .catch((error) => error)
   t.equal(stage.database.faultOf(closed), undefined, 'stopped')
 })
+
+t.test('a file that took the place of another while the library was stopped is read anew', async (t) => {
+  const [one, other] = [
+    await onSqlite(t, 'CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT)'),
+    await onSqlite(t, 'CREATE TABLE items (id TEXT PRIMARY KEY, name INTEGER)'),
+  ]
+  const files = [one.db.name, other.db.name]
+  const database = sqlite(() => new Database(files[0] as string))
+  t.teardown(() => database.close())
+  for (const stage of [one, other]) {
+    await database.open()
+    await put({ ...stage, database }, 'items', [{ id: '007', name: '007' }])
+    await database.close()
+    files.shift()
+  }
+  t.same(await one.rows('SELECT quote(id), quote(name) FROM items'), [['7', "'007'"]])
+  t.same(await other.rows('SELECT quote(id), quote(name) FROM items'), [["'007'", '7']])
+})

@@ -118,6 +118,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
         throw new TillsyncError('ERR_CONNECTION', 'The connection is read-only', { hint: 'Open it without `readonly`.' })
       }
       this.opened = { connection, steps: new Steps(connection) }
+      this.mirroring.forget()
     } catch (error) {
       if (!this.shared) connection.close()
       throw classify(error, 'Opening the database')

@@ -128,7 +128,7 @@ export function faultOf(thrown: unknown): Fault | undefined {
     if (isBusy(at) || isClosed(at)) return undefined
     const code = codeOf(at)
     if (at instanceof TillsyncError) {
-      if (at.retryable || at.code === 'ERR_STOPPED' || at.code === 'ERR_ABORTED') return undefined
+      if (at.retryable || ['ERR_STOPPED', 'ERR_ABORTED', 'ERR_CONNECTION'].includes(at.code)) return undefined
       if (at.code === 'ERR_REFERENCE') return 'missing'
     } else if (code.startsWith('SQLITE_')) return isForeignKey(at) ? 'missing' : REFUSED.test(code) ? 'other' : undefined
     at = at.cause

@@ -24,6 +24,11 @@ export class SqliteMirroring implements Mirroring {
   private readonly known = new Targets()
   private readonly deferral = new Deferral()
 
+  /** There is another connection, to what may be another file. */
+  forget(): void {
+    this.known.forget()
+  }
+
   /** Another transaction that may write begins. */
   begin(): void {
     this.deferral.begin()

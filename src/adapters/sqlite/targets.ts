@@ -43,11 +43,9 @@ export class Targets {
   private version = ''
   private readonly known = new Map<string, SqliteTarget>()
 
-  private *add(names: readonly string[], isEnforced: boolean, holdsBytes: boolean): Work<void> {
-    const tables = yield* describe(names)
-    if (tables.size === 0) return
-    const references = yield* referencesOf(names)
-    for (const [name, table] of tables) this.known.set(name, yield* target(table, references, isEnforced, holdsBytes))
+  forget(): void {
+    this.version = ''
+    this.known.clear()
   }
 
   *read(names: readonly string[]): Work<ReadonlyMap<string, SqliteTarget>> {
@@ -61,6 +59,13 @@ export class Targets {
     const unknown = names.filter((name) => !this.known.has(name))
     if (unknown.length > 0) yield* this.add(unknown, now?.foreign_keys === 1, now?.encoding === 'UTF-8')
     return new Map(names.flatMap((name) => (this.known.has(name) ? [[name, this.known.get(name) as SqliteTarget]] : [])))
+  }
+
+  private *add(names: readonly string[], isEnforced: boolean, holdsBytes: boolean): Work<void> {
+    const tables = yield* describe(names)
+    if (tables.size === 0) return
+    const references = yield* referencesOf(names)
+    for (const [name, table] of tables) this.known.set(name, yield* target(table, references, isEnforced, holdsBytes))
   }
 }
 
