@@ -4,10 +4,11 @@ import { TillsyncError } from '../../src/errors.ts'
 import type { Mirroring, MirrorOthers, MirrorUpsert, Work } from '../../src/ports.ts'
 import { encodeBlob, encodeReal } from '../../src/record.ts'
 import { Json, onSqlite, rowsOf, type Targets, transact, upsertOf } from '../support/mirroring.ts'
-import { argument, Random, roundsOfRun, seedOfRun } from '../support/random.ts'
+import { argument, budgetOfRun, Random, roundsOfRun, seedOfRun } from '../support/random.ts'
 
 const BATCHES = Number(argument('batches') ?? 12)
 const ROUNDS = Number(argument('rounds') ?? 30)
+t.setTimeout(budgetOfRun(30_000) + 60_000)
 const seed = seedOfRun()
 
 type Value = bigint | number | string | boolean | Buffer | null
