@@ -1,0 +1,223 @@
+import t from 'tap'
+import { type AnyTables, type MirrorRules, mirror, type PublishRules, type Register } from '../../src/index.ts'
+import type { RegisterReplica } from '../../src/register.ts'
+import { CENTRAL, writePeer } from '../../src/transport/peers.ts'
+import { AudienceStream, deliver, subscriberOf } from '../support/audience-stream.ts'
+import { type Host, onEachDatabase, sealedBy } from '../support/each-database.ts'
+import { startServer } from '../support/postgres.ts'
+
+const server = await startServer(t)
+
+const CONTACTS = 'CREATE TABLE contacts (id INTEGER PRIMARY KEY, name VARCHAR(40), phone VARCHAR(20), credit NUMERIC(10, 2))'
+const ORDERS = `
+  CREATE TABLE internal_orders (id INTEGER PRIMARY KEY, note VARCHAR(40), status VARCHAR(10) DEFAULT 'open');
+  CREATE TABLE internal_order_lines (id INTEGER PRIMARY KEY, order_id INTEGER NOT NULL REFERENCES internal_orders (id), quantity INTEGER, confirmed INTEGER);
+  CREATE INDEX internal_order_lines_order ON internal_order_lines (order_id)`
+
+interface Sides {
+  readonly till: Register
+  /** What was sealed since it was last asked. */
+  readonly sealed: () => Promise<string[]>
+  /** Central has taken all that is sealed. */
+  acknowledge(): Promise<void>
+}
+
+async function open(host: Host, publish: PublishRules<AnyTables>, subscribe: MirrorRules<AnyTables>): Promise<Sides> {
+  const till = host.create(publish, { subscribe })
+  await till.install()
+  return {
+    till,
+    sealed: sealedBy(till),
+    async acknowledge() {
+      const { head } = await till.status()
+      const { database } = till as unknown as { readonly database: RegisterReplica['subscription'] & { write(work: () => unknown): Promise<void> } }
+      await database.write(() => writePeer(CENTRAL, { standing: head, contactAt: new Date().toISOString() }))
+    },
+  }
+}
+
+const contacts = () => new AudienceStream('contacts', ['id'])
+const all = async (host: Host, table: string) =>
+  (await host.query(`SELECT * FROM ${table} ORDER BY 1`)).map((row) =>
+    Object.values(row as object)
+      .map((value) => String(value).replace(/\.00$/, ''))
+      .join('|'),
+  )
+
+onEachDatabase(t, server, 'what came from central is not sent back, and what is changed here then is', CONTACTS, async (t, host) => {
+  const { till, sealed } = await open(host, { contacts: {} }, { contacts: mirror() })
+  const stream = contacts().put({ id: 1, name: 'Ann', phone: '1' }, { id: 2, name: 'Bob', phone: '2' }, { id: 3, name: 'Cy', phone: '3' })
+  await deliver(till, [stream])
+  t.same(await all(host, 'contacts'), ['1|Ann|1|null', '2|Bob|2|null', '3|Cy|3|null'])
+  t.same(await sealed(), [])
+  await host.exec(`UPDATE contacts SET phone = '11' WHERE id = 1; INSERT INTO contacts (id, name) VALUES (9, 'Own')`)
+  t.same(await sealed(), ['upsert contacts[1]', 'upsert contacts[9]'])
+  await deliver(till, [stream.put({ id: 2, name: 'Bobby', phone: '2' }).remove([3])])
+  t.same(await sealed(), [])
+  t.same(await all(host, 'contacts'), ['1|Ann|11|null', '2|Bobby|2|null', '9|Own|null|null'])
+  t.same((await till.reseal('contacts')).entries, 0, 'nothing is found by a comparison either')
+  await host.exec(
+    `UPDATE contacts SET name = 'Bob' WHERE id = 2; DELETE FROM contacts WHERE id = 9; INSERT INTO contacts (id, name) VALUES (3, 'New')`,
+  )
+  t.same((await sealed()).toSorted(), ['remove contacts[9]', 'upsert contacts[2]', 'upsert contacts[3]'])
+})
+
+onEachDatabase(t, server, "what the host's triggers make of it is sent", CONTACTS, async (t, host) => {
+  await host.exec(
+    host.dialect === 'sqlite'
+      ? `CREATE TRIGGER tidy AFTER UPDATE ON contacts WHEN NEW.name LIKE ' %' BEGIN UPDATE contacts SET name = trim(NEW.name) WHERE id = NEW.id; END;
+         CREATE TRIGGER tidy_new AFTER INSERT ON contacts WHEN NEW.name LIKE ' %' BEGIN UPDATE contacts SET name = trim(NEW.name) WHERE id = NEW.id; END;
+         CREATE TRIGGER credit AFTER INSERT ON contacts WHEN NEW.id = 4 BEGIN UPDATE contacts SET credit = 5 WHERE id = 4; END;
+         CREATE TRIGGER keep BEFORE UPDATE OF phone ON contacts WHEN OLD.id = 5 BEGIN SELECT raise(IGNORE); END`
+      : `CREATE FUNCTION tidy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           NEW.name := ltrim(NEW.name);
+           IF TG_OP = 'INSERT' AND NEW.id = 4 THEN NEW.credit := 5; END IF;
+           IF TG_OP = 'UPDATE' AND NEW.id = 5 THEN RETURN OLD; END IF;
+           RETURN NEW; END $$; CREATE TRIGGER tidy BEFORE INSERT OR UPDATE ON contacts FOR EACH ROW EXECUTE FUNCTION tidy()`,
+  )
+  const { till, sealed, acknowledge } = await open(host, { contacts: {} }, { contacts: mirror() })
+  const stream = contacts().put(
+    { id: 1, name: ' Ann', phone: '1' },
+    { id: 2, name: 'Bob', phone: '2' },
+    { id: 4, name: 'Di', phone: '4' },
+    { id: 5, name: 'Ed', phone: '5' },
+  )
+  await deliver(till, [stream])
+  t.same(await all(host, 'contacts'), ['1|Ann|1|null', '2|Bob|2|null', '4|Di|4|5', '5|Ed|5|null'])
+  t.same((await sealed()).toSorted(), ['upsert contacts[1]', 'upsert contacts[4]'])
+  await acknowledge()
+  await deliver(till, [stream.put({ id: 2, name: '  Bobby', phone: '2' }, { id: 5, name: 'Ed', phone: '55' })])
+  t.same((await all(host, 'contacts'))[3], '5|Ed|5|null', 'the host would not have it')
+  t.same((await sealed()).toSorted(), ['upsert contacts[2]', 'upsert contacts[5]'], 'and central hears of it')
+})
+
+onEachDatabase(t, server, 'what was changed here wins until central has it, and nothing is lost on the way', CONTACTS, async (t, host) => {
+  const { till, sealed, acknowledge } = await open(host, { contacts: {} }, { contacts: mirror() })
+  const stream = contacts()
+  for (let id = 1; id <= 8; id++) stream.put({ id, name: `N${id}`, phone: String(id) })
+  await deliver(till, [stream])
+  await host.exec(
+    `UPDATE contacts SET phone = 'mine' WHERE id IN (1, 2, 3); DELETE FROM contacts WHERE id = 4; UPDATE contacts SET phone = 'sealed' WHERE id = 5`,
+  )
+  await till.seal()
+  await host.exec(
+    `UPDATE contacts SET phone = 'again' WHERE id = 1; UPDATE contacts SET phone = 'x' WHERE id = 6; UPDATE contacts SET phone = '6' WHERE id = 6`,
+  )
+  for (let id = 1; id <= 7; id++) stream.put({ id, name: `C${id}`, phone: `c${id}` })
+  stream.remove([3]).put({ id: 7, name: 'C7', phone: 'c7' }, { id: 8, name: 'C8', phone: 'c8' })
+  await deliver(till, [stream])
+  t.same(await all(host, 'contacts'), [
+    '1|N1|again|null',
+    '2|N2|mine|null',
+    '3|N3|mine|null',
+    '5|N5|sealed|null',
+    '6|C6|c6|null',
+    '7|C7|c7|null',
+    '8|C8|c8|null',
+  ])
+  t.same(await subscriberOf(till).unapplied(), [], 'it waits, and is not refused')
+  t.match((await till.status()).subscriptions, [{ table: 'contacts', waiting: 5, isComplete: true }])
+  t.same((await sealed()).toSorted(), [
+    'remove contacts[4]',
+    'upsert contacts[1]',
+    'upsert contacts[1]',
+    'upsert contacts[2]',
+    'upsert contacts[3]',
+    'upsert contacts[5]',
+  ])
+  const { take } = subscriberOf(till)
+  const nothing = () => take.call(subscriberOf(till), [])
+  await nothing()
+  await nothing()
+  t.match((await till.status()).subscriptions, [{ waiting: 5 }], 'as long as central has not acknowledged it')
+  await acknowledge()
+  await nothing()
+  stream.put({ id: 1, name: 'C1', phone: 'again' }, { id: 5, name: 'C5', phone: 'sealed' })
+  await deliver(till, [stream])
+  await nothing()
+  t.same(
+    await all(host, 'contacts'),
+    ['1|C1|again|null', '2|C2|c2|null', '4|C4|c4|null', '5|C5|sealed|null', '6|C6|c6|null', '7|C7|c7|null', '8|C8|c8|null'],
+    'what central made of both; what it had sent where it made nothing of it',
+  )
+  t.same(await sealed(), [])
+})
+
+onEachDatabase(t, server, 'where each side has columns of its own, both changes stand', ORDERS, async (t, host) => {
+  const { till, sealed, acknowledge } = await open(
+    host,
+    { internal_orders: { except: ['status'] }, internal_order_lines: { partOf: { internal_orders: { order_id: 'id' } }, except: ['confirmed'] } },
+    { internal_orders: mirror({ only: ['status'], rows: 'update' }), internal_order_lines: mirror({ only: ['confirmed'], rows: 'update' }) },
+  )
+  await host.exec(
+    `INSERT INTO internal_orders (id, note) VALUES (1, 'a'), (2, 'b'); INSERT INTO internal_order_lines (id, order_id, quantity) VALUES (10, 1, 5), (11, 1, 6), (20, 2, 7)`,
+  )
+  t.same((await sealed()).length, 5)
+  const stream = new AudienceStream('internal_orders', ['id'], [{ table: 'internal_order_lines', columns: { order_id: 'id' }, parts: [] }])
+  const order = (id: number, status: string, lines: readonly [number, number][]) => ({
+    row: { id, status },
+    parts: { internal_order_lines: lines.map(([line, confirmed]) => ({ id: line, order_id: id, confirmed })) },
+  })
+  await host.exec(
+    `UPDATE internal_orders SET note = 'mine' WHERE id = 1; INSERT INTO internal_order_lines (id, order_id, quantity) VALUES (12, 1, 8); DELETE FROM internal_order_lines WHERE id = 11`,
+  )
+  await deliver(till, [
+    stream.put(
+      order(1, 'sent', [
+        [10, 4],
+        [11, 6],
+      ]),
+      order(2, 'sent', [[20, 7]]),
+      order(3, 'lost', []),
+    ),
+  ])
+  t.same(await all(host, 'internal_orders'), ['1|mine|sent', '2|b|sent'])
+  t.same(await all(host, 'internal_order_lines'), ['10|1|5|4', '12|1|8|null', '20|2|7|7'])
+  t.same(new Set(await sealed()), new Set(['upsert internal_orders[1]', 'upsert internal_order_lines[10]', 'upsert internal_order_lines[12]']))
+  await acknowledge()
+  await deliver(till, [stream.put(order(1, 'done', [[10, 5]])).remove([2])])
+  t.same(await all(host, 'internal_orders'), ['1|mine|done', '2|b|sent'])
+  t.same(await sealed(), [])
+})
+
+onEachDatabase(t, server, 'what stood here before is no change of ours', CONTACTS, async (t, host) => {
+  await host.exec(`INSERT INTO contacts (id, name, phone) VALUES (1, 'Ann', '1'), (2, 'Bob', '2')`)
+  const { till, sealed } = await open(host, { contacts: {} }, { contacts: mirror() })
+  await deliver(till, [contacts().put({ id: 1, name: 'Anna', phone: '1' }, { id: 3, name: 'Cy', phone: '3' })])
+  t.same(await all(host, 'contacts'), ['1|Anna|1|null', '2|Bob|2|null', '3|Cy|3|null'])
+  t.same(await sealed(), [])
+  await host.exec(`UPDATE contacts SET phone = '11'`)
+  t.same((await sealed()).toSorted(), ['baseline contacts[2]', 'upsert contacts[1]', 'upsert contacts[2]', 'upsert contacts[3]'])
+})
+
+onEachDatabase(
+  t,
+  server,
+  'columns that only the till has keep what the database gives them, and go out once it is more',
+  `${CONTACTS}; ALTER TABLE contacts ADD COLUMN shelf VARCHAR(5) DEFAULT 'A'`,
+  async (t, host) => {
+    const { till, sealed } = await open(
+      host,
+      { contacts: { where: (eb) => eb('name', '<>', 'secret') } },
+      { contacts: mirror({ rename: { columns: { telephone: 'phone' } } }) },
+    )
+    const stream = contacts().put({ id: 1, name: 'Ann', telephone: '1' }, { id: 2, name: 'secret', telephone: '2' })
+    await deliver(till, [stream])
+    t.same(await all(host, 'contacts'), ['1|Ann|1|null|A', '2|secret|2|null|A'])
+    t.same(await sealed(), [])
+    await deliver(till, [stream.put({ id: 1, name: 'secret', telephone: '1' }, { id: 2, name: 'Bob', telephone: '2' })])
+    t.same(await sealed(), [], 'neither what leaves the filter by it, nor what comes in')
+    await host.exec(`UPDATE contacts SET shelf = 'B'`)
+    t.same(await sealed(), ['upsert contacts[2]'])
+  },
+)
+
+onEachDatabase(t, server, 'a table that is published otherwise meanwhile is looked at anew', CONTACTS, async (t, host) => {
+  const { till, sealed } = await open(host, { contacts: {} }, { contacts: mirror() })
+  const stream = contacts().put({ id: 1, name: 'Ann' })
+  await deliver(till, [stream])
+  await host.exec('ALTER TABLE contacts ADD COLUMN fax VARCHAR(20)')
+  await deliver(till, [stream.put({ id: 1, name: 'Ann', fax: '9' })])
+  t.same(await all(host, 'contacts'), ['1|Ann|null|null|9'])
+  t.same(await sealed(), [])
+})
