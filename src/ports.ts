@@ -280,8 +280,11 @@ export type RegisterDatabase = CapturingDatabase & ApplyingDatabase
 /** A database that central is on: its transactions can wait for the host's own code. */
 export type CentralDatabase = ApplyingDatabase & { readonly dialect: 'postgres' }
 
-/** Why documents could not be applied: they refer to what is not there (yet); the statement was cancelled, by a time limit or by somebody; anything else in what was to be written. */
-export type Fault = 'missing' | 'cancelled' | 'other'
+/**
+ * Why documents could not be applied: they refer to what is not there (yet); another record has a value that is to be theirs alone; the statement was cancelled, by a time limit or by
+ * somebody; anything else in what was to be written.
+ */
+export type Fault = 'missing' | 'taken' | 'cancelled' | 'other'
 
 /** Carries a message to the other side and its answer back. Throws ERR_LINK (retryable) where it can't. */
 export interface Link {

@@ -1,4 +1,4 @@
-import type { RegisterName } from '../model.ts'
+import type { PartShape, RegisterName } from '../model.ts'
 import { type RegisterDatabase, type Work, writing } from '../ports.ts'
 import type { Published } from '../two-way.ts'
 import { type IncomingDocument, toApplied } from './audience-documents.ts'
@@ -51,6 +51,8 @@ export class AudienceSlice {
   private readonly waits: ToWait[] = []
   private readonly leftOut = new Map<string, LeftOut>()
   private sides = new Map<string, OwnSide>()
+  /** What of shapes has tables here. */
+  private readonly shapes = new Map<string, readonly PartShape[]>()
 
   constructor(reception: Reception, arrivals: readonly Arrival[], division: Division) {
     this.reception = reception
@@ -91,7 +93,9 @@ export class AudienceSlice {
 
   private *toApplied(arrival: Arrival): Work<AppliedDocument> {
     const { database, mirrors } = this.reception
-    const shape = yield* fitting(database, mirrors, arrival.table, arrival.shape, (table) => this.leave(table))
+    const name = JSON.stringify([arrival.table, arrival.shape])
+    const shape = this.shapes.get(name) ?? (yield* fitting(database, mirrors, arrival.table, arrival.shape, (table) => this.leave(table)))
+    this.shapes.set(name, shape)
     return toApplied(arrival, shape, arrival.keyColumns)
   }
 

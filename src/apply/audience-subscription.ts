@@ -9,7 +9,7 @@ import { SnapshotEnd } from './snapshot-end.ts'
 import { rulesOf } from './subscribed-mirrors.ts'
 import { lookOut, type Outlook, type SubscriptionProblem, subscriptionFindings } from './subscription-outlook.ts'
 import { holdPlace, isNext, isSamePlace, type LeftOut, nowhere, type Place, readPlace, writePlace } from './subscription-standing.ts'
-import { countWaiting, listWaiting, type ToWait, unapplied, type WaitingDocument, type WaitingName } from './waiting-documents.ts'
+import { countWaiting, listWaiting, type ToWait, unapplied, type WaitingDocument } from './waiting-documents.ts'
 import { WaitingTries } from './waiting-tries.ts'
 
 export interface AudienceSubscriptionOptions extends AudienceSlicesOptions {
@@ -103,15 +103,11 @@ export class AudienceSubscription implements AudienceSubscriber {
       const there = own.filter(({ table }) => tables.includes(table)).toSorted((a, b) => tables.indexOf(a.table) - tables.indexOf(b.table))
       if (there.length > 0) await this.options.publishing?.seal()
       let taken = false
-      await this.telling(async (tell, so) => {
+      await this.telling(async (tell, applied) => {
         for (const batch of there) if (await this.takeOne(batch, tables, tell)) taken = true
         await this.ends.run(tables, this.signal, tell)
-        const { refused, applied } = so()
-        await this.tries.afterTake(
-          { outlook: refused.length > 0 || applied.size > 0 ? await this.look() : outlook, signal: this.signal, tell },
-          refused,
-          applied,
-        )
+        const news = applied()
+        await this.tries.afterTake({ outlook: news.size > 0 ? await this.look() : outlook, signal: this.signal, tell }, news)
       })
       return taken
     })
@@ -223,12 +219,7 @@ export class AudienceSubscription implements AudienceSubscriber {
   }
 
   /** Says at the end what was applied, and what waits from now on. */
-  private async telling(
-    work: (
-      tell: (outcome: Outcome) => void,
-      so: () => { readonly refused: readonly WaitingName[]; readonly applied: ReadonlySet<string> },
-    ) => Promise<void>,
-  ): Promise<void> {
+  private async telling(work: (tell: (outcome: Outcome) => void, applied: () => ReadonlySet<string>) => Promise<void>): Promise<void> {
     const { onApplied, onUnapplied } = this.options
     const applied = new Map<string, { documents: number; removed: number }>()
     const refused = new Map<string, ToWait>()
@@ -242,10 +233,7 @@ export class AudienceSubscription implements AudienceSubscriber {
       for (const name of outcome.news) news.add(name)
     }
     try {
-      await work(tell, () => ({
-        refused: [...refused.values()].map((one) => ({ table: one.table, recordId: one.recordId, cause: one.verdict.cause, size: sizeOf(one) })),
-        applied: new Set(applied.keys()),
-      }))
+      await work(tell, () => new Set(applied.keys()))
     } finally {
       for (const [table, counts] of applied) onApplied({ table, ...counts })
       const told = [...refused].flatMap(([name, { table, recordId, verdict }]) =>
@@ -269,10 +257,6 @@ function count(applied: Map<string, { documents: number; removed: number }>, { t
   applied.set(table, counts)
   if (records.length > 0) counts.documents++
   else counts.removed++
-}
-
-function sizeOf({ records }: ToWait): number {
-  return records.reduce((sum, { record }) => sum + record.length, 0)
 }
 
 function statusOf({ table, entryNo, state, stream, receivedAt, leftOut }: Place, waiting: number): SubscriptionStatus {

@@ -8,6 +8,8 @@ export interface Verdict {
   readonly hint?: string | undefined
   /** 'missing': it refers to something that may come yet. */
   readonly cause: 'missing' | 'other'
+  /** Another record has a value that is to be its alone: that one may give it up. */
+  readonly isTaken?: true
 }
 
 /** What is kept of a text that somebody else wrote. */
@@ -29,6 +31,7 @@ export function verdictOf(thrown: unknown, database: ApplyingDatabase): Verdict 
     message: text(causes.join(': ')),
     hint: error?.hint === undefined ? undefined : text(error.hint),
     cause: waits ? 'missing' : 'other',
+    ...(fault === 'taken' && { isTaken: true }),
   }
 }
 

@@ -84,14 +84,14 @@ export function* fitting(
   shape: readonly PartShape[],
   leftOut: (table: string) => void,
 ): Work<readonly PartShape[]> {
-  const names = new Map(tablesOf(shape).map((table) => [table, targetOf(mirrors, root, table)]))
-  const targets: ReadonlyMap<string, MirrorTarget> = names.size === 0 ? new Map() : yield* database.mirroring.targets([...new Set(names.values())])
   // A part that the host names is wanted: without its table the documents wait.
-  const isThere = (table: string) => mirrors.has(table) || targets.has(names.get(table) as string)
+  const asked = tablesOf(shape).filter((table) => !mirrors.has(table))
+  const nameOf = (table: string) => targetOf(mirrors, root, table)
+  const targets = asked.length === 0 ? new Map<string, MirrorTarget>() : yield* database.mirroring.targets([...new Set(asked.map(nameOf))])
   const fit = (parts: readonly PartShape[]): readonly PartShape[] =>
     parts.flatMap((part) => {
-      if (isThere(part.table)) return [{ ...part, parts: fit(part.parts) }]
-      leftOut(names.get(part.table) as string)
+      if (mirrors.has(part.table) || targets.has(nameOf(part.table))) return [{ ...part, parts: fit(part.parts) }]
+      leftOut(nameOf(part.table))
       return []
     })
   return fit(shape)

@@ -40,7 +40,10 @@ export const WAITING = {
   columns: {
     table_name: 'text',
     record_id: 'text',
-    /** Why: 'missing': it refers to what is not here; 'changed': it was changed here, which central has not acknowledged; 'other'. */
+    /**
+     * Why: 'missing': it refers to what is not here, or is still referred to; 'taken': another record has a value that is to be its alone; 'changed': it was changed here, which
+     * central has not acknowledged; 'other'.
+     */
     cause: 'text',
     code: 'text',
     message: 'text',

@@ -25,7 +25,8 @@ export interface WaitingName {
   readonly size: number
 }
 
-export type Cause = Verdict['cause'] | 'changed'
+/** Why it waits; see `sync_waiting`. */
+export type Cause = Verdict['cause'] | 'taken' | 'changed'
 
 /** A document that waits, as it came. */
 export interface Waiting extends IncomingDocument {
@@ -54,7 +55,7 @@ export function* wait(database: CapturingDatabase, documents: readonly ToWait[],
       const [tries, since, before] = known[n]?.[0] ?? [0, undefined, undefined]
       const count = Number(tries) + 1
       const due = new Date(now + Math.min(AGAIN.maxMs, AGAIN.minMs * 2 ** Math.min(count - 1, 30))).toISOString()
-      const { cause } = verdict
+      const cause: Cause = 'isTaken' in verdict ? 'taken' : verdict.cause
       const why = 'code' in verdict ? [verdict.code, verdict.message] : ['', '']
       // What waited for central's word was not refused before.
       const begun = before === undefined || (before === 'changed') !== (cause === 'changed') ? new Date(now).toISOString() : since

@@ -11,7 +11,7 @@ const TOGETHER = 100
 const TOGETHER_SIZE = 1_048_576
 /** How long it is tried at a time, in milliseconds; then it is the turn of others. */
 const BUDGET_MS = 1_000
-const REFUSED: readonly Cause[] = ['missing', 'other']
+const REFUSED: readonly Cause[] = ['missing', 'taken', 'other']
 
 /** Where documents are tried again, and who is told. */
 export interface Tries {
@@ -22,12 +22,11 @@ export interface Tries {
 
 /** A way through all that waits in some tables, as far as it has come. */
 interface Sweep {
-  readonly causes: readonly Cause[]
-  readonly tables: readonly string[]
+  readonly steps: readonly (readonly [table: string, causes: readonly Cause[]])[]
   at: number
   after: string
-  /** Where something has come since it began: they are gone through once more. */
-  readonly again: Set<string>
+  /** The root tables of which something has come since it began. */
+  readonly news: Set<string>
 }
 
 /** Tries what waits: what refers to something that may have come, what is due, and what was changed here, once central has acknowledged that. */
@@ -45,57 +44,36 @@ export class WaitingTries {
 
   /** All that was refused, due or not. */
   async all(tries: Tries): Promise<void> {
-    this.sweep = { causes: REFUSED, tables: tries.outlook.tables, at: 0, after: '', again: new Set() }
-    await this.goOn(tries, new Set())
+    this.sweep = begin(tries.outlook.tables.map((table) => [table, REFUSED]))
+    await this.goOn(tries)
   }
 
-  /**
-   * @param refused what could not be applied just now
-   * @param news the root tables of which anything was: what waits for it may go
-   */
-  async afterTake(tries: Tries, refused: readonly WaitingName[], news: ReadonlySet<string>): Promise<void> {
+  /** @param news the root tables of which anything was applied: what waits for it may go */
+  async afterTake(tries: Tries, news: ReadonlySet<string>): Promise<void> {
     const { database, clock } = this.options
-    const { tables, areRelated } = tries.outlook
-    const due = await database.read(() => dueNames(database, tables, REFUSED, new Date(clock.now()).toISOString(), PAGE), { loosely: true })
-    const hopeful = refused.filter(({ table, cause }) => [...news].some((one) => (cause === 'other' ? one === table : areRelated(one, table))))
-    const names = new Map([...hopeful, ...due].map((name) => [nameOf(name), name]))
-    await this.tryAgain([...names.values()], tries)
-    // What holds each other's place, or refers to each other, goes together or not at all.
-    const left = await this.stillWaiting(refused)
-    const mayHelp = (a: WaitingName, b: WaitingName) => a !== b && (a.cause === 'other' ? a.table === b.table : areRelated(a.table, b.table))
-    if (left.length > 1 && left.length <= TOGETHER && left.some((a) => left.some((b) => mayHelp(a, b)))) await this.tryChunk(left, tries, true)
-    const tried = new Set([...names.keys(), ...refused.map(nameOf)])
-    for (const table of tables.filter((table) => [...news].some((one) => areRelated(one, table)))) {
-      if (this.sweep === undefined) this.sweep = { causes: ['missing'], tables: [table], at: 0, after: '', again: new Set() }
-      else this.sweep.again.add(table)
-    }
-    await this.goOn(tries, tried)
+    const { outlook } = tries
+    const due = await database.read(() => dueNames(database, outlook.tables, REFUSED, new Date(clock.now()).toISOString(), PAGE), { loosely: true })
+    await this.tryAgain(due, tries)
+    if (this.sweep === undefined) this.sweep = begin(stepsFor(outlook, news))
+    else for (const table of news) this.sweep.news.add(table)
+    await this.goOn(tries)
     await this.tryContested(tries)
   }
 
-  private async stillWaiting(names: readonly WaitingName[]): Promise<readonly WaitingName[]> {
-    const { database } = this.options
-    if (names.length < 2 || names.length > TOGETHER) return []
-    const waiting = new Set((await database.read(() => readWaiting(database, names))).map(nameOf))
-    return names.filter((name) => waiting.has(nameOf(name)))
-  }
-
   /** Goes on through what waits; what there is no time for now is tried next time. */
-  private async goOn(tries: Tries, tried: ReadonlySet<string>): Promise<void> {
+  private async goOn(tries: Tries): Promise<void> {
     const { database } = this.options
     const until = performance.now() + BUDGET_MS
     for (let sweep = this.sweep; sweep !== undefined && performance.now() < until; sweep = this.sweep) {
-      const { tables, causes, at, after, again } = sweep
-      const table = tables[at]
-      if (table === undefined) {
-        this.sweep = again.size === 0 ? undefined : { causes: ['missing'], tables: [...again], at: 0, after: '', again: new Set() }
+      const { steps, at, after, news } = sweep
+      const step = steps[at]
+      if (step === undefined) {
+        this.sweep = news.size === 0 ? undefined : begin(stepsFor(tries.outlook, news))
         continue
       }
+      const [table, causes] = step
       const page = await database.read(() => waitingNames(database, table, causes, after, PAGE), { loosely: true })
-      const hopeful = page.filter((name) => !tried.has(nameOf(name)))
-      const { outlook } = tries
-      if ((await this.tryAgain(hopeful, tries)).length < hopeful.length)
-        for (const other of outlook.tables) if (outlook.areRelated(table, other)) again.add(other)
+      if ((await this.tryAgain(page, tries)).length < page.length) news.add(table)
       if (page.length === PAGE) sweep.after = page.at(-1)?.recordId ?? after
       else Object.assign(sweep, { at: at + 1, after: '' })
     }
@@ -103,15 +81,24 @@ export class WaitingTries {
 
   /** Again and again, as long as any goes; what others refer to first. Answers those that do not. */
   private async tryAgain(names: readonly WaitingName[], tries: Tries): Promise<readonly WaitingName[]> {
-    const { tables } = tries.outlook
+    const { tables, areRelated } = tries.outlook
     let left: readonly WaitingName[] = names.toSorted((a, b) => tables.indexOf(a.table) - tables.indexOf(b.table))
     for (let before = Number.POSITIVE_INFINITY; left.length > 0 && left.length < before; ) {
       before = left.length
-      const refused: WaitingName[] = []
-      for (const chunk of chunksOf(left)) refused.push(...(await this.tryChunk(chunk, tries)))
-      left = refused
+      left = await this.tryEach(left, tries)
+      if (left.length < before) continue
+      // What holds each other's place, or refers to each other, goes together or not at all.
+      const some = left.slice(0, TOGETHER)
+      const mayHelp = (a: WaitingName, b: WaitingName) => a !== b && (a.cause === 'taken' ? a.table === b.table : areRelated(a.table, b.table))
+      if (some.some((a) => some.some((b) => mayHelp(a, b)))) left = [...(await this.tryChunk(some, tries, true)), ...left.slice(TOGETHER)]
     }
     return left
+  }
+
+  private async tryEach(names: readonly WaitingName[], tries: Tries): Promise<readonly WaitingName[]> {
+    const refused: WaitingName[] = []
+    for (const chunk of chunksOf(names)) refused.push(...(await this.tryChunk(chunk, tries)))
+    return refused
   }
 
   /** Answers those that were refused again. */
@@ -150,6 +137,21 @@ export class WaitingTries {
     }
     this.settled = settled
   }
+}
+
+function begin(steps: Sweep['steps']): Sweep {
+  return { steps, at: 0, after: '', news: new Set() }
+}
+
+/** What may go since documents of these tables have come: what refers to them, and what wants values that they may have given up. */
+function stepsFor({ tables, areRelated }: Tries['outlook'], news: ReadonlySet<string>): Sweep['steps'] {
+  return tables.flatMap((table) => {
+    const causes: Cause[] = [
+      ...([...news].some((one) => areRelated(one, table)) ? (['missing'] as const) : []),
+      ...(news.has(table) ? (['taken'] as const) : []),
+    ]
+    return causes.length === 0 ? [] : [[table, causes] as const]
+  })
 }
 
 function* chunksOf(names: readonly WaitingName[]): Generator<readonly WaitingName[]> {

@@ -138,8 +138,6 @@ export function asFinal(thrown: unknown): unknown {
  */
 const SURROUNDINGS = /^(08|25006|25P0[134]|28|3D|40|53|55006|55P0[23]|57|58|72|F0|HV|XX)/
 const CANCELLED = '57014'
-/** A foreign key without its record. */
-const MISSING = '23503'
 /** Causes of causes that are looked at. */
 const DEPTH = 8
 
@@ -149,7 +147,8 @@ export function faultOf(thrown: unknown): Fault | undefined {
     if (error instanceof TillsyncError && error.retryable) return undefined
     const state = sqlState(error)
     if (state === CANCELLED) return 'cancelled'
-    if (state !== '') return SURROUNDINGS.test(state) ? undefined : state === MISSING ? 'missing' : 'other'
+    if (state === UNIQUE) return 'taken'
+    if (state !== '') return SURROUNDINGS.test(state) ? undefined : state === FOREIGN_KEY ? 'missing' : 'other'
     if (isAway(error)) return undefined
   }
   return 'other'

@@ -130,7 +130,8 @@ export function faultOf(thrown: unknown): Fault | undefined {
     if (at instanceof TillsyncError) {
       if (at.retryable || ['ERR_STOPPED', 'ERR_ABORTED', 'ERR_CONNECTION'].includes(at.code)) return undefined
       if (at.code === 'ERR_REFERENCE') return 'missing'
-    } else if (code.startsWith('SQLITE_')) return isForeignKey(at) ? 'missing' : REFUSED.test(code) ? 'other' : undefined
+    } else if (brokenUnique(at) !== undefined) return 'taken'
+    else if (code.startsWith('SQLITE_')) return isForeignKey(at) ? 'missing' : REFUSED.test(code) ? 'other' : undefined
     at = at.cause
   }
   return 'other'
