@@ -50,7 +50,8 @@ export function* versionsWindow(
   }>({
     // A table of roots may once have been one of parts.
     sql: `SELECT a.entry_no, a.record_id, a.operation, CASE WHEN $7 THEN a.record END AS record, ${isoTime('a.sealed_at')} AS sealed_at, ${isoTime('a.received_at')} AS received_at
-          FROM ${archive} a JOIN ${archive} r ON r.register_id = a.register_id AND r.epoch_no = a.epoch_no AND r.entry_no = a.document_no
+          FROM ${archive} a CROSS JOIN LATERAL (
+            SELECT table_name, record_id FROM ${archive} r WHERE r.register_id = a.register_id AND r.epoch_no = a.epoch_no AND r.entry_no = a.document_no OFFSET 0) r
           WHERE a.register_id = $1 AND a.epoch_no = $2 AND a.entry_no > $3 AND a.entry_no <= $4 AND a.table_name = $5 AND a.record_id = ANY ($6::text[])
             AND r.table_name = a.table_name AND r.record_id = a.record_id ORDER BY a.entry_no DESC`,
     parameters: [registerId, last.epoch_no, last.entry_no - WINDOW, last.entry_no, table, recordIds, records],

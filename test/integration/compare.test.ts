@@ -1,6 +1,7 @@
 import t, { type Test } from 'tap'
 import type { CompareOptions, Comparison, Register } from '../../src/index.ts'
 import { httpLink } from '../../src/transport/http.ts'
+import { driven } from '../support/driven.ts'
 import { type Host, onEachDatabase } from '../support/each-database.ts'
 import { startServer } from '../support/postgres.ts'
 import { count } from '../support/quarantine.ts'
@@ -8,17 +9,6 @@ import { openShop, type Shop } from '../support/shop.ts'
 
 const server = await startServer(t)
 const POS1 = { location: 'BA01', register: 'POS1' }
-
-/** What the promise comes to; meanwhile the till exchanges as often as it can. */
-async function with_<T>(till: Pick<Register, 'synchronize'>, promise: Promise<T>): Promise<T> {
-  let going = true
-  const ended = promise.finally(() => {
-    going = false
-  })
-  ended.catch(() => undefined)
-  while (going) await till.synchronize()
-  return ended
-}
 
 const TABLES = `
   CREATE TABLE receipts (id INTEGER PRIMARY KEY, receipt_no VARCHAR(20) NOT NULL, status VARCHAR(9) NOT NULL DEFAULT 'posted', total NUMERIC(9, 2) DEFAULT 0, note TEXT, photo BYTEA);
@@ -49,7 +39,7 @@ async function open(t: Test, host: Host): Promise<Scene> {
     after = rows.at(-1)?.no ?? after
     return rows.map(({ operation, record_id }) => `${operation} ${record_id}`)
   }
-  return { shop, till, received, compare: (options) => with_(till, shop.central.compare('receipts', POS1, options)) }
+  return { shop, till, received, compare: (options) => driven(till, shop.central.compare('receipts', POS1, options)) }
 }
 
 const each = (name: string, test: (t: Test, host: Host) => Promise<void>) => {

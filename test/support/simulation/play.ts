@@ -70,6 +70,8 @@ async function takeAt(world: World, seat: Seat, machine: Machine, step: Extract<
       return void seat.backups.push(await machine.host.backup())
     case 'restore':
       return seat.backups.length === 0 ? undefined : machine.restore(seat.backups[step.backup % seat.backups.length])
+    case 'compare':
+      return world.comparisons.ask(world.office, seat, step.repair)
     case 'clone':
       return void (seat.machines.length < MOST_COPIES && seat.machines.push(await machine.clone()))
     case 'restart':

@@ -14,6 +14,7 @@ const EVENTS = [
   ...OFFICE,
   'crash',
   'restore',
+  'compare',
   'deliver',
   'central restore',
 ] as const
@@ -57,6 +58,7 @@ function stepOf(random: Random, registers: number, events: readonly Event[], fau
   if (office) return { do: event as (typeof OFFICE)[number] }
   if (event === 'crash') return { do: 'crash', ...at, fates: fatesOf(random, faults), writes: random.int(0, 6) }
   if (event === 'restore') return { do: 'restore', ...at, backup: random.int(0, 9) }
+  if (event === 'compare') return { do: 'compare', ...at, repair: random.chance(0.5) }
   if (event === 'central restore') return { do: 'central restore', backup: random.int(0, 9) }
   return { do: 'deliver', letter: random.int(0, 9) }
 }

@@ -29,6 +29,7 @@ export async function openStage(t: Test, server: Postgres): Promise<Stage> {
       const world = await World.open(office, hosts, clock, schedule)
       try {
         await play(world, schedule)
+        await world.comparisons.end()
         const live = await calm(world, schedule.last)
         await look?.()
         await audit(world, live)

@@ -23,6 +23,8 @@ export type Step =
   /** The process ends within an exchange, before its transaction of this number. */
   | (At & { readonly do: 'crash'; readonly fates: readonly Fate[]; readonly writes: number })
   | (At & { readonly do: 'restore'; readonly backup: number })
+  /** Central asks what the till has published; the till answers when it speaks. */
+  | (At & { readonly do: 'compare'; readonly repair: boolean })
   | { readonly do: 'deliver'; readonly letter: number }
   | { readonly do: 'central restore'; readonly backup: number }
   | { readonly do: (typeof OFFICE)[number] }

@@ -2,6 +2,7 @@ import type { RegisterName } from '../../../src/index.ts'
 import type { Clock } from '../../../src/ports.ts'
 import { Random } from '../random.ts'
 import { Cashier } from './cashier.ts'
+import { Comparisons } from './comparisons.ts'
 import type { Host, Hosts } from './hosts.ts'
 import { Machine } from './machine.ts'
 import { Network } from './network.ts'
@@ -58,6 +59,7 @@ export class World {
   readonly office: Office
   readonly network: Network
   readonly seats: readonly Seat[]
+  readonly comparisons = new Comparisons()
   private readonly hosts: Readonly<Record<'sqlite' | 'postgres', Hosts>>
   private readonly schedule: Schedule
   private names = 0
@@ -101,6 +103,7 @@ export class World {
   }
 
   async close(): Promise<void> {
+    await this.comparisons.end().catch(() => undefined)
     for (const seat of this.seats) for (const machine of seat.machines) await machine.stop()
   }
 }

@@ -1,0 +1,60 @@
+import type { TillsyncError } from '../../../src/errors.ts'
+import type { Comparison } from '../../../src/index.ts'
+import { Break } from '../differential/break.ts'
+import type { Machine } from './machine.ts'
+import type { Office } from './office.ts'
+import type { Seat } from './world.ts'
+
+/** What a comparison may end with while things go wrong. */
+const EXPECTED = ['ERR_ABORTED', 'ERR_STOPPED', 'ERR_UNANSWERED', 'ERR_CLONED']
+/** Runs that a till needs at most until it has answered all. */
+const MOST_RUNS = 50
+
+/** Comparisons that are under way while everything else goes on. */
+export class Comparisons {
+  private readonly ending = new AbortController()
+  private readonly running: Promise<unknown>[] = []
+
+  /** Nobody waits for it. Of a till that has one copy nothing ever differs: what it has not sent, or has lost, is known. */
+  ask({ central }: Office, seat: Seat, repair: boolean): void {
+    const comparing = central.compare('receipts', seat.name, { repair, signal: this.ending.signal }).then(
+      (comparison) => {
+        if (seat.machines.length === 1 && !seat.isReset) requireEqual(comparison)
+      },
+      (error: TillsyncError) => {
+        if (!EXPECTED.includes(error.code)) throw error
+      },
+    )
+    comparing.catch(() => undefined)
+    this.running.push(comparing)
+  }
+
+  async end(): Promise<void> {
+    this.ending.abort()
+    await Promise.all(this.running)
+  }
+}
+
+/** Nothing differs, once nothing moves any more. */
+export async function checkAlike({ central }: Office, seat: Seat, machine: Machine): Promise<void> {
+  let isOver = false
+  const ending = new AbortController()
+  const comparing = central.compare('receipts', seat.name, { signal: ending.signal })
+  const over = () => {
+    isOver = true
+  }
+  comparing.then(over, over)
+  for (let runs = 0; !isOver && runs < MOST_RUNS; runs++) await machine.replica.synchronize()
+  if (!isOver) {
+    ending.abort()
+    await comparing.catch(() => undefined)
+    // What was set up anew and has not sealed anything yet is not known to central: it does not know which database answers.
+    if (seat.isReset && (await machine.replica.status()).head.entryNo === 0) return
+    throw new Break('unanswered', `Not compared after ${MOST_RUNS} runs`)
+  }
+  requireEqual(await comparing)
+}
+
+function requireEqual(comparison: Comparison): void {
+  if (comparison.differing > 0) throw new Break('differs', JSON.stringify(comparison))
+}
