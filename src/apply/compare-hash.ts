@@ -36,7 +36,7 @@ export function* hashesOf(
   tables: readonly HashedTable[],
 ): Work<ReadonlyMap<string, string>> {
   const hashes = new Map<string, string>()
-  const lines = new Lines(tables)
+  const lines = new HashedLines(tables)
   let at = 0
   let hash = createHash('sha256')
   /** Entries of the version at which it is. */
@@ -83,7 +83,7 @@ function readEntries(database: ApplyingDatabase, registerId: number, versions: r
 }
 
 /** The lines of records, as the hash of their document takes them. */
-class Lines {
+export class HashedLines {
   private readonly columns: ReadonlyMap<string, readonly { readonly name: string; readonly initial: string; readonly prefix: string }[]>
 
   constructor(tables: readonly HashedTable[]) {
@@ -93,7 +93,7 @@ class Lines {
   }
 
   /** False where it is no record. */
-  add(hash: Hash, { operation, table_name, record_id, record }: EntryRow): boolean {
+  add(hash: Hash, { operation, table_name, record_id, record }: Pick<EntryRow, 'operation' | 'table_name' | 'record_id' | 'record'>): boolean {
     if (operation !== 'upsert' || record === null) return false
     try {
       hash.update(hashedLine(table_name, record_id, this.contentOf(table_name, record)))

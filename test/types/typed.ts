@@ -99,6 +99,10 @@ for (const { stage, postings } of await headOffice.trace('receipts', { receipt_n
 await headOffice.trace('receipts', [{ id: 1 }, { id: 2 }], { location: 'A', since: '2026-11-21' })
 // @ts-expect-error a column that there is not
 await headOffice.trace('receipts', { receiptno: 'R-4711' })
+const { differences } = await headOffice.compare('receipts', { location: 'A', register: '1' }, { repair: true })
+if (differences[0]?.kind === 'missing') await headOffice.compare('receipts', { location: 'A', register: '1' })
+// @ts-expect-error a table that no till sends
+await headOffice.compare('receipt', { location: 'A', register: '1' })
 // @ts-expect-error a table that no till sends
 await headOffice.trace('assortments', { item_no: 'A' })
 // @ts-expect-error a value of another type

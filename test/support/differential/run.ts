@@ -1,6 +1,7 @@
 import { createRegister, type Register, type RegisterStatus, TillsyncError } from '../../../src/index.ts'
 import { type Condition, filterOf, publishOf, type RootRules } from '../hosts/rules.ts'
 import { Break, Unfit } from './break.ts'
+import { checkSealed } from './sealed.ts'
 import type { Stage } from './stage.ts'
 import { fits, matching, standingOf } from './standing.ts'
 import type { Case, Step } from './steps.ts'
@@ -140,6 +141,7 @@ class CaseRun {
     const unfit = (await this.unfit(this.rules)).map(({ table }) => table)
     const named = problems.map(({ table }) => table)
     if (named.sort().join() !== unfit.sort().join()) throw new Break('problems', `named: ${named}, there are: ${unfit}`)
+    for (const { table } of this.rules) if (!named.includes(table)) await checkSealed(this.till, await this.stage.entries(0), table)
     this.exact = true
     this.activated = new Set()
     this.existing = new Set()
