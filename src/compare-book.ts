@@ -1,4 +1,5 @@
-import { Comparing, type Means, unanswered } from './comparing.ts'
+import { Comparing, type Means } from './comparing.ts'
+import { unanswered } from './comparison-errors.ts'
 import { TillsyncError } from './errors.ts'
 import type { RegisterName, Value } from './model.ts'
 import { checkName, known, whole } from './options.ts'

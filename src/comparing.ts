@@ -5,7 +5,8 @@ import { settle, stillWanted, wantAgain } from './apply/compare-repair.ts'
 import { REGISTERS } from './apply/tables.ts'
 import type { CompareOptions, Comparison } from './compare-book.ts'
 import { compareIds, MOST_RANGES, type RecordIdRange } from './comparison.ts'
-import { TillsyncError, type TillsyncErrorCode } from './errors.ts'
+import { refusal, unanswered } from './comparison-errors.ts'
+import { TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName } from './model.ts'
 import { type ApplyingDatabase, type Clock, query, type Work } from './ports.ts'
@@ -39,6 +40,7 @@ const LEASE_MS = 600_000
 const LOOK_MS = 1_000
 const BUSY_MS = 100
 const MOST_DIFFERENCES = 1_000
+const MOST_QUESTION_BYTES = 16_384
 
 /** One comparison: first by counts and digests of ranges, then of those that differ document by document. */
 export class Comparing {
@@ -74,7 +76,7 @@ export class Comparing {
     try {
       if (!(await this.put([{ after: '', through: undefined }], false, (told, part) => this.compareDigests(told, part)))) return undefined
       while (this.suspect.length > 0)
-        if (!(await this.put(this.suspect.splice(0, MOST_RANGES), true, (told, part) => this.compareDocuments(told, part)))) return undefined
+        if (!(await this.put(this.takeSuspect(), true, (told, part) => this.compareDocuments(told, part)))) return undefined
     } finally {
       // What is not forgotten now is when its time is over.
       await database.write(() => forget(database, this.comparison)).catch(() => undefined)
@@ -83,6 +85,16 @@ export class Comparing {
     const { equal, differing, changed, parked, wanted } = this.counts
     const differences = this.differences.map(({ recordId, kind }) => ({ recordId: decodeRecordId(recordId), kind }))
     return { ...register, table, equal, differing, differences, changed, parked, repaired: wanted }
+  }
+
+  /** As many ranges as a question holds. */
+  private takeSuspect(): readonly RecordIdRange[] {
+    let bytes = 0
+    const end = this.suspect.findIndex(({ after, through = '' }, n) => {
+      bytes += Buffer.byteLength(after) + Buffer.byteLength(through)
+      return n === MOST_RANGES || (n > 0 && bytes > MOST_QUESTION_BYTES)
+    })
+    return this.suspect.splice(0, end === -1 ? this.suspect.length : end)
   }
 
   /** Asks, and judges what is answered. False where the register's history was left meanwhile. */
@@ -254,33 +266,4 @@ export class Comparing {
     }
     return { registerId: row.register_id, heard: `${row.epoch} ${row.entry_no}` }
   }
-}
-
-function refusal(refused: NonNullable<Told['refused']>, table: string, { location, register }: RegisterName): TillsyncError {
-  const [code, what, hint] = REFUSALS[refused]
-  return new TillsyncError(code, `Register ${register} at ${location} ${what}`, { hint, context: { location, register, table } })
-}
-
-const REFUSALS: Readonly<Record<NonNullable<Told['refused']>, readonly [TillsyncErrorCode, string, string]>> = {
-  unpublished: [
-    'ERR_UNKNOWN_TABLE',
-    'does not publish the table',
-    'Compare root tables that its rules name; where its schema does not fit them any more, its status().problems says so.',
-  ],
-  order: [
-    'ERR_VALUE',
-    'keeps record ids in another order than central',
-    'An SQLite database in UTF-16 does, where keys hold more than ASCII. till.reseal() and till.export() need no order.',
-  ],
-  size: ['ERR_TOO_LARGE', 'has more columns than a message holds', 'Raise `maxMessageBytes` at central.'],
-  malformed: ['ERR_MESSAGE', 'gave an answer that does not fit the question', 'Is it a register of tillsync? Nothing has changed.'],
-  codec: ['ERR_VERSION', 'writes records by another codec than central knows', 'Update the older side.'],
-}
-
-export function unanswered({ location, register }: RegisterName, what: string): TillsyncError {
-  return new TillsyncError('ERR_UNANSWERED', `Register ${register} at ${location} ${what}`, {
-    retryable: true,
-    hint: 'Is the till on, and does it exchange? registers.list() says when it was last heard. One of an earlier version does not know the question.',
-    context: { location, register },
-  })
 }

@@ -7,6 +7,7 @@ import {
   type RecordIdRange,
   restOf,
 } from '../comparison.ts'
+import type { ComparisonFailure } from '../comparison-errors.ts'
 import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
 import { COMPARISON_ANSWERS, COMPARISONS } from './compare-tables.ts'
 import { isPostable } from './sums.ts'
@@ -29,7 +30,7 @@ export interface Told {
   readonly tables: readonly HashedTable[]
   readonly parts: readonly ToldPart[]
   /** Why there is nothing else: the register's word, or what is wrong with its answer. */
-  readonly refused: ComparisonAnswer['refused'] | 'malformed' | 'codec'
+  readonly refused: ComparisonFailure | undefined
 }
 
 /** Asks from now on, for so long as nobody says that it is still waited for. */

@@ -142,6 +142,25 @@ t.test('until a change of the schema is looked through, nothing is answered', as
   t.match(await central.compare('receipts', POS1), { equal: 3, differing: 0 })
 })
 
+t.test('columns of any name, keys of any length and values of any kind are compared', async (t) => {
+  const long = `c${'o'.repeat(300)}`
+  const schema = `CREATE TABLE odd (k TEXT, r REAL, "${long}" REAL DEFAULT 1.5, "a""bc" BLOB, "" TEXT DEFAULT '""', "constructor" INTEGER, "ä" TEXT, PRIMARY KEY (k, r))`
+  const shop = await openShop(t, server, { schema: 'SELECT 1', subscribe: {} })
+  const { db, replica } = await shop.addTill('POS1', { schema, publish: { odd: {} } })
+  const insert = db.prepare('INSERT INTO odd VALUES (?, ?, ?, ?, ?, ?, ?)')
+  const keys = ['', '"', '\\', 'ä"€𝄞', '\u0000', '{"a":1}', 'x'.repeat(1_500), ...Array.from({ length: 60 }, (_, n) => `${n}${'y'.repeat(900)}`)]
+  for (const [n, key] of keys.entries())
+    insert.run(key, n / 3, n % 3 === 0 ? 1.5 : n / 7, n % 2 === 0 ? Buffer.from([n, 34, 125]) : null, n % 5 === 0 ? '}"{,' : '""', n, `\\"${n}\u0001`)
+  insert.run('reals', Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, null, null, 2n ** 62n, null)
+  db.exec(`INSERT INTO odd (k, r, "ä") VALUES ('text', -0.0, CAST(x'ff41' AS TEXT))`)
+  await replica.synchronize()
+  const compare = () => driven(replica, shop.central.compare('odd', POS1, { repair: true }))
+  t.match(await compare(), { equal: keys.length + 2, differing: 0 })
+  await shop.pool.query('DELETE FROM sync_documents')
+  t.match(await compare(), { differing: keys.length + 2, repaired: keys.length + 2 })
+  t.match(await compare(), { equal: keys.length + 2, differing: 0 })
+})
+
 t.test('a till that is restored while it is compared is compared anew', async (t) => {
   const { central, machine, pool } = await scene(t, {}, { transfer: { recordsPerRun: 3 } })
   machine.cashier.sell('R-1', [line('A')])
