@@ -13,6 +13,7 @@ const OTHERS = [
   'contract/http',
   'contract/memory',
   'contract/pull',
+  'fault/crowd',
   'fault/kill',
   'fault/kill-steps',
   'fault/once',

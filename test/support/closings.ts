@@ -68,14 +68,14 @@ export function receiptLines(receipt: AnyDocument): ClosingLine[] {
 
 export const READY_MADE: SubscribeRules<AnyTables> = { plu_closings: pluClosings({ closing: closingOf, line: lineOf }) }
 
-export function computed(moveStock = false): SubscribeRules<AnyTables> {
+export function computed(moveStock = false, lines = receiptLines): SubscribeRules<AnyTables> {
   return {
     plu_closings: pluClosings({
       closing: (closing, origin) => {
         const known = closingOf(closing, origin)
         return known && { ...known, ranges: rangesOf(closing) }
       },
-      receipts: { table: 'receipts', number: 'number', series: 'series', lines: receiptLines },
+      receipts: { table: 'receipts', number: 'number', series: 'series', lines },
       moveStock,
     }),
   }

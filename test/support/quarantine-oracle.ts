@@ -83,7 +83,7 @@ export async function holds(t: Test, pool: Pool, mayWait: (items: readonly strin
     const applied = row === undefined ? latest : upserts.find(({ entryNo }) => entryNo === row.applied_no)
     if (shown(posted.get(key)) !== shown(applied?.wanted)) wrong.push(`${key}: posted ${shown(posted.get(key))}, wanted ${shown(applied?.wanted)}`)
     if (waiting.length > 1 || waiting.some((one) => one.entry_no !== latest.entryNo)) wrong.push(`${key}: another version waits than the latest`)
-    if (row !== undefined && row.applied_no !== null && (applied === undefined || applied.entryNo >= row.entry_no))
+    if (row !== undefined && row.applied_no !== null && (applied === undefined || applied.entryNo > row.entry_no))
       wrong.push(`${key}: applied is none`)
     if (waiting.length > 0 && !mayWait(latest.items)) wrong.push(`${key}: waits though nothing is wrong with it: ${latest.items}`)
   }
