@@ -209,14 +209,22 @@ async function play(t: Test, dialect: 'sqlite' | 'postgres', random: Random): Pr
       const batch = office.streams[standing.table as keyof Office['streams']].next(standing, most)
       return standing.stream === batch.stream && standing.entryNo === batch.through ? [] : [batch]
     })
-    const chosen = failing === 0 ? batches : random.shuffle([...batches.filter(() => random.chance(0.7)), ...former.filter(() => random.chance(0.1))])
+    // Some are lost, some come late, twice, or before their time.
+    const beyond = batches.map((batch) =>
+      office.streams[batch.table as keyof Office['streams']].next({ stream: batch.stream, entryNo: batch.through }, most),
+    )
+    const odd = [...former, ...beyond, ...batches].filter(() => random.chance(0.1))
+    const chosen = failing === 0 ? batches : random.shuffle([...batches.filter(() => random.chance(0.7)), ...odd])
     former = batches
     await subscriber.take(chosen)
     return batches.length > 0
   }
   for (let step = 0; step < STEPS; step++) {
     for (let changes = random.int(0, 6); changes > 0; changes--) office.change()
-    if (random.chance(0.05)) office.renew()
+    if (random.chance(0.1)) {
+      for (let changes = random.int(0, 15); changes > 0; changes--) office.change()
+      office.renew()
+    }
     const own = random.int(1, 5)
     if (random.chance(0.3))
       await host.query(`INSERT INTO items (item_no, plu, name) VALUES ('OWN${own}', ${1_000_000 + own}, 'own') ON CONFLICT (item_no) DO NOTHING`)
