@@ -4,10 +4,10 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import pg from 'pg'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
-import { type Central, createCentral, mirror, negate, stockMovements } from '../../src/index.ts'
+import { type AuditFinding, balanced, type Central, createCentral, mirror, negate, pluClosings, stockMovements } from '../../src/index.ts'
 import { toNodeHandler } from '../../src/transport/http.ts'
 import { startPostgres } from '../support/postgres.ts'
-import { type FromCentral, LOCATION, type ToCentral } from './messages.ts'
+import { type Audited, type FromCentral, LOCATION, type ToCentral } from './messages.ts'
 import { CENTRAL_SCHEMA, type TillTables } from './tables.ts'
 
 // Head office: one process with a real PostgreSQL, and tillsync behind a node:http server.
@@ -17,15 +17,21 @@ process.on('disconnect', () => process.exit())
 process.once('message', (start: ToCentral) => {
   if (start.type !== 'start') return
   const started = run(start.folder, start.registers)
-  process.once('message', async () => {
-    const stop = await started
+  process.on('message', async (message: ToCentral) => {
+    const { central, stop } = await started
+    if (message.type === 'audit') say(await audit(central))
+    if (message.type !== 'stop') return
     await stop()
     process.exit()
   })
 })
 
-/** Returns what ends it. */
-async function run(folder: string, registers: readonly string[]): Promise<() => Promise<void>> {
+interface HeadOffice {
+  readonly central: Central
+  stop(): Promise<void>
+}
+
+async function run(folder: string, registers: readonly string[]): Promise<HeadOffice> {
   const server = await startPostgres({ folder: join(folder, 'head-office') })
   const { config, connectionString } = await server.createDatabase('head_office')
   const pool = new pg.Pool({ ...config, max: 8 })
@@ -36,6 +42,9 @@ async function run(folder: string, registers: readonly string[]): Promise<() => 
   await central.install()
   central.on('applied', ({ register, entries }) => say({ type: 'applied', register: register.register, entries }))
   central.on('refused', ({ error }) => say({ type: 'refused', why: `${error.code}: ${error.message}` }))
+  central.on('quarantined', ({ register, documents }) => {
+    for (const { code, message } of documents) say({ type: 'quarantined', register: register.register, why: `${code}: ${message}` })
+  })
   const tokens: Record<string, string> = {}
   for (const register of registers) tokens[register] = (await central.registers.add({ location: LOCATION, register })).token
 
@@ -43,19 +52,45 @@ async function run(folder: string, registers: readonly string[]): Promise<() => 
   await once(http, 'listening')
   say({ type: 'ready', port: (http.address() as AddressInfo).port, connectionString, tokens })
 
-  return async () => {
+  const stop = async () => {
     http.close()
     http.closeAllConnections()
     await central.stop()
     await pool.end()
     await server.stop()
   }
+  return { central, stop }
+}
+
+/** What the library itself says of all that it has taken. */
+async function audit(central: Central): Promise<Audited> {
+  const { registers } = await central.audit({ location: LOCATION })
+  return {
+    type: 'audited',
+    findings: registers.flatMap(({ register, findings }) => findings.map((finding) => `${register} ${nameOf(finding)}`)),
+    archived: registers.flatMap(({ epochs }) => epochs).reduce((total, { archived }) => total + archived, 0),
+  }
+}
+
+function nameOf(finding: AuditFinding): string {
+  return finding.code === 'NUMBERS_MISSING'
+    ? `${finding.code} ${finding.by.series} ${finding.from}${finding.through === finding.from ? '' : `–${finding.through}`}`
+    : finding.code
 }
 
 /** All that head office does with what the tills send. */
 function createHeadOffice(pool: pg.Pool): Central {
   return createCentral<unknown, TillTables>({
     database: postgres(pool),
+    validate: {
+      receipts: balanced({
+        header: 'gross_amount',
+        lines: { receipt_lines: 'gross_amount' },
+        vat: { receipt_lines: ['net_amount', 'vat_amount'] },
+        tenders: { tender_lines: 'amount' },
+      }),
+    },
+    numbering: { receipts: { column: 'number', by: ['series'], first: 1 } },
     subscribe: {
       receipts: [
         mirror({ origin: ['location', 'register'] }),
@@ -72,6 +107,28 @@ function createHeadOffice(pool: pg.Pool): Central {
           })),
         ),
       ],
+      plu_closings: pluClosings({
+        closing: (closing) => ({
+          location: LOCATION,
+          businessDate: closing.business_date,
+          document: closing.closing_no,
+          ranges: closing.parts.plu_closing_ranges.map(({ series, first_no, last_no }) => ({ series, from: first_no, through: last_no })),
+        }),
+        receipts: {
+          table: 'receipts',
+          number: 'number',
+          series: 'series',
+          lines: (receipt) =>
+            receipt.parts.receipt_lines.map((line) => ({
+              item: line.item_no,
+              vatRate: line.vat_rate,
+              customer: receipt.customer_no,
+              quantity: line.quantity,
+              netAmount: line.net_amount,
+              vatAmount: line.vat_amount,
+            })),
+        },
+      }),
     },
   })
 }

@@ -1,4 +1,5 @@
 import type { Sale } from './sales.ts'
+import type { Correction } from './story.ts'
 
 /** What the director, the tills and head office say to each other about the show; what is sold travels only through tillsync. */
 export const LOCATION = 'BA01'
@@ -12,9 +13,26 @@ export interface TillStart {
   readonly sales: readonly Sale[]
   /** Receipts per second. */
   readonly rate: number
+  /** By receipt number. */
+  readonly mishaps: Mishaps
 }
 
-export type ToTill = TillStart | { readonly type: 're-export' } | { readonly type: 'finish' } | { readonly type: 'stop' }
+export interface Mishaps {
+  readonly wrongTotal: string | undefined
+  readonly leftOpen: string | undefined
+}
+
+/** What is to be done at a till when all is sold. */
+export type Task =
+  | { readonly type: 'take back'; readonly sale: Sale }
+  | { readonly type: 'close' }
+  | { readonly type: 'mend'; readonly receiptNo: string }
+  | { readonly type: 'take payment'; readonly receiptNo: string }
+  | ({ readonly type: 'correct' } & Correction)
+  | { readonly type: 'export day'; readonly businessDate: string }
+  | { readonly type: 'synchronize' }
+
+export type ToTill = TillStart | { readonly type: 'export all' } | { readonly type: 'do'; readonly task: Task } | { readonly type: 'stop' }
 
 export interface TillProgress {
   readonly type: 'progress'
@@ -23,14 +41,39 @@ export interface TillProgress {
   readonly pending: number
 }
 
+/** How much was sealed again. */
+export interface Exported {
+  readonly documents: number
+  readonly entries: number
+}
+
+/** Head office has all of the till; what was done is acknowledged. */
+export interface Done {
+  readonly type: 'done'
+  /** The last entry of the till's stream. */
+  readonly entries: number
+  readonly exported: Exported | undefined
+}
+
 export type FromTill =
   | { readonly type: 'ready'; readonly found: number }
   | TillProgress
   | { readonly type: 'line'; readonly up: boolean }
-  | { readonly type: 're-exported'; readonly documents: number; readonly entries: number }
-  | { readonly type: 'finished'; readonly entries: number }
+  | ({ readonly type: 'exported' } & Exported)
+  | Done
 
-export type ToCentral = { readonly type: 'start'; readonly folder: string; readonly registers: readonly string[] } | { readonly type: 'stop' }
+export type ToCentral =
+  | { readonly type: 'start'; readonly folder: string; readonly registers: readonly string[] }
+  | { readonly type: 'audit' }
+  | { readonly type: 'stop' }
+
+/** What the library itself says of its books. */
+export interface Audited {
+  readonly type: 'audited'
+  /** By register, as text. */
+  readonly findings: readonly string[]
+  readonly archived: number
+}
 
 export type FromCentral =
   | {
@@ -41,3 +84,5 @@ export type FromCentral =
     }
   | { readonly type: 'applied'; readonly register: string; readonly entries: number }
   | { readonly type: 'refused'; readonly why: string }
+  | { readonly type: 'quarantined'; readonly register: string; readonly why: string }
+  | Audited

@@ -1,15 +1,19 @@
 import { styleText } from 'node:util'
-import type Big from 'big.js'
+import Big from 'big.js'
 import Table from 'cli-table3'
-import { count, number } from './display.ts'
-import type { Proof, Stage, Tally } from './proof.ts'
+import { claimsOf } from './claims.ts'
+import { number } from './display.ts'
+import type { Proof } from './proof.ts'
+import type { Stage, Tally } from './proof-lines.ts'
 
 const NAMED = 10
 
 /** Prints the proof, and says whether it holds. */
-export function printProof(proof: Proof, names: ReadonlyMap<string, string>): boolean {
+export function printProof(proof: Proof): boolean {
   console.log(`\n${styleText('bold', 'What was sold (by the input, not by the tills) and what head office has of it')}`)
-  console.log(tableOf(proof, names))
+  console.log(stagesTable(proof))
+  console.log(styleText('bold', 'The closings that head office has posted'))
+  console.log(closingsTable(proof))
   const claims = claimsOf(proof)
   for (const { holds, text, named = [] } of claims) {
     console.log(`${holds ? styleText('green', '✓') : styleText('red', '✗')} ${text}`)
@@ -19,14 +23,10 @@ export function printProof(proof: Proof, names: ReadonlyMap<string, string>): bo
   return claims.every(({ holds }) => holds)
 }
 
-function tableOf({ stages }: Proof, names: ReadonlyMap<string, string>): string {
-  const table = new Table({
-    head: ['', '', 'receipts', 'lines', 'units', 'net amount', 'missing', 'duplicates'],
-    colAligns: ['left', 'left', 'right', 'right', 'right', 'right', 'right', 'right'],
-    style: { head: [], border: styleText('grey', '') === '' ? [] : ['grey'], compact: true },
-  })
+function stagesTable({ stages, tills }: Proof): string {
+  const table = createTable(['', ''], ['receipts', 'lines', 'units', 'net amount', 'missing', 'duplicates'])
   const [sold] = stages
-  for (const [register, name] of [...names, ['', 'Total'] as const]) {
+  for (const { register, name } of [...tills, { register: '', name: 'Total' }]) {
     const expected = tallyOf(sold, register)
     for (const [n, stage] of stages.entries()) {
       const of = (keys: readonly string[]) => keys.filter((key) => register === '' || key.startsWith(`${register} `)).length
@@ -36,6 +36,25 @@ function tableOf({ stages }: Proof, names: ReadonlyMap<string, string>): string 
     }
   }
   return table.toString()
+}
+
+function closingsTable({ closings, tills }: Proof): string {
+  const table = createTable(['closing', ''], ['lines', 'units', 'anonymous', 'customers', 'net amount'])
+  const names = new Map(tills.map(({ register, name }) => [register, name]))
+  for (const { closingNo, register, supplements, lines, units, anonymous, customers, net } of closings.shown) {
+    const what = `${names.get(register)}${supplements === undefined ? '' : `, supplements ${supplements}`}`
+    const amounts = [anonymous, customers, net].map((amount) => decimal(new Big(amount), 2))
+    table.push([String(closingNo), what, number(lines), decimal(new Big(units)), ...amounts])
+  }
+  return table.toString()
+}
+
+function createTable(texts: readonly string[], numbers: readonly string[]): InstanceType<typeof Table> {
+  return new Table({
+    head: [...texts, ...numbers],
+    colAligns: [...texts.map(() => 'left' as const), ...numbers.map(() => 'right' as const)],
+    style: { head: [], border: styleText('grey', '') === '' ? [] : ['grey'], compact: true },
+  })
 }
 
 function tallyOf(stage: Stage | undefined, register: string): Tally | undefined {
@@ -61,34 +80,4 @@ function decimal(value: Big | undefined, places = 0): string {
   const text = value?.toFixed() ?? '0'
   const decimals = text.split('.')[1]?.length ?? 0
   return new Intl.NumberFormat('en', { minimumFractionDigits: Math.max(places, decimals) }).format(text as unknown as number)
-}
-
-interface Claim {
-  readonly holds: boolean
-  readonly text: string
-  readonly named?: readonly string[]
-}
-
-function claimsOf({ stages, entries, again, levels }: Proof): readonly Claim[] {
-  const total = stages[0]?.total
-  const wrong = stages.flatMap(({ name, missing, doubled, different }) => [
-    ...missing.map((line) => `missing in ${name}: ${line}`),
-    ...doubled.map((line) => `too much in ${name}: ${line}`),
-    ...different.map((line) => `other values in ${name}: ${line}`),
-  ])
-  const compared = `${count(total?.lines ?? 0, 'line')} compared one by one`
-  return [
-    wrong.length === 0
-      ? { holds: (total?.lines ?? 0) > 0, text: `Sold = archived = mirrored = moved: ${compared}, 0 missing, 0 duplicates` }
-      : { holds: false, text: `${compared}, ${count(wrong.length, 'difference')}:`, named: wrong },
-    {
-      holds: entries.sealed === entries.archived,
-      text: `${count(entries.sealed, 'entry')} sealed by the tills, ${number(entries.archived)} archived at head office`,
-    },
-    {
-      holds: again.movements === 0,
-      text: `${count(again.documents, 'receipt')} came a second time by the re-export, ${count(again.movements, 'movement')} posted for it`,
-    },
-    { holds: levels.wrong.length === 0, text: `The stock of ${count(levels.items, 'article')} is what the sales leave`, named: levels.wrong },
-  ]
 }

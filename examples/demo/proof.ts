@@ -1,156 +1,121 @@
+import Database from 'better-sqlite3'
 import Big from 'big.js'
-import pg from 'pg'
-import { netAmount, type Sale } from './sales.ts'
+import type { Books } from './books.ts'
+import type { Audited } from './messages.ts'
+import { type ClosingsProof, proveClosings, readFirstClosings } from './proof-closings.ts'
+import { keyOf, type Lines, linesOf, readStages, type Stage } from './proof-lines.ts'
+import type { Sale } from './sales.ts'
+import { registerName } from './scene.ts'
+import type { Story } from './story.ts'
 
-/** A line of a receipt as one of the stages has it. */
-interface Line {
+export interface ProvedTill {
   readonly register: string
-  readonly receiptNo: string
-  readonly lineNo: number
-  readonly itemNo: string
-  readonly quantity: Big
-  readonly amount: Big
-  /** How often it is there; once is right. */
-  readonly times: number
-}
-
-type Lines = ReadonlyMap<string, Line>
-
-export interface Tally {
-  readonly receipts: number
-  readonly lines: number
-  readonly units: Big
-  readonly amount: Big
-}
-
-/** What a stage has, and how it differs from what was sold. */
-export interface Stage {
   readonly name: string
-  readonly total: Tally
-  readonly registers: ReadonlyMap<string, Tally>
-  readonly missing: readonly string[]
-  readonly doubled: readonly string[]
-  readonly different: readonly string[]
+  readonly file: string
+  /** By the input. */
+  readonly sold: readonly Sale[]
+}
+
+/** What was seen on the way. */
+export interface Seen {
+  /** Rows that head office had of the receipt with the wrong total while that waited. */
+  readonly booked: number
+  /** Closings that its till had by then. */
+  readonly heldBack: number
+  /** What the audit named then. */
+  readonly audited: Audited
+  /** The closings of the day as they were posted, by number. */
+  readonly firstClosings: ReadonlyMap<string, string>
 }
 
 export interface Proof {
+  readonly tills: readonly ProvedTill[]
+  readonly story: Story
   readonly stages: readonly Stage[]
   readonly entries: { readonly sealed: number; readonly archived: number }
-  /** Receipts that arrived again although unchanged, and the movements that came of it. */
-  readonly again: { readonly documents: number; readonly movements: number }
+  /** Versions of receipts that came behind the first, and the movements that came of it. */
+  readonly again: { readonly versions: number; readonly movements: number }
   readonly levels: { readonly items: number; readonly wrong: readonly string[] }
+  /** What moved by the sale and the return at another till. */
+  readonly takenBack: { readonly movements: number; readonly units: Big; readonly amount: Big } | undefined
+  readonly closings: ClosingsProof
+  /** Documents in quarantine. */
+  readonly waiting: number
+  /** Numbers at the tills that head office lacks or has twice, and how many series there are. */
+  readonly numbers: { readonly series: number; readonly wrong: readonly string[] }
+  /** What the audit should have named at the closing, by the tills. */
+  readonly openAtClosing: readonly string[]
+  readonly seen: Seen
+  readonly audited: Audited
 }
 
-/** The latest version of each receipt as it was received, read from the archive's JSON; the mirror has no part in it. */
-const ARCHIVED = `
-  SELECT r.register, head.record::jsonb ->> 'receipt_no' AS receipt_no, line.record::jsonb ->> 'line_no' AS line_no,
-         line.record::jsonb ->> 'item_no' AS item_no, (line.record::jsonb ->> 'quantity')::numeric AS quantity,
-         (line.record::jsonb ->> 'net_amount')::numeric AS amount
-  FROM sync_documents d
-  JOIN sync_registers r USING (register_id)
-  JOIN sync_archive head ON (head.register_id, head.epoch_no, head.entry_no) = (d.register_id, d.epoch_no, d.entry_no)
-  JOIN sync_archive line
-    ON (line.register_id, line.epoch_no, line.record::jsonb ->> 'receipt_id') = (d.register_id, d.epoch_no, head.record::jsonb ->> 'id')
-   AND line.entry_no BETWEEN d.entry_no + 1 AND d.entry_no + d.entries - 1 AND line.table_name = 'receipt_lines'
-  WHERE d.table_name = 'receipts' AND NOT d.removed`
-
-const MIRRORED = `
-  SELECT register, receipt_no, line_no, item_no, quantity, l.net_amount AS amount
-  FROM receipts h JOIN receipt_lines l USING (location, register) WHERE l.receipt_id = h.id`
-
-/** What leaves the shop is negative in the ledger, so the sign of the quantity is turned back. */
-const MOVED = `
-  SELECT r.register, document_no AS receipt_no, dimensions::jsonb ->> 'line' AS line_no, item_no, -quantity AS quantity, amount
-  FROM stock_movements JOIN sync_registers r USING (register_id)`
-
-/** Asks head office's database what has become of the sales, and compares it line by line with the list of what was sold. */
-export async function prove(connectionString: string, sold: ReadonlyMap<string, readonly Sale[]>, sealed: number): Promise<Proof> {
-  const database = new pg.Client({ connectionString })
-  await database.connect()
-  try {
-    await database.query('ANALYZE') // the planner knows nothing yet of tables that are seconds old
-    const expected = linesOf(sold)
-    const stages = [stageOf('sold', expected, expected)]
-    for (const [name, query] of Object.entries({ archived: ARCHIVED, mirrored: MIRRORED, moved: MOVED })) {
-      stages.push(stageOf(name, await readLines(database, query), expected))
-    }
-    const count = async (query: string) => Number((await database.query<{ count: string }>(query)).rows[0]?.count)
-    return {
-      stages,
-      entries: { sealed, archived: await count('SELECT count(*) FROM sync_archive') },
-      again: {
-        documents: await count('SELECT coalesce(sum(versions - 1), 0) AS count FROM sync_documents'),
-        movements: await count('SELECT count(*) FROM stock_movements WHERE revision > 1'),
-      },
-      levels: await checkLevels(database, expected),
-    }
-  } finally {
-    await database.end()
-  }
+export interface ToProve extends Pick<Proof, 'tills' | 'story' | 'seen' | 'audited'> {
+  readonly sealed: number
 }
 
-function linesOf(sold: ReadonlyMap<string, readonly Sale[]>): Lines {
-  const lines = new Map<string, Line>()
-  for (const [register, sales] of sold) {
-    for (const sale of sales) {
-      for (const [n, line] of sale.lines.entries()) {
-        const { receiptNo } = sale
-        const { itemNo, quantity } = line
-        add(lines, { register, receiptNo, lineNo: n + 1, itemNo, quantity: new Big(quantity), amount: netAmount(line), times: 1 })
-      }
-    }
-  }
-  return lines
-}
-
-async function readLines(database: pg.Client, query: string): Promise<Lines> {
-  const { rows } = await database.query<Record<string, string>>(`
-    SELECT register, receipt_no, line_no, min(item_no) AS item_no, sum(quantity)::text AS quantity, sum(amount)::text AS amount, count(*) AS times
-    FROM (${query}) AS found GROUP BY register, receipt_no, line_no`)
-  const lines = new Map<string, Line>()
-  for (const { register = '', receipt_no: receiptNo = '', line_no, item_no: itemNo = '', quantity = '0', amount = '0', times } of rows) {
-    add(lines, { register, receiptNo, lineNo: Number(line_no), itemNo, quantity: new Big(quantity), amount: new Big(amount), times: Number(times) })
-  }
-  return lines
-}
-
-function add(lines: Map<string, Line>, line: Line): void {
-  lines.set(`${line.register} ${line.receiptNo} line ${line.lineNo}`, line)
-}
-
-function stageOf(name: string, lines: Lines, expected: Lines): Stage {
-  const all = [...lines.values()]
+/** Asks the databases what has become of the sales, and compares it with the list of what was sold. */
+export async function prove(books: Books, { tills, story, seen, sealed, audited }: ToProve): Promise<Proof> {
+  await books.rows('ANALYZE') // the planner knows nothing yet of tables that are seconds old
+  const expected = linesOf(new Map(tills.map(({ register, sold }) => [register, sold])))
+  const { till, receiptNo, lineNo } = story.correction
   return {
-    name,
-    total: tally(all),
-    registers: new Map([...Map.groupBy(all, (line) => line.register)].map(([register, own]) => [register, tally(own)])),
-    missing: [...expected.keys()].filter((key) => !lines.has(key)),
-    doubled: [...lines].filter(([key, line]) => line.times > 1 || !expected.has(key)).map(([key]) => key),
-    different: [...lines].filter(([key, line]) => differs(line, expected.get(key))).map(([key]) => key),
-  }
-}
-
-function differs(line: Line, expected: Line | undefined): boolean {
-  if (expected === undefined || line.times > 1) return false
-  return line.itemNo !== expected.itemNo || !line.quantity.eq(expected.quantity) || !line.amount.eq(expected.amount)
-}
-
-function tally(lines: readonly Line[]): Tally {
-  return {
-    receipts: new Set(lines.map((line) => `${line.register} ${line.receiptNo}`)).size,
-    lines: lines.reduce((total, line) => total + line.times, 0),
-    units: lines.reduce((total, line) => total.plus(line.quantity), new Big(0)),
-    amount: lines.reduce((total, line) => total.plus(line.amount), new Big(0)),
+    ...{ tills, story, seen, audited },
+    stages: await readStages(books, expected, new Set([keyOf(registerName(till), receiptNo, lineNo)])),
+    entries: { sealed, archived: await books.count('SELECT count(*) FROM sync_archive') },
+    again: {
+      versions: await books.count(`SELECT coalesce(sum(versions - 1), 0) FROM sync_documents WHERE table_name = 'receipts'`),
+      movements: await books.count('SELECT count(*) FROM stock_movements WHERE revision > 1'),
+    },
+    levels: await checkLevels(books, expected),
+    takenBack: await readTakenBack(books, story),
+    closings: await proveClosings(books, tills, seen.firstClosings, await readFirstClosings(books)),
+    waiting: await books.count('SELECT count(*) FROM sync_quarantine'),
+    numbers: await checkNumbers(books),
+    openAtClosing: openAtClosing(tills, story),
   }
 }
 
 /** Every article started at 0, so what lies there now is what was sold, negative. */
-async function checkLevels(database: pg.Client, expected: Lines): Promise<Proof['levels']> {
+async function checkLevels(books: Books, expected: Lines): Promise<Proof['levels']> {
   const wanted = new Map<string, Big>()
   for (const { itemNo, quantity } of expected.values()) wanted.set(itemNo, (wanted.get(itemNo) ?? new Big(0)).minus(quantity))
-  const { rows } = await database.query<{ item_no: string; quantity: string }>('SELECT item_no, quantity::text FROM stock_levels')
-  const levels = new Map(rows.map((row) => [row.item_no, new Big(row.quantity)]))
+  const rows = await books.rows('SELECT item_no, quantity::text FROM stock_levels')
+  const levels = new Map(rows.map((row) => [row.item_no ?? '', new Big(row.quantity ?? 0)]))
   const items = [...new Set([...wanted.keys(), ...levels.keys()])]
   const zero = new Big(0)
   return { items: items.length, wrong: items.filter((item) => !(levels.get(item) ?? zero).eq(wanted.get(item) ?? zero)) }
+}
+
+async function readTakenBack(books: Books, { takenBack }: Story): Promise<Proof['takenBack']> {
+  if (takenBack === undefined) return undefined
+  const { till, receiptNo, lineNo, by, sale } = takenBack
+  const [row] = await books.rows(
+    `SELECT count(*) AS movements, coalesce(sum(quantity), 0)::text AS units, coalesce(sum(amount), 0)::text AS amount
+     FROM stock_movements JOIN sync_registers USING (register_id)
+     WHERE dimensions::jsonb ->> 'line' = $3 AND ((register = $1 AND document_no = $2) OR (register = $4 AND document_no = $5))`,
+    ...[registerName(till), receiptNo, String(lineNo), registerName(by), sale.receiptNo],
+  )
+  return { movements: Number(row?.movements), units: new Big(row?.units ?? 0), amount: new Big(row?.amount ?? 0) }
+}
+
+/** Each series of a till runs 1, 2, 3 … at head office. */
+async function checkNumbers(books: Books): Promise<Proof['numbers']> {
+  const rows = await books.rows(`
+    SELECT register || ' ' || series AS series, (count(*) = max(number) AND count(DISTINCT number) = count(*) AND min(number) = 1)::text AS whole
+    FROM receipts GROUP BY register, series ORDER BY 1`)
+  return { series: rows.length, wrong: rows.filter(({ whole }) => whole !== 'true').map(({ series }) => series ?? '') }
+}
+
+/** The receipt in quarantine, and the number of the one that was not paid, in the audit's words. */
+function openAtClosing(tills: readonly ProvedTill[], { wrongTotal, leftOpen }: Story): readonly string[] {
+  const found = [`${registerName(wrongTotal.till)} QUARANTINED`]
+  const till = leftOpen && tills[leftOpen.till]
+  if (till === undefined) return found
+  const database = new Database(till.file, { readonly: true })
+  const { series, number } = database.prepare('SELECT series, number FROM receipts WHERE receipt_no = ?').get(leftOpen?.receiptNo) as {
+    series: string
+    number: number
+  }
+  database.close()
+  return [...found, `${till.register} NUMBERS_MISSING ${series} ${number}`]
 }

@@ -19,7 +19,7 @@ export interface SaleLine {
   readonly unitPrice: string
 }
 
-export function netAmount(line: SaleLine): Big {
+export function netAmount(line: Pick<SaleLine, 'quantity' | 'unitPrice'>): Big {
   return new Big(line.quantity).times(line.unitPrice)
 }
 

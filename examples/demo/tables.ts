@@ -4,6 +4,8 @@ export interface TillTables {
     id: number
     receipt_no: string
     series: string
+    /** The till's own, 1, 2, 3 … in each series. */
+    number: number
     business_date: string
     posted_at: string
     customer_no: string | null
@@ -26,13 +28,16 @@ export interface TillTables {
     gross_amount: string
   }
   tender_lines: { id: number; receipt_id: number; line_no: number; tender: string; amount: string }
+  plu_closings: { closing_no: number; business_date: string }
+  plu_closing_ranges: { closing_no: number; series: string; first_no: number; last_no: number }
 }
 
 /** A till's own schema; nothing in it is there for tillsync. */
 export const TILL_SCHEMA = `
   CREATE TABLE IF NOT EXISTS receipts (
-    id INTEGER PRIMARY KEY, receipt_no TEXT NOT NULL, series TEXT NOT NULL, business_date TEXT NOT NULL, posted_at TEXT NOT NULL,
-    customer_no TEXT, status TEXT NOT NULL, net_amount TEXT NOT NULL, vat_amount TEXT NOT NULL, gross_amount TEXT NOT NULL
+    id INTEGER PRIMARY KEY, receipt_no TEXT NOT NULL, series TEXT NOT NULL, number INTEGER NOT NULL, business_date TEXT NOT NULL,
+    posted_at TEXT NOT NULL, customer_no TEXT, status TEXT NOT NULL, net_amount TEXT NOT NULL, vat_amount TEXT NOT NULL, gross_amount TEXT NOT NULL,
+    UNIQUE (series, number)
   );
   CREATE TABLE IF NOT EXISTS receipt_lines (
     id INTEGER PRIMARY KEY, receipt_id INTEGER NOT NULL REFERENCES receipts, line_no INTEGER NOT NULL, item_no TEXT NOT NULL,
@@ -44,12 +49,16 @@ export const TILL_SCHEMA = `
     id INTEGER PRIMARY KEY, receipt_id INTEGER NOT NULL REFERENCES receipts, line_no INTEGER NOT NULL, tender TEXT NOT NULL, amount TEXT NOT NULL
   );
   CREATE INDEX IF NOT EXISTS tender_lines_of_receipt ON tender_lines (receipt_id);
+  CREATE TABLE IF NOT EXISTS plu_closings (closing_no INTEGER PRIMARY KEY, business_date TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS plu_closing_ranges (
+    closing_no INTEGER REFERENCES plu_closings, series TEXT, first_no INTEGER NOT NULL, last_no INTEGER NOT NULL, PRIMARY KEY (closing_no, series)
+  );
 `
 
 /** Head office's copies: the ids of two tills are the same numbers, so location and register belong to the key. */
 export const CENTRAL_SCHEMA = `
   CREATE TABLE receipts (
-    location text, register text, id bigint, receipt_no text NOT NULL, series text NOT NULL, business_date date NOT NULL,
+    location text, register text, id bigint, receipt_no text NOT NULL, series text NOT NULL, number bigint NOT NULL, business_date date NOT NULL,
     posted_at timestamp NOT NULL, customer_no text, status text NOT NULL,
     net_amount numeric NOT NULL, vat_amount numeric NOT NULL, gross_amount numeric NOT NULL,
     PRIMARY KEY (location, register, id)

@@ -1,7 +1,7 @@
 import { styleText } from 'node:util'
 import { Child } from './child.ts'
 import type { TillView } from './display.ts'
-import type { FromTill, TillStart, ToTill } from './messages.ts'
+import type { Done, Exported, FromTill, Task, TillStart, ToTill } from './messages.ts'
 
 /** A till as the director sees it: its process, and what it last said. */
 export class TillActor {
@@ -9,9 +9,9 @@ export class TillActor {
   /** Receipts that it found in its own database when it last started. */
   found = 0
   ready = false
-  exported: (FromTill & { type: 're-exported' }) | undefined
-  /** The last entry of its stream, when all of them have arrived. */
-  entries: number | undefined
+  exported: Exported | undefined
+  /** What it said when it had done its last task; undefined while it is at it. */
+  done: Done | undefined
   private readonly startMessage: TillStart
   private readonly onCrash: (error: Error) => void
   private child: Child<ToTill, FromTill> | undefined
@@ -27,16 +27,20 @@ export class TillActor {
     this.onCrash = onCrash
   }
 
+  get file(): string {
+    return this.startMessage.file
+  }
+
   get register(): string {
     return this.startMessage.register
   }
 
   get view(): TillView {
     const { name, progress, applied } = this
-    const total = this.startMessage.sales.length
+    const total = Math.max(this.startMessage.sales.length, progress.sold)
     const state =
       (performance.now() < this.doingUntil && this.doing) ||
-      (!this.online ? styleText('yellow', 'no line') : progress.sold < total ? 'selling' : 'all sold')
+      (!this.online ? styleText('yellow', 'no line') : progress.sold < this.startMessage.sales.length ? 'selling' : 'all sold')
     return { name, total, ...progress, applied, doing: state }
   }
 
@@ -59,14 +63,16 @@ export class TillActor {
     this.does(styleText('red', 'killed'))
   }
 
-  reExport(): void {
+  exportAll(): void {
     this.does(styleText('cyan', 'sends all again'), 2_500)
-    this.child?.send({ type: 're-export' })
+    this.child?.send({ type: 'export all' })
   }
 
-  finish(): void {
-    this.does('synchronises')
-    this.child?.send({ type: 'finish' })
+  /** `done` says when head office has all that came of it. */
+  perform(task: Task): void {
+    this.done = undefined
+    this.does(task.type === 'synchronize' ? 'synchronises' : `${task.type} …`)
+    this.child?.send({ type: 'do', task })
   }
 
   async end(): Promise<void> {
@@ -95,11 +101,11 @@ export class TillActor {
       case 'line':
         this.online = message.up
         return
-      case 're-exported':
+      case 'exported':
         this.exported = message
         return
-      case 'finished':
-        this.entries = message.entries
+      case 'done':
+        this.done = message
         this.does(styleText('green', 'done'))
     }
   }

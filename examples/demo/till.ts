@@ -3,7 +3,7 @@ import Database from 'better-sqlite3'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { createRegister, type Register } from '../../src/index.ts'
 import { httpLink } from '../../src/transport/http.ts'
-import { type FromTill, LOCATION, type TillStart, type ToTill } from './messages.ts'
+import { type Exported, type FromTill, LOCATION, type Task, type TillStart, type ToTill } from './messages.ts'
 import { PointOfSale } from './pos.ts'
 import type { TillTables } from './tables.ts'
 
@@ -21,34 +21,40 @@ process.once('message', (start: TillStart) => {
   process.on('message', async (message: ToTill) => answer(await started, message))
 })
 
-async function run(start: TillStart): Promise<Register<TillTables>> {
+interface Till {
+  readonly pos: PointOfSale
+  readonly replica: Register<TillTables>
+}
+
+async function run(start: TillStart): Promise<Till> {
   const database = new Database(start.file)
   const pos = new PointOfSale(database)
-  const till = createTill(start, database)
-  await till.install()
-  till.on('offline', () => say({ type: 'line', up: false }))
-  till.on('online', () => say({ type: 'line', up: true }))
-  till.start()
+  const replica = createTill(start, database)
+  await replica.install()
+  replica.on('offline', () => say({ type: 'line', up: false }))
+  replica.on('online', () => say({ type: 'line', up: true }))
+  replica.start()
   say({ type: 'ready', found: pos.committed().size })
-  void report(till, pos)
+  const till = { pos, replica }
+  void report(till)
   void sellAll(pos, start)
   return till
 }
 
 /** One after the other, at the given rate; what is committed already is not sold again. */
-async function sellAll(pos: PointOfSale, { sales, rate }: TillStart): Promise<void> {
+async function sellAll(pos: PointOfSale, { sales, rate, mishaps }: TillStart): Promise<void> {
   const committed = pos.committed()
   const began = performance.now()
   for (const [n, sale] of sales.filter(({ receiptNo }) => !committed.has(receiptNo)).entries()) {
     const wait = began + (n * 1_000) / rate - performance.now()
     if (wait >= 1 || n % BURST === 0) await sleep(Math.max(0, wait))
-    pos.sell(sale)
+    pos.sell(sale, sale.receiptNo === mishaps.wrongTotal ? 'wrong total' : sale.receiptNo === mishaps.leftOpen ? 'open' : 'posted')
   }
 }
 
-async function report(till: Register<TillTables>, pos: PointOfSale): Promise<void> {
+async function report({ pos, replica }: Till): Promise<void> {
   while (!stopping) {
-    const { pending, unsealed } = await till.status()
+    const { pending, unsealed } = await replica.status()
     say({ type: 'progress', sold: pos.count(), pending: pending + unsealed })
     await sleep(REPORT_MS)
   }
@@ -64,24 +70,43 @@ function createTill({ register, file, url, token }: TillStart, host: Database.Da
       receipts: { where: (eb) => eb('status', '=', 'posted'), identity: ['receipt_no', 'posted_at'] },
       receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } },
       tender_lines: { partOf: { receipts: { receipt_id: 'id' } } },
+      plu_closings: {},
+      plu_closing_ranges: { partOf: { plu_closings: { closing_no: 'closing_no' } } },
     },
     transfer: { type: 'push', link: httpLink({ url, token }), everyMs: 1_000, backoff: { minMs: 100, maxMs: 800 } },
   })
 }
 
-async function answer(till: Register<TillTables>, message: ToTill): Promise<void> {
-  if (message.type === 're-export') {
-    const { documents, entries } = await till.export('receipts', (eb) => eb.lit(true))
-    say({ type: 're-exported', documents, entries })
-  }
-  if (message.type === 'finish') {
-    await till.synchronize()
-    say({ type: 'finished', entries: (await till.status()).head.entryNo })
+async function answer({ pos, replica }: Till, message: ToTill): Promise<void> {
+  if (message.type === 'export all') say({ type: 'exported', ...(await replica.export('receipts', (eb) => eb.lit(true))) })
+  if (message.type === 'do') {
+    const exported = await perform({ pos, replica }, message.task)
+    await replica.synchronize()
+    say({ type: 'done', entries: (await replica.status()).head.entryNo, exported })
   }
   if (message.type === 'stop') {
     stopping = true
-    await till.stop()
+    await replica.stop()
     process.exit()
+  }
+}
+
+async function perform({ pos, replica }: Till, task: Task): Promise<Exported | undefined> {
+  switch (task.type) {
+    case 'take back':
+      return void pos.sell(task.sale, 'posted')
+    case 'close':
+      return void pos.close()
+    case 'mend':
+      return void pos.mend(task.receiptNo)
+    case 'take payment':
+      return void pos.takePayment(task.receiptNo)
+    case 'correct':
+      return void pos.correct(task)
+    case 'export day':
+      return replica.export('receipts', (eb) => eb('business_date', '=', task.businessDate))
+    case 'synchronize':
+      return undefined
   }
 }
 
