@@ -7,8 +7,8 @@ import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { type AuditFinding, balanced, type Central, createCentral, mirror, negate, pluClosings, stockMovements } from '../../src/index.ts'
 import { toNodeHandler } from '../../src/transport/http.ts'
 import { startPostgres } from '../support/postgres.ts'
-import { type Audited, type FromCentral, LOCATION, type ToCentral } from './messages.ts'
-import { CENTRAL_SCHEMA, type TillTables } from './tables.ts'
+import { type Audited, type FromCentral, LOCATION, type NewTill, type ToCentral } from './messages.ts'
+import { CENTRAL_SCHEMA, type HeadOfficeTables, type TillTables } from './tables.ts'
 
 // Head office: one process with a real PostgreSQL, and tillsync behind a node:http server.
 
@@ -26,12 +26,14 @@ process.once('message', (start: ToCentral) => {
   })
 })
 
+type DemoCentral = Central<TillTables, HeadOfficeTables>
+
 interface HeadOffice {
-  readonly central: Central
+  readonly central: DemoCentral
   stop(): Promise<void>
 }
 
-async function run(folder: string, registers: readonly string[]): Promise<HeadOffice> {
+async function run(folder: string, registers: readonly NewTill[]): Promise<HeadOffice> {
   const server = await startPostgres({ folder: join(folder, 'head-office') })
   const { config, connectionString } = await server.createDatabase('head_office')
   const pool = new pg.Pool({ ...config, max: 8 })
@@ -46,7 +48,8 @@ async function run(folder: string, registers: readonly string[]): Promise<HeadOf
     for (const { code, message } of documents) say({ type: 'quarantined', register: register.register, why: `${code}: ${message}` })
   })
   const tokens: Record<string, string> = {}
-  for (const register of registers) tokens[register] = (await central.registers.add({ location: LOCATION, register })).token
+  for (const { register, assortment } of registers)
+    tokens[register] = (await central.registers.add({ location: LOCATION, register, attributes: { assortment } })).token
 
   const http = createServer(toNodeHandler(central.fetch)).listen(0, '127.0.0.1')
   await once(http, 'listening')
@@ -63,7 +66,7 @@ async function run(folder: string, registers: readonly string[]): Promise<HeadOf
 }
 
 /** What the library itself says of all that it has taken. */
-async function audit(central: Central): Promise<Audited> {
+async function audit(central: DemoCentral): Promise<Audited> {
   const { registers } = await central.audit({ location: LOCATION })
   return {
     type: 'audited',
@@ -78,10 +81,17 @@ function nameOf(finding: AuditFinding): string {
     : finding.code
 }
 
-/** All that head office does with what the tills send. */
-function createHeadOffice(pool: pg.Pool): Central {
-  return createCentral<unknown, TillTables>({
+/** All that head office does with what the tills send, and what they get. */
+function createHeadOffice(pool: pg.Pool): DemoCentral {
+  return createCentral<HeadOfficeTables, TillTables>({
     database: postgres(pool),
+    publish: {
+      items: {
+        where: (eb, { attributes }) =>
+          eb('item_no', 'in', eb.selectFrom('assortments').select('assortments.item_no').where('assortment', '=', String(attributes.assortment))),
+        dependsOn: { assortments: { item_no: 'item_no' } },
+      },
+    },
     validate: {
       receipts: balanced({
         header: 'gross_amount',

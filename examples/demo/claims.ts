@@ -20,6 +20,7 @@ export function claimsOf(proof: Proof): readonly Claim[] {
     closingsStand(proof),
     keptFromTheBooks(proof),
     numbersAreWhole(proof),
+    itemsAreThoseOfTheAssortment(proof),
     auditAgrees(proof),
   ]
 }
@@ -46,7 +47,7 @@ function allArchived({ entries }: Proof): Claim {
 function onlyDifferences({ again: { versions, movements } }: Proof): Claim {
   return {
     holds: versions > 0 && movements === 1,
-    text: `${count(versions, 'receipt')} came again, 1 of them with a corrected quantity: ${count(movements, 'movement')} posted for it, the difference`,
+    text: `Receipts came again ${count(versions, 'time')}, once with a corrected quantity: ${count(movements, 'movement')} posted for it, the difference`,
   }
 }
 
@@ -99,6 +100,14 @@ function numbersAreWhole({ numbers: { series, wrong }, tills }: Proof): Claim {
     holds: series >= tills.length && wrong.length === 0,
     text: `Receipts are numbered 1, 2, 3 … in ${number(series)} series of ${count(tills.length, 'till')}, none missing`,
     named: wrong.map((one) => `not without a gap: ${one}`),
+  }
+}
+
+function itemsAreThoseOfTheAssortment({ items: { compared, different }, tills }: Proof): Claim {
+  return {
+    holds: compared > 0 && different.length === 0,
+    text: `Items and prices are those of each till's assortment at head office: ${count(compared, 'row')} at ${count(tills.length, 'till')} compared, ${count(different.length, 'difference')}`,
+    named: different,
   }
 }
 

@@ -62,8 +62,15 @@ export type FromTill =
   | ({ readonly type: 'exported' } & Exported)
   | Done
 
+/** A till that head office is to know. */
+export interface NewTill {
+  readonly register: string
+  /** Which items it gets. */
+  readonly assortment: string
+}
+
 export type ToCentral =
-  | { readonly type: 'start'; readonly folder: string; readonly registers: readonly string[] }
+  | { readonly type: 'start'; readonly folder: string; readonly registers: readonly NewTill[] }
   | { readonly type: 'audit' }
   | { readonly type: 'stop' }
 

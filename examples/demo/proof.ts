@@ -1,6 +1,7 @@
 import Database from 'better-sqlite3'
 import Big from 'big.js'
 import type { Books } from './books.ts'
+import { type ItemsProof, proveItems } from './items.ts'
 import type { Audited } from './messages.ts'
 import { type ClosingsProof, proveClosings, readFirstClosings } from './proof-closings.ts'
 import { keyOf, type Lines, linesOf, readStages, type Stage } from './proof-lines.ts'
@@ -39,6 +40,7 @@ export interface Proof {
   /** What moved by the sale and the return at another till. */
   readonly takenBack: { readonly movements: number; readonly units: Big; readonly amount: Big } | undefined
   readonly closings: ClosingsProof
+  readonly items: ItemsProof
   /** Documents in quarantine. */
   readonly waiting: number
   /** Numbers at the tills that head office lacks or has twice, and how many series there are. */
@@ -68,6 +70,7 @@ export async function prove(books: Books, { tills, story, seen, sealed, audited 
     },
     levels: await checkLevels(books, expected),
     takenBack: await readTakenBack(books, story),
+    items: await proveItems(books, tills),
     closings: await proveClosings(books, tills, seen.firstClosings, await readFirstClosings(books)),
     waiting: await books.count('SELECT count(*) FROM sync_quarantine'),
     numbers: await checkNumbers(books),

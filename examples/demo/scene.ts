@@ -4,6 +4,7 @@ import { styleText } from 'node:util'
 import { Books } from './books.ts'
 import { Child } from './child.ts'
 import { count, type Display } from './display.ts'
+import { assortmentOf, writeItems } from './items.ts'
 import { Line } from './line.ts'
 import type { Audited, Done, FromCentral, Task, ToCentral } from './messages.ts'
 import type { Sale } from './sales.ts'
@@ -48,6 +49,7 @@ export class Scene {
   async open(): Promise<void> {
     const { port, connectionString, tokens } = await this.startCentral()
     await this.books.open(connectionString)
+    await writeItems(this.books, this.options.shares.flat())
     this.line = new Line(port)
     const url = `http://127.0.0.1:${await this.line.open()}/sync`
     const { folder, shares, rate } = this.options
@@ -116,17 +118,21 @@ export class Scene {
     this.display.tell(styleText('bold', what), meaning)
   }
 
-  async until(condition: () => boolean): Promise<void> {
+  async until(condition: () => boolean | Promise<boolean>): Promise<void> {
     for (;;) {
       this.signal.throwIfAborted()
-      if (condition()) return
+      if (await condition()) return
       await sleep(20)
     }
   }
 
   private async startCentral(): Promise<FromCentral & { type: 'ready' }> {
     this.central = new Child('Head office', new URL('./central.ts', import.meta.url), (message: FromCentral) => this.hear(message), this.fail)
-    this.central.send({ type: 'start', folder: this.options.folder, registers: this.options.shares.map((_, n) => registerName(n)) })
+    this.central.send({
+      type: 'start',
+      folder: this.options.folder,
+      registers: this.options.shares.map((_, n) => ({ register: registerName(n), assortment: assortmentOf(n) })),
+    })
     await this.until(() => this.ready !== undefined)
     this.tell('Head office is open.', 'PostgreSQL runs, and tillsync answers at an HTTP server.')
     return this.ready as unknown as FromCentral & { type: 'ready' }

@@ -1,5 +1,6 @@
 import { closeDay, correct, mend, takeBack, takePayment } from './closing-time.ts'
 import { count, type Display } from './display.ts'
+import { changePrices, dropItem } from './head-office.ts'
 import { type Proof, prove } from './proof.ts'
 import { registerName, Scene, type ShowOptions } from './scene.ts'
 import { crash, exportAll, outage, quarantine } from './selling-hours.ts'
@@ -43,6 +44,8 @@ export class Show {
     const { scene } = this
     await scene.open()
     await outage(scene)
+    await changePrices(scene)
+    await dropItem(scene)
     await crash(scene)
     const booked = await quarantine(scene)
     await exportAll(scene)

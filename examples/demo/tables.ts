@@ -32,6 +32,12 @@ export interface TillTables {
   plu_closing_ranges: { closing_no: number; series: string; first_no: number; last_no: number }
 }
 
+/** What head office publishes: its items, and which of them belong to which assortment. */
+export interface HeadOfficeTables {
+  items: { item_no: string; description: string; unit_price: string }
+  assortments: { assortment: string; item_no: string }
+}
+
 /** A till's own schema; nothing in it is there for tillsync. */
 export const TILL_SCHEMA = `
   CREATE TABLE IF NOT EXISTS receipts (
@@ -53,10 +59,13 @@ export const TILL_SCHEMA = `
   CREATE TABLE IF NOT EXISTS plu_closing_ranges (
     closing_no INTEGER REFERENCES plu_closings, series TEXT, first_no INTEGER NOT NULL, last_no INTEGER NOT NULL, PRIMARY KEY (closing_no, series)
   );
+  CREATE TABLE IF NOT EXISTS items (item_no TEXT PRIMARY KEY, description TEXT NOT NULL, unit_price TEXT NOT NULL);
 `
 
-/** Head office's copies: the ids of two tills are the same numbers, so location and register belong to the key. */
+/** Head office's own items, and its copies of the tills' tables: the ids of two tills are the same numbers, so location and register belong to the key. */
 export const CENTRAL_SCHEMA = `
+  CREATE TABLE items (item_no text PRIMARY KEY, description text NOT NULL, unit_price numeric NOT NULL);
+  CREATE TABLE assortments (assortment text, item_no text REFERENCES items, PRIMARY KEY (assortment, item_no));
   CREATE TABLE receipts (
     location text, register text, id bigint, receipt_no text NOT NULL, series text NOT NULL, number bigint NOT NULL, business_date date NOT NULL,
     posted_at timestamp NOT NULL, customer_no text, status text NOT NULL,

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import Database from 'better-sqlite3'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
-import { createRegister, type Register } from '../../src/index.ts'
+import { createRegister, mirror, type Register } from '../../src/index.ts'
 import { httpLink } from '../../src/transport/http.ts'
 import { type Exported, type FromTill, LOCATION, type Task, type TillStart, type ToTill } from './messages.ts'
 import { PointOfSale } from './pos.ts'
-import type { TillTables } from './tables.ts'
+import type { HeadOfficeTables, TillTables } from './tables.ts'
 
 // A till: one process, one SQLite file, a POS application and tillsync beside it. It may be killed at any moment.
 
@@ -60,9 +60,9 @@ async function report({ pos, replica }: Till): Promise<void> {
   }
 }
 
-/** All that makes the till a register: what is published, and how it gets to head office. */
+/** All that makes the till a register: what is published, what is taken, and how it gets to head office and from there. */
 function createTill({ register, file, url, token }: TillStart, host: Database.Database): Register<TillTables> {
-  return createRegister<TillTables>({
+  return createRegister<TillTables, HeadOfficeTables>({
     location: LOCATION,
     register,
     database: sqlite(() => new Database(file), { host }),
@@ -73,6 +73,7 @@ function createTill({ register, file, url, token }: TillStart, host: Database.Da
       plu_closings: {},
       plu_closing_ranges: { partOf: { plu_closings: { closing_no: 'closing_no' } } },
     },
+    subscribe: { items: mirror() },
     transfer: { type: 'push', link: httpLink({ url, token }), everyMs: 1_000, backoff: { minMs: 100, maxMs: 800 } },
   })
 }
