@@ -45,7 +45,7 @@ async function run(folder: string, registers: readonly NewTill[]): Promise<HeadO
   central.on('applied', ({ register, entries }) => say({ type: 'applied', register: register.register, entries }))
   central.on('refused', ({ error }) => say({ type: 'refused', why: `${error.code}: ${error.message}` }))
   central.on('quarantined', ({ register, documents }) => {
-    for (const { code, message } of documents) say({ type: 'quarantined', register: register.register, why: `${code}: ${message}` })
+    for (const { code } of documents) say({ type: 'quarantined', register: register.register, code })
   })
   const tokens: Record<string, string> = {}
   for (const { register, assortment } of registers)

@@ -19,7 +19,7 @@ export async function takeBack(scene: Scene): Promise<void> {
   const { sale, till, by } = takenBack
   const [line] = sale.lines
   await scene.perform(scene.till(by), { type: 'take back', sale })
-  scene.tell(
+  await scene.say(
     `${scene.till(by).name} takes back what ${scene.till(till).name} has sold: ${line?.quantity.slice(1)} × ${line?.description}.`,
     'Each till books its own receipt; the stock at head office is that of both.',
   )
@@ -29,7 +29,7 @@ export async function closeDay(scene: Scene): Promise<Closed> {
   await Promise.all(scene.tills.map((till) => scene.perform(till, { type: 'close' })))
   const posted = await scene.books.count('SELECT count(*) FROM posted_plu_closings')
   const { till, receiptNo } = scene.story.wrongTotal
-  scene.tell(
+  await scene.say(
     'The tills close their day: each says which receipts, by number.',
     `Head office adds them up by article, VAT and customer: ${count(posted, 'closing')} posted; ${scene.till(till).name}'s waits for ${receiptNo}.`,
   )
@@ -38,7 +38,10 @@ export async function closeDay(scene: Scene): Promise<Closed> {
     registerName(till),
   )
   const audited = await scene.audit()
-  scene.tell(`An audit finds: ${audited.findings.join('; ') || 'nothing'}.`, 'Nothing is lost in silence: what waits and what is missing has a name.')
+  await scene.say(
+    `An audit finds: ${audited.findings.join('; ') || 'nothing'}.`,
+    'Nothing is lost in silence: what waits and what is missing has a name.',
+  )
   return { heldBack, audited }
 }
 
@@ -46,7 +49,7 @@ export async function closeDay(scene: Scene): Promise<Closed> {
 export async function mend(scene: Scene): Promise<ReadonlyMap<string, string>> {
   const { till, receiptNo } = scene.story.wrongTotal
   await scene.perform(scene.till(till), { type: 'mend', receiptNo })
-  scene.tell(
+  await scene.say(
     `The total of ${receiptNo} is mended at ${scene.till(till).name}.`,
     'Its new version leaves quarantine by itself and is booked, and the closing that waited for it is posted.',
   )
@@ -58,7 +61,7 @@ export async function takePayment(scene: Scene): Promise<void> {
   if (leftOpen === undefined) return
   const till = scene.till(leftOpen.till)
   await scene.perform(till, { type: 'take payment', receiptNo: leftOpen.receiptNo })
-  scene.tell(
+  await scene.say(
     `A late receipt: ${till.name} closed while ${leftOpen.receiptNo} was not paid; now it is.`,
     'What is posted is never changed: a supplementary closing of the same day holds the late receipt.',
   )
@@ -70,7 +73,7 @@ export async function correct(scene: Scene): Promise<void> {
   const businessDate = scene.options.shares[correction.till]?.find(({ receiptNo }) => receiptNo === correction.receiptNo)?.soldAt.slice(0, 10) ?? ''
   await scene.perform(till, { type: 'correct', ...correction })
   const { exported } = await scene.perform(till, { type: 'export day', businessDate })
-  scene.tell(
+  await scene.say(
     `${till.name} corrects a quantity of ${correction.receiptNo} and sends its whole day again: ${count(exported?.documents ?? 0, 'receipt')}.`,
     'Head office posts the difference alone: one movement, one supplementary closing.',
   )

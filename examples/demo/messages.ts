@@ -91,5 +91,5 @@ export type FromCentral =
     }
   | { readonly type: 'applied'; readonly register: string; readonly entries: number }
   | { readonly type: 'refused'; readonly why: string }
-  | { readonly type: 'quarantined'; readonly register: string; readonly why: string }
+  | { readonly type: 'quarantined'; readonly register: string; readonly code: string }
   | Audited

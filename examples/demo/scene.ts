@@ -20,6 +20,8 @@ export interface ShowOptions {
   readonly seed: number
 }
 
+const READING_MS = 600
+
 /** The stage: who plays, what is heard of them, and what a step of the show can do. */
 export class Scene {
   readonly options: ShowOptions
@@ -28,7 +30,7 @@ export class Scene {
   /** Head office's database, asked directly. */
   readonly books = new Books()
   readonly refusals: string[] = []
-  /** Why a receipt went to quarantine, by its till. */
+  /** The code with which a receipt went to quarantine, by its till. */
   readonly quarantined = new Map<string, string>()
   line: Line | undefined
   private readonly display: Display
@@ -113,7 +115,13 @@ export class Scene {
     this.display.show(this.tills.map((till) => till.view))
   }
 
-  /** What happens, and what that means. */
+  /** What happens, and what that means; with time to read it. */
+  async say(what: string, meaning: string): Promise<void> {
+    this.tell(what, meaning)
+    await sleep(READING_MS)
+  }
+
+  /** The same while the tills sell. */
   tell(what: string, meaning?: string): void {
     this.display.tell(styleText('bold', what), meaning)
   }
@@ -150,7 +158,7 @@ export class Scene {
         this.refusals.push(message.why)
         return
       case 'quarantined':
-        this.quarantined.set(message.register, message.why)
+        this.quarantined.set(message.register, message.code)
         return
       case 'audited':
         this.audited = message

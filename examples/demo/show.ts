@@ -7,7 +7,7 @@ import { crash, exportAll, outage, quarantine } from './selling-hours.ts'
 import { soldAtLast } from './story.ts'
 
 const SHOW_MS = 100
-const PATIENCE_MS = 120_000
+const PATIENCE_MS = 300_000
 
 /** The director: starts everyone, makes things go wrong, and asks for the proof at the end. */
 export class Show {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import Database from 'better-sqlite3'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
-import { createRegister, mirror, type Register } from '../../src/index.ts'
+import { createRegister, mirror, type Register, TillsyncError } from '../../src/index.ts'
 import { httpLink } from '../../src/transport/http.ts'
 import { type Exported, type FromTill, LOCATION, type Task, type TillStart, type ToTill } from './messages.ts'
 import { PointOfSale } from './pos.ts'
@@ -82,13 +82,26 @@ async function answer({ pos, replica }: Till, message: ToTill): Promise<void> {
   if (message.type === 'export all') say({ type: 'exported', ...(await replica.export('receipts', (eb) => eb.lit(true))) })
   if (message.type === 'do') {
     const exported = await perform({ pos, replica }, message.task)
-    await replica.synchronize()
+    await synchronize(replica)
     say({ type: 'done', entries: (await replica.status()).head.entryNo, exported })
   }
   if (message.type === 'stop') {
     stopping = true
     await replica.stop()
     process.exit()
+  }
+}
+
+/** Until head office has everything: on a machine that is very busy an exchange may time out. */
+async function synchronize(replica: Register<TillTables>): Promise<void> {
+  for (;;) {
+    try {
+      await replica.synchronize()
+      return
+    } catch (error) {
+      if (!(error instanceof TillsyncError && error.retryable)) throw error
+      await sleep(REPORT_MS)
+    }
   }
 }
 
