@@ -36,7 +36,7 @@ async function sentBytes(port: number, seed: number): Promise<{ readonly bytes: 
     transfer: { type: 'push', link },
   })
   await till.install()
-  for (const sale of generateSales(seed, SALES)) pos.sell(sale)
+  for (const sale of generateSales(seed, SALES)) pos.sell(sale, 'posted')
   await till.synchronize()
   const entries: ListedEntry[] = []
   for (let after = 0; ; after = entries.at(-1)?.entryNo ?? 0) {
