@@ -29,6 +29,8 @@ export interface Comparison extends RegisterName {
   readonly changed: number
   /** Documents that are not the same because the register can't read what stands there now. */
   readonly parked: number
+  /** Documents of a table that central publishes to the register, too, and that are central's own: the register has last got them from there, or may have removed them at central's word. */
+  readonly received: number
   /** With `repair`: how many of the differing ones the register was asked for, and has sealed and sent again. */
   readonly repaired: number
 }

@@ -47,7 +47,7 @@ export class Comparing {
   private readonly means: Means
   private readonly asked: Asked
   private readonly differences: FoundDifference[] = []
-  private readonly counts = { equal: 0, differing: 0, changed: 0, parked: 0, wanted: 0 }
+  private readonly counts = { equal: 0, differing: 0, changed: 0, parked: 0, received: 0, wanted: 0 }
   private registerId = 0
   private comparison: AskedComparison = { registerId: 0, comparisonId: '' }
   /** Ranges whose documents are not all the same. */
@@ -82,9 +82,9 @@ export class Comparing {
       await database.write(() => forget(database, this.comparison)).catch(() => undefined)
     }
     if (options.repair && this.counts.wanted > 0) await this.repaired()
-    const { equal, differing, changed, parked, wanted } = this.counts
+    const { equal, differing, changed, parked, received, wanted } = this.counts
     const differences = this.differences.map(({ recordId, kind }) => ({ recordId: decodeRecordId(recordId), kind }))
-    return { ...register, table, equal, differing, differences, changed, parked, repaired: wanted }
+    return { ...register, table, equal, differing, differences, changed, parked, received, repaired: wanted }
   }
 
   /** As many ranges as a question holds. */
@@ -108,9 +108,9 @@ export class Comparing {
       const { told, left } = await this.answer()
       if (told.refused !== undefined) throw refusal(told.refused, table, register)
       for (const part of told.parts) if (!(await judge(told, part))) return false
-      const { equal, differing, changed, parked } = this.counts
+      const { equal, differing, changed, parked, received } = this.counts
       const { onProgress } = options
-      if (onProgress) events.tell(onProgress, { ...register, table, compared: equal + differing + changed + parked, differing })
+      if (onProgress) events.tell(onProgress, { ...register, table, compared: equal + differing + changed + parked + received, differing })
       if (!left) return true
     }
   }
@@ -161,6 +161,7 @@ export class Comparing {
       this.counts.equal += judged.equal
       this.counts.changed += judged.changed
       this.counts.parked += judged.parked
+      this.counts.received += judged.received
       this.counts.differing += judged.differences.length
       const found = judged.differences.toSorted((a, b) => compareIds(a.recordId, b.recordId))
       this.differences.push(...found.slice(0, MOST_DIFFERENCES - this.differences.length))

@@ -20,11 +20,11 @@ export interface ComparisonQuestion {
   readonly ranges: readonly RecordIdRange[]
 }
 
-/** A document that was published, with the hash of what it last was; see `documentHash`. */
+/** A document that was published, with the hash of what it last was. */
 export interface PublishedDocument {
   readonly recordId: RecordIdText
-  /** 64 hexadecimal digits. */
-  readonly hash: string
+  /** 64 hexadecimal digits; undefined where it last came from central, which publishes it too, and nothing was sealed since. */
+  readonly hash: string | undefined
 }
 
 /** What was published of a part of a range, which goes on where the part before it ends. */
@@ -61,6 +61,8 @@ export interface ComparisonAnswer {
   readonly codec: number
   /** The root table, and its parts. */
   readonly tables: readonly HashedTable[]
+  /** Central publishes documents of the table, too: what it removes is removed here, and nothing is said of it. */
+  readonly both: boolean
   /** As far as it came. */
   readonly parts: readonly ComparedPart[]
   readonly refused: ComparisonRefusal | undefined
@@ -85,7 +87,7 @@ export function hashedLine(table: string, recordId: RecordIdText, content: strin
 /** SHA-256 over documents and their hashes, by record id. No record id holds a line feed. */
 export function digestOf(documents: readonly PublishedDocument[]): string {
   const all = createHash('sha256')
-  for (const { recordId, hash } of documents) all.update(`${recordId}\n${hash}\n`)
+  for (const { recordId, hash } of documents) all.update(`${recordId}\n${hash ?? ''}\n`)
   return all.digest('hex')
 }
 

@@ -1,7 +1,7 @@
 import { AudienceSubscription, type SubscriptionStatus } from './apply/audience-subscription.ts'
 import type { HandlersByTable } from './apply/handler.ts'
 import { NoticeWatch } from './apply/notice-watch.ts'
-import { followRules, readMirrors } from './apply/subscribed-mirrors.ts'
+import { followRules, optionsOf, readMirrors, targetOf } from './apply/subscribed-mirrors.ts'
 import type { SubscriptionProblem } from './apply/subscription-outlook.ts'
 import type { WaitingDocument } from './apply/waiting-documents.ts'
 import type { CapturePlan } from './capture/plan.ts'
@@ -108,6 +108,11 @@ export class RegisterSubscription {
     this.subscription.resume().catch((thrown) => {
       this.options.events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'What central has sent could not be applied') })
     })
+  }
+
+  /** Whether what central publishes may remove documents of a table of this database. */
+  isRemovedFrom(table: string): boolean {
+    return [...this.mirrors.keys()].some((of) => targetOf(this.mirrors, of, of) === table && optionsOf(this.mirrors, of)(of).rows !== 'update')
   }
 
   async stop(): Promise<void> {

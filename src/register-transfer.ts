@@ -32,6 +32,8 @@ export interface RegisterTransferOptions {
   readonly transfer: Push | Served | undefined
   /** Where the register subscribes to what central publishes. */
   readonly audiences: AudienceSubscriber | undefined
+  /** Whether what central publishes may remove documents of a table. */
+  isRemovedFrom(table: string): boolean
   /** Open and installed, or it throws. */
   ready(): Promise<void>
   /** All may be to be sealed anew. */
@@ -158,7 +160,8 @@ export class RegisterTransfer {
       sealAgain: (documents) => sealer.sealAgain(documents),
       compare: async (epoch, question) => {
         const { message } = await database.read(() => readTakes(database))
-        return answerComparison(database, await sealer.kept(), epoch, question, Math.min(MOST_COMPARED_BYTES, Math.floor(message * COMPARED_SHARE)))
+        const bytes = Math.min(MOST_COMPARED_BYTES, Math.floor(message * COMPARED_SHARE))
+        return answerComparison(database, await sealer.kept(), epoch, question, { bytes, both: this.options.isRemovedFrom(question.table) })
       },
     })
   }

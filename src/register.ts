@@ -95,6 +95,7 @@ export class RegisterReplica implements Register {
       sealer,
       transfer: readTransfer(options.transfer),
       audiences: this.subscription?.subscriber,
+      isRemovedFrom: (table) => this.subscription?.isRemovedFrom(table) === true,
       ready: () => this.ready(),
       onReseal: () => this.upkeep.isRunning && this.upkeep.sealSoon(),
     })

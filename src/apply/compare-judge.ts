@@ -26,6 +26,8 @@ export interface Judged {
   readonly changed: number
   /** They are not the same; the register can't read them just now, and has sealed nothing since. */
   readonly parked: number
+  /** They are central's own: the register has last got them from central, or may have removed them at its word. */
+  readonly received: number
   readonly differences: readonly FoundDifference[]
   /** Up to where; undefined: all of it. */
   readonly next: string | undefined
@@ -75,7 +77,7 @@ export function* judgePart(
   database: ApplyingDatabase,
   registerId: number,
   table: string,
-  { epoch, tables }: Told,
+  { epoch, tables, both }: Told,
   { entryNo, range, documents = [] }: ToldPart,
 ): Work<Readiness | Judged> {
   const readiness = yield* readinessFor(database, registerId, epoch, entryNo)
@@ -89,26 +91,32 @@ export function* judgePart(
     tables,
   )
   const parked = yield* parkedOf(database, registerId, table)
-  const judged = { equal: 0, changed: 0, parked: 0, differences: [] as FoundDifference[], next }
+  const judged = { equal: 0, changed: 0, parked: 0, received: 0, differences: [] as FoundDifference[], next }
   const known = new Map(rows.map((row) => [row.recordId, row]))
   for (const recordId of new Set([...known.keys(), ...published.keys()])) {
     const row = known.get(recordId)
-    const kind = kindOf(row, published.get(recordId), hashes.get(recordId))
+    const kind = kindOf(row, published.has(recordId), published.get(recordId), hashes.get(recordId))
     if (kind === undefined) continue
     if (kind === 'equal') judged.equal++
     else if (row !== undefined && row.state === null && row.entryNo > entryNo) judged.changed++
     else if (parked.has(recordId)) judged.parked++
+    else if (kind === 'surplus' ? both : published.get(recordId) === undefined) judged.received++
     else judged.differences.push({ recordId, kind, at: row && { epochNo: row.epochNo, entryNo: row.entryNo } })
   }
   return judged
 }
 
 /** Undefined: neither side has it, or it is known that the register has lost it. */
-function kindOf(row: Row | undefined, published: string | undefined, own: string | undefined): DifferenceKind | 'equal' | undefined {
+function kindOf(
+  row: Row | undefined,
+  isPublished: boolean,
+  published: string | undefined,
+  own: string | undefined,
+): DifferenceKind | 'equal' | undefined {
   const isThere = row !== undefined && isPresent(row)
-  if (published === undefined) return isThere ? 'surplus' : undefined
+  if (!isPublished) return isThere ? 'surplus' : undefined
   if (!isThere) return 'missing'
-  return published === own ? 'equal' : 'different'
+  return published !== undefined && published === own ? 'equal' : 'different'
 }
 
 /** What the register has removed is not; nor what it has lost by a restore, which is listed as an orphan. */

@@ -28,6 +28,8 @@ export interface Told {
   /** Of the register's history. */
   readonly epoch: string
   readonly tables: readonly HashedTable[]
+  /** Central publishes documents of the table, too. */
+  readonly both: boolean
   readonly parts: readonly ToldPart[]
   /** Why there is nothing else: the register's word, or what is wrong with its answer. */
   readonly refused: ComparisonFailure | undefined
@@ -136,9 +138,9 @@ export function* hearAnswer(
 
 function judge(
   question: ComparisonQuestion,
-  { codec, refused, parts, tables }: ComparisonAnswer,
+  { codec, refused, parts, tables, both }: ComparisonAnswer,
 ): { readonly told: Omit<Told, 'epoch'>; readonly rest: readonly RecordIdRange[] } {
-  const end = (why: Told['refused']) => ({ told: { tables: [], parts: [], refused: why }, rest: [] })
+  const end = (why: Told['refused']) => ({ told: { tables: [], both: false, parts: [], refused: why }, rest: [] })
   if (codec !== CODEC) return end('codec')
   if (refused !== undefined) return end(refused)
   const ids = parts.flatMap(({ through, documents }) => [through ?? '', ...(documents ?? []).map(({ recordId }) => recordId)])
@@ -148,6 +150,7 @@ function judge(
   return {
     told: {
       tables,
+      both,
       parts: parts.map(({ entryNo, count, digest, documents }, n) => ({ entryNo, count, digest, documents, range: told[n] as RecordIdRange })),
       refused: undefined,
     },

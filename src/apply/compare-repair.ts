@@ -1,7 +1,7 @@
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
 import { type FoundDifference, parkedOf } from './compare-judge.ts'
 import { isPostable } from './sums.ts'
-import { DOCUMENTS, ORPHANS, POSTINGS, QUARANTINE, REGISTERS } from './tables.ts'
+import { DOCUMENTS, LIVES, ORPHANS, POSTINGS, QUARANTINE, REGISTERS } from './tables.ts'
 
 /**
  * Has a register asked for these documents once more, and for no other; one that central has got anew since it was judged is left alone. What the register then seals takes the place of what
@@ -27,13 +27,13 @@ export function* wantAgain(database: ApplyingDatabase, registerId: number, table
 }
 
 /**
- * Documents that central knows nothing of: what it had posted for them, if somebody has deleted what it knew, is of the life in which they come now, unless that was lost by a restore. No version of
+ * Documents that central knows nothing of: what it had posted for them, if somebody has deleted what it knew, is of the life in which they come now, unless that life is known to be over. No version of
  * them is in the archive as far as anybody knows.
  */
 function* nameAgain(database: ApplyingDatabase, registerId: number, table: string, recordIds: readonly string[]): Work<number> {
   if (recordIds.length === 0) return 0
   const key = (alias: string) => `${alias}.register_id = $1 AND ${alias}.table_name = $2 AND ${alias}.record_id = s.record_id`
-  const orphans = database.qualify(ORPHANS.name)
+  const [orphans, ended] = [ORPHANS, LIVES].map(({ name }) => database.qualify(name))
   const lived = (yield* database.hasTable(POSTINGS.name)) ? [POSTINGS, QUARANTINE] : [QUARANTINE]
   const lives = lived.map(({ name }) => `SELECT max(l.incarnation) FROM ${database.qualify(name)} l WHERE ${key('l')}`)
   const rows = yield* query({
@@ -42,8 +42,9 @@ function* nameAgain(database: ApplyingDatabase, registerId: number, table: strin
           SELECT $1, $2, s.record_id, n.life, n.life, false, r.epoch_no, 0, 0, 1, r.epoch_no, 0, 'wanted'
           FROM unnest($3::text[]) AS s(record_id) JOIN ${database.qualify(REGISTERS.name)} r ON r.register_id = $1
           CROSS JOIN LATERAL (SELECT greatest(1, ${lives.map((select) => `(${select})`).join(', ')}) AS posted,
-                                     (SELECT max(o.incarnation) FROM ${orphans} o WHERE ${key('o')} AND o.state <> 'returned') AS lost) l
-          CROSS JOIN LATERAL (SELECT CASE WHEN l.lost >= l.posted THEN l.lost + 1 ELSE l.posted END AS life) n
+                                     greatest((SELECT max(o.incarnation) FROM ${orphans} o WHERE ${key('o')} AND o.state <> 'returned'), (SELECT max(e.incarnation) FROM ${ended} e WHERE ${key('e')}
+                                                 AND NOT EXISTS (SELECT FROM ${orphans} o WHERE ${key('o')} AND o.incarnation = e.incarnation AND o.state = 'returned'))) AS over) l
+          CROSS JOIN LATERAL (SELECT CASE WHEN l.over >= l.posted THEN l.over + 1 ELSE l.posted END AS life) n
           ON CONFLICT DO NOTHING RETURNING 1 AS one`,
     parameters: [registerId, table, recordIds],
   })

@@ -192,7 +192,7 @@ export class TraceBook {
 function boundsOf(facts: readonly Facts[]): { readonly first: Place; readonly last: Place | undefined } {
   const places = facts.flatMap(placesOf)
   // What nothing is written down of, or not of all of its lives, may stand anywhere.
-  const isVague = facts.some(({ known }) => known === undefined || known.lives > known.former.length + 1)
+  const isVague = facts.some(({ known, over }) => known === undefined || known.lives > over.length + (known.removed ? 0 : 1))
   const isLost = facts.some(({ known }) => known === undefined)
   const [first, last] = [places.reduce(earlier, END), places.reduce(later, START)]
   return { first: isVague ? START : first, last: isLost ? END : places.length === 0 ? undefined : last }

@@ -3,7 +3,7 @@ import { isoTime } from './archived.ts'
 import { readEpochs } from './epochs.ts'
 import type { OrphanState } from './orphans.ts'
 import type { QuarantineState } from './quarantine-list.ts'
-import { DOCUMENTS, ORPHANS, QUARANTINE } from './tables.ts'
+import { DOCUMENTS, LIVES, ORPHANS, QUARANTINE } from './tables.ts'
 import { closingsOf, postingsOf, type TracedClosing, type TracedPosting } from './trace-postings.ts'
 import type { Place } from './trace-search.ts'
 
@@ -16,7 +16,14 @@ export interface KnownDocument extends Place {
   readonly versions: number
   readonly born: Place
   readonly state: 'lost' | 'back' | 'wanted' | null
-  readonly former: readonly { readonly incarnation: number; readonly epoch: number; readonly born: number; readonly end: number }[]
+}
+
+/** A life of the key that is over: the version that stands of it, where it began, and the removal that ended it, if one did. */
+export interface OverLife {
+  readonly incarnation: number
+  readonly at: Place
+  readonly born: Place
+  readonly removal: Place | undefined
 }
 
 /** What became of a life of a document that its register has lost. */
@@ -52,6 +59,8 @@ export interface Facts {
   readonly epochs: ReadonlyMap<number, string>
   /** Undefined where somebody has deleted it, or nothing but a part of it has come. */
   readonly known: KnownDocument | undefined
+  /** The latest 100. */
+  readonly over: readonly OverLife[]
   readonly orphans: readonly (TracedOrphan & { readonly at: Place })[]
   /** `applied`: the version that stands meanwhile. */
   readonly quarantine: readonly (TracedQuarantine & {
@@ -63,12 +72,17 @@ export interface Facts {
   readonly closings: readonly TracedClosing[]
 }
 
+/** Of a key that is used, or a document that is discarded, again and again the latest. */
+const MOST = 100
+
 export function* factsOf(database: ApplyingDatabase, registerId: number, table: string, recordId: string): Work<Facts> {
   const epochs = new Map((yield* readEpochs(database, registerId)).map(({ epoch_no, epoch }) => [epoch_no, epoch]))
   const key = [registerId, table, recordId]
+  const known = yield* knownDocument(database, key)
   return {
     epochs,
-    known: yield* knownDocument(database, key),
+    known,
+    over: yield* livesOver(database, key, known),
     orphans: yield* orphansOf(database, key),
     quarantine: yield* quarantineOf(database, key),
     postings: yield* postingsOf(database, registerId, table, recordId, epochs),
@@ -87,17 +101,40 @@ function* knownDocument(database: ApplyingDatabase, key: readonly unknown[]): Wo
     born_epoch_no: number
     born_entry_no: number
     state: KnownDocument['state']
-    former: string | null
   }>({
-    sql: `SELECT incarnation, lives, removed, epoch_no, entry_no, versions, born_epoch_no, born_entry_no, state, former FROM ${database.qualify(DOCUMENTS.name)}
+    sql: `SELECT incarnation, lives, removed, epoch_no, entry_no, versions, born_epoch_no, born_entry_no, state FROM ${database.qualify(DOCUMENTS.name)}
           WHERE register_id = $1 AND table_name = $2 AND record_id = $3`,
     parameters: key,
   })
   if (row === undefined) return undefined
   const { incarnation, lives, removed, versions, state } = row
   const born = { epochNo: row.born_epoch_no, entryNo: row.born_entry_no }
-  const former = row.former === null ? [] : (JSON.parse(row.former) as KnownDocument['former'])
-  return { incarnation, lives, removed, versions, state, born, former, epochNo: row.epoch_no, entryNo: row.entry_no }
+  return { incarnation, lives, removed, versions, state, born, epochNo: row.epoch_no, entryNo: row.entry_no }
+}
+
+/** The row of a life that goes on again says nothing. */
+function* livesOver(database: ApplyingDatabase, key: readonly unknown[], known: KnownDocument | undefined): Work<Facts['over']> {
+  const rows = yield* query<{
+    incarnation: number
+    epoch_no: number
+    entry_no: number
+    born_epoch_no: number
+    born_entry_no: number
+    removal_epoch_no: number | null
+    removal_no: number | null
+  }>({
+    sql: `SELECT incarnation, epoch_no, entry_no, born_epoch_no, born_entry_no, removal_epoch_no, removal_no FROM ${database.qualify(LIVES.name)}
+          WHERE register_id = $1 AND table_name = $2 AND record_id = $3 ORDER BY incarnation DESC LIMIT ${MOST}`,
+    parameters: key,
+  })
+  return rows
+    .filter(({ incarnation }) => known === undefined || known.removed || incarnation !== known.incarnation)
+    .map((row) => ({
+      incarnation: row.incarnation,
+      at: { epochNo: row.epoch_no, entryNo: row.entry_no },
+      born: { epochNo: row.born_epoch_no, entryNo: row.born_entry_no },
+      removal: placeOf(row.removal_epoch_no, row.removal_no),
+    }))
 }
 
 function* orphansOf(database: ApplyingDatabase, key: readonly unknown[]): Work<Facts['orphans']> {
@@ -125,9 +162,6 @@ function* orphansOf(database: ApplyingDatabase, key: readonly unknown[]): Work<F
     at: { epochNo: row.epoch_no, entryNo: row.entry_no },
   }))
 }
-
-/** Of a document that was discarded again and again the latest. */
-const MOST = 100
 
 function* quarantineOf(database: ApplyingDatabase, key: readonly unknown[]): Work<Facts['quarantine']> {
   const rows = yield* query<{
@@ -175,12 +209,9 @@ function placeOf(epochNo: number | null, entryNo: number | null): Place | undefi
 }
 
 /** Every place that is known of a document: between the first and the last stand all of its versions. */
-export function placesOf({ known, orphans, quarantine }: Facts): readonly Place[] {
-  const former = known?.former.flatMap(({ epoch, born, end }) => [
-    { epochNo: epoch, entryNo: born },
-    { epochNo: epoch, entryNo: end },
-  ])
+export function placesOf({ known, over, orphans, quarantine }: Facts): readonly Place[] {
+  const former = over.flatMap(({ at, born, removal }) => [at, born, removal])
   const waiting = quarantine.flatMap(({ at, removal, applied }) => [at, removal, applied])
-  const all = [known, known?.born, ...(former ?? []), ...orphans.map(({ at }) => at), ...waiting]
+  const all = [known, known?.born, ...former, ...orphans.map(({ at }) => at), ...waiting]
   return all.filter((place) => place !== undefined)
 }

@@ -29,6 +29,7 @@ export class Lives {
       if (incarnation !== undefined) for (const one of stretch) this.of.set(one, incarnation)
     }
     for (const [version, life] of this.of) if (version.operation === 'upsert') this.last.set(life, version)
+    for (const { incarnation, at } of facts.over) this.last.set(incarnation, at)
     for (const { incarnation, at } of facts.orphans) if (!isBefore(at, this.last.get(incarnation) ?? at)) this.last.set(incarnation, at)
     if (facts.known !== undefined && !facts.known.removed) this.last.set(facts.known.incarnation, facts.known)
   }
@@ -44,11 +45,11 @@ export class Lives {
 }
 
 /** Of which places it is written down which life they are of. */
-function exactly({ known, orphans, quarantine, postings, epochs }: Facts): ReadonlyMap<string, number> {
+function exactly({ known, over, orphans, quarantine, postings, epochs }: Facts): ReadonlyMap<string, number> {
   const numbers = new Map([...epochs].map(([epochNo, epoch]) => [epoch, epochNo]))
   const places: [Place | undefined, number][] = [
     ...postings.map(({ epoch, entryNo, incarnation }): [Place, number] => [{ epochNo: numbers.get(epoch) ?? 0, entryNo }, incarnation]),
-    ...(known?.former ?? []).map(({ epoch, born, incarnation }): [Place, number] => [{ epochNo: epoch, entryNo: born }, incarnation]),
+    ...over.flatMap(({ at, born, removal, incarnation }) => [at, born, removal].map((one): [Place | undefined, number] => [one, incarnation])),
     ...orphans.map(({ at, incarnation }): [Place, number] => [at, incarnation]),
     ...quarantine.flatMap(({ at, removal, applied, incarnation }) =>
       [at, removal, applied].map((one): [Place | undefined, number] => [one, incarnation]),
@@ -94,8 +95,8 @@ export function stageOf(version: VersionRow, incarnation: number | undefined, fa
   }
   const withdrawn = facts.orphans.find((orphan) => orphan.incarnation === incarnation && orphan.state === 'withdrawn')
   if (withdrawn !== undefined) return { stage: 'archived', why: `Withdrawn: ${withdrawn.reason}` }
-  const isOver = facts.known?.incarnation === incarnation ? facts.known.removed : facts.known?.former.some((life) => life.incarnation === incarnation)
-  if (isOver && handled.removals === 'apply') return { stage: 'archived', why: 'Its register has removed it' }
+  const isRemoved = facts.over.some((life) => life.incarnation === incarnation && life.removal !== undefined)
+  if (isRemoved && handled.removals === 'apply') return { stage: 'archived', why: 'Its register has removed it' }
   return APPLIED
 }
 

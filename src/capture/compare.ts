@@ -27,7 +27,7 @@ const WORK_MS = 200
 const OVERHEAD_BYTES = 48
 
 /**
- * What of the documents that central asks for was published, as far as it fits into an answer of so many bytes: each part as it was at one moment, after a certain entry. Undefined
+ * What of the documents that central asks for was published, as far as it fits into an answer of so many bytes (`both`: central publishes documents of the table, too): each part as it was at one moment, after a certain entry. Undefined
  * where that can't be said just now: the table is compared with what was published, or the history or the schema is another one by now.
  */
 export async function answerComparison(
@@ -35,7 +35,7 @@ export async function answerComparison(
   { plan, schema }: Pick<Upkeep, 'plan' | 'schema'>,
   epoch: string,
   question: ComparisonQuestion,
-  bytes: number,
+  { bytes, both }: { readonly bytes: number; readonly both: boolean },
 ): Promise<ComparisonAnswer | undefined> {
   const root = plan.roots.get(question.table)
   if (root === undefined) return refuse(question, 'unpublished')
@@ -55,11 +55,11 @@ export async function answerComparison(
     if (ids.some((id, n) => n > 0 && compareIds(ids[n - 1] as string, id) >= 0)) return refuse(question, 'order')
     parts.add(read.documents, read.entryNo, read.documents.length < limit)
   }
-  return { id: question.id, codec: CODEC, tables, parts: parts.all, refused: undefined }
+  return { id: question.id, codec: CODEC, tables, both, parts: parts.all, refused: undefined }
 }
 
 function refuse({ id }: ComparisonQuestion, refused: ComparisonRefusal): ComparisonAnswer {
-  return { id, codec: CODEC, tables: [], parts: [], refused }
+  return { id, codec: CODEC, tables: [], both: false, parts: [], refused }
 }
 
 function hashedTables(plan: TablePlan): readonly HashedTable[] {
@@ -146,12 +146,15 @@ function* readPart(
   if ((yield* pendingReseals(database)).includes(table)) return undefined
   let select = database.build
     .selectFrom(MEMBERS.name)
-    .select(['record_id', 'hash'])
+    .select(['record_id', 'hash', 'entry_no'])
     .where('table_name', '=', table)
     .where('state', '=', 'given')
     .where('record_id', '>', after)
   if (through !== undefined) select = select.where('record_id', '<=', through)
-  const rows = yield* query<{ record_id: string; hash: Uint8Array }>(select.orderBy('record_id').limit(limit).compile())
-  const documents = rows.map(({ record_id, hash }) => ({ recordId: record_id, hash: Buffer.from(hash).toString('hex') }))
+  const rows = yield* query<{ record_id: string; hash: Uint8Array; entry_no: number | string }>(select.orderBy('record_id').limit(limit).compile())
+  const documents = rows.map(({ record_id, hash, entry_no }) => ({
+    recordId: record_id,
+    hash: Number(entry_no) === 0 ? undefined : Buffer.from(hash).toString('hex'),
+  }))
   return { documents, entryNo: (yield* lastEntry(database)).entryNo }
 }

@@ -7,6 +7,7 @@ import {
   MOST_LISTED,
   MOST_PARTS,
   MOST_RANGES,
+  type PublishedDocument,
   type RecordIdRange,
 } from '../comparison.ts'
 import { count, digest, list, MAX_NAME, malformed, object, text, tuple } from './fields.ts'
@@ -38,11 +39,12 @@ function range(wire: unknown): RecordIdRange {
   return { after, through: idOrNull(through, 'compare') }
 }
 
-export function comparedToWire({ id, codec, tables, parts, refused }: ComparisonAnswer): unknown {
+export function comparedToWire({ id, codec, tables, both, parts, refused }: ComparisonAnswer): unknown {
   return {
     id,
     codec,
     tables: tables.map(({ table, columns }) => [table, columns.map(({ name, initial }) => [name, initial])]),
+    ...(both && { both }),
     parts: parts.map(partToWire),
     ...(refused && { refused }),
   }
@@ -50,7 +52,8 @@ export function comparedToWire({ id, codec, tables, parts, refused }: Comparison
 
 function partToWire({ through, entryNo, count, digest, documents }: ComparedPart): unknown {
   const bytes = (hex: string) => Buffer.from(hex, 'hex')
-  const told = digest === undefined ? (documents ?? []).map(({ recordId, hash }) => [recordId, bytes(hash)]) : bytes(digest)
+  const told =
+    digest === undefined ? (documents ?? []).map(({ recordId, hash }) => [recordId, hash === undefined ? null : bytes(hash)]) : bytes(digest)
   return [through ?? null, entryNo, count, told]
 }
 
@@ -63,6 +66,7 @@ export function comparedFromWire(wire: unknown): ComparisonAnswer {
     id: text(fields.id, 'compared', 100),
     codec: count(fields.codec, 'compared'),
     tables: bounded(fields.tables, 'compared', MOST_TABLES).map(hashedTable),
+    both: fields.both === true,
     parts,
     refused: fields.refused === undefined ? undefined : refusal(fields.refused),
   }
@@ -98,9 +102,9 @@ function part(wire: unknown): ComparedPart {
   }
 }
 
-function document(wire: unknown): { readonly recordId: string; readonly hash: string } {
+function document(wire: unknown): PublishedDocument {
   const [recordId, hash] = tuple(wire, 'compared', 2)
-  return { recordId: text(recordId, 'compared', Number.POSITIVE_INFINITY), hash: digest(hash, 'compared') }
+  return { recordId: text(recordId, 'compared', Number.POSITIVE_INFINITY), hash: hash === null ? undefined : digest(hash, 'compared') }
 }
 
 function idOrNull(wire: unknown, field: string): string | undefined {

@@ -53,6 +53,22 @@ t.test('a register that is pulled is asked at once, and what was lost is posted 
   await t.rejects(central.compare('receipts', POS1), { code: 'ERR_STOPPED', retryable: true }, 'one that does not answer')
 })
 
+t.test('what is forgotten of a key that was used twice comes back in its own life', async (t) => {
+  const { compare, pool, machine, shop } = await scene(t)
+  machine.cashier.sell('R-1', [line('A')])
+  await machine.replica.synchronize()
+  machine.db.exec('DELETE FROM receipts')
+  await machine.replica.synchronize()
+  machine.cashier.sell('R-2', [line('B', '2')])
+  await machine.replica.synchronize()
+  await pool.query('DELETE FROM sync_documents')
+  t.match(await compare({ repair: true }), { differences: [{ recordId: [1], kind: 'missing' }], repaired: 1 })
+  t.same([await shop.stock('A'), await shop.stock('B')], [-1, -2], 'neither is taken back, nor posted again')
+  machine.db.exec("UPDATE receipt_lines SET quantity = '5'")
+  await machine.replica.synchronize()
+  t.same([await shop.stock('A'), await shop.stock('B')], [-1, -5])
+})
+
 t.test('a register that waits for news is asked at once, whichever process asks', async (t) => {
   const { shop, central, machine } = await scene(t, { longPollMs: 60_000 }, { transfer: { everyMs: 60_000 } })
   machine.cashier.sell('R-1', [line('A')])

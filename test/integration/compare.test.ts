@@ -1,11 +1,13 @@
 import t, { type Test } from 'tap'
-import type { CompareOptions, Comparison, Register } from '../../src/index.ts'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { type CompareOptions, type Comparison, createCentral, mirror, type Register } from '../../src/index.ts'
 import { httpLink } from '../../src/transport/http.ts'
 import { driven } from '../support/driven.ts'
 import { type Host, onEachDatabase } from '../support/each-database.ts'
-import { startServer } from '../support/postgres.ts'
+import { eventually } from '../support/eventually.ts'
+import { createPool, startServer } from '../support/postgres.ts'
 import { count } from '../support/quarantine.ts'
-import { openShop, type Shop } from '../support/shop.ts'
+import { listen, openShop, type Shop } from '../support/shop.ts'
 
 const server = await startServer(t)
 const POS1 = { location: 'BA01', register: 'POS1' }
@@ -118,4 +120,50 @@ each('what the register has deleted unseen is removed at central by a repair', a
   t.match(await compare({ repair: true }), { equal: 4, differences: [{ recordId: [2], kind: 'surplus' }], repaired: 1 })
   t.same(await received(), ['remove [2]'])
   t.match(await compare(), { equal: 4, differing: 0 })
+})
+
+const CONTACTS = 'CREATE TABLE contacts (id INTEGER PRIMARY KEY, name VARCHAR(40) NOT NULL)'
+onEachDatabase(t, server, 'of a table that both sides publish only what the register has sealed last is compared', CONTACTS, async (t, host) => {
+  const pool = await createPool(t, server)
+  await pool.query(CONTACTS)
+  const central = createCentral({
+    database: postgres(pool),
+    subscribe: { contacts: mirror({ removals: 'apply' }) },
+    publish: { contacts: {} },
+  })
+  t.teardown(() => central.stop())
+  await central.install()
+  const url = await listen(t, central.fetch)
+  const { token } = await central.registers.add(POS1)
+  const till = host.create({ contacts: {} }, { subscribe: { contacts: mirror() }, transfer: { type: 'push', link: httpLink({ url, token }) } })
+  await till.install()
+  await central.start()
+  const settled = async (what: string) => {
+    await eventually(what, async () => {
+      await till.synchronize()
+      const names = (rows: readonly unknown[]) => JSON.stringify(rows.map((row) => Object.values(row as object).map(String)).sort())
+      return names((await pool.query('SELECT * FROM contacts')).rows) === names(await host.query('SELECT * FROM contacts'))
+    })
+  }
+  const compare = (options?: CompareOptions) => driven(till, central.compare('contacts', POS1, options))
+  await host.exec("INSERT INTO contacts VALUES (1, 'till'), (2, 'till'), (3, 'till'), (4, 'till')")
+  await settled('from the till')
+  t.match(await compare(), { equal: 4, differing: 0, received: 0 })
+  await pool.query(
+    "INSERT INTO contacts VALUES (8, 'central'), (9, 'central'); UPDATE contacts SET name = 'changed' WHERE id = 1; DELETE FROM contacts WHERE id = 2",
+  )
+  await settled('from central')
+  t.match(await compare({ repair: true }), { equal: 2, differing: 0, received: 4, repaired: 0 })
+  await host.exec("UPDATE contacts SET name = 'again' WHERE id = 9")
+  await settled('from the till once more')
+  t.match(await compare(), { equal: 3, differing: 0, received: 3 })
+  await pool.query("DELETE FROM sync_documents WHERE record_id IN ('[3]', '[9]')")
+  t.match(await compare({ repair: true }), {
+    equal: 1,
+    differing: 2,
+    differences: [{ recordId: [3], kind: 'missing' }, { recordId: [9] }],
+    repaired: 2,
+  })
+  await settled('nothing has changed')
+  t.match(await compare(), { equal: 3, differing: 0 })
 })
