@@ -7,10 +7,10 @@ import { setTimeout as pause } from 'node:timers/promises'
  */
 export async function eventually<T>(what: string, holds: () => T | Promise<T>, withinMs = 15_000): Promise<NonNullable<T>> {
   const deadline = Date.now() + withinMs
-  for (;;) {
+  for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 1.2, 50)) {
     const value = await holds()
     if (value) return value
     if (Date.now() > deadline) throw new Error(`Not within ${withinMs} ms: ${what}`)
-    await pause(10)
+    await pause(pauseMs)
   }
 }
