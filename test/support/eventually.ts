@@ -7,7 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises'
  */
 export async function eventually<T>(what: string, holds: () => T | Promise<T>, withinMs = 15_000): Promise<NonNullable<T>> {
   const deadline = Date.now() + withinMs
-  for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 1.2, 50)) {
+  for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 1.2, 30)) {
     const value = await holds()
     if (value) return value
     if (Date.now() > deadline) throw new Error(`Not within ${withinMs} ms: ${what}`)
