@@ -12,13 +12,13 @@ export function assortmentOf(till: number): 'large' | 'small' {
   return till % 2 === 0 ? 'large' : 'small'
 }
 
-/** Head office's items: what is sold, each at its first price; the small assortment has half of it. */
+/** Head office's items: what is sold, each at its last price; the small assortment has half of it. */
 export async function writeItems(books: Books, sales: readonly Sale[]): Promise<void> {
-  const items = new Map(sales.flatMap(({ lines }) => lines.map(({ itemNo, description, unitPrice }) => [itemNo, { itemNo, description, unitPrice }])))
-  const all = [...items.values(), BAG, GIFT_CARD]
+  const lines = [...sales.flatMap((sale) => sale.lines), BAG, GIFT_CARD]
+  const items = new Map(lines.map(({ itemNo, description, unitPrice }) => [itemNo, { itemNo, description, unitPrice }]))
   await books.rows(
     `INSERT INTO items SELECT i ->> 'itemNo', i ->> 'description', (i ->> 'unitPrice')::numeric FROM jsonb_array_elements($1::jsonb) AS i`,
-    JSON.stringify(all),
+    JSON.stringify([...items.values()]),
   )
   await books.rows(`INSERT INTO assortments SELECT 'large', item_no FROM items`)
   await books.rows(

@@ -77,12 +77,16 @@ const UNMOVED = `
   GROUP BY register, item_no HAVING sum(quantity) <> 0 OR sum(amount) <> 0`
 
 function shownOf(row: Readonly<Record<string, string | null>>): ShownClosing {
-  const { register, lines, units, anonymous, customers, net } = row as Readonly<Record<string, string>>
+  const amount = (column: string) => row[column] ?? '0'
   return {
-    ...({ register, units, anonymous, customers, net } as Record<'register' | 'units' | 'anonymous' | 'customers' | 'net', string>),
+    register: row.register ?? '',
     closingNo: Number(row.closing_no),
     supplements: row.supplements === null ? undefined : Number(row.supplements),
-    lines: Number(lines),
+    lines: Number(row.lines),
+    units: amount('units'),
+    anonymous: amount('anonymous'),
+    customers: amount('customers'),
+    net: amount('net'),
   }
 }
 
