@@ -14,10 +14,10 @@ const OTHERS = [
   'contract/memory',
   'contract/pull',
   'fault/crowd',
-  'fault/kill',
-  'fault/kill-steps',
+  'fault/long/kill',
+  'fault/long/kill-steps',
   'fault/once',
-  'fault/weeks-offline',
+  'fault/long/weeks-offline',
   'integration/archive-prune',
 ].map((name) => join(import.meta.dirname, `${name}.test.ts`))
 /** Budgets in milliseconds: below the first, starting a server takes longer than the test; with more than the second, rounds are few. */

@@ -1,11 +1,11 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import Database from 'better-sqlite3'
-import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
-import { createRegister } from '../../src/index.ts'
-import { httpLink } from '../../src/transport/http.ts'
-import { Random } from '../support/random.ts'
-import { Cashier } from '../support/sales.ts'
-import { PUBLISH } from '../support/shop.ts'
+import { sqlite } from '../../../src/adapters/sqlite/adapter.ts'
+import { createRegister } from '../../../src/index.ts'
+import { httpLink } from '../../../src/transport/http.ts'
+import { Random } from '../../support/random.ts'
+import { Cashier } from '../../support/sales.ts'
+import { PUBLISH } from '../../support/shop.ts'
 
 export interface TillArguments {
   readonly location: string

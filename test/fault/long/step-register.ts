@@ -1,13 +1,13 @@
 import Database from 'better-sqlite3'
 import pg from 'pg'
-import { postgres } from '../../src/adapters/postgres/adapter.ts'
-import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
-import { createRegister } from '../../src/index.ts'
-import type { Link } from '../../src/ports.ts'
-import { decodeMessage } from '../../src/transport/codec.ts'
-import { httpLink } from '../../src/transport/http.ts'
-import { die, poolUntil, type StepAt, verboseUntil } from '../support/fault/step.ts'
-import { PUBLISH } from '../support/shop.ts'
+import { postgres } from '../../../src/adapters/postgres/adapter.ts'
+import { sqlite } from '../../../src/adapters/sqlite/adapter.ts'
+import { createRegister } from '../../../src/index.ts'
+import type { Link } from '../../../src/ports.ts'
+import { decodeMessage } from '../../../src/transport/codec.ts'
+import { httpLink } from '../../../src/transport/http.ts'
+import { die, poolUntil, type StepAt, verboseUntil } from '../../support/fault/step.ts'
+import { PUBLISH } from '../../support/shop.ts'
 
 export interface StepRegisterArguments {
   readonly location: string

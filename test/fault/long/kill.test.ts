@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import Database from 'better-sqlite3'
 import t, { type Test } from 'tap'
-import { eventually } from '../support/eventually.ts'
-import { type Postgres, startServer } from '../support/postgres.ts'
-import { argument, budgetOfRun, Random, roundsOfRun, seedOfRun } from '../support/random.ts'
-import { openShop, type Shop, type Till } from '../support/shop.ts'
+import { eventually } from '../../support/eventually.ts'
+import { type Postgres, startServer } from '../../support/postgres.ts'
+import { argument, budgetOfRun, Random, roundsOfRun, seedOfRun } from '../../support/random.ts'
+import { openShop, type Shop, type Till } from '../../support/shop.ts'
 import type { TillArguments } from './till-process.ts'
 
 /** How long there is for the killing of all three tests. */
@@ -19,7 +19,7 @@ const server = await startServer(t)
 const seed = seedOfRun()
 t.comment(`--seed=${seed} (who is killed and what is sold; not the moment in the victim's own work)`)
 const random = new Random(seed)
-const ROUNDS = Number(argument('rounds') ?? 20)
+const ROUNDS = Number(argument('rounds') ?? 45)
 
 /** A child process that is started again whenever it was killed. One that ends by itself is a failure. */
 class Victim {
@@ -175,7 +175,7 @@ t.test('connections that PostgreSQL ends in the middle of a batch: central goes 
   const { pool } = scene.shop
   const ended = { connections: 0 }
   const deadline = Date.now() + budgetMs / 4
-  while (ended.connections < (isUsual ? 15 : Infinity) && Date.now() < deadline) {
+  while (ended.connections < (isUsual ? 25 : Infinity) && Date.now() < deadline) {
     const { rowCount } = await pool.query(
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle' LIMIT 1`,
     )

@@ -5,13 +5,13 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
-import { CONTENT_TYPE } from '../../src/transport/http-client.ts'
-import { KINDS, openSeat, type Seat, settles } from '../support/fault/seat.ts'
-import { ANYTHING, type StepAt } from '../support/fault/step.ts'
-import { startServer } from '../support/postgres.ts'
-import { argument, Random, seedOfRun } from '../support/random.ts'
-import { openShop, type Shop } from '../support/shop.ts'
-import type { StepCentralArguments } from './step-central.ts'
+import { CONTENT_TYPE } from '../../../src/transport/http-client.ts'
+import { KINDS, openSeat, type Seat, settles } from '../../support/fault/seat.ts'
+import { ANYTHING, type StepAt } from '../../support/fault/step.ts'
+import { startServer } from '../../support/postgres.ts'
+import { argument, Random, seedOfRun } from '../../support/random.ts'
+import { openShop, type Shop } from '../../support/shop.ts'
+import type { StepCentralArguments } from '../step-central.ts'
 import type { StepRegisterArguments } from './step-register.ts'
 
 t.setTimeout(300_000)
@@ -190,7 +190,7 @@ t.test('central killed at each step of a batch: nothing is lost, nothing doubled
   for (const [n, [name, at]] of Object.entries(CENTRAL_STEPS).entries()) {
     const seat = await openSeat(t, KINDS[n % 2] ?? 'sqlite', server, shop, `POS${n + 1}`)
     const options: StepCentralArguments = { config, at }
-    const central = child('step-central.ts', options)
+    const central = child('../step-central.ts', options)
     t.teardown(() => central.kill('SIGKILL'))
     const gone = once(central, 'exit')
     const [port] = await once(central, 'message')

@@ -1,22 +1,22 @@
 import t from 'tap'
-import { ROWS } from '../../bench/shop.ts'
-import { drain } from '../../bench/weeks-offline.ts'
-import { type Fault, Line } from '../support/fault/line.ts'
-import { KINDS, openSeat, settles } from '../support/fault/seat.ts'
-import { startServer } from '../support/postgres.ts'
-import { argument, Random, roundsOfRun, seedOfRun } from '../support/random.ts'
-import { openShop } from '../support/shop.ts'
+import { ROWS } from '../../../bench/shop.ts'
+import { drain } from '../../../bench/weeks-offline.ts'
+import { type Fault, Line } from '../../support/fault/line.ts'
+import { KINDS, openSeat, settles } from '../../support/fault/seat.ts'
+import { startServer } from '../../support/postgres.ts'
+import { argument, Random, roundsOfRun, seedOfRun } from '../../support/random.ts'
+import { openShop } from '../../support/shop.ts'
 
 t.setTimeout(240_000)
 const seed = seedOfRun()
 t.comment(`--seed=${seed}`)
 const random = new Random(seed)
 const server = await startServer(t)
-const CUTS = Number(argument('cuts') ?? 25)
+const CUTS = Number(argument('cuts') ?? 40)
 /** With a budget of its own the run may be short. */
 const isUsual = argument('ms') === undefined
 const MB = 1_048_576
-const RECORDS_MB = isUsual ? 20 : 40
+const RECORDS_MB = 40
 const TEXT_LENGTH = 65_536
 /** A second, on a machine that has other things to do too. */
 const FIRST_MS = 10_000

@@ -1,10 +1,10 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import pg from 'pg'
-import { postgres } from '../../src/adapters/postgres/adapter.ts'
-import { createCentral } from '../../src/index.ts'
-import { toNodeHandler } from '../../src/transport/http.ts'
-import { SUBSCRIBE } from '../support/shop.ts'
+import { postgres } from '../../../src/adapters/postgres/adapter.ts'
+import { createCentral } from '../../../src/index.ts'
+import { toNodeHandler } from '../../../src/transport/http.ts'
+import { SUBSCRIBE } from '../../support/shop.ts'
 
 /** Head office in a process of its own. Arguments: the pool's configuration as JSON, the port (0: any). Says its port when it listens. */
 const [, , config = '{}', port = '0'] = process.argv
