@@ -6,6 +6,8 @@ import type { WhichClosings } from './apply/closing-book.ts'
 import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
 import type { Orphans } from './apply/orphan-book.ts'
 import type { QuarantineFace } from './apply/quarantine-book.ts'
+import type { Reconciliation } from './apply/reconcile.ts'
+import type { WhichDay } from './apply/reconcile-book.ts'
 import type { Replayed, ReplayOptions } from './apply/replay.ts'
 import type { WhichReplayed } from './apply/replay-options.ts'
 import type { ArchivedDocument } from './apply/trace.ts'
@@ -121,6 +123,14 @@ export interface Central<Sent = AnyTables, DB = AnyTables> {
    * @throws ERR_OPTION, ERR_REGISTER where the register is not known, or none at that location; ERR_ABORTED
    */
   audit(which: WhichToAudit): Promise<Audit>
+  /**
+   * Compares a day's books of the registers of a location: what the latest applied versions of documents should have caused, by the handlers as they are now, with what was posted for
+   * them, and that with the rows of the ledgers; receipts with closing lines by item, VAT and customer. Returns the sums of each side, and the documents that cause a difference. Reads
+   * in one snapshot; writes nothing and holds nobody up. docs/audit.md says what each difference means.
+   *
+   * @throws ERR_OPTION, also where no handler posts anything; ERR_REGISTER where the register is not known, or none at that location; ERR_ABORTED
+   */
+  reconcile(which: WhichDay): Promise<Reconciliation>
   /**
    * Sends documents of a published root table anew although they have not changed: to all registers, or to those of a location, or one, as far as the documents are inside their
    * filters. Registers that share an audience with one of them get them too. A page of documents at a time: each is all or nothing.

@@ -16,6 +16,8 @@ import { QuarantineBook } from './apply/quarantine-book.ts'
 import { dividing } from './apply/quarantine-division.ts'
 import { QuarantineTurns } from './apply/quarantine-turns.ts'
 import { receive, standingFor } from './apply/receive.ts'
+import type { Reconciliation } from './apply/reconcile.ts'
+import { ReconcileBook, type WhichDay } from './apply/reconcile-book.ts'
 import { type Replayed, type ReplayOptions, Replays } from './apply/replay.ts'
 import type { WhichReplayed } from './apply/replay-options.ts'
 import { createOrCheck, readHandlers, tablesOf } from './apply/subscription.ts'
@@ -94,6 +96,7 @@ export class CentralReplica implements Central, Subscriber {
   readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => serve(this.server, request, from)
   private readonly closingBook: ClosingBook
   private readonly auditBook: AuditBook
+  private readonly reconcileBook: ReconcileBook
   private readonly database: ApplyingDatabase
   private readonly handlers: HandlersByTable
   private readonly effects: Effects
@@ -164,6 +167,7 @@ export class CentralReplica implements Central, Subscriber {
     this.closingBook = new ClosingBook(this.database, this.handlers, () => this.ready())
     const proofs = { database: this.database, handlers: this.handlers, ready: () => this.ready() }
     this.auditBook = new AuditBook(proofs, readNumbering(options.numbering))
+    this.reconcileBook = new ReconcileBook(proofs)
     this.quarantine = new QuarantineBook({
       database: this.database,
       subscribed: this.subscribed,
@@ -318,6 +322,10 @@ export class CentralReplica implements Central, Subscriber {
 
   audit(which: WhichToAudit): Promise<Audit> {
     return this.auditBook.audit(which)
+  }
+
+  reconcile(which: WhichDay): Promise<Reconciliation> {
+    return this.reconcileBook.reconcile(which)
   }
 
   async export(

@@ -1,8 +1,7 @@
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
 import { type AuditCounts, type AuditFinding, MOST_FINDINGS, type NumberedDocument, type NumberRange } from './audit-findings.ts'
-import type { Segment } from './epochs.ts'
 import type { Numbering } from './numbering.ts'
-import { ARCHIVE, DOCUMENTS, ORPHANS } from './tables.ts'
+import { ARCHIVE, DOCUMENTS, LIVES, ORPHANS } from './tables.ts'
 
 /** What the numbers of a table prove. */
 export interface AuditedNumbers {
@@ -23,8 +22,6 @@ export interface AuditedNumbers {
 /** Of which register, and what is known of its archive. */
 export interface NumbersOf {
   readonly registerId: number
-  /** The entries of its histories as they are now: what is removed there is removed. */
-  readonly line: readonly Segment[]
   /** Records that can't be read. */
   readonly unreadable: readonly { readonly epochNo: number; readonly entryNo: number }[]
   readonly epochs: ReadonlyMap<number, string>
@@ -103,16 +100,6 @@ function statementOf(database: ApplyingDatabase, numbering: Numbering, of: Numbe
   const parameters = new Parameters()
   const shared = {
     register: parameters.add(of.registerId, 'bigint'),
-    line: `unnest(${parameters.add(
-      of.line.map((s) => s.epochNo),
-      'bigint[]',
-    )}, ${parameters.add(
-      of.line.map((s) => s.after.entryNo),
-      'bigint[]',
-    )}, ${parameters.add(
-      of.line.map((s) => s.through),
-      'bigint[]',
-    )}) AS s(epoch_no, after, through)`,
     unreadable: `unnest(${parameters.add(
       of.unreadable.map((one) => one.epochNo),
       'bigint[]',
@@ -189,11 +176,11 @@ function documentsIn(
   database: ApplyingDatabase,
   { table, column, by, void: voids }: NumberedTable,
   of: NumbersOf,
-  shared: { readonly register: string; readonly line: string; readonly unreadable: string },
+  shared: { readonly register: string; readonly unreadable: string },
   parameters: Parameters,
 ): string {
-  const [archive, documents, orphans] = [ARCHIVE, DOCUMENTS, ORPHANS].map(({ name }) => database.qualify(name))
-  const { register, line, unreadable } = shared
+  const [archive, documents, lives, orphans] = [ARCHIVE, DOCUMENTS, LIVES, ORPHANS].map(({ name }) => database.qualify(name))
+  const { register, unreadable } = shared
   const name = parameters.add(table, 'text')
   const value = `(j.record ->> ${parameters.add(column, 'text')})`
   const type = `json_typeof(j.record -> ${parameters.add(column, 'text')})`
@@ -211,20 +198,15 @@ function documentsIn(
            CASE WHEN length(d.digits) <= ${MOST_DIGITS} THEN d.digits::numeric END AS number, coalesce(${type} = 'null', false) AS is_unnumbered,
            ${isVoid.length === 0 ? 'false' : isVoid.join(' OR ')} AS is_void
     FROM (
-      SELECT epoch_no, entry_no, CASE WHEN bool_or(state = 'withdrawn') THEN 'withdrawn' ELSE min(state) END AS state, bool_or(is_undone) AS is_undone FROM (
-        SELECT epoch_no, entry_no, 'present' AS state, false AS is_undone FROM ${documents}
-        WHERE register_id = ${register} AND table_name = ${name} AND NOT removed AND state IS DISTINCT FROM 'lost'
+      SELECT l.epoch_no, l.entry_no, coalesce(o.state, l.state) AS state, l.is_removed AND ${of.appliesRemovals(table)} AS is_undone FROM (
+        SELECT record_id, incarnation, epoch_no, entry_no, 'present' AS state, false AS is_removed FROM ${documents}
+        WHERE register_id = ${register} AND table_name = ${name} AND NOT removed
         UNION ALL
-        SELECT epoch_no, entry_no, state, false FROM ${orphans} WHERE register_id = ${register} AND table_name = ${name} AND state <> 'returned'
-        UNION ALL
-        SELECT epoch_no, entry_no, 'removed', ${of.appliesRemovals(table)} FROM (
-          SELECT a.epoch_no, a.entry_no, a.operation, lead(a.operation) OVER (PARTITION BY a.record_id ORDER BY a.epoch_no, a.entry_no) AS next
-          FROM ${line} JOIN ${archive} a ON a.register_id = ${register} AND a.epoch_no = s.epoch_no AND a.entry_no > s.after AND a.entry_no <= s.through
-          WHERE a.table_name = ${name} AND a.operation <> 'baseline' AND (a.entry_no = a.document_no OR EXISTS (
-            SELECT FROM ${archive} r WHERE r.register_id = a.register_id AND r.epoch_no = a.epoch_no AND r.entry_no = a.document_no
-              AND r.table_name = a.table_name AND r.record_id = a.record_id))) e
-        WHERE operation = 'upsert' AND next = 'remove') all_versions
-      GROUP BY epoch_no, entry_no) v
+        SELECT l.record_id, l.incarnation, l.epoch_no, l.entry_no, 'removed', l.removal_no IS NOT NULL FROM ${lives} l
+        JOIN ${documents} d USING (register_id, table_name, record_id)
+        WHERE register_id = ${register} AND table_name = ${name} AND (d.removed OR l.incarnation <> d.incarnation)) l
+      LEFT JOIN ${orphans} o ON o.register_id = ${register} AND o.table_name = ${name} AND o.record_id = l.record_id AND o.incarnation = l.incarnation
+        AND o.state <> 'returned') v
     JOIN ${archive} a ON a.register_id = ${register} AND a.epoch_no = v.epoch_no AND a.entry_no = v.entry_no
     LEFT JOIN ${unreadable} ON u.epoch_no = a.epoch_no AND u.entry_no = a.entry_no
     CROSS JOIN LATERAL (SELECT CASE WHEN u.entry_no IS NULL THEN ${AS_JSON} END AS record OFFSET 0) j

@@ -6,7 +6,7 @@ import { walkEpoch } from './audit-chain.ts'
 import { type AuditCounts, type AuditFinding, Findings, Ranges } from './audit-findings.ts'
 import { type AuditedNumbers, auditNumbers, type NumbersOf } from './audit-numbers.ts'
 import { openMatters } from './audit-open.ts'
-import { type EpochRow, lineOf, readEpochs, type Segment } from './epochs.ts'
+import { type EpochRow, lineOf, readEpochs } from './epochs.ts'
 import { appliesRemovals, type HandlersByTable } from './handler.ts'
 import type { Numbering } from './numbering.ts'
 import { REGISTERS } from './tables.ts'
@@ -101,7 +101,6 @@ function* auditRegister(database: ApplyingDatabase, heard: HeardRegister, what: 
   const settled = yield* openMatters(database, heard, findings)
   const numbersOf: NumbersOf = {
     registerId: register_id,
-    line: historiesOf(epochs, entry_no),
     unreadable: stream.unreadable,
     epochs: new Map(epochs.map((one) => [one.epoch_no, one.epoch])),
     appliesRemovals: (table) => appliesRemovals(what.handlers, table),
@@ -173,18 +172,6 @@ function* auditStream(
 function endOf({ epoch_no, entry_no, digest, start_no, start_digest }: EpochRow, heard: HeardRegister): { entryNo: number; digest: string } {
   if (epoch_no === heard.epoch_no) return { entryNo: heard.entry_no, digest: heard.digest ?? start_digest }
   return { entryNo: entry_no ?? start_no, digest: digest ?? start_digest }
-}
-
-/**
- * The entries of a register's histories as they are now, without those that lie behind a fork. A database that was set up anew begins another history, and takes nothing back of the one
- * before.
- */
-export function historiesOf(epochs: readonly EpochRow[], head: number): readonly Segment[] {
-  const beginnings = epochs.flatMap(({ parent_no, start_no }, n) => (n === 0 || (parent_no === 0 && start_no === 0) ? [n] : []))
-  return beginnings.flatMap((from, n) => {
-    const own = epochs.slice(from, beginnings[n + 1])
-    return lineOf(own, own === epochs || beginnings[n + 1] === undefined ? head : (own.at(-1)?.entry_no ?? 0))
-  })
 }
 
 /** @throws ERR_ABORTED */

@@ -1,3 +1,4 @@
+import type { RegisterName } from '../model.ts'
 import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
 import { CLOSING_RANGES, CLOSING_RECEIPTS, OPEN_CLOSINGS, POSTED_CLOSINGS } from './closing-tables.ts'
 import { CLOSING_MEASURES, numberOf, readLines, seriesOf } from './closings.ts'
@@ -13,6 +14,8 @@ export interface ReceiptsRule {
   /** Columns of the receipts. */
   readonly number: string
   readonly series: string | undefined
+  /** The column with their business date; undefined where none is said. */
+  readonly date: string | undefined
   readonly lines: (receipt: never, origin: { readonly location: string; readonly register: string }) => unknown
   readonly scales: Scales
   readonly removals: 'ignore' | 'apply'
@@ -94,15 +97,7 @@ function changes(all: readonly Contribution[], known: ReadonlyMap<string, KnownR
 
 function contributionOf(rule: ReceiptsRule, document: AppliedDocument, known: KnownRow | undefined, context: ApplyContext): readonly Contribution[] {
   if (document.removed) return emptied(document, known)
-  const { location, register } = context.origin
-  const linesOf = (one: AppliedDocument): SumsByDimension =>
-    mapped(
-      one,
-      'pluClosings()',
-      'ERR_CLOSING',
-      () => rule.lines(one.value as never, { location, register }),
-      (value) => readLines(value, rule.scales),
-    )
+  const linesOf = (one: AppliedDocument): SumsByDimension => receiptLines(rule, one, context.origin)
   const place = mapped(
     document,
     'pluClosings()',
@@ -115,6 +110,21 @@ function contributionOf(rule: ReceiptsRule, document: AppliedDocument, known: Kn
   const isFirst = known === undefined || (before.epochNo === now?.epochNo && before.entryNo === now?.entryNo)
   const baseline = document.baseline && now && isFirst ? { ...now, lines: toJson(linesOf(document.baseline)) } : before
   return [{ document, ...place, lines: toJson(linesOf(document)), baseline }]
+}
+
+/** What a receipt brings into its closing. @throws ERR_CLOSING, and what the host's function throws */
+export function receiptLines(
+  { lines, scales }: Pick<ReceiptsRule, 'lines' | 'scales'>,
+  document: AppliedDocument,
+  { location, register }: RegisterName,
+): SumsByDimension {
+  return mapped(
+    document,
+    'pluClosings()',
+    'ERR_CLOSING',
+    () => lines(document.value as never, { location, register }),
+    (value) => readLines(value, scales),
+  )
 }
 
 function baselineOf(known: KnownRow | undefined): Baseline {

@@ -4,6 +4,7 @@ import type { AppliedDocument, Origin } from './document-set.ts'
 import type { FinishContext } from './finish.ts'
 import type { HostHandler } from './host-handler.ts'
 import type { StockLevels } from './stock-levels.ts'
+import type { Wants } from './wants.ts'
 
 /** What a handler of the library gets beside the documents. */
 export interface ApplyContext {
@@ -34,6 +35,8 @@ export interface Handler<D = AnyDocument> {
   readonly removals?: 'apply' | 'ignore'
   /** What it does with documents of other root tables, by table. */
   readonly alongside?: Readonly<Record<string, Handler>>
+  /** What it wants to have posted of a document. */
+  readonly wants?: Wants
   /** Whether it is the host's own function. */
   readonly isHosts?: boolean
   /** Tables of the library's own that it needs. */

@@ -21,8 +21,10 @@ export interface Wanted extends Version, DocumentName {
 export function* readEntries(database: ApplyingDatabase, wanted: readonly Wanted[]): Work<readonly (readonly Entry[] | undefined)[]> {
   if (wanted.length === 0) return []
   const rows = yield* query<ArchivedRow & { readonly n: number }>({
-    sql: `SELECT v.n, ${ARCHIVED} FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS v(of_register, of_epoch, first, many, n)
-          JOIN ${database.qualify(ARCHIVE.name)} a ON a.register_id = v.of_register AND a.epoch_no = v.of_epoch AND a.entry_no >= v.first AND a.entry_no < v.first + v.many
+    // One by one, by the archive's key: as a plain join it is compared with all entries of the epoch.
+    sql: `SELECT v.n, a.* FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS v(of_register, of_epoch, first, many, n)
+          CROSS JOIN LATERAL (SELECT ${ARCHIVED} FROM ${database.qualify(ARCHIVE.name)} a
+            WHERE a.register_id = v.of_register AND a.epoch_no = v.of_epoch AND a.entry_no >= v.first AND a.entry_no < v.first + v.many OFFSET 0) a
           ORDER BY v.n, a.entry_no`,
     parameters: [wanted.map((v) => v.registerId), wanted.map((v) => v.epochNo), wanted.map((v) => v.entryNo), wanted.map((v) => v.entries)],
   })

@@ -50,7 +50,7 @@ export function stockMovements<D = AnyDocument>(
     })
   }
   const { ledger, removals, scales, check, tables } = readOptions(options)
-  const wantedBy = (document: AppliedDocument, { origin: { location, register } }: ApplyContext): SumsByDimension =>
+  const wantedBy = (document: AppliedDocument, { origin: { location, register } }: { readonly origin: RegisterName }): SumsByDimension =>
     document.removed
       ? NO_SUMS
       : mapped(
@@ -79,6 +79,7 @@ export function stockMovements<D = AnyDocument>(
     removals,
     tables,
     check,
+    wants: { kind: 'movements', ledger, wanted: (document, origin) => wantedBy(document, { origin }) },
     *apply(documents, context) {
       yield* (yield* planned(documents, context)).write()
     },

@@ -224,6 +224,7 @@ async function live({ recordsPerRun, isMended, events }: { recordsPerRun: number
       schema,
       tills.some(({ isRestored }) => isRestored),
     )
+    await prove()
     for (const till of tills) {
       await till.replica.export('receipts', (eb) => eb('id', '>', 0))
       await till.replica.export('plu_closings', (eb) => eb('id', '>', 0))
@@ -412,6 +413,26 @@ async function compare(schema: string, isRestored: boolean): Promise<void> {
   )
   await compareBooks(schema)
   for (const [name, sql] of Object.entries(invariants(schema))) same((await pool.query(sql)).rows, [], name)
+}
+
+/** Proofs are clean but for what is known to be open. */
+async function prove(): Promise<void> {
+  const waiting = await central.waitingClosings()
+  for (const businessDate of ['2026-11-01', '2026-11-02', '2026-11-03']) {
+    const { differences } = await central.reconcile({ location: 'BA01', businessDate })
+    same(
+      differences.map(({ register, recordId, why }) => `${register} ${recordId} ${why}`).sort(),
+      waiting.flatMap((closing) => (closing.businessDate === businessDate ? [`${closing.register} ${closing.recordId} waiting`] : [])).sort(),
+      `reconciled: ${businessDate}`,
+    )
+  }
+  const orphans = await central.orphans.list({ limit: 1_000 })
+  const { registers } = await central.audit({ location: 'BA01' })
+  same(
+    registers.flatMap(({ findings }) => findings.map((finding) => ('id' in finding ? `${finding.code} ${finding.id}` : finding.code))).sort(),
+    orphans.map(({ id }) => `ORPHANED ${id}`).sort(),
+    'audited',
+  )
 }
 
 /** Each receipt's contribution, and each closing's ranges, against the latest versions in the archive. */

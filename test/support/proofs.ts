@@ -1,4 +1,4 @@
-import type { Audit, AuditFinding } from '../../src/index.ts'
+import type { Audit, AuditFinding, Reconciliation } from '../../src/index.ts'
 
 /** What an audit has found, shortly: `ENTRIES_MISSING 9…12`, `NUMBER_TWICE R-5 [8] present, [9] present`. */
 export function found(audit: Audit): string[] {
@@ -23,4 +23,15 @@ export function shown(finding: AuditFinding): string {
     default:
       return `${finding.code} ${finding.table} ${finding.recordId}`
   }
+}
+
+/** What a reconciliation has found, shortly: `posted receipts [3] stock_movements: A -2 / -3`. */
+export function differing({ differences }: Reconciliation): string[] {
+  return differences.map(({ why, table, recordId, ledger, waits, lines }) => {
+    const shownLines = lines.map(({ dimension, wanted, found }) => `${dimension.item ?? dimension.closingNo} ${wanted.quantity} / ${found.quantity}`)
+    return (
+      [`${why} ${table} ${recordId}`, ...(ledger ? [ledger] : []), ...(waits ? [waits.why] : [])].join(' ') +
+      (lines.length > 0 ? `: ${shownLines.join(', ')}` : '')
+    )
+  })
 }
