@@ -56,9 +56,11 @@ export function* postedOf(
 ): Work<ReadonlyMap<string, Posted>> {
   if (documents.length === 0) return new Map()
   const rows = yield* query<PostedRow>({
-    sql: `SELECT p.table_name, p.record_id, p.incarnation, p.revision, p.delivered, p.epoch_no, p.entry_no, p.postings FROM ${database.qualify(POSTINGS.name)} p
-          JOIN unnest($2::text[], $3::text[], $4::bigint[]) AS d(table_name, record_id, incarnation) USING (table_name, record_id, incarnation)
-          WHERE p.register_id = $1 AND p.ledger = $5 ORDER BY p.revision`,
+    // By the key, however many there are: a ledger that is new grows faster than it is analysed.
+    sql: `SELECT p.* FROM unnest($2::text[], $3::text[], $4::bigint[]) AS d(table_name, record_id, incarnation) CROSS JOIN LATERAL (
+            SELECT p.table_name, p.record_id, p.incarnation, p.revision, p.delivered, p.epoch_no, p.entry_no, p.postings FROM ${database.qualify(POSTINGS.name)} p
+            WHERE p.register_id = $1 AND p.table_name = d.table_name AND p.record_id = d.record_id AND p.incarnation = d.incarnation AND p.ledger = $5 OFFSET 0) p
+          ORDER BY p.revision`,
     parameters: [origin.registerId, documents.map((d) => d.table), documents.map((d) => d.recordId), documents.map((d) => d.incarnation), name],
   })
   const groups = Map.groupBy(rows, (row) => nameOf({ table: row.table_name, recordId: row.record_id, incarnation: row.incarnation }))
