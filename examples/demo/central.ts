@@ -4,7 +4,17 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import pg from 'pg'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
-import { type AuditFinding, balanced, type Central, createCentral, mirror, negate, pluClosings, stockMovements } from '../../src/index.ts'
+import {
+  type AuditFinding,
+  balanced,
+  type Central,
+  createCentral,
+  mirror,
+  negate,
+  pluClosings,
+  type Reconciliation,
+  stockMovements,
+} from '../../src/index.ts'
 import { toNodeHandler } from '../../src/transport/http.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { type Audited, type FromCentral, LOCATION, type NewTill, type ToCentral } from './messages.ts'
@@ -19,7 +29,7 @@ process.once('message', (start: ToCentral) => {
   const started = run(start.folder, start.registers)
   process.on('message', async (message: ToCentral) => {
     const { central, stop } = await started
-    if (message.type === 'audit') say(await audit(central))
+    if (message.type === 'audit') say(await audit(central, message.days))
     if (message.type !== 'stop') return
     await stop()
     process.exit()
@@ -66,12 +76,16 @@ async function run(folder: string, registers: readonly NewTill[]): Promise<HeadO
 }
 
 /** What the library itself says of all that it has taken. */
-async function audit(central: DemoCentral): Promise<Audited> {
+async function audit(central: DemoCentral, days: readonly string[]): Promise<Audited> {
   const { registers } = await central.audit({ location: LOCATION })
+  const reconciled: Reconciliation[] = []
+  for (const businessDate of days) reconciled.push(await central.reconcile({ location: LOCATION, businessDate }))
   return {
     type: 'audited',
     findings: registers.flatMap(({ register, findings }) => findings.map((finding) => `${register} ${nameOf(finding)}`)),
     archived: registers.flatMap(({ epochs }) => epochs).reduce((total, { archived }) => total + archived, 0),
+    differences: reconciled.flatMap(({ differences }) => differences.map(({ register, table, why }) => `${register} ${table} ${why}`)),
+    closed: reconciled.flatMap(({ items }) => items.map(({ closings }) => closings.netAmount)),
   }
 }
 
@@ -128,6 +142,7 @@ function createHeadOffice(pool: pg.Pool): DemoCentral {
           table: 'receipts',
           number: 'number',
           series: 'series',
+          date: 'business_date',
           lines: (receipt) =>
             receipt.parts.receipt_lines.map((line) => ({
               item: line.item_no,

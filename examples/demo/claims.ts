@@ -1,3 +1,4 @@
+import Big from 'big.js'
 import { count, number } from './display.ts'
 import type { Proof } from './proof.ts'
 
@@ -22,6 +23,7 @@ export function claimsOf(proof: Proof): readonly Claim[] {
     numbersAreWhole(proof),
     itemsAreThoseOfTheAssortment(proof),
     auditAgrees(proof),
+    booksAreReconciled(proof),
   ]
 }
 
@@ -113,16 +115,25 @@ function itemsAreThoseOfTheAssortment({ items: { compared, different }, tills }:
 
 /** The library's own word, at the closing and now. */
 function auditAgrees({ seen, openAtClosing, audited, entries }: Proof): Claim {
+  const found = [...seen.audited.findings, ...seen.audited.differences]
   const named = [
-    ...openAtClosing.filter((open) => !seen.audited.findings.includes(open)).map((open) => `not found at the closing: ${open}`),
-    ...seen.audited.findings
-      .filter((found) => !openAtClosing.includes(found))
-      .map((found) => `found at the closing, though there was none: ${found}`),
-    ...audited.findings.map((found) => `found: ${found}`),
+    ...openAtClosing.filter((open) => !found.includes(open)).map((open) => `not found at the closing: ${open}`),
+    ...found.filter((one) => !openAtClosing.includes(one)).map((one) => `found at the closing, though there was none: ${one}`),
+    ...audited.findings.map((one) => `found: ${one}`),
   ]
   return {
     holds: named.length === 0 && audited.archived === entries.archived,
-    text: `audit() at the closing named all that was open (${number(openAtClosing.length)}); now it proves ${count(audited.archived, 'entry')} by their digests and finds ${number(audited.findings.length)}`,
+    text: `audit() and reconcile() named at the closing what was open; now audit() proves ${count(audited.archived, 'entry')} by their digests and finds ${number(audited.findings.length)}`,
     named,
+  }
+}
+
+function booksAreReconciled({ audited: { differences, closed }, stages }: Proof): Claim {
+  const total = closed.reduce((sum, amount) => sum.plus(amount), new Big(0))
+  const sold = stages[0]?.total.amount ?? new Big(0)
+  return {
+    holds: differences.length === 0 && total.eq(sold),
+    text: `reconcile() finds ${count(differences.length, 'difference')} between receipts, closings and movements; by its account ${total.toFixed(2)} are closed, and sold were ${sold.toFixed(2)}`,
+    named: differences,
   }
 }

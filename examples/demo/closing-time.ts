@@ -9,7 +9,7 @@ import { registerName, type Scene } from './scene.ts'
 export interface Closed {
   /** By the receipt with the wrong total: how many closings its till has while it waits. */
   readonly heldBack: number
-  /** What the audit named then. */
+  /** What audit and reconciliation named then. */
   readonly audited: Audited
 }
 
@@ -39,7 +39,7 @@ export async function closeDay(scene: Scene): Promise<Closed> {
   )
   const audited = await scene.audit()
   await scene.say(
-    `An audit finds: ${audited.findings.join('; ') || 'nothing'}.`,
+    `audit() and reconcile() find: ${[...audited.findings, ...audited.differences].join('; ')}.`,
     'Nothing is lost in silence: what waits and what is missing has a name.',
   )
   return { heldBack, audited }

@@ -71,7 +71,7 @@ export interface NewTill {
 
 export type ToCentral =
   | { readonly type: 'start'; readonly folder: string; readonly registers: readonly NewTill[] }
-  | { readonly type: 'audit' }
+  | { readonly type: 'audit'; readonly days: readonly string[] }
   | { readonly type: 'stop' }
 
 /** What the library itself says of its books. */
@@ -80,6 +80,10 @@ export interface Audited {
   /** By register, as text. */
   readonly findings: readonly string[]
   readonly archived: number
+  /** What `reconcile()` names, as text. */
+  readonly differences: readonly string[]
+  /** Net amounts that are closed by its account: decimal texts. */
+  readonly closed: readonly string[]
 }
 
 export type FromCentral =

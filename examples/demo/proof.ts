@@ -23,7 +23,7 @@ export interface Seen {
   readonly booked: number
   /** Closings that its till had by then. */
   readonly heldBack: number
-  /** What the audit named then. */
+  /** What audit and reconciliation named then. */
   readonly audited: Audited
   /** The closings of the day as they were posted, by number. */
   readonly firstClosings: ReadonlyMap<string, string>
@@ -45,7 +45,7 @@ export interface Proof {
   readonly waiting: number
   /** Numbers at the tills that head office lacks or has twice, and how many series there are. */
   readonly numbers: { readonly series: number; readonly wrong: readonly string[] }
-  /** What the audit should have named at the closing, by the tills. */
+  /** What audit and reconciliation should have named at the closing, by the tills. */
   readonly openAtClosing: readonly string[]
   readonly seen: Seen
   readonly audited: Audited
@@ -109,9 +109,10 @@ async function checkNumbers(books: Books): Promise<Proof['numbers']> {
   return { series: rows.length, wrong: rows.filter(({ whole }) => whole !== 'true').map(({ series }) => series ?? '') }
 }
 
-/** The receipt in quarantine, and the number of the one that was not paid, in the audit's words. */
+/** The receipt in quarantine, the closing that waits for it, and the number of the one that was not paid, in the library's words. */
 function openAtClosing(tills: readonly ProvedTill[], { wrongTotal, leftOpen }: Story): readonly string[] {
-  const found = [`${registerName(wrongTotal.till)} QUARANTINED`]
+  const register = registerName(wrongTotal.till)
+  const found = [`${register} QUARANTINED`, `${register} receipts quarantined`, `${register} plu_closings waiting`]
   const till = leftOpen && tills[leftOpen.till]
   if (till === undefined) return found
   const database = new Database(till.file, { readonly: true })

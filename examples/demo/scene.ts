@@ -93,7 +93,8 @@ export class Scene {
   /** What the library itself says of its books. */
   async audit(): Promise<Audited> {
     this.audited = undefined
-    this.central?.send({ type: 'audit' })
+    const days = new Set(this.options.shares.flat().map(({ soldAt }) => soldAt.slice(0, 10)))
+    this.central?.send({ type: 'audit', days: [...days] })
     await this.until(() => this.audited !== undefined)
     return this.audited as unknown as Audited
   }
