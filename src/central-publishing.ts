@@ -69,6 +69,8 @@ export class CentralPublishing implements AudiencePublisher {
   private sent: { readonly plan: CapturePlan; readonly roots: ReadonlyMap<string, SentRoot> } | undefined
   /** By register, as it is described, and root table. */
   private readonly known = new Map<string, number>()
+  /** Registers for which a table can't be published, and why. */
+  private readonly failing = new Map<string, string>()
   private stopping = new AbortController()
   private pruning: Promise<void> | undefined
   private readonly registers: AudienceRegisters
@@ -96,10 +98,6 @@ export class CentralPublishing implements AudiencePublisher {
 
   private get rootSpecs() {
     return [...this.specs.values()].map(({ root }) => root)
-  }
-
-  get tables(): readonly string[] {
-    return [...this.specs.keys()]
   }
 
   /** Makes triggers, and touches what stands there at first, in the caller's transaction. */
@@ -160,11 +158,14 @@ export class CentralPublishing implements AudiencePublisher {
       const root = roots.get(table)
       if (root === undefined) continue
       const id = await this.audienceOf(register, table).catch((thrown) => {
-        events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', `Publishing \`${table}\` failed`) })
+        this.fail(register, table, asTillsyncError(thrown, 'ERR_DATABASE', `Publishing \`${table}\` failed`))
         return undefined
       })
       if (id === undefined) waits = true
-      else ids.set(table, id)
+      else {
+        this.failing.delete(nameOf(register, table))
+        ids.set(table, id)
+      }
     }
     const cut = () => database.read(() => this.cut(register, asked, roots, ids, request))
     let cuts = await cut()
@@ -175,6 +176,14 @@ export class CentralPublishing implements AudiencePublisher {
     await this.registers.note(register.registerId, asked, ids, new Map(begins))
     const batches = cuts.map(({ batch }) => batch)
     return { batches, more: batches.some(({ isEnd }) => !isEnd) || (waits && batches.length > 0) }
+  }
+
+  /** Said once: the register asks every few seconds, and goes on with what it has. */
+  private fail(register: KnownRegister, table: string, error: TillsyncError): void {
+    const name = nameOf(register, table)
+    if (this.failing.get(name) === error.message) return
+    this.failing.set(name, error.message)
+    this.options.events.emit('failed', { error })
   }
 
   /** Seals all that is touched and is to be resealed. */
@@ -237,7 +246,7 @@ export class CentralPublishing implements AudiencePublisher {
 
   /** Undefined where it is being made. */
   private async audienceOf(register: KnownRegister, table: string): Promise<number | undefined> {
-    const name = JSON.stringify([table, register.location, register.register, register.attributes])
+    const name = nameOf(register, table)
     const id = this.known.get(name)
     if (id !== undefined) return id
     const { database, clock } = this.options
@@ -358,6 +367,11 @@ export class CentralPublishing implements AudiencePublisher {
     })
     return { ...found, problems, lastError: this.sealing.failure }
   }
+}
+
+/** A register as it is described now, and a root table. */
+function nameOf({ location, register, attributes }: KnownRegister, table: string): string {
+  return JSON.stringify([table, location, register, attributes])
 }
 
 /** How sealing for the registers goes, and how far they have come. */

@@ -244,6 +244,28 @@ t.test('what nobody needs any more is forgotten: removals that all have, and aud
   )
 })
 
+t.test('a register for which a filter can not be asked keeps what it has; it is said once', async (t) => {
+  const { pool, central, again, listener } = await openOffice(t, { items: {}, price_lists: {} })
+  await pool.query("INSERT INTO items VALUES ('A', 'a', 1); INSERT INTO price_lists VALUES (1, 'A')")
+  const till = await listener('BA01', 'POS1', {})
+  await till.drain()
+  await central.stop()
+  // The next release asks for an attribute that nobody has set yet.
+  const next = again({ items: {}, price_lists: { where: (eb, { attributes }) => eb('price_group', '=', attributes.priceGroup) } })
+  await next.install()
+  const failures: string[] = []
+  next.on('failed', ({ error }) => failures.push(error.code))
+  till.fetch = next.fetch
+  await pool.query("INSERT INTO items VALUES ('B', 'b', 1); DELETE FROM price_lists")
+  for (let n = 0; n < 3; n++) await till.drain()
+  t.equal(till.rows('items').length, 2)
+  t.equal(till.rows('price_lists').length, 1)
+  t.same(failures, ['ERR_FILTER'])
+  await next.registers.change(till.name, { attributes: { priceGroup: 'A' } })
+  await till.drain()
+  t.same(till.rows('price_lists'), [])
+})
+
 t.test('rules that can not work are refused', async (t) => {
   const pool = await createPool(t, server)
   await pool.query(TABLES)

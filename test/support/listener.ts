@@ -13,7 +13,8 @@ export class Listener {
   readonly heard: AudienceBatch[] = []
   records = 500
   unapplied: UnappliedDocument[] = []
-  private readonly fetch: (request: Request) => Promise<Response>
+  /** How central is reached. */
+  fetch: (request: Request) => Promise<Response>
   private readonly token: string
   private readonly tables: Map<string, { standing: AudienceStanding; documents: Documents; confirmed: Set<string> | undefined }>
 
