@@ -37,10 +37,11 @@ export interface Unequal {
   readonly found: readonly string[]
 }
 
-/** Where two sides differ, in the dimensions that count. What is not there is nothing. */
+/** Where two sides differ, in the dimensions that count, in their order. What is not there is nothing. */
 export function unequal(wanted: SumsByDimension, found: SumsByDimension, counts: (dimension: Dimension) => boolean = () => true): readonly Unequal[] {
   const all = new Map([...wanted, ...found])
-  return [...all.values()].flatMap(({ name, dimension, values }) => {
+  const inOrder = [...all.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1))
+  return inOrder.flatMap(({ name, dimension, values }) => {
     if (!counts(dimension)) return []
     const nothing = values.map(() => '0')
     const [a, b] = [wanted.get(name)?.values ?? nothing, found.get(name)?.values ?? nothing]

@@ -31,7 +31,8 @@ interface Register {
 
 async function openRetail(t: Test): Promise<{ shop: Shop; registers: Register[] }> {
   const subscribe = { receipts: mirror({ origin: ['location', 'register'] as const }), ...computed(true) }
-  const shop = await openShop(t, server, { schema: CENTRAL, subscribe })
+  const numbering = { receipts: { column: 'number', by: ['series'], first: 1, void: { status: 'voided' } } }
+  const shop = await openShop(t, server, { schema: CENTRAL, subscribe, numbering })
   const registers: Register[] = []
   for (let n = 1; n <= REGISTERS; n++) {
     const till = await shop.addTill(`POS${n}`, {
@@ -83,11 +84,35 @@ async function turnover({ pool }: Shop): Promise<string> {
   return rows[0].gross
 }
 
+/** What central itself proves of it: every entry, every number, and the day of the closings, whose sums are these. */
+async function proves(t: Test, { central }: Shop, voided: number, message: string): Promise<void> {
+  const { registers } = await central.audit({ location: 'BA01' })
+  t.same(
+    registers.flatMap(({ findings }) => findings),
+    [],
+    `${message}: nothing is missing, and no number is`,
+  )
+  t.equal(
+    registers.reduce((total, { numbers }) => total + (numbers[0]?.void ?? 0), 0),
+    voided,
+    `${message}: numbers declared void`,
+  )
+  const { clean, differences, items, movements } = await central.reconcile({ location: 'BA01', businessDate: '2026-11-21' })
+  t.same([clean, differences], [true, []], `${message}: reconciled`)
+  const total = (all: readonly (string | undefined)[]) => all.reduce((sum, value) => sum.plus(value ?? 'none'), new Big(0)).toFixed()
+  const { totals } = await central.closings({ location: 'BA01', limit: 1_000 })
+  const gross = [total(items.map(({ receipts }) => receipts?.grossAmount)), total(items.map(({ closings }) => closings.grossAmount))]
+  t.same(gross, Array(2).fill(new Big(totals.grossAmount).toFixed()), `${message}: receipts = closing lines = closings`)
+  const moved = [total(movements.map(({ wanted }) => wanted.quantity)), total(movements.map(({ posted }) => posted.quantity))]
+  t.same(moved, Array(2).fill(new Big(totals.quantity).neg().toFixed()), `${message}: = − movements`)
+}
+
 async function prove(t: Test, sales: readonly Sale[]): Promise<void> {
   const { shop, registers } = await openRetail(t)
   const [first] = registers as [Register]
   await trade(registers, sales)
   await audit(t, shop.pool, 'at the end of the day')
+  await proves(t, shop, 0, 'at the end of the day')
   const lines = sales.reduce((total, sale) => total + sale.lines.length, 0)
   const { rows } = await shop.pool.query(
     'SELECT (SELECT count(*) FROM receipts)::int AS receipts, (SELECT count(*) FROM receipt_lines)::int AS lines',
@@ -113,6 +138,8 @@ async function prove(t: Test, sales: readonly Sale[]): Promise<void> {
   )
   await first.till.replica.synchronize()
   await audit(t, shop.pool, 'after corrections, voids and other customers')
+  const voided = first.till.db.prepare("SELECT count(*) FROM receipts WHERE status = 'voided'").pluck().get() as number
+  await proves(t, shop, voided, 'after corrections, voids and other customers')
   const after = new Set(await postedRows(shop))
   t.same(
     before.filter((row) => !after.has(row)),
