@@ -205,6 +205,9 @@ export interface WriteOptions {
   readonly signal?: AbortSignal | undefined
   readonly alone?: boolean
   readonly lazily?: boolean
+  readonly readsFirst?: boolean
+  /** Told how long others could not write for it, in milliseconds, as far as that can be said. */
+  readonly onHeld?: (ms: number) => void
 }
 
 /** A database with its dialect. Made by `sqlite()` or `postgres()`; the host never calls it. */
@@ -223,7 +226,7 @@ export interface Database {
   /**
    * One transaction, all or nothing. `work` may run again after a conflict, so it must have no effect of its own. With
    * `alone`, one after another with all work that asks so, whichever process it is in, and in one snapshot; what it reads before
-   * `writing` may take long without harm to anybody. What was done `alone` or `lazily` a power cut may undo, whole, until `settle()`.
+   * `writing` may take long without harm to anybody. With `readsFirst`, what it reads before it writes holds up nobody either, where the dialect has one lock for all. What was done `alone` or `lazily` a power cut may undo, whole, until `settle()`.
    */
   write<T>(work: () => Work<T>, options?: WriteOptions): Promise<T>
   /** Resolves when all that was committed when it was called, by whomever, would survive a power cut. */

@@ -37,8 +37,6 @@ export interface Outcome {
   /** The names of those of them that were not refused before. */
   readonly news: ReadonlySet<string>
   readonly leftOut: readonly LeftOut[]
-  /** How long it wrote. */
-  readonly wroteMs: number
 }
 
 /** Applies documents, each whole, in the caller's transaction: what can't be applied waits, and nothing else does. */
@@ -62,16 +60,16 @@ export class AudienceSlice {
   }
 
   *apply(): Work<Outcome> {
-    const { database, published } = this.reception
+    const { database } = this.reception
     const received = yield* receivedOf(database, this.arrivals)
     const { meant, contested } = yield* this.sort(received)
     for (const arrival of contested) this.waits.push({ ...arrival, verdict: { cause: 'changed' } })
-    if (published) yield* writing()
-    const began = performance.now()
+    // Behind a savepoint nothing can be read in turns.
+    if (this.division.mode !== 'together') yield* writing()
     this.division.applying()
     yield* this.applyAll(meant)
     const news = yield* this.keep(received)
-    return { applied: this.applied, waits: this.waits, news, leftOut: [...this.leftOut.values()], wroteMs: performance.now() - began }
+    return { applied: this.applied, waits: this.waits, news, leftOut: [...this.leftOut.values()] }
   }
 
   /** What is to be applied: not what was changed here meanwhile, nor the end of what never came. */

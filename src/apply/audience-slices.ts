@@ -27,8 +27,8 @@ export interface AudienceSlicesOptions {
 export interface Around {
   /** All in one transaction, however long it takes. */
   readonly isOne?: boolean
-  /** Whether it is still to be applied. `isAlone`: nobody else works at the same time. */
-  before?(isAlone: boolean): Work<boolean>
+  /** Whether it is still to be applied. */
+  before?(): Work<boolean>
   after?(outcome: Outcome, isFirst: boolean, isLast: boolean): Work<void>
   /** It is committed. */
   done?(): void
@@ -60,7 +60,7 @@ export class AudienceSlices {
       const outcome = await this.one(slice, around, from === 0, isLast, signal)
       if (outcome === undefined) return false
       around.done?.()
-      this.learn(slice, outcome)
+      this.mode = outcome.waits.some(({ verdict }) => verdict.cause !== 'changed') ? 'apart' : 'together'
       told(outcome)
       from += slice.length
     } while (from < arrivals.length)
@@ -69,14 +69,19 @@ export class AudienceSlices {
 
   /** Whole documents with about as many records as fit. */
   private next(arrivals: readonly Arrival[], from: number): readonly Arrival[] {
-    let records = 0
-    let to = from
-    while (to < arrivals.length && (to === from || records + weightOf(arrivals[to]) <= this.limit)) records += weightOf(arrivals[to++])
+    let [to, records] = [from, 0]
+    for (const arrival of arrivals.slice(from, from + this.limit)) {
+      records += weightOf(arrival)
+      if (to > from && records > this.limit) break
+      to++
+    }
     return arrivals.slice(from, to)
   }
 
   private async one(slice: readonly Arrival[], around: Around, isFirst: boolean, isLast: boolean, signal: AbortSignal): Promise<Outcome | undefined> {
     const { database, mirrors, name, clock, watch } = this.options
+    const records = slice.reduce((sum, arrival) => sum + weightOf(arrival), 0)
+    const onHeld = (ms: number) => this.learn(ms, records)
     for (let tries = 0; tries < TRIES; tries++) {
       const published = await this.published(slice, tries > 0)
       const isAlone = published !== undefined
@@ -85,13 +90,14 @@ export class AudienceSlices {
         function* (division): Work<Outcome | 'stale' | 'moved'> {
           if (published && !(yield* published.isCurrent())) return 'stale'
           if (!isAlone) yield* database.giveWay()
-          if (around.before && !(yield* around.before(isAlone))) return 'moved'
-          const outcome = yield* new AudienceSlice({ database, mirrors, name, published, watch, now: clock.now() }, slice, division).apply()
+          if (around.before && !(yield* around.before())) return 'moved'
+          const reception = { database, mirrors, name, published, watch, now: clock.now() }
+          const outcome = yield* new AudienceSlice(reception, slice, division).apply()
           yield* around.after?.(outcome, isFirst, isLast) ?? []
           return outcome
         },
         this.mode,
-        isAlone ? { alone: true, signal } : { lazily: true, signal },
+        { signal, onHeld, ...(isAlone ? { alone: true } : { lazily: true, readsFirst: true }) },
       )
       if (done !== 'stale') return done === 'moved' ? undefined : done
     }
@@ -124,12 +130,11 @@ export class AudienceSlices {
     throw unsettled()
   }
 
-  private learn(slice: readonly Arrival[], { wroteMs, waits }: Outcome): void {
+  /** One that was long by chance must not make the others short: each costs something whatever it writes. */
+  private learn(heldMs: number, records: number): void {
     const { sliceMs } = this.options.database
-    const records = slice.reduce((sum, arrival) => sum + weightOf(arrival), 0)
-    if (wroteMs > sliceMs) this.limit = Math.max(LIMITS.least, Math.ceil((Math.min(records, this.limit) * sliceMs) / wroteMs))
-    else if (wroteMs < sliceMs / 2 && records * 2 > this.limit) this.limit = Math.min(LIMITS.most, this.limit * 2)
-    this.mode = waits.some(({ verdict }) => verdict.cause !== 'changed') ? 'apart' : 'together'
+    if (heldMs > 1.5 * sliceMs) this.limit = Math.max(LIMITS.least, Math.ceil(Math.min(records, this.limit) / 2))
+    else if (heldMs < 0.75 * sliceMs && records * 2 > this.limit) this.limit = Math.min(LIMITS.most, Math.ceil(this.limit * 1.5))
   }
 }
 
@@ -137,6 +142,6 @@ function unsettled(): TillsyncError {
   return new TillsyncError('ERR_BUSY', 'The schema is changed without end', { retryable: true, hint: 'It is tried again with the next exchange.' })
 }
 
-function weightOf(arrival: Arrival | undefined): number {
-  return Math.max(1, arrival?.records.length ?? 0)
+function weightOf({ records }: Arrival): number {
+  return Math.max(1, records.length)
 }

@@ -200,8 +200,7 @@ export class AudienceSubscription implements AudienceSubscriber {
       receivedAt: new Date(clock.now()).toISOString(),
     })
     return {
-      *before(isAlone: boolean): Work<boolean> {
-        if (!isAlone) yield* holdPlace(database, table)
+      *before(): Work<boolean> {
         return isSamePlace(yield* readPlace(database, table), expected)
       },
       *after(outcome: Outcome, isFirst: boolean, isLast: boolean): Work<void> {
@@ -209,7 +208,10 @@ export class AudienceSubscription implements AudienceSubscriber {
         next = expected
         if (isFirst && isSnapshot) next = { ...next, ...BEGIN, snapshotNo: next.snapshotNo + 1 }
         if (isLast) next = { ...next, stream, entryNo: through, mark, state: isEnd && next.state === 'open' ? endOf(next) : next.state }
-        if (isFirst || isLast) yield* writePlace({ ...next, ...about() })
+        if (!isFirst && !isLast) return
+        yield* holdPlace(database, table)
+        if (!isSamePlace(yield* readPlace(database, table), expected)) throw overtaken(table)
+        yield* writePlace({ ...next, ...about() })
       },
       /** The slice is committed. */
       done(): void {
@@ -246,6 +248,13 @@ export class AudienceSubscription implements AudienceSubscriber {
 
 /** Nothing is said to be here before a snapshot has brought its first batch. */
 const BEGIN = { stream: undefined, entryNo: 0, mark: '', state: 'open' } as const
+
+function overtaken(table: string): TillsyncError {
+  return new TillsyncError('ERR_BUSY', `Another process has taken what central sent of \`${table}\``, {
+    retryable: true,
+    hint: 'It is tried again with the next exchange.',
+  })
+}
 
 /** Before the first snapshot nothing was here that could go. */
 function endOf({ snapshotNo }: Place): Place['state'] {

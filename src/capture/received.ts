@@ -122,6 +122,8 @@ export function* settleReceived(database: CapturingDatabase, root: RootPlan, doc
     if (!before.isSealed || now instanceof Error) continue
     const { member } = before
     const name = [root.table, document.recordId]
+    // Its key is written otherwise by now.
+    if (document.recordId !== before.recordId && member !== undefined) left.push([root.table, before.recordId])
     const isMeant = !meant.altered.has(before.recordId) && isOnly(root, meant, before, now)
     if (isMeant && now !== undefined && (member === undefined || member.withheld !== undefined || !isEqual(now, member)))
       members.push([...name, now.hash, now.identity, 'given', 0])

@@ -140,8 +140,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     return this.transact(loosely ? 'loose' : 'read', work, signal)
   }
 
-  write<T>(work: () => Work<T>, { signal, alone, lazily }: WriteOptions = {}): Promise<T> {
-    return this.transact(alone ? 'alone' : lazily ? 'lazy' : 'write', work, signal)
+  write<T>(work: () => Work<T>, { signal, alone, lazily, onHeld }: WriteOptions = {}): Promise<T> {
+    return this.transact(alone ? 'alone' : lazily ? 'lazy' : 'write', work, signal, onHeld)
   }
 
   async settle(): Promise<void> {
@@ -152,7 +152,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     }
   }
 
-  private async transact<T>(mode: Mode, work: () => Work<T>, signal: AbortSignal | undefined): Promise<T> {
+  private async transact<T>(mode: Mode, work: () => Work<T>, signal: AbortSignal | undefined, onHeld?: (ms: number) => void): Promise<T> {
     if (!this.isOpen)
       throw new TillsyncError('ERR_STOPPED', 'The database is not open', { hint: 'Call install() or start() first; after stop() only those.' })
     const patience = Date.now() + PATIENCE_MS
@@ -160,7 +160,9 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     let lock: ReadonlySet<string> = new Set()
     for (let attempt = 1, conflicts = 0; ; attempt++) {
       try {
+        const began = performance.now()
         const done = await this.attempt(mode, work, lock)
+        if (done !== undefined) onHeld?.(performance.now() - began)
         if (done !== undefined) return done.value
         if (Date.now() > patience) throw new TillsyncError('ERR_BUSY', 'Another process seals, without end', { retryable: true })
         await sleep(2 + Math.random() * Math.min(50, 2 ** attempt))

@@ -164,9 +164,9 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
     return this.transact('BEGIN', work, signal)
   }
 
-  async write<T>(work: () => Work<T>, { signal, alone, lazily }: WriteOptions = {}): Promise<T> {
+  async write<T>(work: () => Work<T>, { signal, alone, lazily, readsFirst, onHeld }: WriteOptions = {}): Promise<T> {
     return this.inTurn(async () => {
-      const value = await this.transact(alone ? 'sliced' : 'BEGIN IMMEDIATE', work, signal)
+      const value = await this.transact(alone || readsFirst ? 'sliced' : 'BEGIN IMMEDIATE', work, signal, onHeld)
       await this.checkpoint()
       if (!lazily && !alone) await this.settle()
       await this.pace.rest()
@@ -191,13 +191,18 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
     return done
   }
 
-  private async transact<T>(mode: 'BEGIN' | 'BEGIN IMMEDIATE' | 'sliced', work: () => Work<T>, signal: AbortSignal | undefined): Promise<T> {
+  private async transact<T>(
+    mode: 'BEGIN' | 'BEGIN IMMEDIATE' | 'sliced',
+    work: () => Work<T>,
+    signal: AbortSignal | undefined,
+    onHeld?: (ms: number) => void,
+  ): Promise<T> {
     const patience = Date.now() + PATIENCE_MS
     for (let attempt = 0; ; attempt++) {
       await turn()
       const sliced = mode === 'sliced' && attempt < SLICED_TRIES && this.synchronously === 0
       if (mode === 'sliced' && attempt === SLICED_TRIES) this.synchronously = SYNCHRONOUS_TIMES
-      const done = sliced ? await this.attemptSliced(work) : this.attempt(mode === 'BEGIN' ? mode : 'BEGIN IMMEDIATE', work)
+      const done = sliced ? await this.attemptSliced(work, onHeld) : this.attempt(mode === 'BEGIN' ? mode : 'BEGIN IMMEDIATE', work, onHeld)
       if (done !== undefined && mode === 'sliced' && !sliced) this.synchronously--
       if (done !== undefined) return done.value
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The wait for the database was aborted', { cause: signal.reason })
@@ -212,7 +217,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   /** One try, synchronously; undefined when it is not our turn. */
-  private attempt<T>(begin: string, work: () => Work<T>): { readonly value: T } | undefined {
+  private attempt<T>(begin: string, work: () => Work<T>, onHeld: ((ms: number) => void) | undefined): { readonly value: T } | undefined {
     const { connection, steps } = this.open_()
     try {
       if (!this.begin(connection, begin)) return undefined
@@ -222,7 +227,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
       steps.begin()
       const value = steps.drive(work)
       this.commit(connection)
-      if (begin !== 'BEGIN') this.pace.held(performance.now() - began)
+      if (begin !== 'BEGIN') this.held(performance.now() - began, onHeld)
       steps.committed()
       return { value }
     } catch (error) {
@@ -234,7 +239,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
    * One try, in which what is read before the first write is read in turns of the event loop, each in a transaction of its own:
    * they are as good as one where nobody has written in between. Undefined where somebody has, or when it is not our turn.
    */
-  private async attemptSliced<T>(work: () => Work<T>): Promise<{ readonly value: T } | undefined> {
+  private async attemptSliced<T>(work: () => Work<T>, onHeld: ((ms: number) => void) | undefined): Promise<{ readonly value: T } | undefined> {
     const { connection, steps } = this.open_()
     try {
       if (!this.begin(connection, 'BEGIN')) return undefined
@@ -244,11 +249,11 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
       const running = work()
       let next = running.next()
       let began = performance.now()
-      for (; next.done !== true && !steps.isWrite(next.value); next = steps.advance(running, next.value)) {
-        const writes = next.value.kind === 'writing'
+      for (; next.done !== true; next = steps.advance(running, next.value)) {
+        const writes = next.value.kind === 'writing' || steps.isWrite(next.value)
         if (!writes && performance.now() - began < TURN_MS) continue
         connection.exec('COMMIT')
-        await turn()
+        if (next.value.kind === 'writing' || !writes) await turn()
         if (this.opened?.connection !== connection || !this.begin(connection, writes ? 'BEGIN IMMEDIATE' : 'BEGIN')) return undefined
         began = performance.now()
         this.pace.look(steps.dataVersion())
@@ -260,12 +265,17 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
       }
       while (!next.done) next = steps.advance(running, next.value)
       this.commit(connection)
-      this.pace.held(performance.now() - began)
+      this.held(performance.now() - began, onHeld)
       steps.committed()
       return { value: next.value }
     } catch (error) {
       return this.undo(connection, error)
     }
+  }
+
+  private held(ms: number, onHeld: ((ms: number) => void) | undefined): void {
+    this.pace.held(ms)
+    onHeld?.(ms)
   }
 
   private begin(connection: Connection, begin: string): boolean {

@@ -59,8 +59,9 @@ export class Steps {
     return steps.next(answer)
   }
 
+  /** A savepoint is one for the sake of what comes behind it. */
   isWrite(step: Step): boolean {
-    if (step.kind === 'query') return !this.prepare(step.sql, 'objects').readonly
+    if (step.kind === 'query') return !this.prepare(step.sql, 'objects').readonly || step.sql.startsWith('SAVEPOINT')
     return step.kind === 'insert' || step.kind === 'erase'
   }
 
