@@ -50,7 +50,7 @@ export class AudienceSlice {
   private readonly leftOut = new Map<string, LeftOut>()
   private sides = new Map<string, OwnSide>()
   /** What of shapes has tables here. */
-  private readonly shapes = new Map<string, readonly PartShape[]>()
+  private readonly shapes = new Map<readonly PartShape[], readonly PartShape[]>()
 
   constructor(reception: Reception, arrivals: readonly Arrival[], division: Division) {
     this.reception = reception
@@ -91,9 +91,8 @@ export class AudienceSlice {
 
   private *toApplied(arrival: Arrival): Work<AppliedDocument> {
     const { database, mirrors } = this.reception
-    const name = JSON.stringify([arrival.table, arrival.shape])
-    const shape = this.shapes.get(name) ?? (yield* fitting(database, mirrors, arrival.table, arrival.shape, (table) => this.leave(table)))
-    this.shapes.set(name, shape)
+    const shape = this.shapes.get(arrival.shape) ?? (yield* fitting(database, mirrors, arrival.table, arrival.shape, (table) => this.leave(table)))
+    this.shapes.set(arrival.shape, shape)
     return toApplied(arrival, shape, arrival.keyColumns)
   }
 

@@ -10,8 +10,9 @@ export function* writeDocuments(set: MirrorSet, isRemoving: boolean): Work<void>
   yield* removeGone(set, documents)
   const records = recordsOf(documents)
   const isNew = documents.every((document) => document.isNew)
-  for (const [name, table] of set.tables) {
-    const groups = table.prepare(records.get(name) ?? [])
+  // All that takes no lock comes before what does.
+  const prepared = [...set.tables].map(([name, table]) => [name, table, table.prepare(records.get(name) ?? [])] as const)
+  for (const [name, table, groups] of prepared) {
     const rows = table.rows === 'update' ? 'update' : isNew ? 'new' : 'known'
     const others = function* () {
       return [...inCommon(groups), ...(yield* stillThere(set, table, isRemoving))]

@@ -120,17 +120,21 @@ export function* readWaiting(database: CapturingDatabase, names: readonly Waitin
     byKey(database, ['cause', 'snapshot_no', 'shape', 'key_columns', 'records']),
     names.map(({ table, recordId }): Key => [table, recordId]),
   )
+  const shapes = new Map<string, readonly PartShape[]>()
   return names.flatMap(({ table, recordId }, n) => {
     const row = found[n]?.[0]
     if (row === undefined) return []
-    const [cause, snapshotNo, shape, keyColumns, records] = row as [Cause, unknown, string, string, string]
+    const [cause, snapshotNo, shapeText, keyColumns, records] = row as [Cause, unknown, string, string, string]
+    const of = `${table}\n${shapeText}`
+    const shape = shapes.get(of) ?? (JSON.parse(shapeText) as readonly PartShape[])
+    shapes.set(of, shape)
     return [
       {
         table,
         recordId,
         cause,
         snapshotNo: Number(snapshotNo),
-        shape: JSON.parse(shape) as readonly PartShape[],
+        shape,
         keyColumns: JSON.parse(keyColumns) as readonly string[],
         records: (JSON.parse(records) as [string, string, string][]).map(([of, id, record]) => ({ table: of, recordId: id, record })),
       },
