@@ -3,6 +3,7 @@ import {
   type AnyDocument,
   type AnyTables,
   type Movement,
+  mirror,
   negate,
   pluClosings,
   type RegisterName,
@@ -23,6 +24,7 @@ import {
 } from '../support/closings.ts'
 import { startServer } from '../support/postgres.ts'
 import { differing } from '../support/proofs.ts'
+import { refused } from '../support/refused.ts'
 import { openShop } from '../support/shop.ts'
 import { backupOf, Machine, restoreFrom } from '../support/world.ts'
 
@@ -231,7 +233,7 @@ t.test('what was done to the books by hand is found, and nothing else', async (t
     ["UPDATE stock_movements SET amount = 1 WHERE record_id = '[3]' AND item_no = 'A'", ['ledger receipts [3] stock_movements: A -3 / -3']],
     [
       "UPDATE stock_movements SET customer_no = 'C9' WHERE record_id = '[1]' AND item_no = 'B'",
-      ['ledger receipts [1] stock_movements: B -1 / 0, B 0 / -1'],
+      ['ledger receipts [1] stock_movements: B 0 / -1, B -1 / 0'],
     ],
     // Of the next day now.
     [
@@ -334,3 +336,70 @@ for (const [name, subscribe] of [
     t.same(await found('2026-11-22'), ['unclosed receipts [3] posted_plu_closings: A 1 / 0'])
   })
 }
+
+t.test('a ledger of the host’s own, removals that are applied, and dates that the till writes in its own way', async (t) => {
+  const delivered: string[] = []
+  const movements = (receipt: AnyDocument): Movement[] =>
+    receiptLines(receipt).map(({ item, quantity }) => {
+      const [day, month, year] = receipt.business_date.split('.')
+      return { item, location: 'BA01', businessDate: `${year}-${month}-${day}`, quantity: negate(quantity) }
+    })
+  const { shop, machine, cashier, day, found, send } = await scene(t, {
+    receipts: [
+      stockMovements(movements, { removals: 'apply' }),
+      stockMovements(movements, {
+        post: async (postings) => void delivered.push(...postings.map(({ item, quantity }) => `${item} ${quantity}`)),
+        ledger: 'erp',
+      }),
+    ],
+  })
+  for (const n of [1, 2, 3]) cashier().sell('sale', n, [one('A', `${n}`)], { date: '21.11.2026' })
+  await send()
+  machine.db.exec('DELETE FROM receipts WHERE number = 3')
+  await send()
+  t.same(await found(), [], 'the removal is taken back in the one, and ignored in the other')
+  t.same(
+    (await day()).movements.map(({ ledger, wanted, posted }) => [ledger, wanted.quantity, posted.quantity]),
+    [
+      ['erp', '-6', '-6'],
+      ['stock_movements', '-3', '-3'],
+    ],
+  )
+  t.same(delivered, ['A -1', 'A -2', 'A -3'])
+  await backupOf(shop.pool, 'whole')
+  await shop.pool.query("DELETE FROM sync_postings WHERE record_id = '[2]'; DELETE FROM stock_movements WHERE record_id = '[2]'")
+  t.same(
+    await found(),
+    ['posted receipts [2] stock_movements: A -2 / 0', 'posted receipts [2] erp: A -2 / 0'],
+    'nothing is posted of it, and no record names the day',
+  )
+  await restoreFrom(shop.pool, 'whole')
+  await shop.pool.query(
+    "DELETE FROM stock_movements WHERE record_id = '[3]' AND quantity > 0; DELETE FROM sync_postings WHERE record_id = '[3]' AND revision = 2",
+  )
+  t.same(await found(), ['posted receipts [3] stock_movements: A 0 / -3'], 'a removal that was not taken back')
+})
+
+t.test('what can’t be reconciled is refused', async (t) => {
+  const { shop, day } = await scene(t, moved)
+  const bad = (which: unknown) => () => shop.central.reconcile(which as never)
+  await refused(t, bad({ location: 'BA09', businessDate: DAY }), 'ERR_REGISTER')
+  await refused(t, bad({ location: 'BA01', register: 'POS9', businessDate: DAY }), 'ERR_REGISTER')
+  const wrong: unknown[] = [undefined, null, {}, { location: 'BA01' }, { location: 'BA01', businessDate: '21.11.2026' }, { businessDate: DAY }]
+  wrong.push(
+    { location: 'BA01', businessDate: `${DAY}T10:00:00Z` },
+    { location: 'BA01', businessDate: '2026-02-30' },
+    { location: 'BA01', businessDate: new Date() },
+  )
+  wrong.push(
+    { location: 'BA01', businessDate: DAY, closings: true },
+    { location: 'BA\0', businessDate: DAY },
+    { location: 'BA01', businessDate: DAY, signal: {} },
+  )
+  for (const which of wrong) await refused(t, bad(which), 'ERR_OPTION')
+  await t.rejects(shop.central.reconcile({ location: 'BA01', businessDate: DAY, signal: AbortSignal.abort() }), { code: 'ERR_ABORTED' })
+  t.ok((await day('0001-01-01')).clean)
+  t.ok((await day('9999-12-31')).clean)
+  const archive = await openShop(t, server, { subscribe: { receipts: mirror({ origin: ['location', 'register'] }) } })
+  await refused(t, () => archive.central.reconcile({ location: 'BA01', businessDate: DAY }), 'ERR_OPTION')
+})
