@@ -95,6 +95,7 @@ export function* registersAt(
 
 function* auditRegister(database: ApplyingDatabase, heard: HeardRegister, what: WhatToAudit): Work<AuditedRegister> {
   const { location, register, register_id, epoch, digest, entry_no, head_no } = heard
+  throwIfAborted(what.signal)
   const findings = new Findings()
   const epochs = yield* readEpochs(database, register_id)
   const stream = yield* auditStream(database, heard, epochs, what, findings)

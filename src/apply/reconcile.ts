@@ -125,6 +125,7 @@ class Reconciler {
     const registerIds = [...day.registers.keys()]
     const behind = yield* beginningOf(day.database, registerIds, day.businessDate)
     for (const closings of day.plan.closingTables.length > 0 ? [true, false] : [false]) {
+      throwIfAborted(this.what.signal)
       const cursor = new Cursor<CandidateRow>('sync_candidates', PAGE)
       yield* cursor.open(candidates(day.database, day.plan, { registerIds, businessDate: day.businessDate, behind, closings }))
       for (;;) {
