@@ -234,7 +234,9 @@ t.test('options that are none, contradict each other or do not fit the tables ar
     [{ removals: true }, /apply/],
     [{ removals: 'apply', rows: 'update' }, /ignore/],
     [{ map: {} }, /function/],
-    [{ notify: ['a'] }, /notify/],
+    [{ notify: 'a' }, /notify/],
+    [{ notify: ['a'], validity: ['from'] }, /validity/],
+    [{ validity: false }, /validity/],
   ]
   for (const [options, text] of bad) t.throws(() => mirror(options as never), { code: 'ERR_OPTION', message: text })
   const pool = await createPool(t, server)
