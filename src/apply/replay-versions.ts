@@ -162,10 +162,10 @@ function* baselinesOf(database: ApplyingDatabase, registerId: number, rows: read
   const archive = database.qualify(ARCHIVE.name)
   const entries = yield* query<ArchivedRow & { readonly n: number }>({
     sql: `SELECT v.n, ${ARCHIVED} FROM unnest($2::bigint[], $3::bigint[]) WITH ORDINALITY AS v(in_epoch, first, n)
+          CROSS JOIN LATERAL (SELECT FROM ${archive} f WHERE f.register_id = $1 AND f.epoch_no = v.in_epoch AND f.entry_no = v.first AND f.operation = 'baseline' OFFSET 0) f
           CROSS JOIN LATERAL (SELECT * FROM ${archive} a WHERE a.register_id = $1 AND a.epoch_no = v.in_epoch AND a.entry_no >= v.first AND a.entry_no < (
             SELECT x.entry_no FROM ${archive} x WHERE x.register_id = $1 AND x.epoch_no = v.in_epoch AND x.entry_no > v.first AND x.operation <> 'baseline'
-            ORDER BY x.entry_no LIMIT 1)) b
-          WHERE EXISTS (SELECT FROM ${archive} f WHERE f.register_id = $1 AND f.epoch_no = v.in_epoch AND f.entry_no = v.first AND f.operation = 'baseline')
+            ORDER BY x.entry_no LIMIT 1) OFFSET 0) b
           ORDER BY v.n, b.entry_no`,
     parameters: [registerId, born.map((row) => row.born_epoch_no), born.map((row) => row.born_entry_no)],
   })

@@ -436,6 +436,20 @@ for (const { closingNo, lines, supplements } of closings)
 for (const { waits } of await central.waitingClosings({ location: 'A' })) if (waits.why === 'quarantined') waits.receipts.join()
 // @ts-expect-error a warehouse is needed
 await central.closings({})
+const replaying = central.replay(
+  { table: 'receipts', since: new Date(0), registers: [{ location: 'A', register: '1' }] },
+  {
+    signal: new AbortController().signal,
+    onProgress: ({ location, register, entries, of, documents }) => [location.length, register.length, entries / of, documents],
+  },
+)
+replaying.then(({ documents, postings, quarantined, released, refused }) => documents + postings + quarantined + released + refused)
+// @ts-expect-error a table is needed
+central.replay({ since: new Date(0) })
+// @ts-expect-error an option that there is not
+central.replay({ table: 'receipts', register: '1' })
+// @ts-expect-error a register has a location
+central.replay({ table: 'receipts', registers: [{ register: '1' }] })
 
 const typedChecks = createCentral<HeadOfficeTables, TillTables>({
   database: postgres(pool),
