@@ -604,3 +604,29 @@ createCentral<HeadOfficeTables, ClosingTill>({
     }),
   },
 })
+
+interface SentTables {
+  items: { item_no: string; name: string; unit_price: string }
+  price_lists: { id: number; price_group: string }
+  price_list_lines: { list_id: number; item_no: string; unit_price: string }
+}
+const subscribing = createRegister<TillTables, SentTables>({
+  ...till,
+  publish: { receipts: {} },
+  subscribe: {
+    items: mirror({ notify: ['name', 'unit_price'], rename: { columns: { unit_price: 'price' } } }),
+    price_lists: mirror({ rows: 'update', only: ['price_group'] }),
+    price_list_lines: mirror({ notify: ['unit_price'], validity: ['starts_on', 'ends_on'] }),
+  },
+})
+const notices = await subscribing.notices.list({ table: 'items' })
+await subscribing.notices.acknowledge(notices.map(({ id }) => id))
+subscribing.on('notice', ({ notices }) => notices.map(({ kind, column, old }) => [kind, column, old]))
+for (const { table, isComplete } of (await subscribing.status()).subscriptions) if (!isComplete) console.log(table)
+// @ts-expect-error a table that there is not
+createRegister<TillTables, SentTables>({ ...till, publish: { receipts: {} }, subscribe: { item: mirror() } })
+// @ts-expect-error a column that there is not
+createRegister<TillTables, SentTables>({ ...till, publish: { receipts: {} }, subscribe: { items: mirror({ notify: ['price'] }) } })
+// @ts-expect-error what a register has no ledger for
+createRegister<TillTables, SentTables>({ ...till, publish: { receipts: {} }, subscribe: { items: stockMovements(() => []) } })
+createRegister({ ...till, publish: { anything: {} }, subscribe: { whatever: mirror({ notify: ['any_column'] }) } })
