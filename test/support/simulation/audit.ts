@@ -60,5 +60,13 @@ async function checkSeat({ office }: World, seat: Seat, all: readonly Sale[]): P
 function checkRest(seat: Seat, name: string, sale: Sale | undefined, rest: Moved, told: string): void {
   if (sale !== undefined && !seat.isReset && !seat.deleted.has(name)) throw new Break('ledger', told)
   if (!seat.isReset && !seat.deleted.has(name)) throw new Break('ledger', told)
-  if (!seat.moved.get(name)?.has(textOf(rest))) throw new Break('doubled', told)
+  // Each of its lives that ended once, at most.
+  const lives = Math.max(1, (seat.ends.get(name) ?? 0) + (seat.isReset ? 1 : 0))
+  const versions = [...(seat.moved.get(name) ?? [])].map((text): Moved => new Map(JSON.parse(text) as [string, number][]))
+  if (!isSumOf(rest, versions, lives)) throw new Break('doubled', told)
+}
+
+/** Whether it is the sum of at most so many of these. */
+function isSumOf(rest: Moved, versions: readonly Moved[], most: number): boolean {
+  return rest.size === 0 || (most > 0 && versions.some((version) => version.size > 0 && isSumOf(less(rest, version), versions, most - 1)))
 }

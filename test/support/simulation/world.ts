@@ -24,6 +24,8 @@ export class Seat {
   readonly known = new Map<string, Sale>()
   /** Sales that were deleted on any copy. */
   readonly deleted = new Set<string>()
+  /** How often each was deleted: it may have been entered again, and then what each of them moved stands. */
+  readonly ends = new Map<string, number>()
   /** Whether its database was set up anew: of what was before nobody speaks any more. */
   isReset = false
 
@@ -49,7 +51,11 @@ export class Seat {
       this.moved.set(sale.customer_no, all.add(textOf(movedBy(sale))))
       this.known.set(sale.customer_no, sale)
     }
-    for (const { customer_no } of before) if (after.every((sale) => sale.customer_no !== customer_no)) this.deleted.add(customer_no)
+    for (const { customer_no } of before) {
+      if (after.some((sale) => sale.customer_no === customer_no)) continue
+      this.deleted.add(customer_no)
+      this.ends.set(customer_no, (this.ends.get(customer_no) ?? 0) + 1)
+    }
     if (!this.identity) for (const sale of after) if (this.isUsedAgain(sale)) this.deleted.add(sale.customer_no)
   }
 }
