@@ -611,9 +611,10 @@ t.test('whose fault an error is', async (t) => {
     'PROTOCOL',
   ])
     t.equal(of(`SQLITE_${code}`), undefined, code)
-  for (const code of ['CONSTRAINT_CHECK', 'CONSTRAINT_UNIQUE', 'CONSTRAINT_DATATYPE', 'MISMATCH', 'TOOBIG', 'ERROR'])
+  for (const code of ['CONSTRAINT_CHECK', 'CONSTRAINT_DATATYPE', 'MISMATCH', 'TOOBIG', 'ERROR'])
     t.equal(of(`SQLITE_${code}`), 'other', code)
   t.equal(of('SQLITE_CONSTRAINT_FOREIGNKEY'), 'missing')
+  t.equal(of('SQLITE_CONSTRAINT_UNIQUE'), 'taken')
   t.equal(of(''), 'other', "a handler's own")
   t.equal(of('', Object.assign(new Error('disk'), { code: 'SQLITE_FULL' })), undefined, 'what lies beneath')
   await stage.database.close()
