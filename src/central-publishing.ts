@@ -169,8 +169,9 @@ export class CentralPublishing implements AudiencePublisher {
     }
     const cut = () => database.read(() => this.cut(register, asked, roots, ids, request))
     let cuts = await cut()
-    // What was changed a moment ago is to go with this exchange.
-    if (cuts.length === 0 && (await this.sealed())) cuts = await cut()
+    // What was changed a moment ago is to go with this exchange; and of what left before its snapshot a register hears nothing, so that has to be sealed by then.
+    const isBeginning = cuts.some(({ batch }) => batch.after === 0)
+    if ((cuts.length === 0 || isBeginning) && (await this.sealed(isBeginning))) cuts = await cut()
     for (const { unsendable } of cuts) for (const error of unsendable) events.emit('failed', { error })
     const begins = cuts.flatMap(({ batch, head }) => (batch.after === 0 ? [[batch.table, head] as const] : []))
     await this.registers.note(register.registerId, asked, ids, new Map(begins))
@@ -192,13 +193,17 @@ export class CentralPublishing implements AudiencePublisher {
     await this.sealer.resealPending()
   }
 
-  /** Seals what is touched, as far as that comes soon. Says whether anything was; what fails is said by the sealing in the background. */
-  private async sealed(): Promise<boolean> {
+  /** Seals what is touched, or to be resealed too, as far as that comes soon. Says whether anything was; what fails is said by the sealing in the background. */
+  private async sealed(isResealing: boolean): Promise<boolean> {
     const sealed = this.sealer.sealAll().then(
-      ({ entries }) => entries > 0,
+      async ({ entries }) => {
+        const isPending = isResealing && (await this.options.database.read(() => pendingReseals(this.options.database))).length > 0
+        if (isPending) await this.sealer.resealPending()
+        return entries > 0 || isPending
+      },
       () => false,
     )
-    return (await this.within(sealed)) ?? false
+    return (await this.within(sealed.catch(() => false))) ?? false
   }
 
   /** In the order in which the register asks: what others refer to comes first. */
@@ -255,7 +260,7 @@ export class CentralPublishing implements AudiencePublisher {
     const found = await database.read(() => findAudience(database, table, compiled.filterHash), { loosely: true })
     const key = `${table}\n${compiled.filterHash}`
     // What is touched now would be sent twice.
-    if (found === undefined) await this.sealed()
+    if (found === undefined) await this.sealed(false)
     const begun =
       found ??
       (await this.within(
