@@ -611,8 +611,7 @@ t.test('whose fault an error is', async (t) => {
     'PROTOCOL',
   ])
     t.equal(of(`SQLITE_${code}`), undefined, code)
-  for (const code of ['CONSTRAINT_CHECK', 'CONSTRAINT_DATATYPE', 'MISMATCH', 'TOOBIG', 'ERROR'])
-    t.equal(of(`SQLITE_${code}`), 'other', code)
+  for (const code of ['CONSTRAINT_CHECK', 'CONSTRAINT_DATATYPE', 'MISMATCH', 'TOOBIG', 'ERROR']) t.equal(of(`SQLITE_${code}`), 'other', code)
   t.equal(of('SQLITE_CONSTRAINT_FOREIGNKEY'), 'missing')
   t.equal(of('SQLITE_CONSTRAINT_UNIQUE'), 'taken')
   t.equal(of(''), 'other', "a handler's own")
