@@ -42,6 +42,8 @@ export interface CentralPublishingOptions {
   readonly publish: AudienceRules<AnyTables>
   readonly clock: Clock
   readonly events: Events<CentralEvents>
+  /** No message is larger, whatever a register says that it reads. */
+  readonly maxMessageBytes: number
   /** The register with its number, as its row says; undefined where it is not known. */
   register(name: RegisterName): Promise<KnownRegister | undefined>
   /** There is something new for registers in these audiences. */
@@ -52,6 +54,9 @@ export interface KnownRegister extends AudienceRegister {
   readonly registerId: number
 }
 
+/** More is not sent at once, but for a larger document. */
+const MOST_RECORDS = 10_000
+const MOST_BYTES = 8_388_608
 /** How long an exchange waits for what is sealed, or an audience that is made; what is not there by then goes with a later one. */
 const WAIT_MS = 2_000
 /** A register that was not heard of for so long gets a snapshot when it is back. */
@@ -144,7 +149,17 @@ export class CentralPublishing implements AudiencePublisher {
     }
   }
 
+  /** What fails here is said by `failed`: what the register has sent is acknowledged all the same. */
   async next(name: RegisterName, request: AudienceRequest): Promise<AudienceAnswer> {
+    try {
+      return await this.answer(name, request)
+    } catch (thrown) {
+      this.options.events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'Publishing failed') })
+      return { batches: [], more: false }
+    }
+  }
+
+  private async answer(name: RegisterName, request: AudienceRequest): Promise<AudienceAnswer> {
     const asked = request.standings.filter(({ table }) => this.specs.has(table))
     const register = asked.length === 0 ? undefined : await this.options.register(name)
     if (register === undefined) return { batches: [], more: false }
@@ -217,10 +232,12 @@ export class CentralPublishing implements AudiencePublisher {
     const { database } = this.options
     const audiences = yield* audiencesAt(database, [...ids.values()])
     const cuts: AudienceCut[] = []
-    const mostBytes = roomIn({ message: request.message, document: 0 })
+    // However much it asks for: that is held in memory.
+    const mostBytes = roomIn({ message: Math.min(request.message, this.options.maxMessageBytes), document: 0 })
     let places: ReadonlyMap<string, Place> | undefined
     let isSealed: boolean | undefined
-    let { records, bytes } = { ...request, bytes: Math.min(request.bytes, mostBytes) }
+    let records = Math.min(request.records, MOST_RECORDS)
+    let bytes = Math.min(request.bytes, MOST_BYTES, mostBytes)
     for (const standing of asked) {
       const audience = audiences.get(ids.get(standing.table) ?? 0)
       if (audience === undefined) {

@@ -26,6 +26,7 @@ import type { ArchivedDocument } from './apply/trace.ts'
 import { TraceBook, type TraceOptions } from './apply/trace-book.ts'
 import { readChecks, type ValidateRules } from './apply/validate.ts'
 import { ArchiveUpkeep } from './archive-upkeep.ts'
+import { AUDIENCES } from './capture/audience-tables.ts'
 import type { Central, CentralStatus, ExportTarget } from './central-face.ts'
 import { CentralPublishing, capturing, PUBLISHING_MIGRATION, PUBLISHING_TABLES } from './central-publishing.ts'
 import { systemClock } from './clock.ts'
@@ -222,6 +223,8 @@ export class CentralReplica implements Central, Subscriber {
       for (const [table, all] of handlers) for (const handler of all) yield* handler.check(database, table)
       for (const table of tablesOf(handlers)) yield* createOrCheck(database, table)
       if (publishing) yield* publishing.install()
+      // Rules that publish nothing any more: nobody would take what triggers note.
+      else if (yield* database.hasTable(AUDIENCES.name)) yield* capturing(database).capture.uninstall()
     })
     publishing?.sealer.forgetPlan()
     this.stopped = false
@@ -365,6 +368,7 @@ export class CentralReplica implements Central, Subscriber {
       publish,
       clock: this.clock,
       events: this.events,
+      maxMessageBytes: this.takes.message,
       register: (name) => this.registers.describe(name),
       onNews: (audiences) => this.herald.tell(audiences),
     })

@@ -5,6 +5,7 @@ import {
   type AudienceRecord,
   type AudienceRequest,
   type AudienceStanding,
+  LEAST_TAKEN,
   MOST_SUBSCRIBED,
   MOST_UNAPPLIED,
   type UnappliedDocument,
@@ -19,39 +20,54 @@ export function requestToWire({ standings, records, bytes, message, unapplied }:
   return {
     limits: [records, bytes, message],
     standings: standings.map(({ table, stream, entryNo, mark }) => (stream === undefined ? [table] : [table, stream, entryNo, mark])),
-    ...(unapplied.length > 0 && { unapplied: unapplied.map((one) => [one.table, one.recordId, one.code, one.message.slice(0, 1_000)]) }),
+    ...(unapplied.length > 0 && { unapplied: unapplied.map((one) => [one.table, one.recordId, one.code, readable(one.message) || one.code]) }),
   }
+}
+
+/** What a database or a trigger of the host's has said may be anything; no message is refused for its sake. */
+function readable(message: string): string {
+  return message.replaceAll('\0', '\ufffd').slice(0, 1_000)
 }
 
 /** @throws ERR_MESSAGE */
 export function requestFromWire(wire: unknown): AudienceRequest {
   const fields = object(wire, 'audiences')
   const [records, bytes, message] = tuple(fields.limits, 'limits', 3).map((limit) => count(limit, 'limits')) as [number, number, number]
-  if (records === 0 || bytes === 0) throw malformed('limits')
-  return {
-    records,
-    bytes,
-    message,
-    standings: bounded(fields.standings, 'standings', MOST_SUBSCRIBED).map(standing),
-    unapplied: fields.unapplied === undefined ? [] : bounded(fields.unapplied, 'unapplied', MOST_UNAPPLIED).map(unappliedDocument),
-  }
+  // Less than every register reads would leave out every document.
+  if (records === 0 || bytes === 0 || message < LEAST_TAKEN) throw malformed('limits')
+  const standings = bounded(fields.standings, 'standings', MOST_SUBSCRIBED).map(standing)
+  const unapplied = fields.unapplied === undefined ? [] : bounded(fields.unapplied, 'unapplied', MOST_UNAPPLIED).map(unappliedDocument)
+  if (!areDistinct(standings.map(({ table }) => table))) throw malformed('standings')
+  if (!areDistinct(unapplied.map(({ table, recordId }) => `${table}\n${recordId}`))) throw malformed('unapplied')
+  return { records, bytes, message, standings, unapplied }
+}
+
+function areDistinct(names: readonly string[]): boolean {
+  return new Set(names).size === names.length
+}
+
+/** Text that a database takes. */
+function stored(value: unknown, field: string, max: number): string {
+  const found = text(value, field, max)
+  if (found.includes('\0')) throw malformed(field)
+  return found
 }
 
 function standing(wire: unknown): AudienceStanding {
   const parts = list(wire, 'standings')
-  const table = text(parts[0], 'standings', MAX_NAME)
+  const table = stored(parts[0], 'standings', MAX_NAME)
   if (parts.length === 1) return { table, stream: undefined, entryNo: 0, mark: '' }
   const [, stream, entryNo, mark] = tuple(wire, 'standings', 4)
-  return { table, stream: text(stream, 'standings', 64), entryNo: count(entryNo, 'standings'), mark: text(mark, 'standings', 64) }
+  return { table, stream: stored(stream, 'standings', 64), entryNo: count(entryNo, 'standings'), mark: stored(mark, 'standings', 64) }
 }
 
 function unappliedDocument(wire: unknown): UnappliedDocument {
   const [table, recordId, code, message] = tuple(wire, 'unapplied', 4)
   return {
-    table: text(table, 'unapplied', MAX_NAME),
-    recordId: text(recordId, 'unapplied', 10_000),
-    code: text(code, 'unapplied', 64),
-    message: text(message, 'unapplied', 1_000),
+    table: stored(table, 'unapplied', MAX_NAME),
+    recordId: stored(recordId, 'unapplied', 10_000),
+    code: stored(code, 'unapplied', 64),
+    message: stored(message, 'unapplied', 1_000),
   }
 }
 

@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { type AnyTables, type AudienceRules, type Central, createCentral } from '../../src/index.ts'
 import type { Attributes } from '../../src/model.ts'
+import { eventually } from '../support/eventually.ts'
 import { Listener } from '../support/listener.ts'
 import { createPool, startServer } from '../support/postgres.ts'
 import { refused } from '../support/refused.ts'
@@ -264,6 +265,61 @@ t.test('a register for which a filter can not be asked keeps what it has; it is 
   await next.registers.change(till.name, { attributes: { priceGroup: 'A' } })
   await till.drain()
   t.same(till.rows('price_lists'), [])
+})
+
+t.test('where nothing is published any more nothing is noted, and what is published again is found', async (t) => {
+  const { pool, central, again, listener } = await openOffice(t, { items: {} })
+  await pool.query("INSERT INTO items VALUES ('A', 'a', 1), ('B', 'b', 1)")
+  const till = await listener('BA01')
+  await till.drain()
+  await central.stop()
+  const silent = createCentral({ database: postgres(pool), subscribe: {} })
+  await silent.install()
+  await silent.stop()
+  await pool.query(
+    "UPDATE items SET unit_price = 9 WHERE item_no = 'A'; DELETE FROM items WHERE item_no = 'B'; INSERT INTO items VALUES ('C', 'c', 1)",
+  )
+  t.equal((await pool.query("SELECT FROM pg_trigger WHERE tgname LIKE '%sync%'")).rowCount, 0)
+  t.equal((await pool.query("SELECT to_regclass('sync_touches') AS there")).rows[0].there, null)
+  const next = again({ items: {} })
+  await next.install()
+  await next.start()
+  till.fetch = next.fetch
+  await eventually('what has changed meanwhile is there', async () => {
+    await till.drain()
+    return till.rows('items').join().includes('9.00') && till.rows('items').length === 2 && till.rows('items').join().includes('"C"')
+  })
+})
+
+t.test('what a register asks for is bounded, and what can not be told of it keeps no sale from being acknowledged', async (t) => {
+  const { pool, central, listener } = await openOffice(t, { items: {} })
+  await pool.query("INSERT INTO items SELECT 'I' || n, repeat('x', 100), n FROM generate_series(1, 12000) n")
+  const till = await listener('BA01')
+  till.records = Number.MAX_SAFE_INTEGER
+  till.bytes = Number.MAX_SAFE_INTEGER
+  till.message = Number.MAX_SAFE_INTEGER
+  const [first] = (await till.exchange(false)).batches
+  t.ok((first?.documents.length ?? 0) <= 10_000, `${first?.documents.length} at once`)
+  till.message = 1_000
+  await t.rejects(till.exchange(), { code: 'ERR_MESSAGE' })
+  till.message = 8_000_000
+  till.unapplied = [1, 1].map(() => ({ table: 'items', recordId: '["I1"]', code: 'ERR_MIRROR', message: 'm' }))
+  await t.rejects(till.exchange(), { code: 'ERR_MESSAGE' })
+  till.unapplied = [
+    { table: 'items', recordId: '["I1"]', code: 'ERR_MIRROR', message: '' },
+    { table: 'items', recordId: '["I2"]', code: 'ERR_MIRROR', message: 'a\0b' },
+  ]
+  await till.exchange()
+  t.same(
+    (await central.status()).subscribed[0]?.unapplied.map(({ message }) => message),
+    ['ERR_MIRROR', 'a\ufffdb'],
+  )
+  const failures: string[] = []
+  central.on('failed', ({ error }) => failures.push(error.code))
+  await pool.query('DROP TABLE sync_audience_points')
+  await pool.query("UPDATE items SET unit_price = 5 WHERE item_no = 'I1'")
+  t.same(await till.exchange(), { batches: [], more: false }, 'the exchange goes well')
+  t.ok(failures.length > 0)
 })
 
 t.test('rules that can not work are refused', async (t) => {

@@ -12,6 +12,8 @@ export class Listener {
   /** All bytes that central ever said to it, unpacked. */
   readonly heard: AudienceBatch[] = []
   records = 500
+  bytes = 1_000_000
+  message = 8_000_000
   unapplied: UnappliedDocument[] = []
   /** How central is reached. */
   fetch: (request: Request) => Promise<Response>
@@ -54,8 +56,8 @@ export class Listener {
     const audiences = {
       standings: [...this.tables.values()].map(({ standing }) => standing),
       records: this.records,
-      bytes: 1_000_000,
-      message: 8_000_000,
+      bytes: this.bytes,
+      message: this.message,
       unapplied: this.unapplied,
     }
     const body = await encodeMessage({ from: this.name, id, publish: { epoch: 'listener', head: 0 }, audiences })
