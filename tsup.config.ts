@@ -6,6 +6,8 @@ export default defineConfig({
     sqlite: 'src/adapters/sqlite/adapter.ts',
     postgres: 'src/adapters/postgres/adapter.ts',
     http: 'src/transport/http.ts',
+    file: 'src/transport/file.ts',
+    nats: 'src/transport/nats.ts',
     testing: 'src/testing.ts',
   },
   format: 'esm',

@@ -3,18 +3,23 @@ import { cpus } from 'node:os'
 import { join } from 'node:path'
 import Table from 'cli-table3'
 import { Command, InvalidArgumentError } from 'commander'
+import { apply, applyMemory } from './apply.ts'
+import { applyArchive } from './apply-archive.ts'
 import { audiences } from './audiences.ts'
 import { captureFull, captureOff, updateRow } from './capture.ts'
 import { capturePostgres } from './capture-postgres.ts'
 import { crowd } from './crowd.ts'
 import { eventLoop } from './event-loop.ts'
+import { file } from './file.ts'
 import { lag } from './lag.ts'
 import { largeLog } from './large-log.ts'
 import type { Bench, Result } from './measure.ts'
+import { nats } from './nats.ts'
 import { pipeline } from './pipeline.ts'
 import { salesP99 } from './sales-p99.ts'
 import { seal } from './seal.ts'
 import { sealPostgres } from './seal-postgres.ts'
+import { snapshot } from './snapshot.ts'
 import { weeksOffline } from './weeks-offline.ts'
 import { wire } from './wire.ts'
 
@@ -26,14 +31,20 @@ const BENCHES: readonly Bench[] = [
   seal,
   sealPostgres,
   pipeline,
+  file,
   largeLog,
   eventLoop,
   salesP99,
   wire,
   lag,
   crowd,
+  nats,
   audiences,
+  snapshot,
   weeksOffline,
+  apply,
+  applyMemory,
+  applyArchive,
 ]
 const RESULTS = join(import.meta.dirname, 'results.json')
 
@@ -41,10 +52,10 @@ const command = new Command('npm run bench --')
   .description('Measures the library against baselines of the same run: interleaved rounds, medians, ratios.')
   .argument('[name...]', `which: ${BENCHES.map(({ name }) => name).join(', ')} (default: all)`, named, [])
   .option('--rounds <n>', 'rounds of each, instead of its own number', wholeNumber)
-  .option('--entries <n>', 'entries in the log of large-log, and in the backlog of weeks-offline', wholeNumber, 5_000_000)
+  .option('--entries <n>', 'entries to be worked on, instead of its own number, where the bench says (--entries)', wholeNumber)
   .option('--list', 'say what there is')
   .parse()
-const { rounds, entries, list } = command.opts<{ rounds?: number; entries: number; list?: true }>()
+const { rounds, entries, list } = command.opts<{ rounds?: number; entries?: number; list?: true }>()
 const names = command.processedArgs[0] as string[]
 
 if (list) for (const { name, about } of BENCHES) console.log(`${name}: ${about}`)
@@ -55,7 +66,9 @@ async function runAll(benches: readonly Bench[]): Promise<void> {
   const results: Result[] = []
   for (const bench of benches) {
     console.log(`${bench.name}: ${bench.about}`)
-    results.push(...(await bench.run({ rounds: rounds ?? bench.rounds, entries, note: (text) => console.log(`  ${text}`) })))
+    results.push(
+      ...(await bench.run({ rounds: rounds ?? bench.rounds, entries: entries ?? bench.entries ?? 0, note: (text) => console.log(`  ${text}`) })),
+    )
   }
   console.log(`\n${tableOf(results)}`)
   await writeFile(RESULTS, `${JSON.stringify(results, null, 2)}\n`)

@@ -186,5 +186,6 @@ export const largeLog: Bench = {
   name: 'large-log',
   about: `what sealing ${SALES} fresh sales, reading a batch, pruning a slice and status() cost with a large log (--entries) against one of ${SMALL.toLocaleString('en')}`,
   rounds: 5,
+  entries: 5_000_000,
   run: async (run) => [...(await onSqlite(run)), ...(await onPostgres(run))],
 }

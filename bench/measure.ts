@@ -19,7 +19,7 @@ export interface Result {
 /** What a bench is told. */
 export interface Run {
   readonly rounds: number
-  /** How many entries the log of `large-log` holds, and the backlog of `weeks-offline`. */
+  /** How many entries there are to be worked on. */
   readonly entries: number
   /** Says what it does meanwhile, or a figure beside the table. */
   readonly note: (text: string) => void
@@ -31,6 +31,8 @@ export interface Bench {
   readonly about: string
   /** How many rounds it makes unless told otherwise. */
   readonly rounds: number
+  /** How many entries it works on unless told otherwise, where it can be told. */
+  readonly entries?: number
   run(run: Run): Promise<readonly Result[]>
 }
 

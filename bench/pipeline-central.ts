@@ -1,4 +1,4 @@
-// Head office of the bench `pipeline`, in a process of its own: tillsync at /sync, the baseline at /copy.
+// Head office of the benches `pipeline` and `file`, in a process of its own: tillsync at /sync, and in a folder of letters where there is one; the baseline at /copy.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
@@ -6,13 +6,16 @@ import { gunzipSync } from 'node:zlib'
 import pg from 'pg'
 import { postgres } from '../src/adapters/postgres/adapter.ts'
 import { createCentral, negate, stockMovements } from '../src/index.ts'
+import { centralFileMailbox } from '../src/transport/file.ts'
 import { toNodeHandler } from '../src/transport/http.ts'
+import type { Letters } from './file.ts'
 import type { Counted } from './pipeline.ts'
 
-const { config, rounds } = JSON.parse(process.argv[2] as string) as { config: pg.PoolConfig; rounds: number }
+const { config, rounds, letters } = JSON.parse(process.argv[2] as string) as { config: pg.PoolConfig; rounds: number; letters?: Letters }
 const pool = new pg.Pool(config)
 const central = createCentral({
   database: postgres(pool),
+  ...(letters && { mailboxes: [centralFileMailbox({ folder: letters.folder, keys: () => letters.key, lookMs: letters.lookMs })] }),
   subscribe: {
     receipts: stockMovements((receipt) =>
       (receipt.parts.receipt_lines ?? []).map((line) => ({
@@ -28,6 +31,7 @@ const central = createCentral({
   },
 })
 await central.install()
+if (letters) await central.start()
 await pool.query(
   'CREATE TABLE copies (copy_no bigint, entry_no bigint, table_name text, record_id text, record text, sealed_at timestamptz, PRIMARY KEY (copy_no, entry_no))',
 )

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import Database from 'better-sqlite3'
 import { startPostgres } from '../examples/support/postgres.ts'
+import type { PushTransfer } from '../src/index.ts'
 import { httpLink } from '../src/transport/http.ts'
 import { type Bench, expect, interleave, toResult } from './measure.ts'
 import { startProgram } from './program.ts'
@@ -22,27 +23,28 @@ export interface Counted {
 }
 
 /** What the central process says when it is ready. */
-interface Ready {
+export interface Ready {
   readonly port: number
   /** A new register and its token. */
   readonly tokens: readonly { readonly register: string; readonly token: string }[]
 }
 
-async function sealedTill(file: string): Promise<number> {
+/** A till with so many entries sealed, or the rest of a sale more. */
+export async function sealedTill(file: string, wanted = ENTRIES): Promise<number> {
   const db = openTill(file, 'OFF')
   const till = register(file, 'POS1')
   await till.install()
   const sell = seller(db)
-  for (let no = 1; no <= Math.ceil(ENTRIES / ROWS); no++) sell(no)
+  for (let no = 1; no <= Math.ceil(wanted / ROWS); no++) sell(no)
   const { entries } = await till.seal()
   await till.stop()
   db.close()
   return entries
 }
 
-async function synchronize(file: string, port: number, { register: name, token }: Ready['tokens'][number], entries: number): Promise<number> {
-  const link = httpLink({ url: `http://127.0.0.1:${port}/sync`, token })
-  const till = register(file, name, { transfer: { type: 'push', link, recordsPerRun: BATCH, bytesPerRun: 16_777_216 } })
+/** Entries a second, until central has acknowledged all. */
+export async function drain(file: string, name: string, transfer: PushTransfer, entries: number): Promise<number> {
+  const till = register(file, name, { transfer })
   await till.status() // opens it
   const began = performance.now()
   const { sent } = await till.synchronize()
@@ -91,7 +93,8 @@ export const pipeline: Bench = {
           const own = tokens.shift() as Ready['tokens'][number]
           const file = join(folder, `${own.register}.sqlite`)
           copyFileSync(template, file)
-          return synchronize(file, ready.port, own, entries)
+          const link = httpLink({ url: `http://127.0.0.1:${ready.port}/sync`, token: own.token })
+          return drain(file, own.register, { type: 'push', link, recordsPerRun: BATCH, bytesPerRun: 16_777_216 }, entries)
         },
         copied: () => copy(template, ready.port, entries),
       })

@@ -11,9 +11,12 @@ export interface Program<Ready> {
   stop(): Promise<unknown>
 }
 
-/** Starts it with `options`, which it reads as JSON, and waits for its first message. It ends with us. */
-export async function startProgram<Ready>(name: string, options: unknown): Promise<Program<Ready>> {
-  const child = fork(join(import.meta.dirname, name), [JSON.stringify(options)], { execPath: process.execPath })
+/** Starts it with `options`, which it reads as JSON, and with these flags of Node's, and waits for its first message. It ends with us. */
+export async function startProgram<Ready>(name: string, options: unknown, flags: readonly string[] = []): Promise<Program<Ready>> {
+  const child = fork(join(import.meta.dirname, name), [JSON.stringify(options)], {
+    execPath: process.execPath,
+    execArgv: [...process.execArgv, ...flags],
+  })
   const kill = () => child.kill('SIGKILL')
   process.once('exit', kill)
   const exited = once(child, 'exit')

@@ -115,6 +115,7 @@ export const weeksOffline: Bench = {
   name: 'weeks-offline',
   about: 'a backlog (--entries) that drains by itself: entries a second, the time until the first batch, and the memory of both processes on the way',
   rounds: 1,
+  entries: 5_000_000,
   async run({ rounds, entries, note }) {
     const results: Drained[] = []
     for (let round = 0; round < rounds; round++) {

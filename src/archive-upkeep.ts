@@ -1,6 +1,7 @@
 import { type ArchivePlace, pruneArchive } from './apply/archive-prune.ts'
 import { asTillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
+import { Periodic } from './periodic.ts'
 import type { ApplyingDatabase, Clock } from './ports.ts'
 
 export interface ArchiveUpkeepOptions {
@@ -18,24 +19,26 @@ const PRUNE_PAUSE_MS = 10
 /** What central does in the background for its archive: it prunes every day, where it is told to. */
 export class ArchiveUpkeep {
   private readonly options: ArchiveUpkeepOptions
-  private stopping = new AbortController()
-  private running: Promise<void> | undefined
+  private readonly pruning: Periodic
 
   constructor(options: ArchiveUpkeepOptions) {
     this.options = options
+    const { clock, events } = options
+    this.pruning = new Periodic(
+      clock,
+      PRUNE_EVERY_MS,
+      (signal) => this.prune(signal),
+      (thrown) => events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'Pruning the archive failed') }),
+    )
   }
 
   start(): void {
-    if (this.options.retainMs === undefined || this.running !== undefined) return
-    this.stopping = new AbortController()
-    this.running = this.pruneAlways(this.stopping.signal)
+    if (this.options.retainMs !== undefined) this.pruning.start()
   }
 
   /** Waits for the slice that is under way. */
-  async stop(): Promise<void> {
-    this.stopping.abort()
-    await this.running
-    this.running = undefined
+  stop(): Promise<void> {
+    return this.pruning.stop()
   }
 
   /** @throws ERR_ABORTED */
@@ -52,19 +55,6 @@ export class ArchiveUpkeep {
       from = slice.next
       if (from === undefined) return { entries }
       await clock.sleep(PRUNE_PAUSE_MS, signal)
-    }
-  }
-
-  private async pruneAlways(signal: AbortSignal): Promise<void> {
-    const { clock, events } = this.options
-    while (!signal.aborted) {
-      try {
-        await this.prune(signal)
-      } catch (thrown) {
-        if (signal.aborted) return
-        events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'Pruning the archive failed') })
-      }
-      await clock.sleep(PRUNE_EVERY_MS, signal).catch(() => undefined)
     }
   }
 }

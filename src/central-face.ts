@@ -55,7 +55,10 @@ export interface Central<Sent = AnyTables, DB = AnyTables> {
    * @throws ERR_ABORTED, ERR_OPTION
    */
   synchronize(register?: undefined, options?: SynchronizeOptions<PullProgress>): Promise<readonly PulledRegister[]>
-  /** Refuses what comes from now on, ends the pulling, and waits for what is being applied. The host ends its pool. Idempotent. */
+  /**
+   * Refuses what comes from now on, ends the pulling, and waits for what is being applied. The host ends its pool. Idempotent. Starts, stops and installs have their turns in the order in which
+   * they were asked for: a start that is stopped on its way begins nothing.
+   */
   stop(): Promise<void>
   readonly registers: Registers
   readonly orphans: Orphans
@@ -148,6 +151,10 @@ export interface Central<Sent = AnyTables, DB = AnyTables> {
    * refuses it answers with a status and a code.
    */
   readonly fetch: (request: Request, from?: RequestSource) => Promise<Response>
-  /** Returns a function that ends it. */
+  /**
+   * Returns a function that ends it.
+   *
+   * @throws ERR_OPTION for an event that there is not
+   */
   on<K extends keyof CentralEvents>(event: K, listener: (event: CentralEvents[K]) => void): () => void
 }

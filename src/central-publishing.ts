@@ -1,47 +1,39 @@
+import { AudienceUpkeep } from './audience-upkeep.ts'
 import { keepUp, type Upkeep } from './capture/activation.ts'
-import { type AudienceCut, cutAudience, isOurs, type SentRoot, sentRoot } from './capture/audience-batch.ts'
+import { type SentRoot, sentRoot } from './capture/audience-batch.ts'
+import { AudienceCutting, type Cuts } from './capture/audience-cutting.ts'
 import { resend } from './capture/audience-export.ts'
-import { audienceIds, pruneAudience } from './capture/audience-prune.ts'
-import { AudienceRegisters, type Place, placesOf } from './capture/audience-registers.ts'
+import { AudienceMaking, nameOf, within } from './capture/audience-making.ts'
+import { AudienceRegisters } from './capture/audience-registers.ts'
 import { type AudienceSpec, checkAudienceFilters, readAudienceRules } from './capture/audience-rules.ts'
 import { type AudienceSlice, sealAudiences } from './capture/audience-seal.ts'
 import { listSubscribed, type SubscribedTable } from './capture/audience-status.ts'
 import { AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, AUDIENCES, UNAPPLIED } from './capture/audience-tables.ts'
-import { type Audience, audiencesAt, beginAudience, compileAudience, findAudience, tryAudience } from './capture/audiences.ts'
 import { checkCapture } from './capture/check.ts'
 import { checkWhich } from './capture/export.ts'
-import { roomIn } from './capture/limits.ts'
+import { withinLimit } from './capture/filter-limit.ts'
 import { listParked, type ParkedDocument } from './capture/parked.ts'
 import { type CapturePlan, type Problem, requireRoot } from './capture/plan.ts'
-import { RecentCuts } from './capture/recent-cuts.ts'
 import { pendingReseals } from './capture/reseal.ts'
 import { Sealer } from './capture/sealer.ts'
 import { MEMBERS, PARKED } from './capture/tables.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { Migrations } from './migrate.ts'
-import type {
-  AnyTables,
-  AudienceAnswer,
-  AudienceRegister,
-  AudienceRequest,
-  AudienceRules,
-  AudienceStanding,
-  Finding,
-  RegisterName,
-  Which,
-} from './model.ts'
-import type { AudiencePublisher, CapturingDatabase, Clock, Key, Work } from './ports.ts'
+import type { AnyTables, AudienceAnswer, AudienceRegister, AudienceRequest, AudienceRules, Finding, RegisterName, Which } from './model.ts'
+import type { ApplyingDatabase, AudiencePublisher, Clock, Key, PublishingDatabase, Work } from './ports.ts'
 import { Sealing } from './sealing.ts'
 
 export const PUBLISHING_TABLES = [MEMBERS, PARKED, AUDIENCES, AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, UNAPPLIED]
 export const PUBLISHING_MIGRATION: Migrations = { component: 'capture', steps: [{ create: PUBLISHING_TABLES }] }
 
 export interface CentralPublishingOptions {
-  readonly database: CapturingDatabase
+  readonly database: PublishingDatabase
   readonly publish: AudienceRules<AnyTables>
   readonly clock: Clock
   readonly events: Events<CentralEvents>
+  /** How long a statement may take that asks filters, in milliseconds. */
+  readonly filterTimeoutMs: number
   /** No message is larger, whatever a register says that it reads. */
   readonly maxMessageBytes: number
   /** The register with its number, as its row says; undefined where it is not known. */
@@ -54,16 +46,8 @@ export interface KnownRegister extends AudienceRegister {
   readonly registerId: number
 }
 
-/** More is not sent at once, but for a larger document. */
-const MOST_RECORDS = 10_000
-const MOST_BYTES = 8_388_608
-/** How long an exchange waits for what is sealed, or an audience that is made; what is not there by then goes with a later one. */
-const WAIT_MS = 2_000
-/** A register that was not heard of for so long gets a snapshot when it is back. */
-const FORGET_AFTER_MS = 30 * 24 * 3_600_000
-const PRUNE_EVERY_MS = 3_600_000
-/** Between two slices others have their turn. */
-const PRUNE_PAUSE_MS = 10
+/** A table whose filter took too long is left alone for so long, in milliseconds: no register is to wait for it at each exchange. */
+const REST_MS = 60_000
 
 /** Central's side as a publisher: it seals what was changed, for each audience, and cuts for each register what it is to have. */
 export class CentralPublishing implements AudiencePublisher {
@@ -72,23 +56,24 @@ export class CentralPublishing implements AudiencePublisher {
   private readonly options: CentralPublishingOptions
   private readonly specs: ReadonlyMap<string, AudienceSpec>
   private sent: { readonly plan: CapturePlan; readonly roots: ReadonlyMap<string, SentRoot> } | undefined
-  /** By register, as it is described, and root table. */
-  private readonly known = new Map<string, number>()
   /** Registers for which a table can't be published, and why. */
   private readonly failing = new Map<string, string>()
-  private stopping = new AbortController()
-  private pruning: Promise<void> | undefined
+  /** Until when a table is left alone. */
+  private readonly resting = new Map<string, number>()
   private readonly registers: AudienceRegisters
-  private readonly recent: RecentCuts
-  private readonly beginning = new Map<string, Promise<Audience>>()
+  private readonly cutting: AudienceCutting
+  private readonly making: AudienceMaking
+  private readonly upkeep: AudienceUpkeep
 
   /** @throws ERR_OPTION, ERR_RULE, ERR_FILTER */
   constructor(options: CentralPublishingOptions) {
     this.options = options
-    const { database, clock, events } = options
+    const { database, clock, events, filterTimeoutMs } = options
     this.specs = readAudienceRules(options.publish)
     this.registers = new AudienceRegisters(database, clock)
-    this.recent = new RecentCuts(clock)
+    this.making = new AudienceMaking({ database, clock, filterTimeoutMs, onMade: (id) => options.onNews(new Set([id])) })
+    this.cutting = new AudienceCutting({ ...options, forget: (id) => this.making.forget(id) })
+    this.upkeep = new AudienceUpkeep({ database, clock, events })
     checkAudienceFilters(database, this.specs.values())
     this.sealer = new Sealer(
       database,
@@ -96,7 +81,7 @@ export class CentralPublishing implements AudiencePublisher {
       clock,
       (slice) => options.onNews(new Set((slice as AudienceSlice).audiences)),
       ({ mended, problems }) => events.emit('schema', { mended, problems }),
-      sealAudiences,
+      (database, plan, limit, now) => withinLimit(options.database, filterTimeoutMs, undefined, () => sealAudiences(database, plan, limit, now)),
     )
     this.sealing = new Sealing({ database, clock, sealer: this.sealer, onFailed: (error) => events.emit('failed', { error }) })
   }
@@ -116,20 +101,16 @@ export class CentralPublishing implements AudiencePublisher {
 
   start(): void {
     this.sealing.start()
-    if (this.pruning !== undefined) return
-    this.stopping = new AbortController()
-    this.pruning = this.pruneAlways(this.stopping.signal)
+    this.upkeep.start()
   }
 
   async stop(): Promise<void> {
-    this.stopping.abort()
     this.sealing.abort()
+    await this.upkeep.stop()
     await this.sealing.ended()
-    await this.pruning
-    this.pruning = undefined
-    await Promise.allSettled(this.beginning.values())
+    await this.making.stop()
+    await this.cutting.stop()
     this.sealer.forgetPlan()
-    this.known.clear()
     this.sent = undefined
   }
 
@@ -139,13 +120,10 @@ export class CentralPublishing implements AudiencePublisher {
    * @throws ERR_FILTER
    */
   async tryRegister(register: AudienceRegister): Promise<void> {
-    const { database } = this.options
     const plan = await this.sealer.planned()
     for (const [table, spec] of this.specs) {
       const root = plan.roots.get(table)
-      if (root === undefined) continue
-      const compiled = compileAudience(database, root, spec, register)
-      await database.read(() => tryAudience(database, compiled))
+      if (root !== undefined) await this.making.try(register, root, spec)
     }
   }
 
@@ -154,13 +132,15 @@ export class CentralPublishing implements AudiencePublisher {
     try {
       return await this.answer(name, request)
     } catch (thrown) {
-      this.options.events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'Publishing failed') })
+      const error = asTillsyncError(thrown, 'ERR_DATABASE', 'Publishing failed')
+      this.rest(error)
+      this.options.events.emit('failed', { error })
       return { batches: [], more: false }
     }
   }
 
   private async answer(name: RegisterName, request: AudienceRequest): Promise<AudienceAnswer> {
-    const asked = request.standings.filter(({ table }) => this.specs.has(table))
+    const asked = request.standings.filter(({ table }) => this.specs.has(table) && !this.isResting(table))
     const register = asked.length === 0 ? undefined : await this.options.register(name)
     if (register === undefined) return { batches: [], more: false }
     if (await this.registers.hear(register.registerId, request.unapplied))
@@ -182,21 +162,44 @@ export class CentralPublishing implements AudiencePublisher {
         ids.set(table, id)
       }
     }
-    const cut = () => database.read(() => this.cut(register, asked, roots, ids, request))
-    let cuts = await cut()
-    // What was changed a moment ago is to go with this exchange; and of what left before its snapshot a register hears nothing, so that has to be sealed by then.
+    const { registerId } = register
+    const work = async () => {
+      const now = await this.roots()
+      return () => this.cutting.cut(asked, now, ids, request)
+    }
+    const cut = async () => database.read(await work())
+    await this.cutting.awaited(registerId)
+    const first = await cut().catch(async (thrown) => {
+      // A table was changed since it was last sealed: as it stands now it may well be read.
+      if (await database.read(() => this.sealer.isCurrent())) throw thrown
+      await this.sealed(false)
+      return cut()
+    })
+    let { cuts, isSealed } = first
+    // What was changed a moment ago is to go with this exchange; of what left before its snapshot a register hears nothing, so that has to be sealed by then. And who gets what is not sealed yet does not
+    // show it by where he then stands: a central that is restored to before it would not know.
     const isBeginning = cuts.some(({ batch }) => batch.after === 0)
-    if ((cuts.length === 0 || isBeginning) && (await this.sealed(isBeginning))) cuts = await cut()
+    if ((cuts.length === 0 || isBeginning || !isSealed) && (await this.sealed(isBeginning))) ({ cuts, isSealed } = await cut())
+    if (!isSealed) cuts = await this.sealedCuts(await work(), cuts)
     for (const { unsendable } of cuts) for (const error of unsendable) events.emit('failed', { error })
-    const begins = cuts.flatMap(({ batch, head }) => (batch.after === 0 ? [[batch.table, head] as const] : []))
-    await this.registers.note(register.registerId, asked, ids, new Map(begins))
+    await this.registers.note(registerId, asked, ids)
     const batches = cuts.map(({ batch }) => batch)
+    this.cutting.ahead(registerId, asked, roots, ids, request, batches)
     return { batches, more: batches.some(({ isEnd }) => !isEnd) || (waits && batches.length > 0) }
+  }
+
+  private isResting(table: string): boolean {
+    return (this.resting.get(table) ?? 0) > this.options.clock.now()
+  }
+
+  private rest({ code, retryable, context }: TillsyncError): void {
+    if (code === 'ERR_FILTER' && retryable) this.resting.set(String(context.table), this.options.clock.now() + REST_MS)
   }
 
   /** Said once: the register asks every few seconds, and goes on with what it has. */
   private fail(register: KnownRegister, table: string, error: TillsyncError): void {
     const name = nameOf(register, table)
+    this.rest(error)
     if (this.failing.get(name) === error.message) return
     this.failing.set(name, error.message)
     this.options.events.emit('failed', { error })
@@ -218,104 +221,30 @@ export class CentralPublishing implements AudiencePublisher {
       },
       () => false,
     )
-    return (await this.within(sealed.catch(() => false))) ?? false
+    return (
+      (await within(
+        this.options.clock,
+        sealed.catch(() => false),
+      )) ?? false
+    )
   }
 
-  /** In the order in which the register asks: what others refer to comes first. */
-  private *cut(
-    { registerId }: KnownRegister,
-    asked: readonly AudienceStanding[],
-    roots: ReadonlyMap<string, SentRoot>,
-    ids: ReadonlyMap<string, number>,
-    request: AudienceRequest,
-  ): Work<readonly AudienceCut[]> {
-    const { database } = this.options
-    const audiences = yield* audiencesAt(database, [...ids.values()])
-    const cuts: AudienceCut[] = []
-    // However much it asks for: that is held in memory.
-    const mostBytes = roomIn({ message: Math.min(request.message, this.options.maxMessageBytes), document: 0 })
-    let places: ReadonlyMap<string, Place> | undefined
-    let isSealed: boolean | undefined
-    let records = Math.min(request.records, MOST_RECORDS)
-    let bytes = Math.min(request.bytes, MOST_BYTES, mostBytes)
-    for (const standing of asked) {
-      const audience = audiences.get(ids.get(standing.table) ?? 0)
-      if (audience === undefined) {
-        this.forget(ids.get(standing.table))
-        continue
-      }
-      const isKnown = yield* isOurs(database, audience, standing)
-      if (isKnown && standing.entryNo === audience.head_no) continue
-      const root = roots.get(standing.table) as SentRoot
-      const after = isKnown ? standing.entryNo : 0
-      places ??= yield* placesOf(database, registerId)
-      const known = places.get(standing.table)
-      const begun = after === 0 ? audience.head_no : known?.audienceId === audience.audience_id ? known.begun : 0
-      const from = { after, begun: begun > after ? begun : 0 }
-      const cutNow = () => cutAudience(database, root, audience, from, { records, bytes, mostBytes })
-      // What is not sealed may be another's by now; then what was cut before is not to be told.
-      isSealed ??= !(yield* database.capture.touched()) && (yield* pendingReseals(database)).length === 0
-      const place = [audience.mark, from.after, from.begun, records, bytes, mostBytes]
-      const cut: AudienceCut = isSealed ? yield* this.recent.take(place, cutNow) : yield* cutNow()
-      cuts.push(cut)
-      records -= cut.records
-      bytes -= cut.bytes
-      // What comes behind may refer to what is still to come.
-      if (!cut.batch.isEnd || records <= 0 || bytes <= 0) break
-    }
-    return cuts
+  /**
+   * Where head office has gone on meanwhile, what is touched is sealed, and what a register is told is read, in one transaction: a change that was told and taken back before it was sealed would be no change. What can't be
+   * sealed at once is told as it stands all the same.
+   */
+  private async sealedCuts(work: () => Work<Cuts>, unsealed: Cuts['cuts']): Promise<Cuts['cuts']> {
+    const sealed = this.sealer.sealedWith(work).then(
+      (value) => value?.cuts,
+      () => undefined,
+    )
+    return (await within(this.options.clock, sealed)) ?? unsealed
   }
 
   /** Undefined where it is being made. */
   private async audienceOf(register: KnownRegister, table: string): Promise<number | undefined> {
-    const name = nameOf(register, table)
-    const id = this.known.get(name)
-    if (id !== undefined) return id
-    const { database, clock } = this.options
     const { root } = (await this.roots()).get(table) as SentRoot
-    const compiled = compileAudience(database, root, this.specs.get(table) as AudienceSpec, register)
-    const found = await database.read(() => findAudience(database, table, compiled.filterHash), { loosely: true })
-    const key = `${table}\n${compiled.filterHash}`
-    // What is touched now would be sent twice.
-    if (found === undefined) await this.sealed(false)
-    const begun =
-      found ??
-      (await this.within(
-        this.beginning.get(key) ??
-          this.begin(
-            key,
-            database.write(() => beginAudience(database, compiled, new Date(clock.now()).toISOString()), { alone: true }),
-          ),
-      ))
-    if (begun !== undefined) this.known.set(name, begun.audience_id)
-    return begun?.audience_id
-  }
-
-  private begin(key: string, made: Promise<Audience>): Promise<Audience> {
-    this.beginning.set(key, made)
-    const ended = () => void this.beginning.delete(key)
-    made.then((audience) => {
-      ended()
-      this.options.onNews(new Set([audience.audience_id]))
-    }, ended)
-    return made
-  }
-
-  private async within<T>(made: Promise<T>): Promise<T | undefined> {
-    const waiting = new AbortController()
-    const late = this.options.clock.sleep(WAIT_MS, waiting.signal).then(
-      () => undefined,
-      () => undefined,
-    )
-    try {
-      return await Promise.race([made, late])
-    } finally {
-      waiting.abort()
-    }
-  }
-
-  private forget(id: number | undefined): void {
-    for (const [name, known] of this.known) if (known === id) this.known.delete(name)
+    return this.making.audienceOf(register, root, this.specs.get(table) as AudienceSpec, () => this.sealed(false))
   }
 
   private async roots(): Promise<ReadonlyMap<string, SentRoot>> {
@@ -352,28 +281,9 @@ export class CentralPublishing implements AudiencePublisher {
     return { documents }
   }
 
-  /**
-   * Forgets audiences that no register asks for any more, and removals that all registers have, after a month.
-   *
-   * @throws ERR_ABORTED
-   */
-  async prune(signal: AbortSignal | undefined): Promise<void> {
-    const { database, clock } = this.options
-    const before = new Date(clock.now() - FORGET_AFTER_MS).toISOString()
-    for (const id of await database.read(() => audienceIds(database)))
-      while (await database.write(() => pruneAudience(database, id, before), { signal, alone: true })) await clock.sleep(PRUNE_PAUSE_MS, signal)
-  }
-
-  private async pruneAlways(signal: AbortSignal): Promise<void> {
-    const { clock, events } = this.options
-    while (!signal.aborted) {
-      try {
-        await this.prune(signal)
-      } catch (thrown) {
-        if (!signal.aborted) events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'Pruning what is published failed') })
-      }
-      await clock.sleep(PRUNE_EVERY_MS, signal).catch(() => undefined)
-    }
+  /** @throws ERR_ABORTED */
+  prune(signal: AbortSignal | undefined): Promise<void> {
+    return this.upkeep.prune(signal)
   }
 
   async status(): Promise<PublishingStatus> {
@@ -391,11 +301,6 @@ export class CentralPublishing implements AudiencePublisher {
   }
 }
 
-/** A register as it is described now, and a root table. */
-function nameOf({ location, register, attributes }: KnownRegister, table: string): string {
-  return JSON.stringify([table, location, register, attributes])
-}
-
 /** How sealing for the registers goes, and how far they have come. */
 export interface PublishingStatus {
   /** Touches that are not sealed yet. */
@@ -410,8 +315,8 @@ export interface PublishingStatus {
 }
 
 /** @throws ERR_OPTION */
-export function capturing(database: object): CapturingDatabase {
-  if ('capture' in database) return database as CapturingDatabase
+export function capturing(database: ApplyingDatabase): PublishingDatabase {
+  if ('capture' in database) return database as PublishingDatabase
   throw new TillsyncError('ERR_OPTION', '`publish` needs a database whose changes can be captured', {
     hint: "postgres(pool) from 'tillsync/postgres'",
   })

@@ -5,7 +5,6 @@ import type { Audit } from './apply/audit.ts'
 import { AuditBook, type WhichToAudit } from './apply/audit-book.ts'
 import { ClosingBook, type WhichClosings } from './apply/closing-book.ts'
 import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
-import { COMPARISON_ANSWERS, COMPARISONS } from './apply/compare-tables.ts'
 import { Effects } from './apply/effects.ts'
 import type { HandlersByTable, SubscribeRules } from './apply/handler.ts'
 import type { Subscribed } from './apply/handling.ts'
@@ -20,57 +19,31 @@ import type { Reconciliation } from './apply/reconcile.ts'
 import { ReconcileBook, type WhichDay } from './apply/reconcile-book.ts'
 import { type Replayed, type ReplayOptions, Replays } from './apply/replay.ts'
 import type { WhichReplayed } from './apply/replay-options.ts'
-import { createOrCheck, readHandlers, tablesOf } from './apply/subscription.ts'
-import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, LIVES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
+import { readHandlers } from './apply/subscription.ts'
 import type { ArchivedDocument } from './apply/trace.ts'
 import { TraceBook, type TraceOptions } from './apply/trace-book.ts'
 import { readChecks, type ValidateRules } from './apply/validate.ts'
 import { ArchiveUpkeep } from './archive-upkeep.ts'
-import { AUDIENCES } from './capture/audience-tables.ts'
+import { CentralDoors } from './central-doors.ts'
 import type { Central, CentralStatus, ExportTarget } from './central-face.ts'
-import { CentralPublishing, capturing, PUBLISHING_MIGRATION, PUBLISHING_TABLES } from './central-publishing.ts'
+import { CentralInstallation } from './central-installation.ts'
+import { type CentralOptions, readCentralOptions } from './central-options.ts'
+import { CentralPublishing, capturing } from './central-publishing.ts'
 import { systemClock } from './clock.ts'
 import { CompareBook, type CompareOptions, type Comparison } from './compare-book.ts'
 import type { SynchronizeOptions } from './courier.ts'
-import { CredentialBook } from './credential-book.ts'
 import { TillsyncError } from './errors.ts'
-import { type CentralEvents, Events } from './events.ts'
+import { CENTRAL_EVENTS, type CentralEvents, Events } from './events.ts'
 import { Herald } from './herald.ts'
-import { checkMigrated, type Migrations, migrate } from './migrate.ts'
+import { Lifecycle } from './lifecycle.ts'
 import type { AnyTables, AudienceRules, Batch, Finding, Publication, RegisterName, Takes, Which } from './model.ts'
-import { type CentralOptions, known, readCentralOptions } from './options.ts'
+import { known } from './options.ts'
 import type { ApplyingDatabase, Clock, Received, Subscriber } from './ports.ts'
 import { PullBook } from './pull-book.ts'
 import { checkRegister, checkTarget, RegisterBook } from './registers.ts'
 import { type PulledRegister, type PullProgress, type PullResult, Rounds } from './rounds.ts'
-import { answer } from './transport/answer.ts'
-import { Gate, type Refusal } from './transport/gate.ts'
 import { Holds } from './transport/holds.ts'
-import { type HttpServer, serve } from './transport/http-server.ts'
 import type { RequestSource } from './transport/source.ts'
-import { PULLS } from './transport/tables.ts'
-
-const CENTRAL_TABLES = [
-  REGISTERS,
-  CREDENTIALS,
-  EPOCHS,
-  POINTS,
-  SHAPES,
-  FRAMES,
-  ARCHIVE,
-  DOCUMENTS,
-  LIVES,
-  ORPHANS,
-  QUARANTINE,
-  COMPARISONS,
-  COMPARISON_ANSWERS,
-]
-const MIGRATIONS: readonly Migrations[] = [
-  { component: 'apply', steps: [{ create: CENTRAL_TABLES }] },
-  { component: 'pull', steps: [{ create: [PULLS] }] },
-]
-const OWN_TABLES = [...CENTRAL_TABLES, PULLS, ...PUBLISHING_TABLES].map((table) => table.name)
-const LEDGERS = ['stock_movements', 'stock_levels', 'posted_plu_closings', 'posted_plu_closing_lines']
 
 /**
  * Head office with its handlers. Nothing happens before `install()` and the first request.
@@ -94,7 +67,7 @@ export class CentralReplica implements Central, Subscriber {
   private readonly comparisons: CompareBook
   private readonly upkeep: ArchiveUpkeep
   readonly quarantine: QuarantineBook
-  readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => serve(this.server, request, from)
+  readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => this.doors.serve(request, from)
   private readonly closingBook: ClosingBook
   private readonly auditBook: AuditBook
   private readonly reconcileBook: ReconcileBook
@@ -104,22 +77,25 @@ export class CentralReplica implements Central, Subscriber {
   private readonly subscribed: Subscribed
   private readonly turns: QuarantineTurns
   private readonly replays: Replays
-  private readonly events = new Events<CentralEvents>()
+  private readonly events = new Events<CentralEvents>(CENTRAL_EVENTS)
   private readonly lanes: PQueue
   private readonly clock: Clock
   private readonly takes: Takes
-  private readonly server: HttpServer
+  private readonly installation: CentralInstallation
+  private readonly doors: CentralDoors
   private readonly rounds: Rounds
   private readonly holds: Holds
   /** Undefined where nothing is sent to the registers. */
   private readonly publishing: CentralPublishing | undefined
   private readonly herald: Herald
-  private readonly migrations: readonly Migrations[]
+  private readonly lifecycle = new Lifecycle()
+  /** Letters and requests that are being answered, and registers that are pulled by hand: a stop waits for them. */
+  private readonly underWay = new Set<Promise<unknown>>()
   private readiness: Promise<void> | undefined
   private stopped = false
 
   constructor(options: AnyCentralOptions, clock: Clock) {
-    const { lanes, takes, limits, longPollMs, pull, retainArchiveMs, handlerTimeoutMs, retry } = readCentralOptions(
+    const { lanes, takes, limits, longPollMs, pull, mailboxes, retainArchiveMs, handlerTimeoutMs, filterTimeoutMs, retry } = readCentralOptions(
       options as unknown as CentralOptions<Readonly<Record<string, unknown>>>,
     )
     this.database = options.database
@@ -141,12 +117,11 @@ export class CentralReplica implements Central, Subscriber {
       () => this.ready(),
       async (register) => this.publishing?.tryRegister(register),
     )
-    this.publishing = options.publish && this.publisherOf(options.publish)
+    this.publishing = options.publish && this.publisherOf(options.publish, filterTimeoutMs)
     const audiences = this.publishing
-    this.migrations = audiences ? [...MIGRATIONS, PUBLISHING_MIGRATION] : MIGRATIONS
     this.rounds = new Rounds({ book, clock, takes, pull, events: this.events, subscriber: this, audiences, ready: () => this.ready() })
     this.herald = new Herald({ database: this.database, clock, holds: this.holds, wake: (register) => this.rounds.wake(register) })
-    this.orphans = new OrphanBook(this.database, this.handlers, () => this.ready())
+    this.orphans = new OrphanBook(this.database, this.handlers, Math.floor(takes.message / 2), () => this.ready())
     this.archive = new ArchiveBook(this.database, () => this.ready())
     this.traces = new TraceBook(this.database, this.handlers, () => this.ready())
     this.comparisons = new CompareBook({
@@ -190,90 +165,91 @@ export class CentralReplica implements Central, Subscriber {
       tellProgress: (onProgress, progress) => this.events.tell(onProgress, progress),
       brought: () => this.turns.brought(),
     })
-    const onRefused = (refusal: Refusal) => this.events.emit('refused', refusal)
-    const credentials = new CredentialBook(this.database, clock)
-    const identify = async (token: string) => {
-      await this.ready()
-      return credentials.identify(token)
-    }
-    const isKnown = async (register: RegisterName) => {
-      await this.ready()
-      return credentials.isKnown(register)
-    }
-    this.server = {
-      from: 'central',
-      maxMessageBytes: takes.message,
+    this.installation = new CentralInstallation(this.database, this.subscribed, this.publishing)
+    this.doors = new CentralDoors({
+      database: this.database,
+      clock,
+      events: this.events,
+      subscriber: this,
+      audiences,
+      holds: this.holds,
+      limits,
       takes,
-      gate: new Gate({ limits, clock, identify, isKnown, onRefused }),
-      onRefused,
-      answer: (register, message, source, confirm) => {
-        const onRefusedThere = (register: RegisterName, error: TillsyncError) => onRefused({ register, source, error })
-        return answer({ subscriber: this, takes, holds: this.holds, audiences, confirm, onRefused: onRefusedThere }, register, message)
-      },
-    }
+      mailboxes,
+      lanes,
+      ready: () => this.ready(),
+      awaited: (work) => this.awaited(work),
+    })
   }
 
-  async install(): Promise<void> {
-    const { database, handlers, publishing, migrations } = this
-    const { checks } = this.subscribed
-    await database.open()
-    await database.write(function* () {
-      yield* migrate(database, migrations)
-      for (const [table, all] of checks) for (const check of all) if (typeof check !== 'function') yield* check.check(database, table)
-      for (const [table, all] of handlers) for (const handler of all) yield* handler.check(database, table)
-      for (const table of tablesOf(handlers)) yield* createOrCheck(database, table)
-      if (publishing) yield* publishing.install()
-      // Rules that publish nothing any more: nobody would take what triggers note.
-      else if (yield* database.hasTable(AUDIENCES.name)) yield* capturing(database).capture.uninstall()
-    })
-    publishing?.sealer.forgetPlan()
-    this.stopped = false
-    this.holds.start()
-    this.comparisons.start()
+  install(): Promise<void> {
+    return this.lifecycle.turn(() => this.installNow())
+  }
+
+  private async installNow(): Promise<void> {
+    await this.installation.install()
+    this.open()
     this.readiness = undefined
   }
 
-  async uninstall(): Promise<void> {
-    await this.stop()
-    const { database, handlers } = this
-    await database.open()
-    await database.write(function* () {
-      yield* capturing(database).capture.uninstall()
-      const own = [...tablesOf(handlers)].map((table) => table.name).filter((name) => !LEDGERS.includes(name))
-      for (const name of [...own, ...OWN_TABLES, 'sync_state']) yield* database.dropTable(name)
-    })
-    await database.close()
+  uninstall(): Promise<void> {
+    this.close()
+    return this.lifecycle.turn(() => this.uninstallNow())
+  }
+
+  private async uninstallNow(): Promise<void> {
+    await this.end()
+    await this.installation.uninstall()
   }
 
   start(): Promise<void> {
-    this.stopped = false
-    this.holds.start()
-    this.comparisons.start()
-    const started = this.ready().then(() => {
-      this.rounds.start()
-      this.upkeep.start()
-      this.turns.start()
-      this.publishing?.start()
-      if (this.publishing) this.herald.start()
-    })
+    const started = this.lifecycle.turn(() => this.begin())
     // A host that does not wait for it must not be ended by an unhandled rejection.
     started.catch((error: TillsyncError) => this.events.emit('failed', { error }))
     return started
   }
 
-  async stop(): Promise<void> {
+  private async begin(): Promise<void> {
+    this.open()
+    await this.ready()
+    // A stop that was asked for meanwhile has its turn next: nothing begins that it would end at once.
+    if (this.stopped) return
+    this.rounds.start()
+    this.doors.postman.start()
+    this.upkeep.start()
+    this.turns.start()
+    this.publishing?.start()
+    if (this.publishing) this.herald.start()
+  }
+
+  stop(): Promise<void> {
+    this.close()
+    return this.lifecycle.turn(() => this.end())
+  }
+
+  /** It takes what comes. */
+  private open(): void {
+    this.stopped = false
+    this.holds.start()
+    this.comparisons.start()
+  }
+
+  /** It refuses what comes, from now on, and holds nothing back. */
+  private close(): void {
     this.stopped = true
     this.holds.stop()
-    await Promise.all([
-      this.comparisons.stop(),
-      this.rounds.stop(),
-      this.upkeep.stop(),
-      this.turns.stop(),
-      this.replays.stop(),
-      this.publishing?.stop(),
-      this.herald.stop(),
-    ])
+  }
+
+  private async end(): Promise<void> {
+    this.close()
+    await this.readiness?.catch(() => undefined)
+    const { comparisons, rounds, doors, upkeep, turns, replays } = this
+    await Promise.all([comparisons, rounds, doors.postman, upkeep, turns, replays].map((one) => one.stop()))
+    await Promise.allSettled(this.underWay)
     await this.lanes.onIdle()
+    // What was sealed last is told yet, and what was applied last may have effects.
+    await this.publishing?.stop()
+    await this.herald.stop()
     await this.effects.stop()
     this.readiness = undefined
     await this.database.close()
@@ -286,11 +262,21 @@ export class CentralReplica implements Central, Subscriber {
     options: SynchronizeOptions<PullProgress> = {},
   ): Promise<PullResult | readonly PulledRegister[]> {
     known('options', options, ['signal', 'onProgress'])
+    if (register !== undefined) checkRegister(register)
     await this.ready()
+    return this.awaited(this.pull(register, options))
+  }
+
+  private async pull(register: RegisterName | undefined, options: SynchronizeOptions<PullProgress>): Promise<PullResult | readonly PulledRegister[]> {
     await this.publishing?.seal()
-    if (register === undefined) return this.rounds.synchronizeAll(options)
-    checkRegister(register)
-    return this.rounds.synchronize(register, options)
+    // That may have taken long.
+    await this.ready()
+    return register === undefined ? this.rounds.synchronizeAll(options) : this.rounds.synchronize(register, options)
+  }
+
+  private awaited<T>(work: Promise<T>): Promise<T> {
+    this.underWay.add(work)
+    return work.finally(() => this.underWay.delete(work))
   }
 
   entries(which?: WhichEntries): Promise<readonly ArchivedEntry[]> {
@@ -362,13 +348,14 @@ export class CentralReplica implements Central, Subscriber {
     throw new TillsyncError('ERR_UNKNOWN_TABLE', 'Central publishes nothing', { hint: 'createCentral({ …, publish: { items: {} } })' })
   }
 
-  private publisherOf(publish: AudienceRules<AnyTables>): CentralPublishing {
+  private publisherOf(publish: AudienceRules<AnyTables>, filterTimeoutMs: number): CentralPublishing {
     return new CentralPublishing({
       database: capturing(this.database),
       publish,
       clock: this.clock,
       events: this.events,
       maxMessageBytes: this.takes.message,
+      filterTimeoutMs,
       register: (name) => this.registers.describe(name),
       onNews: (audiences) => this.herald.tell(audiences),
     })
@@ -386,8 +373,7 @@ export class CentralReplica implements Central, Subscriber {
   }
 
   private async openInstalled(): Promise<void> {
-    await this.database.open()
-    await this.database.read(() => checkMigrated(this.database, this.migrations))
+    await this.installation.open()
     this.effects.start(this.handlers)
   }
 

@@ -1,8 +1,8 @@
 import PQueue from 'p-queue'
-import { asTillsyncError, type TillsyncError } from './errors.ts'
+import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
-import type { Push } from './options.ts'
 import type { Clock } from './ports.ts'
+import type { Push } from './transfer-options.ts'
 import { backoffMs } from './transport/backoff.ts'
 import type { Exchanged } from './transport/publisher.ts'
 
@@ -141,6 +141,8 @@ export class Courier {
   private exchangeOnce(signal: AbortSignal, idle?: AbortSignal): Promise<Exchanged> {
     return this.queue.add(async () => {
       const { events } = this.options
+      // It may have waited for its turn.
+      if (signal.aborted) throw new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: signal.reason })
       try {
         const exchanged = await this.options.exchange(signal, idle)
         this.reached()

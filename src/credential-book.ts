@@ -44,7 +44,7 @@ export class CredentialBook {
     const { database } = this
     const sql = `SELECT ${columns} FROM ${database.qualify(CREDENTIALS.name)} JOIN ${database.qualify(REGISTERS.name)} USING (register_id)
                  WHERE (ends_at IS NULL OR ends_at > $1) AND ${which}`
-    return database.read(() => query<R>({ sql, parameters: [this.at(), ...parameters] }), { loosely: true })
+    return database.read(() => query<R>({ sql, parameters: [this.at(), ...parameters], keepsPlan: true }), { loosely: true })
   }
 
   private at(): string {

@@ -38,7 +38,9 @@ export type TillsyncErrorCode =
   | 'ERR_STOPPED'
   /** The link did not carry the message, or not its answer. */
   | 'ERR_LINK'
-  /** A register did not answer a question in time; the same call works later. */
+  /** There is no room in a mailbox; the same call works when the other side has fetched what lies there. */
+  | 'ERR_MAILBOX_FULL'
+  /** A register did not answer a question in time, or central a register's letters; the same call works later. */
   | 'ERR_UNANSWERED'
   /** No credential, an unknown or a revoked one. */
   | 'ERR_CREDENTIAL'
@@ -88,10 +90,14 @@ export type TillsyncErrorCode =
   | 'ERR_MIRROR'
   /** A mirrored record refers to one that is not there, or one that is to be removed is still referred to. */
   | 'ERR_REFERENCE'
+  /** A document that goes to and fro between two sides, each of which makes something else of it: it is not sent back any more. */
+  | 'ERR_PING_PONG'
   /** The register is known already, or unknown. */
   | 'ERR_REGISTER'
   /** There is no such orphan, or it is settled. */
   | 'ERR_ORPHAN'
+  /** A document can't be sent back, or a version that waits not be applied: its key, or one of its parts', is another's by now. */
+  | 'ERR_KEY_TAKEN'
   /** A listener of the host threw. */
   | 'ERR_LISTENER'
 

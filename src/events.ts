@@ -1,5 +1,6 @@
-import { asTillsyncError, type TillsyncError } from './errors.ts'
+import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { Notice, Point, RegisterName, UnappliedDocument } from './model.ts'
+import { bad } from './options.ts'
 import type { QuarantinedDocument, ReleasedDocument } from './ports.ts'
 
 /** What a register tells its host. */
@@ -69,14 +70,61 @@ export interface CentralEvents {
   failed: { readonly error: TillsyncError }
 }
 
+/** The names, for hosts without types: one that is misspelt would never be heard. */
+type Names<Map> = Readonly<Record<keyof Map, true>>
+
+export const REGISTER_EVENTS: Names<RegisterEvents> = {
+  sealed: true,
+  applied: true,
+  unapplied: true,
+  exchanged: true,
+  notice: true,
+  forked: true,
+  offline: true,
+  online: true,
+  schema: true,
+  refused: true,
+  failed: true,
+}
+
+export const CENTRAL_EVENTS: Names<CentralEvents> = {
+  applied: true,
+  forked: true,
+  cloned: true,
+  refused: true,
+  quarantined: true,
+  released: true,
+  unapplied: true,
+  schema: true,
+  offline: true,
+  online: true,
+  failed: true,
+}
+
 type Listener<E> = (event: E) => void
 
 /** Listeners by event. A listener that throws harms nobody: what it threw is reported as `failed`. */
 export class Events<Map extends { failed: { readonly error: TillsyncError } }> {
   private readonly listeners = new globalThis.Map<keyof Map, Set<Listener<never>>>()
+  private readonly names: Names<Map>
 
-  /** Returns a function that ends it. */
+  constructor(names: Names<Map>) {
+    this.names = names
+  }
+
+  /**
+   * Returns a function that ends it.
+   *
+   * @throws ERR_OPTION
+   */
   on<K extends keyof Map>(event: K, listener: Listener<Map[K]>): () => void {
+    if (!Object.hasOwn(this.names, event)) {
+      throw new TillsyncError('ERR_OPTION', `There is no event \`${String(event)}\``, {
+        hint: `There are: ${Object.keys(this.names).join(', ')}.`,
+        context: { option: 'event' },
+      })
+    }
+    if (typeof listener !== 'function') throw bad('listener', 'a function', listener)
     const listeners = this.listeners.get(event) ?? new Set()
     this.listeners.set(event, listeners.add(listener as Listener<never>))
     return () => void listeners.delete(listener as Listener<never>)

@@ -1,6 +1,7 @@
 import { REGISTERS } from './apply/tables.ts'
 import { AUDIENCE_REGISTERS, AUDIENCES } from './capture/audience-tables.ts'
 import type { RegisterName } from './model.ts'
+import { Periodic } from './periodic.ts'
 import { type ApplyingDatabase, type Clock, query } from './ports.ts'
 import type { Holds } from './transport/holds.ts'
 
@@ -21,25 +22,27 @@ export class Herald {
   private readonly options: HeraldOptions
   /** Where each stream stood when it was last looked. */
   private heads = new Map<number, number>()
-  private stopping = new AbortController()
-  private running: Promise<void> | undefined
+  private readonly looking: Periodic
   private telling: Promise<void> = Promise.resolve()
 
   constructor(options: HeraldOptions) {
     this.options = options
+    // Whoever has something to say of the database says so.
+    this.looking = new Periodic(
+      options.clock,
+      LOOK_MS,
+      () => this.look(),
+      () => undefined,
+    )
   }
 
   start(): void {
-    if (this.running !== undefined) return
-    this.stopping = new AbortController()
-    this.running = this.run(this.stopping.signal)
+    this.looking.start()
   }
 
   async stop(): Promise<void> {
-    this.stopping.abort()
-    await this.running
+    await this.looking.stop()
     await this.telling
-    this.running = undefined
   }
 
   /** These streams have moved. What fails is made up for when it is looked the next time. */
@@ -58,19 +61,12 @@ export class Herald {
     }
   }
 
-  private async run(stop: AbortSignal): Promise<void> {
-    const { database, clock } = this.options
+  private async look(): Promise<void> {
+    const { database } = this.options
     const select = database.build.selectFrom(AUDIENCES.name).select(['audience_id', 'head_no']).compile()
-    while (!stop.aborted) {
-      try {
-        const rows = await database.read(() => query<{ audience_id: number; head_no: number }>(select), { loosely: true })
-        const moved = rows.filter(({ audience_id, head_no }) => this.heads.get(audience_id) !== head_no)
-        this.heads = new Map(rows.map(({ audience_id, head_no }) => [audience_id, head_no]))
-        this.tell(new Set(moved.map(({ audience_id }) => audience_id)))
-      } catch {
-        // Whoever has something to say of the database says so.
-      }
-      await clock.sleep(LOOK_MS, stop).catch(() => undefined)
-    }
+    const rows = await database.read(() => query<{ audience_id: number; head_no: number }>(select), { loosely: true })
+    const moved = rows.filter(({ audience_id, head_no }) => this.heads.get(audience_id) !== head_no)
+    this.heads = new Map(rows.map(({ audience_id, head_no }) => [audience_id, head_no]))
+    this.tell(new Set(moved.map(({ audience_id }) => audience_id)))
   }
 }

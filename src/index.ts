@@ -46,6 +46,7 @@ export type { Sealed } from './capture/sealer.ts'
 export type { TracedDocument, TracedStage, TracedVersion } from './capture/trace.ts'
 export { createCentral } from './central.ts'
 export type { Central, CentralStatus, ExportTarget } from './central-face.ts'
+export type { CentralOptions, Limits, PullOptions, RetryOptions, RotateOptions } from './central-options.ts'
 export type { CompareOptions, CompareProgress, Comparison, Difference } from './compare-book.ts'
 export type { Progress, SynchronizeOptions } from './courier.ts'
 export { type Decimal, negate } from './decimal.ts'
@@ -78,15 +79,18 @@ export type {
   Value,
   Which,
 } from './model.ts'
-export type { CentralOptions, Limits, PullOptions, PullTransfer, PushTransfer, RegisterOptions, RetryOptions, RotateOptions } from './options.ts'
 export type {
   ApplyingDatabase,
   CapturingDatabase,
   CentralDatabase,
+  CentralMailbox,
   Database,
+  Letter,
   Link,
+  Mailbox,
   OwnTable,
   QuarantinedDocument,
+  ReceiveOptions,
   RegisterDatabase,
   ReleasedDocument,
   Work,
@@ -94,6 +98,8 @@ export type {
 export type { PullTarget } from './pull-book.ts'
 export { createRegister } from './register.ts'
 export type { Register, RegisterStatus, Synchronized } from './register-face.ts'
+export type { RegisterOptions } from './register-options.ts'
 export type { ListedRegister, NewRegister, RegisterChanges, Registers } from './registers.ts'
 export type { PulledRegister, PullProgress, PullResult } from './rounds.ts'
+export type { LinkTransfer, MailboxTransfer, PullTransfer, PushTransfer } from './transfer-options.ts'
 export type { RequestSource } from './transport/source.ts'

@@ -99,6 +99,8 @@ export interface Publication {
   readonly parked?: readonly DocumentName[] | undefined
   /** What the subscriber has asked. */
   readonly compared?: ComparisonAnswer | undefined
+  /** What became of the document that the subscriber offered. */
+  readonly back?: TakenBack | undefined
 }
 
 /** More points, more documents that are wanted, parked, or not applied, are not said in one message. */
@@ -127,6 +129,24 @@ export interface Subscription {
   readonly again?: readonly DocumentName[] | undefined
   /** It would know what the publisher has published, to compare it with what it has. */
   readonly compare?: ComparisonQuestion | undefined
+  /** A document that it offers to the publisher, who has lost it. */
+  readonly back?: SentBack | undefined
+}
+
+/** A document that the publisher has lost, for it to take back where its key is free. */
+export interface SentBack extends DocumentName {
+  readonly id: number
+  readonly keyColumns: readonly string[]
+  readonly shape: readonly PartShape[]
+  /** Header first. */
+  readonly records: readonly AudienceRecord[]
+}
+
+/** What became of it. */
+export interface TakenBack {
+  readonly id: number
+  /** Why it was not taken. */
+  readonly refused?: { readonly code: string; readonly message: string } | undefined
 }
 
 /** A table of parts: which of its columns hold which columns of the table above. */
@@ -143,7 +163,7 @@ export interface AudienceStanding {
   readonly stream: string | undefined
   /** The last entry that it has; 0 where it has none. */
   readonly entryNo: number
-  /** What central gave with that entry: random, so who shows it has central's history up to there. */
+  /** What central gave with that entry: random, so who shows it has the history of central as it was when that was sent. */
   readonly mark: string
 }
 

@@ -47,8 +47,8 @@ export type Step =
 export interface Statement {
   readonly sql: string
   readonly parameters: readonly unknown[]
-  /** By this a plan of it may be kept, where the dialect makes plans: only for what reads tables that stay about as large. */
-  readonly name?: string
+  /** Whether a plan of it may be kept, where the dialect makes plans: only for what reads tables that stay about as large. */
+  readonly keepsPlan?: boolean
 }
 
 /**
@@ -105,6 +105,10 @@ export interface HostColumn {
   readonly nullable: boolean
   /** The database computes it; it can be read, not written. */
   readonly generated: boolean
+  /** By which expression over the table's other columns, where the dialect's triggers do not see its value. */
+  readonly computed?: string
+  /** Another one whenever the column was altered, after which it may hold other values though no trigger saw it, where the dialect has such changes. */
+  readonly revision?: string
   /** What a row holds that was there before the column was: its default or NULL, as JSON text. Only where changes are captured. */
   readonly initial?: string
 }
@@ -116,8 +120,9 @@ export interface HostUnique {
     /** An expression for what a REPLACE puts in the place of NULL, where the column has such. */
     readonly insteadOfNull?: string
   }[]
-  /** The condition of a partial index, as SQL text. */
+  /** The condition of a partial index, as SQL text, and the columns of the table that it names. */
   readonly where?: string
+  readonly reads?: readonly string[]
 }
 
 /** What a trigger is to note: a record of `table`, or of another table by columns that refer to it. */
@@ -137,8 +142,8 @@ export function isOwnKey({ on, columns, table, refers }: TouchSource): boolean {
   return on === table && columns.every((name, at) => name === refers[at])
 }
 
-/** How a touch came about. 'whole': the table was emptied, or its key could not be read; it may be any of its records, and there is no key. 'again': it is sealed though it has not changed, unless it is withheld. */
-export type TouchKind = 'changed' | 'deleted' | 'exported' | 'existing' | 'whole' | 'again'
+/** How a touch came about. 'whole': the table was emptied, or its key could not be read; it may be any of its records, and there is no key. 'again': it is sealed though it has not changed, unless it is withheld. 'compared': nobody has written it, a reseal looks at it. */
+export type TouchKind = 'changed' | 'deleted' | 'exported' | 'existing' | 'whole' | 'again' | 'compared'
 
 export interface Touch {
   readonly table: string
@@ -258,8 +263,8 @@ export interface CapturingDatabase extends Database {
   readonly capture: Capture
   /** How long a transaction that seals may write, in milliseconds, before others would feel it. */
   readonly sliceMs: number
-  /** `columns = the key of a lookup`, as SQL text for the start of a WHERE; see the step `lookup`. */
-  keyed(table: HostTable | OwnTable, columns: readonly string[]): string
+  /** `columns = the key of a lookup`, as SQL text for the start of a WHERE; see the step `lookup`. `collations` say which texts are equal where the dialect lets them. */
+  keyed(table: HostTable | OwnTable, columns: readonly string[], collations?: readonly string[]): string
   /** What a lookup reads, once for each place where it does; it is not run. */
   inspect(statement: Statement, keyWidth: number): Work<readonly TableRead[]>
   /** How the values of a column are written as JSON text, exactly. What it returns throws ERR_VALUE where it can't. */
@@ -279,6 +284,8 @@ export interface ApplyingDatabase extends Database {
 
 /** A database that a register is on. */
 export type RegisterDatabase = CapturingDatabase & ApplyingDatabase
+/** Central's, where it publishes. */
+export type PublishingDatabase = CapturingDatabase & ApplyingDatabase
 
 /** A database that central is on: its transactions can wait for the host's own code. */
 export type CentralDatabase = ApplyingDatabase & { readonly dialect: 'postgres' }
@@ -294,6 +301,55 @@ export interface Link {
   exchange(message: Uint8Array, options: { readonly signal: AbortSignal }): Promise<Uint8Array>
   /** How long an answer may be held back where there is nothing to say, in milliseconds. Undefined: not at all. */
   readonly waitMs?: number | undefined
+}
+
+/** A message that came by a mailbox; it stays there until it is acknowledged. */
+export interface Letter {
+  readonly message: Uint8Array
+  /** At central: whose it is, as the carrier itself has authenticated it, e.g. by account and subject, or by the key of a file. */
+  readonly from?: RegisterName | undefined
+  /** It was taken, and what follows from it is committed. Who acknowledges too late gets it once more; that is no error. */
+  acknowledge(): Promise<void>
+  /** It can't be taken now: it comes again after a while. */
+  release(): Promise<void>
+}
+
+export interface ReceiveOptions {
+  /** Ends it: the iteration returns, or throws ERR_ABORTED. */
+  readonly signal: AbortSignal
+  /** Told of what is no letter, or not from whom it says: it is left alone, once it was told of, and the rest goes on. ERR_MESSAGE, ERR_CREDENTIAL. */
+  readonly onRefused?: ((error: TillsyncError, from: RegisterName | undefined) => void) | undefined
+}
+
+/**
+ * A register's mailbox: its messages to central lie there until central comes, and central's until the register does. They may arrive late, twice, in another order, or never.
+ * What is sent is not waited for: `send` resolves when the carrier has it for good.
+ *
+ * `send` and `receive` throw ERR_LINK (retryable) where it is away, ERR_CREDENTIAL where it refuses, ERR_MAILBOX_FULL (retryable) where there is no room; `receive` is then called again after
+ * a while. The next letter may be asked for before the last one is acknowledged; a carrier may hold the next of the same register back until it is.
+ */
+export interface Mailbox {
+  /** `id`: of the message, 12 characters of base64url, so that a carrier can tell whether it has it already, and `unread` whether it lies there. */
+  send(message: Uint8Array, options: { readonly id: string; readonly signal?: AbortSignal | undefined }): Promise<void>
+  receive(options: ReceiveOptions): AsyncIterable<Letter>
+  /** Lets go of what it holds, when the replica stops; it may be used again afterwards. */
+  close?(): Promise<void>
+  /** The largest message that it carries, in bytes. Undefined: as large as one may be. */
+  readonly maxBytes?: number | undefined
+  /** Whether somebody comes by with it now and then, as with a stick: then letters are large, and what is there already is not sent again. */
+  readonly isVisited?: boolean | undefined
+  /** The ids of messages that lie there whole and that nobody has fetched. Where it can't be said: left out, and what is not answered for a while is sent again. */
+  unread?(): Promise<ReadonlySet<string>>
+}
+
+/** Central's mailbox: of many registers. Several processes may receive from the same. */
+export interface CentralMailbox {
+  send(to: RegisterName, message: Uint8Array, options?: { readonly signal?: AbortSignal | undefined }): Promise<void>
+  receive(options: ReceiveOptions): AsyncIterable<Letter & { readonly from: RegisterName }>
+  /** Lets go of what it holds, when the replica stops; it may be used again afterwards. */
+  close?(): Promise<void>
+  /** The largest message that it carries, in bytes. Undefined: as large as one may be. */
+  readonly maxBytes?: number | undefined
 }
 
 /** What became of what a publisher said. */
@@ -358,8 +414,8 @@ export interface Clock {
 // The steps, as functions to be called with `yield*`
 
 export function* query<R>(statement: Statement): Work<readonly R[]> {
-  const { sql, parameters, name } = statement
-  return (yield { kind: 'query', sql, parameters, ...(name && { name }) }) as readonly R[]
+  const { sql, parameters, keepsPlan = false } = statement
+  return (yield { kind: 'query', sql, parameters, keepsPlan }) as readonly R[]
 }
 
 /** For each key the rows that it finds, as tuples. */

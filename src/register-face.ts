@@ -98,6 +98,11 @@ export interface Register<DB = AnyTables> {
   reseal(table: TableName<DB>, options?: { readonly signal?: AbortSignal }): Promise<Sealed>
   /** Sealed entries in order, for people. `after` is an entry number; `limit` is at most 1,000. */
   entries(which?: { readonly table?: TableName<DB>; readonly after?: number; readonly limit?: number }): Promise<readonly ListedEntry[]>
+  /**
+   * How sealing and sending stand, by what is in the database now. Asks nobody over the line.
+   *
+   * @throws ERR_NOT_INSTALLED, ERR_BUSY
+   */
   status(): Promise<RegisterStatus>
   /**
    * Looks for what would cost time or let something slip through: missing indexes, keys that come back, settings that survive no
@@ -119,8 +124,14 @@ export interface Register<DB = AnyTables> {
   /**
    * Runs the host's own schema change with the library's triggers out of its way (SQLite refuses to drop a column that a
    * trigger names), makes them anew, and compares the tables with what was sent. What `fn` throws is thrown, after that.
+   *
+   * @throws ERR_OPTION where `fn` is no function; ERR_NOT_INSTALLED, ERR_BUSY
    */
   migrate<T>(fn: () => T | Promise<T>): Promise<T>
-  /** Returns a function that ends it. */
+  /**
+   * Returns a function that ends it.
+   *
+   * @throws ERR_OPTION for an event that there is not
+   */
   on<K extends keyof RegisterEvents>(event: K, listener: (event: RegisterEvents[K]) => void): () => void
 }

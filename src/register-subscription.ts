@@ -1,5 +1,6 @@
 import { AudienceSubscription, type SubscriptionStatus } from './apply/audience-subscription.ts'
 import type { HandlersByTable } from './apply/handler.ts'
+import { touchKept } from './apply/kept-columns.ts'
 import { NoticeWatch } from './apply/notice-watch.ts'
 import { followRules, optionsOf, readMirrors, targetOf } from './apply/subscribed-mirrors.ts'
 import type { SubscriptionProblem } from './apply/subscription-outlook.ts'
@@ -34,6 +35,8 @@ export class RegisterSubscription {
   readonly subscriber: AudienceSubscriber
   private readonly mirrors: HandlersByTable
   private readonly options: RegisterSubscriptionOptions
+  /** The tables here that are written. */
+  private readonly written: ReadonlySet<string>
   private readonly subscription: AudienceSubscription
   /** Undefined where nothing is followed. */
   private readonly notices: NoticeWatch | undefined
@@ -46,6 +49,7 @@ export class RegisterSubscription {
     this.options = options
     const { name, database, clock, events } = options
     this.mirrors = readMirrors(options.subscribe)
+    this.written = new Set([...this.mirrors.keys()].map((table) => targetOf(this.mirrors, table, table)))
     const rules = followRules(this.mirrors)
     const onNoted = (notices: readonly Notice[]) => events.emit('notice', { notices })
     this.notices = rules.length === 0 ? undefined : new NoticeWatch({ database, clock, rules, onNoted })
@@ -113,6 +117,18 @@ export class RegisterSubscription {
   /** Whether what central publishes may remove documents of a table of this database. */
   isRemovedFrom(table: string): boolean {
     return [...this.mirrors.keys()].some((of) => targetOf(this.mirrors, of, of) === table && optionsOf(this.mirrors, of)(of).rows !== 'update')
+  }
+
+  /** Documents of this database were changed, by whomever; in the transaction that seals them. */
+  *note(touched: readonly { readonly root: RootPlan; readonly recordId: string }[]): Work<void> {
+    for (const [table, some] of Map.groupBy(touched, ({ root }) => root.table)) {
+      if (!this.written.has(table)) continue
+      yield* touchKept(
+        this.options.database,
+        table,
+        some.map(({ recordId }) => recordId),
+      )
+    }
   }
 
   async stop(): Promise<void> {

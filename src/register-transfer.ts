@@ -1,75 +1,62 @@
 import PQueue from 'p-queue'
-import { answerComparison } from './capture/compare.ts'
-import { branchOff, type History, readHistory } from './capture/history.ts'
-import { readTakes, roomIn, writeTakes } from './capture/limits.ts'
-import { parkedNames } from './capture/parked.ts'
-import { digestsAt } from './capture/prune.ts'
-import type { Sealer } from './capture/sealer.ts'
-import { readBatch } from './capture/stream.ts'
+import { type History, readHistory } from './capture/history.ts'
+import { defaultLimits } from './central-options.ts'
 import { Courier, type Progress, type RunResult, type SynchronizeOptions } from './courier.ts'
 import { TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
-import type { Point, RegisterName, Standing, Takes } from './model.ts'
-import { checkPullToken, defaultLimits, type Push, type Served } from './options.ts'
-import type { AudienceSubscriber, CapturingDatabase, Clock } from './ports.ts'
+import { MailCourier } from './mail-courier.ts'
+import { readState, writeState } from './migrate.ts'
+import type { RegisterName } from './model.ts'
+import type { AudienceSubscriber } from './ports.ts'
+import { RegisterSource, type RegisterSourceOptions } from './register-source.ts'
+import { checkPullToken, type Mailed, type Push, type Served } from './transfer-options.ts'
 import { answerCentral } from './transport/answer.ts'
-import { BatchReader } from './transport/batch-reader.ts'
+import { Correspondence, type Saying, type SayingBook } from './transport/correspondence.ts'
 import { hashToken, isToken } from './transport/credentials.ts'
 import { type Asking, push } from './transport/exchange.ts'
 import { Gate, type Refusal } from './transport/gate.ts'
 import { type HttpServer, serve } from './transport/http-server.ts'
-import { CENTRAL, type Peer, readPeer, writePeer } from './transport/peers.ts'
+import { CENTRAL, type Peer, readPeer } from './transport/peers.ts'
 import { type Exchanged, Publisher } from './transport/publisher.ts'
 import type { RequestSource } from './transport/source.ts'
 
-export interface RegisterTransferOptions {
-  readonly name: RegisterName
-  readonly database: CapturingDatabase
-  readonly clock: Clock
+export interface RegisterTransferOptions extends RegisterSourceOptions {
   readonly events: Events<RegisterEvents>
-  readonly sealer: Sealer
   /** Undefined where the register only captures. */
-  readonly transfer: Push | Served | undefined
+  readonly transfer: Push | Mailed | Served | undefined
   /** Where the register subscribes to what central publishes. */
   readonly audiences: AudienceSubscriber | undefined
-  /** Whether what central publishes may remove documents of a table. */
-  isRemovedFrom(table: string): boolean
   /** Open and installed, or it throws. */
   ready(): Promise<void>
-  /** All may be to be sealed anew. */
-  onReseal(): void
 }
 
-/** How often it is written down that central was reached, where nothing else is new. */
-const CONTACT_EVERY_MS = 60_000
+/** By this key it is kept which messages may be answered yet. */
+const SAYINGS = 'sayings'
 /** Who asks for more at the same time is no central. */
 const WAITING = 16
-/** How much of what central takes an answer of a comparison may be: there is room for it beside a batch. */
-const COMPARED_SHARE = 1 / 8
-const MOST_COMPARED_BYTES = 262_144
 /** How long central waits for what is touched to be sealed; what is not by then goes with a later run. */
 const SEAL_MS = 1_000
 
 /** The transport side of a register: its exchanges with central, started by it or by central. */
 export class RegisterTransfer {
   private readonly options: RegisterTransferOptions
-  private readonly courier: Courier | undefined
+  private readonly source: RegisterSource
+  private readonly courier: Courier | MailCourier | undefined
   private readonly server: HttpServer | undefined
   private readonly answers = new PQueue({ concurrency: 1 })
   private pulledFailure: TillsyncError | undefined
   private sealing: Promise<boolean> | undefined
-  /** What central takes at most, as it last said. */
-  private takes: Takes | undefined
-  /** How far our stream is known to be on the disk. */
-  private settled: { readonly epoch: string; readonly through: number } | undefined
   private stopping = new AbortController()
 
   constructor(options: RegisterTransferOptions) {
     this.options = options
+    this.source = new RegisterSource(options)
     const { transfer } = options
     if (transfer === undefined) return
-    const publisher = this.createPublisher(transfer)
-    if (transfer.type === 'push') this.courier = this.createCourier(transfer, publisher)
+    const { recordsPerRun, bytesPerRun } = transfer
+    const publisher = new Publisher(this.source.within({ recordsPerRun, bytesPerRun, mostCarried: () => this.mostCarried }))
+    if ('mailbox' in transfer) this.courier = this.createMailCourier(transfer, publisher)
+    else if (transfer.type === 'push') this.courier = this.createCourier(transfer, publisher)
     else this.server = this.createServer(transfer, publisher)
   }
 
@@ -111,7 +98,7 @@ export class RegisterTransfer {
 
   async synchronize(options: SynchronizeOptions<Progress>): Promise<RunResult> {
     this.requirePush()
-    return (this.courier as Courier).synchronize(options)
+    return (this.courier as Courier | MailCourier).synchronize(options)
   }
 
   /** Answers central. Whatever comes, it resolves. */
@@ -122,53 +109,30 @@ export class RegisterTransfer {
 
   /** What central has said of itself. */
   peer(): Promise<Peer | undefined> {
-    const { database } = this.options
-    return database.read(() => readPeer(database, CENTRAL))
+    return this.source.peer()
   }
 
-  async history(): Promise<History> {
-    const { database } = this.options
-    const history = await database.read(() => readHistory(database))
-    if (history !== undefined) return history
-    throw new TillsyncError('ERR_NOT_INSTALLED', "The library's tables hold no epoch", { hint: 'Call install().' })
+  history(): Promise<History> {
+    return this.source.history()
   }
 
-  private createPublisher({ recordsPerRun, bytesPerRun }: Push | Served): Publisher {
-    const { database, sealer } = this.options
-    const reader = new BatchReader(async (epoch, after, base) => {
-      const plan = await sealer.planned()
-      return database.read(function* () {
-        const bytes = Math.min(bytesPerRun, roomIn(yield* readTakes(database)))
-        return yield* readBatch(database, plan, epoch, after, { records: recordsPerRun, bytes }, base)
-      })
-    })
-    return new Publisher({
-      known: () => this.history(),
-      settle: (epoch, through) => this.settle(epoch, through),
-      digestsAt: (entryNos) => database.read(() => digestsAt(database, entryNos)),
-      read: (epoch, after, base) => reader.read(epoch, after, base),
-      readAhead: (epoch, after, base) => reader.readAhead(epoch, after, base),
-      learn: async (takes) => {
-        const isNew = await this.learn(takes)
-        if (isNew) reader.forget()
-        return isNew
-      },
-      standing: async () => (await this.peer())?.standing,
-      heard: (standing) => this.heard(standing),
-      branch: (known, from, common, anew) => this.branch(known as History, from, common, anew),
-      parked: () => database.read(() => parkedNames(database)),
-      sealAgain: (documents) => sealer.sealAgain(documents),
-      compare: async (epoch, question) => {
-        const { message } = await database.read(() => readTakes(database))
-        const bytes = Math.min(MOST_COMPARED_BYTES, Math.floor(message * COMPARED_SHARE))
-        return answerComparison(database, await sealer.kept(), epoch, question, { bytes, both: this.options.isRemovedFrom(question.table) })
-      },
-    })
+  /** The largest message that what carries it takes. */
+  private get mostCarried(): number {
+    const { transfer } = this.options
+    return (transfer !== undefined && 'mailbox' in transfer ? transfer.mailbox.maxBytes : undefined) ?? Number.MAX_SAFE_INTEGER
   }
 
-  private asking({ recordsPerRun, bytesPerRun, maxMessageBytes }: Push | Served): Asking | undefined {
+  private asking(transfer: Push | Mailed | Served): Asking | undefined {
     const { audiences } = this.options
-    return audiences && { subscriber: audiences, limits: { records: recordsPerRun, bytes: bytesPerRun, message: maxMessageBytes } }
+    const most = () => Math.min(transfer.maxMessageBytes, this.mostCarried)
+    const { records, bytes } = transfer.asks
+    if (audiences === undefined) return undefined
+    return {
+      subscriber: audiences,
+      get limits() {
+        return { records, bytes, message: most() }
+      },
+    }
   }
 
   private createCourier(transfer: Push, publisher: Publisher): Courier {
@@ -179,13 +143,48 @@ export class RegisterTransfer {
       transfer,
       events,
       isPending: () => this.isPending(),
-      pending: async () => (await this.history()).head.entryNo - ((await this.peer())?.standing?.entryNo ?? 0),
+      pending: () => this.pending(),
       exchange: async (signal, idle) => {
         const exchanged = await push(starter, publisher, signal, idle)
         this.tellFork(exchanged)
         return exchanged
       },
     })
+  }
+
+  private createMailCourier(transfer: Mailed, publisher: Publisher): MailCourier {
+    const { name, clock, events, ready } = this.options
+    const { maxMessageBytes, unanswered } = transfer
+    return new MailCourier({
+      clock,
+      transfer,
+      events,
+      correspondence: new Correspondence({
+        register: name,
+        publisher,
+        book: this.sayings(),
+        maxMessageBytes,
+        asking: this.asking(transfer),
+        most: unanswered,
+      }),
+      ready,
+      isPending: () => this.isPending(),
+      pending: () => this.pending(),
+      onExchanged: (exchanged) => this.tellFork(exchanged),
+    })
+  }
+
+  /** A power cut may undo it: then an answer counts as an old letter, and what it brought is asked for again. */
+  private sayings(): SayingBook {
+    const { database } = this.options
+    return {
+      read: async () => JSON.parse((await database.read(() => readState(database, SAYINGS))) ?? '[]') as readonly Saying[],
+      write: (sayings) => database.write(() => writeState(SAYINGS, JSON.stringify(sayings)), { lazily: true }),
+    }
+  }
+
+  private async pending(): Promise<number> {
+    return (await this.history()).head.entryNo - ((await this.peer())?.standing?.entryNo ?? 0)
   }
 
   private createServer(transfer: Served, publisher: Publisher): HttpServer {
@@ -258,40 +257,6 @@ export class RegisterTransfer {
 
   private tellFork({ branched }: Exchanged): void {
     if (branched) this.options.events.emit('forked', branched)
-  }
-
-  private async settle(epoch: string, through: number): Promise<void> {
-    const { settled } = this
-    if (settled?.epoch === epoch && through <= settled.through) return
-    await this.options.database.settle()
-    this.settled = { epoch, through }
-  }
-
-  /** Remembers what central takes at most: what is sealed from now on keeps to it. Answers whether it is new. */
-  private async learn({ message, document }: Takes): Promise<boolean> {
-    const { database } = this.options
-    const known = this.takes ?? (await database.read(() => readTakes(database)))
-    this.takes = known
-    if (known.message === message && known.document === document) return false
-    await database.write(() => writeTakes({ message, document }))
-    this.takes = { message, document }
-    return true
-  }
-
-  /** Writes only what is new: central is asked every few seconds, and mostly says the same. */
-  private async heard(standing: Standing | undefined): Promise<void> {
-    const { database, clock } = this.options
-    const known = await this.peer()
-    const isKnown = known?.standing?.epoch === standing?.epoch && known?.standing?.entryNo === standing?.entryNo
-    if (known !== undefined && isKnown && clock.now() - Date.parse(known.contactAt) < CONTACT_EVERY_MS) return
-    await database.write(() => writePeer(CENTRAL, { standing, contactAt: new Date(clock.now()).toISOString() }), { lazily: true })
-  }
-
-  private async branch(known: History, from: Standing, common: Point, anew: boolean): Promise<void> {
-    const { database, sealer, onReseal } = this.options
-    const tables = [...(await sealer.planned()).roots.keys()]
-    await database.write(() => branchOff(database, known, { from, common, anew }, tables))
-    onReseal()
   }
 
   private isPending(): Promise<boolean> {

@@ -2,8 +2,10 @@ import type { MirrorRules } from './apply/handler.ts'
 import { NoticeBook } from './apply/notice-book.ts'
 import { SUBSCRIPTION_TABLES } from './apply/subscription-tables.ts'
 import { keepUp, upkeepStatements } from './capture/activation.ts'
+import { listBounced } from './capture/bounced.ts'
 import { checkCapture } from './capture/check.ts'
-import { lastEntry } from './capture/collector.ts'
+import { lastEntry, sealSlice } from './capture/collector.ts'
+import type { TouchedDocument } from './capture/documents.ts'
 import { checkFilters } from './capture/filters.ts'
 import { beginHistory } from './capture/history.ts'
 import { type ListedEntry, listEntries, oldestAfter } from './capture/log.ts'
@@ -11,30 +13,33 @@ import { listParked } from './capture/parked.ts'
 import { pendingReseals } from './capture/reseal.ts'
 import { readRules } from './capture/rules.ts'
 import { type Sealed, Sealer } from './capture/sealer.ts'
-import { DIGESTS, ENTRIES, MEMBERS, PARKED, WITHHELD } from './capture/tables.ts'
+import { BOUNCED, DIGESTS, ENTRIES, MEMBERS, PARKED, WITHHELD } from './capture/tables.ts'
 import { type TracedDocument, traceDocuments } from './capture/trace.ts'
 import { systemClock } from './clock.ts'
 import type { Progress, SynchronizeOptions } from './courier.ts'
 import type { TillsyncError } from './errors.ts'
-import { Events, type RegisterEvents } from './events.ts'
+import { Events, REGISTER_EVENTS, type RegisterEvents } from './events.ts'
+import { Lifecycle } from './lifecycle.ts'
 import { checkMigrated, type Migrations, migrate, migrationStatements } from './migrate.ts'
 import type { AnyTables, Finding, Which } from './model.ts'
-import { checkRegisterOptions, known, type RegisterOptions, readForgetAfterMs, readRetainMs, readTransfer, whole } from './options.ts'
-import type { CapturingDatabase, Clock, RegisterDatabase } from './ports.ts'
+import { bad, known, whole } from './options.ts'
+import type { CapturingDatabase, Clock, RegisterDatabase, Work } from './ports.ts'
 import type { Register, RegisterStatus, Synchronized } from './register-face.ts'
+import { checkRegisterOptions, type RegisterOptions, readForgetAfterMs, readRetainMs } from './register-options.ts'
 import { RegisterSubscription } from './register-subscription.ts'
 import { RegisterTransfer } from './register-transfer.ts'
 import { RegisterUpkeep } from './register-upkeep.ts'
+import { readTransfer } from './transfer-options.ts'
 import { CENTRAL, readPeer } from './transport/peers.ts'
 import type { RequestSource } from './transport/source.ts'
 import { PEERS } from './transport/tables.ts'
 
 const MIGRATIONS: readonly Migrations[] = [
-  { component: 'capture', steps: [{ create: [ENTRIES, DIGESTS, MEMBERS, WITHHELD, PARKED] }] },
+  { component: 'capture', steps: [{ create: [ENTRIES, DIGESTS, MEMBERS, WITHHELD, PARKED, BOUNCED] }] },
   { component: 'transport', steps: [{ create: [PEERS] }] },
   { component: 'apply', steps: [{ create: SUBSCRIPTION_TABLES }] },
 ]
-const OWN_TABLES = [ENTRIES, DIGESTS, MEMBERS, WITHHELD, PARKED, PEERS, ...SUBSCRIPTION_TABLES].map((table) => table.name)
+const OWN_TABLES = [ENTRIES, DIGESTS, MEMBERS, WITHHELD, PARKED, BOUNCED, PEERS, ...SUBSCRIPTION_TABLES].map((table) => table.name)
 
 /**
  * A register with its rules: of its own tables, and of what central sends it, `Sent`, whose tables have the same names and columns where it does not say
@@ -53,13 +58,18 @@ export class RegisterReplica implements Register {
   readonly subscription: RegisterSubscription | undefined
   readonly notices: NoticeBook
   private readonly database: CapturingDatabase
-  private readonly events = new Events<RegisterEvents>()
+  private readonly events = new Events<RegisterEvents>(REGISTER_EVENTS)
   private readonly sealer: Sealer
   private readonly transfer: RegisterTransfer
   private readonly upkeep: RegisterUpkeep
   private readonly specs: ReturnType<typeof readRules>
   private failure: TillsyncError | undefined
-  private starting: Promise<void> | undefined
+  private readonly lifecycle = new Lifecycle()
+  /** A stop was asked for that has not had its turn yet. */
+  private stops = 0
+  /** Synchronizations by hand: a stop ends them, and waits for them. */
+  private readonly byHand = new Set<Promise<unknown>>()
+  private ending = new AbortController()
 
   constructor(options: RegisterOptions<AnyTables>, clock: Clock) {
     checkRegisterOptions(options as RegisterOptions<never>)
@@ -80,6 +90,7 @@ export class RegisterReplica implements Register {
         this.transfer.wake()
       },
       ({ mended, problems }) => events.emit('schema', { mended, problems }),
+      (database, plan, limit, now) => sealSlice(database, plan, limit, now, (touched) => this.noteTouched(touched)),
     )
     const { sealer } = this
     const { subscribe } = options
@@ -103,9 +114,13 @@ export class RegisterReplica implements Register {
 
   async install(options: { readonly dryRun?: boolean } = {}): Promise<readonly string[]> {
     known('options', options, ['dryRun'])
+    return this.lifecycle.turn(() => this.installNow(options.dryRun === true))
+  }
+
+  private async installNow(isDry: boolean): Promise<readonly string[]> {
     const { database, specs, subscription } = this
     await database.open()
-    if (options.dryRun) {
+    if (isDry) {
       return database.read(function* () {
         yield* subscription?.install() ?? []
         return [...(yield* migrationStatements(database, MIGRATIONS)), ...(yield* upkeepStatements(database, specs))]
@@ -121,23 +136,21 @@ export class RegisterReplica implements Register {
     return done
   }
 
-  async uninstall(): Promise<void> {
-    await this.stop()
-    const { database } = this
-    await database.open()
-    await database.write(function* () {
-      yield* database.capture.uninstall()
-      for (const table of [...OWN_TABLES, 'sync_state']) yield* database.dropTable(table)
+  uninstall(): Promise<void> {
+    return this.stopping(async () => {
+      await this.end()
+      const { database } = this
+      await database.open()
+      await database.write(function* () {
+        yield* database.capture.uninstall()
+        for (const table of [...OWN_TABLES, 'sync_state']) yield* database.dropTable(table)
+      })
+      await database.close()
     })
-    await database.close()
   }
 
   start(): Promise<void> {
-    if (this.starting !== undefined) return this.starting
-    const started = this.begin().finally(() => {
-      this.starting = undefined
-    })
-    this.starting = started
+    const started = this.lifecycle.turn(() => this.begin())
     // A host that does not wait for it must not be ended by an unhandled rejection: it hears of it by the event.
     started.catch((error: TillsyncError) => {
       this.failure = error
@@ -151,17 +164,33 @@ export class RegisterReplica implements Register {
     await this.ready()
     await this.sealer.planned()
     this.failure = undefined
+    // A stop that was asked for meanwhile has its turn next: nothing begins that it would end at once.
+    if (this.stops > 0) return
     this.upkeep.start()
     this.subscription?.start()
     this.transfer.start()
   }
 
-  async stop(): Promise<void> {
-    await this.starting?.catch(() => undefined)
+  stop(): Promise<void> {
+    return this.stopping(() => this.end())
+  }
+
+  private stopping(end: () => Promise<void>): Promise<void> {
+    this.stops++
+    this.ending.abort()
+    return this.lifecycle.turn(() => {
+      this.stops--
+      return end()
+    })
+  }
+
+  private async end(): Promise<void> {
     this.upkeep.abort()
     await this.transfer.stop()
+    await Promise.allSettled(this.byHand)
     await this.subscription?.stop()
     await this.upkeep.ended()
+    this.ending = new AbortController()
     this.sealer.forgetPlan()
     await this.database.close()
   }
@@ -180,6 +209,13 @@ export class RegisterReplica implements Register {
   async synchronize(options: SynchronizeOptions<Progress> = {}): Promise<Synchronized> {
     known('options', options, ['signal', 'onProgress'])
     this.transfer.requirePush()
+    const signal = AbortSignal.any([this.ending.signal, ...(options.signal ? [options.signal] : [])])
+    const run = this.synchronizeUntil({ ...options, signal })
+    this.byHand.add(run)
+    return run.finally(() => this.byHand.delete(run))
+  }
+
+  private async synchronizeUntil(options: SynchronizeOptions<Progress>): Promise<Synchronized> {
     await this.seal()
     await this.sealer.resealPending(options.signal)
     return this.transfer.synchronize(options)
@@ -205,6 +241,10 @@ export class RegisterReplica implements Register {
     return this.database.read(() => listEntries(this.database, { table: which.table, after, limit }))
   }
 
+  private *noteTouched(touched: readonly TouchedDocument[]): Work<void> {
+    yield* this.subscription?.note(touched) ?? []
+  }
+
   private async acknowledged(): Promise<number> {
     return (await this.transfer.peer())?.standing?.entryNo ?? 0
   }
@@ -222,7 +262,7 @@ export class RegisterReplica implements Register {
         pending: head.entryNo - acknowledged,
         oldestPending: yield* oldestAfter(database, acknowledged),
         unsealed: yield* database.capture.countTouches(),
-        parked: yield* listParked(database),
+        parked: [...(yield* listParked(database)), ...(yield* listBounced(database))],
         resealing: yield* pendingReseals(database),
       }
     })
@@ -268,6 +308,7 @@ export class RegisterReplica implements Register {
   }
 
   async migrate<T>(fn: () => T | Promise<T>): Promise<T> {
+    if (typeof fn !== 'function') throw bad('fn', 'a function that changes the schema', fn)
     await this.ready()
     const { database } = this
     await database.write(() => database.capture.removeTriggers())

@@ -1,8 +1,9 @@
 import { isoTime } from './apply/archived.ts'
 import { CREDENTIALS, EPOCHS, QUARANTINE, REGISTERS } from './apply/tables.ts'
+import { type RotateOptions, readOverlapMs } from './central-options.ts'
 import { TillsyncError } from './errors.ts'
 import type { Attributes, AudienceRegister, RegisterName } from './model.ts'
-import { checkName, known, type RotateOptions, readAttributes, readOverlapMs } from './options.ts'
+import { checkName, known, readAttributes } from './options.ts'
 import { type ApplyingDatabase, type Clock, query, type Work } from './ports.ts'
 import { type PullBook, type PullTarget, readPullUrl } from './pull-book.ts'
 import { createToken, hashToken } from './transport/credentials.ts'
@@ -148,6 +149,7 @@ export class RegisterBook implements Registers {
 
   async add(register: NewRegister): Promise<{ readonly token: string }> {
     checkRegister(register)
+    known('register', register, ['location', 'register', 'pull', 'attributes'])
     const url = register.pull === undefined ? undefined : readPullUrl(register.pull)
     const attributes = register.attributes === undefined ? {} : readAttributes(register.attributes)
     await this.ready()

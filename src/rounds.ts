@@ -1,9 +1,9 @@
 import PQueue from 'p-queue'
+import type { PullOptions } from './central-options.ts'
 import type { SynchronizeOptions } from './courier.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName, Takes } from './model.ts'
-import type { PullOptions } from './options.ts'
 import type { AudiencePublisher, Clock, Subscriber } from './ports.ts'
 import type { PullBook } from './pull-book.ts'
 import { PulledTill } from './pulled-till.ts'
@@ -75,11 +75,17 @@ export class Rounds {
 
   /** @throws ERR_OPTION, ERR_REGISTER, and what ended it */
   async synchronize(register: RegisterName, { signal, onProgress }: SynchronizeOptions<PullProgress>): Promise<PullResult> {
-    return this.drain(this.till(register), signal, onProgress, { received: 0, documents: 0 })
+    return this.drain(this.till(register), this.endedBy(signal), onProgress, { received: 0, documents: 0 })
+  }
+
+  /** What is begun now ends with a stop, whenever its turn comes. */
+  private endedBy(signal: AbortSignal | undefined): AbortSignal {
+    return AbortSignal.any([this.stopping.signal, ...(signal ? [signal] : [])])
   }
 
   async synchronizeAll({ signal, onProgress }: SynchronizeOptions<PullProgress>): Promise<readonly PulledRegister[]> {
     const { lanes } = this.pull()
+    const ended = this.endedBy(signal)
     const hands = new PQueue({ concurrency: lanes })
     const registers = await this.options.book.list()
     const all = await Promise.all(
@@ -88,25 +94,24 @@ export class Rounds {
           const name = { location, register }
           const moved = { received: 0, documents: 0 }
           try {
-            return { ...name, ...(await this.drain(this.till(name), signal, onProgress, moved)) }
+            return { ...name, ...(await this.drain(this.till(name), ended, onProgress, moved)) }
           } catch (thrown) {
             return { ...name, ...moved, error: asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed') }
           }
         }),
       ),
     )
-    if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The synchronisation was aborted', { cause: signal.reason })
+    if (ended.aborted) throw new TillsyncError('ERR_ABORTED', 'The synchronisation was aborted', { cause: ended.reason })
     return all as readonly PulledRegister[]
   }
 
   /** Until the register has nothing more. `moved` says how far it came also where it fails. */
   private async drain(
     till: PulledTill,
-    signal: AbortSignal | undefined,
+    ended: AbortSignal,
     onProgress: ((progress: PullProgress) => void) | undefined,
     moved: { received: number; documents: number },
   ): Promise<PullResult> {
-    const ended = AbortSignal.any([this.stopping.signal, ...(signal ? [signal] : [])])
     for (;;) {
       const { applied, pending, settled } = await till.exchangeNow(ended)
       moved.received += applied?.entries ?? 0

@@ -1,3 +1,5 @@
 export { linkContract } from './testing/link-contract.ts'
 export type { Answering, ContractLink, ContractServer, ContractTest, LinkContractOptions } from './testing/link-options.ts'
+export { mailboxContract } from './testing/mailbox-contract.ts'
+export type { ContractMailboxes, MailboxContractOptions } from './testing/mailbox-options.ts'
 export { type MemoryLinkOptions, memoryLink } from './transport/memory.ts'

@@ -30,6 +30,12 @@ export interface Meant {
   readonly rows: ReadonlyMap<string, ReadonlyMap<string, number>>
   /** The record ids of documents that do not hold it. */
   readonly altered: ReadonlySet<string>
+  /**
+   * Whether anything of what came for a document that does not hold it is news that stands: of these columns by table, so many rows of which have changed by it.
+   */
+  isNews(recordId: string, changed: ReadonlyMap<string, ReadonlyMap<string, number>>): Work<boolean>
+  /** The time, in milliseconds. */
+  readonly now: number
 }
 
 /** What is published here, as the tables stand. */

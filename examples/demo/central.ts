@@ -5,9 +5,11 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import {
+  type AuditedRegister,
   type AuditFinding,
   balanced,
   type Central,
+  type CentralMailbox,
   createCentral,
   mirror,
   negate,
@@ -15,9 +17,11 @@ import {
   type Reconciliation,
   stockMovements,
 } from '../../src/index.ts'
+import { centralFileMailbox } from '../../src/transport/file.ts'
 import { toNodeHandler } from '../../src/transport/http.ts'
+import { centralNatsMailbox } from '../../src/transport/nats.ts'
 import { startPostgres } from '../support/postgres.ts'
-import { type Audited, type FromCentral, LOCATION, type NewTill, type ToCentral } from './messages.ts'
+import type { Audited, FileWay, FromCentral, NatsWay, NewTill, ToCentral } from './messages.ts'
 import { CENTRAL_SCHEMA, type HeadOfficeTables, type TillTables } from './tables.ts'
 
 // Head office: one process with a real PostgreSQL, and tillsync behind a node:http server.
@@ -26,10 +30,10 @@ process.on('SIGINT', () => undefined) // a Ctrl-C is for the director, who ends 
 process.on('disconnect', () => process.exit())
 process.once('message', (start: ToCentral) => {
   if (start.type !== 'start') return
-  const started = run(start.folder, start.registers)
+  const started = run(start.folder, start.registers, start.hub)
   process.on('message', async (message: ToCentral) => {
     const { central, stop } = await started
-    if (message.type === 'audit') say(await audit(central, message.days))
+    if (message.type === 'audit') say(await audit(central, message))
     if (message.type !== 'stop') return
     await stop()
     process.exit()
@@ -43,14 +47,14 @@ interface HeadOffice {
   stop(): Promise<void>
 }
 
-async function run(folder: string, registers: readonly NewTill[]): Promise<HeadOffice> {
+async function run(folder: string, registers: readonly NewTill[], hub: NatsWay | FileWay | undefined): Promise<HeadOffice> {
   const server = await startPostgres({ folder: join(folder, 'head-office') })
   const { config, connectionString } = await server.createDatabase('head_office')
   const pool = new pg.Pool({ ...config, max: 8 })
   pool.on('error', () => undefined)
   await pool.query(CENTRAL_SCHEMA)
 
-  const central = createHeadOffice(pool)
+  const central = createHeadOffice(pool, hub)
   await central.install()
   central.on('applied', ({ register, entries }) => say({ type: 'applied', register: register.register, entries }))
   central.on('refused', ({ error }) => say({ type: 'refused', why: `${error.code}: ${error.message}` }))
@@ -58,11 +62,12 @@ async function run(folder: string, registers: readonly NewTill[]): Promise<HeadO
     for (const { code } of documents) say({ type: 'quarantined', register: register.register, code })
   })
   const tokens: Record<string, string> = {}
-  for (const { register, assortment } of registers)
-    tokens[register] = (await central.registers.add({ location: LOCATION, register, attributes: { assortment } })).token
+  for (const { location, register, priceGroup } of registers)
+    tokens[register] = (await central.registers.add({ location, register, attributes: { priceGroup } })).token
 
   const http = createServer(toNodeHandler(central.fetch)).listen(0, '127.0.0.1')
   await once(http, 'listening')
+  await central.start()
   say({ type: 'ready', port: (http.address() as AddressInfo).port, connectionString, tokens })
 
   const stop = async () => {
@@ -76,10 +81,13 @@ async function run(folder: string, registers: readonly NewTill[]): Promise<HeadO
 }
 
 /** What the library itself says of all that it has taken. */
-async function audit(central: DemoCentral, days: readonly string[]): Promise<Audited> {
-  const { registers } = await central.audit({ location: LOCATION })
+async function audit(central: DemoCentral, { locations, days }: ToCentral & { readonly type: 'audit' }): Promise<Audited> {
+  const registers: AuditedRegister[] = []
   const reconciled: Reconciliation[] = []
-  for (const businessDate of days) reconciled.push(await central.reconcile({ location: LOCATION, businessDate }))
+  for (const location of locations) {
+    registers.push(...(await central.audit({ location })).registers)
+    for (const businessDate of days) reconciled.push(await central.reconcile({ location, businessDate }))
+  }
   return {
     type: 'audited',
     findings: registers.flatMap(({ register, findings }) => findings.map((finding) => `${register} ${nameOf(finding)}`)),
@@ -95,15 +103,28 @@ function nameOf(finding: AuditFinding): string {
     : finding.code
 }
 
+/** Where tills leave their letters. */
+function mailboxAt(hub: NatsWay | FileWay): CentralMailbox {
+  if (hub.type === 'file') return centralFileMailbox({ folder: hub.folder, keys: ({ register }) => hub.keys[register], lookMs: 100 })
+  return centralNatsMailbox({ servers: hub.servers, credentials: hub.credentials })
+}
+
 /** All that head office does with what the tills send, and what they get. */
-function createHeadOffice(pool: pg.Pool): DemoCentral {
+function createHeadOffice(pool: pg.Pool, hub: NatsWay | FileWay | undefined): DemoCentral {
   return createCentral<HeadOfficeTables, TillTables>({
     database: postgres(pool),
+    ...(hub && { mailboxes: [mailboxAt(hub)] }),
     publish: {
       items: {
-        where: (eb, { attributes }) =>
-          eb('item_no', 'in', eb.selectFrom('assortments').select('assortments.item_no').where('assortment', '=', String(attributes.assortment))),
+        where: (eb, { location }) => eb('item_no', 'in', eb.selectFrom('assortments').select('assortments.item_no').where('location', '=', location)),
         dependsOn: { assortments: { item_no: 'item_no' } },
+      },
+      price_lists: { where: (eb, { attributes }) => eb('price_group', '=', String(attributes.priceGroup)) },
+      price_list_lines: { partOf: { price_lists: { list_id: 'list_id' } } },
+      internal_orders: { only: ['status', 'confirmed_at'], origin: ['location', 'register'] },
+      internal_order_lines: {
+        partOf: { internal_orders: { location: 'location', register: 'register', order_id: 'id' } },
+        only: ['confirmed_quantity'],
       },
     },
     validate: {
@@ -116,12 +137,14 @@ function createHeadOffice(pool: pg.Pool): DemoCentral {
     },
     numbering: { receipts: { column: 'number', by: ['series'], first: 1 } },
     subscribe: {
+      internal_orders: mirror({ except: ['status', 'confirmed_at'], origin: ['location', 'register'], removals: 'apply' }),
+      internal_order_lines: mirror({ except: ['confirmed_quantity'] }),
       receipts: [
         mirror({ origin: ['location', 'register'] }),
-        stockMovements((receipt) =>
+        stockMovements((receipt, { location }) =>
           receipt.parts.receipt_lines.map((line) => ({
             item: line.item_no,
-            location: LOCATION,
+            location,
             businessDate: receipt.business_date,
             document: receipt.receipt_no,
             customer: receipt.customer_no,
@@ -132,8 +155,8 @@ function createHeadOffice(pool: pg.Pool): DemoCentral {
         ),
       ],
       plu_closings: pluClosings({
-        closing: (closing) => ({
-          location: LOCATION,
+        closing: (closing, { location }) => ({
+          location,
           businessDate: closing.business_date,
           document: closing.closing_no,
           ranges: closing.parts.plu_closing_ranges.map(({ series, first_no, last_no }) => ({ series, from: first_no, through: last_no })),

@@ -1,7 +1,8 @@
 import { count } from './display.ts'
 import type { Audited } from './messages.ts'
 import { readFirstClosings } from './proof-closings.ts'
-import { registerName, type Scene } from './scene.ts'
+import type { Scene } from './scene.ts'
+import { registerName } from './shops.ts'
 
 // What happens when all is sold. After each step head office has all that came of it.
 
@@ -21,7 +22,7 @@ export async function takeBack(scene: Scene): Promise<void> {
   await scene.perform(scene.till(by), { type: 'take back', sale })
   await scene.say(
     `${scene.till(by).name} takes back what ${scene.till(till).name} has sold: ${line?.quantity.slice(1)} × ${line?.description}.`,
-    'Each till books its own receipt; the stock at head office is that of both.',
+    `It left the stock of ${scene.till(till).shop.location} and comes into that of ${scene.till(by).shop.location}.`,
   )
 }
 

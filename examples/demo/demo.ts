@@ -3,10 +3,13 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { styleText } from 'node:util'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { TillsyncError } from '../../src/index.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { count, createDisplay } from './display.ts'
 import { generateSales } from './generator.ts'
+import { checkNats } from './hub.ts'
+import type { LinkName } from './messages.ts'
 import { printProof } from './proof-table.ts'
 import { dealOut, type Sale } from './sales.ts'
 import { readSales, SalesFileError } from './sales-file.ts'
@@ -18,6 +21,7 @@ interface Options {
   readonly rate?: number
   readonly tills: number
   readonly seed: number
+  readonly link: LinkName
   readonly keep: boolean
   readonly look?: string
 }
@@ -28,13 +32,14 @@ const RECEIPTS = 480
 
 const { look, ...options } = new Command('npm run demo --')
   .description(
-    'Tills sell while the network goes away, a till is killed, a receipt is wrong; they close, correct, send again.\nAt the end, tables prove that head office has every line once.',
+    'Tills sell while the network goes away, a till is killed, a receipt is wrong; they close, correct, send again.\nHead office sends them items, prices, a promotion, and confirms what they order.\nAt the end, tables prove that head office has every line once, and each till what is meant for it.',
   )
   .option('--sales <file>', 'sell the invoices of a CSV file in the columns of UCI Online Retail')
   .option('--receipts <count>', 'how many receipts to make up instead', whole(1), RECEIPTS)
   .option('--rate <count>', `receipts per second and till (default: all in about ${SELLING_SECONDS} seconds)`, positive)
   .option('--tills <count>', 'how many tills', whole(1, 20), 3)
   .option('--seed <number>', 'of the sales and of the moment of the crash', whole(0), Math.floor(Math.random() * 1e6))
+  .addOption(new Option('--link <way>', 'how tills and head office reach each other').choices(['http', 'nats', 'file']).default('http'))
   .option('--keep', 'leave the databases for looking', false)
   .option('--look <folder>', 'open the head office that a demo with --keep left, until Ctrl-C')
   .parse()
@@ -42,13 +47,15 @@ const { look, ...options } = new Command('npm run demo --')
 
 process.exit(await (look === undefined ? run(options) : lookInto(look)))
 
-async function run({ sales: file, receipts, tills, seed, keep, rate: given }: Omit<Options, 'look'>): Promise<number> {
+async function run({ sales: file, receipts, tills, seed, link, keep, rate: given }: Omit<Options, 'look'>): Promise<number> {
   let sales: readonly Sale[]
   try {
+    if (link === 'nats') await checkNats()
     sales = file === undefined ? generateSales(seed, receipts) : readSales(file)
   } catch (error) {
-    if (!(error instanceof SalesFileError)) throw error
-    console.error(error.message)
+    if (error instanceof TillsyncError) console.error(`${error.code}: ${error.message}\n${error.hint}`)
+    else if (error instanceof SalesFileError) console.error(error.message)
+    else throw error
     return 1
   }
   const shares = dealOut(sales, Math.min(tills, sales.length))
@@ -62,12 +69,14 @@ async function run({ sales: file, receipts, tills, seed, keep, rate: given }: Om
   await chmod(folder, 0o711) // PostgreSQL may run as another user, who must come through here
   const stopping = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stopping.abort(new Error('Interrupted')))
-  const show = new Show({ folder, shares, rate, seed }, createDisplay(), stopping)
+  const show = new Show({ folder, shares, rate, link, seed }, createDisplay(), stopping)
   try {
     const proof = await show.run()
     const holds = printProof(proof)
     console.log(
-      holds ? styleText(['bold', 'green'], 'Every line arrived, and is in the books once.') : styleText(['bold', 'red'], 'The proof failed.'),
+      holds
+        ? styleText(['bold', 'green'], 'Every line arrived, and is in the books once; each till has what is meant for it.')
+        : styleText(['bold', 'red'], 'The proof failed.'),
     )
     return holds ? 0 : 1
   } catch (error) {
@@ -94,7 +103,7 @@ async function lookInto(folder: string): Promise<number> {
   const server = await startPostgres({ folder: join(folder, 'head-office') })
   const { connectionString } = server.database('head_office')
   console.log(
-    `Head office is open at ${connectionString}\nSee stock_movements, stock_levels, posted_plu_closings, sync_archive, receipts. Ctrl-C ends it.`,
+    `Head office is open at ${connectionString}\nSee stock_movements, stock_levels, posted_plu_closings, sync_archive, receipts, internal_orders. Ctrl-C ends it.`,
   )
   const waiting = setInterval(() => undefined, 60_000)
   await new Promise<void>((resolve) => {

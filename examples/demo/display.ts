@@ -30,6 +30,13 @@ export function count(value: number, noun: string): string {
   return `${number(value)} ${value === 1 ? noun : plural}`
 }
 
+const MOST_NAMED = 4
+
+/** Of tills, for a sentence. */
+export function namesOf(tills: readonly { readonly name: string }[]): string {
+  return tills.length > MOST_NAMED ? count(tills.length, 'till') : tills.map(({ name }) => name).join(', ')
+}
+
 const CLEAR_RIGHT = '\x1b[K'
 
 class Bars implements Display {
@@ -88,7 +95,7 @@ class Lines implements Display {
 
   show(tills: readonly TillView[]): void {
     const now = performance.now()
-    if (now - this.shown < STATUS_MS) return
+    if (tills.length === 0 || now - this.shown < STATUS_MS) return
     this.shown = now
     const all = tills.map(({ name, total, sold, pending, applied }) => `${name} ${sold}/${total} sold, ${pending} pending, ${applied} applied`)
     this.tell(`· ${all.join(' | ')}`)

@@ -1,12 +1,34 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { count } from './display.ts'
-import { assortmentOf, BAG, proveItems } from './items.ts'
+import { count, namesOf } from './display.ts'
+import { BAG } from './items.ts'
+import { labelsInWords, type Operators } from './operators.ts'
+import { compareCopies, differencesOf } from './proof-published.ts'
 import type { Scene } from './scene.ts'
+import { chosenShop, shopsOf } from './shops.ts'
 
 // What head office does while the tills sell.
 
 const PATIENCE_MS = 30_000
 const LOOK_MS = 100
+
+export async function firstItems(scene: Scene, operators: Operators): Promise<void> {
+  await arrival(scene)
+  const told = await operators.look()
+  const shops = shopsOf(scene.tills.length).map(
+    ({ location, assortment }) => `${location} (${namesOf(scene.tillsOf(location))}) has room for ${assortment}`,
+  )
+  scene.tell(`Each till has the items of its shop from head office: ${labelsInWords(told, scene)}.`, `${shops.join(', ')}.`)
+}
+
+/** What head office has changed since. */
+export async function printLabels(scene: Scene, operators: Operators): Promise<void> {
+  const told = await operators.look()
+  const orders = told.flatMap(({ listed }) => listed.filter(({ kind }) => kind.startsWith('internal_orders')))
+  scene.tell(
+    `The tills tell their operators: ${labelsInWords(told, scene)}.`,
+    `And ${count(orders.length, 'order')} confirmed. Each notice stays until it is acknowledged; now they are.`,
+  )
+}
 
 export async function changePrices(scene: Scene): Promise<void> {
   const changed = await scene.books.rows(`
@@ -15,27 +37,31 @@ export async function changePrices(scene: Scene): Promise<void> {
   const seconds = await arrival(scene)
   scene.tell(
     `Head office changes ${count(changed.length, 'price')}; ${seconds} s later the tills have them.`,
-    'Each till gets what belongs to its assortment and nothing else, and goes on selling meanwhile.',
+    'Each till gets those of what its shop has and nothing else, and goes on selling meanwhile.',
   )
 }
 
 export async function dropItem(scene: Scene): Promise<void> {
-  const assortment = assortmentOf(scene.tills.length > 1 ? 1 : 0)
-  await scene.books.rows('DELETE FROM assortments WHERE assortment = $1 AND item_no = $2', assortment, BAG.itemNo)
+  const { location } = chosenShop(scene.tills.length)
+  await scene.books.rows('DELETE FROM assortments WHERE location = $1 AND item_no = $2', location, BAG.itemNo)
   await arrival(scene)
-  const names = scene.tills.filter((_, n) => assortmentOf(n) === assortment).map(({ name }) => name)
   scene.tell(
-    `'${BAG.description}' leaves the ${assortment} assortment, and disappears at ${names.join(', ')}.`,
-    'The item itself is not deleted: it has left the filter of these tills.',
+    `'${BAG.description}' leaves the assortment of ${location}, and disappears at ${namesOf(scene.tillsOf(location))}.`,
+    `The item itself is not deleted${isForAll(scene) ? '' : ', and the other shop keeps it'}: it has left the filter of these tills.`,
   )
+}
+
+/** Whether there is but one shop to choose from. */
+export function isForAll(scene: Scene): boolean {
+  return shopsOf(scene.tills.length).length === 1
 }
 
 /** Waits until the tills have what head office has for them, but not for ever: what is missing is said by the proof. Returns the seconds. */
 export async function arrival(scene: Scene): Promise<string> {
   const began = performance.now()
   await scene.until(async () => {
-    const { different } = await proveItems(scene.books, scene.tills)
-    if (different.length === 0 || performance.now() - began > PATIENCE_MS) return true
+    const copies = await compareCopies(scene.books, scene.tills)
+    if (copies.flatMap(differencesOf).length === 0 || performance.now() - began > PATIENCE_MS) return true
     await sleep(LOOK_MS)
     return false
   })

@@ -5,6 +5,7 @@ import type { ProvedTill } from './proof.ts'
 
 /** A posted closing, for the table. Amounts are decimal texts. */
 export interface ShownClosing {
+  readonly location: string
   readonly register: string
   readonly closingNo: number
   /** The closing to which this one adds. */
@@ -29,10 +30,10 @@ export interface ClosingsProof {
   readonly changed: readonly string[]
 }
 
-/** The closings that supplement none, with their lines, as one text each. */
+/** The closings that supplement none, with their lines, as one text each: by shop and number. */
 export async function readFirstClosings(books: Books): Promise<ReadonlyMap<string, string>> {
   const rows = await books.rows(`
-    SELECT closing_no::text, c::text || string_agg(coalesce(l::text, ''), ' ' ORDER BY l.line_no) AS closing
+    SELECT c.location || ' ' || closing_no AS closing_no, c::text || string_agg(coalesce(l::text, ''), ' ' ORDER BY l.line_no) AS closing
     FROM posted_plu_closings c LEFT JOIN posted_plu_closing_lines l USING (location, closing_no) WHERE supplements IS NULL GROUP BY c.location, c.closing_no`)
   return new Map(rows.map(({ closing_no, closing }) => [closing_no ?? '', closing ?? '']))
 }
@@ -63,11 +64,11 @@ const POSTED = `
   FROM posted_plu_closings JOIN posted_plu_closing_lines l USING (location, closing_no) JOIN sync_registers USING (register_id)`
 
 const SHOWN = `
-  SELECT register, closing_no, supplements, count(l.line_no) AS lines, trim_scale(coalesce(sum(l.quantity), 0))::text AS units,
+  SELECT c.location, register, closing_no, supplements, count(l.line_no) AS lines, trim_scale(coalesce(sum(l.quantity), 0))::text AS units,
          coalesce(sum(l.net_amount) FILTER (WHERE customer_no IS NULL), 0)::text AS anonymous,
          coalesce(sum(l.net_amount) FILTER (WHERE customer_no IS NOT NULL), 0)::text AS customers, c.net_amount::text AS net
   FROM posted_plu_closings c LEFT JOIN posted_plu_closing_lines l USING (location, closing_no) JOIN sync_registers r USING (register_id)
-  GROUP BY register, r.register_id, c.location, closing_no ORDER BY closing_no`
+  GROUP BY register, r.register_id, c.location, closing_no ORDER BY c.location, closing_no`
 
 const UNMOVED = `
   SELECT register || ' ' || item_no AS what FROM (
@@ -79,6 +80,7 @@ const UNMOVED = `
 function shownOf(row: Readonly<Record<string, string | null>>): ShownClosing {
   const amount = (column: string) => row[column] ?? '0'
   return {
+    location: row.location ?? '',
     register: row.register ?? '',
     closingNo: Number(row.closing_no),
     supplements: row.supplements === null ? undefined : Number(row.supplements),

@@ -1,10 +1,11 @@
 import { styleText } from 'node:util'
 import Big from 'big.js'
-import Table from 'cli-table3'
+import { createTable, mark } from './cells.ts'
 import { claimsOf } from './claims.ts'
 import { number } from './display.ts'
 import type { Proof } from './proof.ts'
 import type { Stage, Tally } from './proof-lines.ts'
+import { copiesTable, toldTable } from './proof-tills.ts'
 
 const NAMED = 10
 
@@ -14,6 +15,10 @@ export function printProof(proof: Proof): boolean {
   console.log(stagesTable(proof))
   console.log(styleText('bold', 'The closings that head office has posted'))
   console.log(closingsTable(proof))
+  console.log(styleText('bold', 'The rows that head office has for each till, by its filters, and those that the till has'))
+  console.log(copiesTable(proof))
+  console.log(styleText('bold', 'What the operators of the tills were told'))
+  console.log(toldTable(proof))
   const claims = claimsOf(proof)
   for (const { holds, text, named = [] } of claims) {
     console.log(`${holds ? styleText('green', '✓') : styleText('red', '✗')} ${text}`)
@@ -41,20 +46,12 @@ function stagesTable({ stages, tills }: Proof): string {
 function closingsTable({ closings, tills }: Proof): string {
   const table = createTable(['closing', ''], ['lines', 'units', 'anonymous', 'customers', 'net amount'])
   const names = new Map(tills.map(({ register, name }) => [register, name]))
-  for (const { closingNo, register, supplements, lines, units, anonymous, customers, net } of closings.shown) {
+  for (const { location, closingNo, register, supplements, lines, units, anonymous, customers, net } of closings.shown) {
     const what = `${names.get(register)}${supplements === undefined ? '' : `, supplements ${supplements}`}`
     const amounts = [anonymous, customers, net].map((amount) => decimal(new Big(amount), 2))
-    table.push([String(closingNo), what, number(lines), decimal(new Big(units)), ...amounts])
+    table.push([`${location} ${closingNo}`, what, number(lines), decimal(new Big(units)), ...amounts])
   }
   return table.toString()
-}
-
-function createTable(texts: readonly string[], numbers: readonly string[]): InstanceType<typeof Table> {
-  return new Table({
-    head: [...texts, ...numbers],
-    colAligns: [...texts.map(() => 'left' as const), ...numbers.map(() => 'right' as const)],
-    style: { head: [], border: styleText('grey', '') === '' ? [] : ['grey'], compact: true },
-  })
 }
 
 function tallyOf(stage: Stage | undefined, register: string): Tally | undefined {
@@ -68,11 +65,6 @@ function cellsOf(tally: Tally | undefined, expected: Tally | undefined): string[
     mark(decimal(tally?.units), decimal(expected?.units)),
     mark(decimal(tally?.amount, 2), decimal(expected?.amount, 2)),
   ]
-}
-
-function mark(value: number | string, expected: number | string): string {
-  const text = typeof value === 'number' ? number(value) : value
-  return value === expected ? text : styleText('red', text)
 }
 
 /** Exact, with at least `places` decimals. */

@@ -1,18 +1,18 @@
 import Database from 'better-sqlite3'
 import Big from 'big.js'
 import type { Books } from './books.ts'
-import { type ItemsProof, proveItems } from './items.ts'
 import type { Audited } from './messages.ts'
+import type { Told } from './operators.ts'
+import type { Ordered } from './orders.ts'
 import { type ClosingsProof, proveClosings, readFirstClosings } from './proof-closings.ts'
-import { keyOf, type Lines, linesOf, readStages, type Stage } from './proof-lines.ts'
+import { keyOf, linesOf, readStages, type Stage } from './proof-lines.ts'
+import { type OrdersProof, proveOrders } from './proof-orders.ts'
+import { type ComparedTill, type Copy, compareCopies } from './proof-published.ts'
 import type { Sale } from './sales.ts'
-import { registerName } from './scene.ts'
+import { registerName } from './shops.ts'
 import type { Story } from './story.ts'
 
-export interface ProvedTill {
-  readonly register: string
-  readonly name: string
-  readonly file: string
+export interface ProvedTill extends ComparedTill {
   /** By the input. */
   readonly sold: readonly Sale[]
 }
@@ -27,6 +27,11 @@ export interface Seen {
   readonly audited: Audited
   /** The closings of the day as they were posted, by number. */
   readonly firstClosings: ReadonlyMap<string, string>
+  readonly ordered: Ordered
+  /** On each occasion, by each till. */
+  readonly told: readonly Told[]
+  /** Entries that head office sent while the promotion began and ended. */
+  readonly sentByNight: number
 }
 
 export interface Proof {
@@ -40,7 +45,9 @@ export interface Proof {
   /** What moved by the sale and the return at another till. */
   readonly takenBack: { readonly movements: number; readonly units: Big; readonly amount: Big } | undefined
   readonly closings: ClosingsProof
-  readonly items: ItemsProof
+  /** By till and table. */
+  readonly copies: readonly Copy[]
+  readonly orders: OrdersProof
   /** Documents in quarantine. */
   readonly waiting: number
   /** Numbers at the tills that head office lacks or has twice, and how many series there are. */
@@ -68,9 +75,10 @@ export async function prove(books: Books, { tills, story, seen, sealed, audited 
       versions: await books.count(`SELECT coalesce(sum(versions - 1), 0) FROM sync_documents WHERE table_name = 'receipts'`),
       movements: await books.count('SELECT count(*) FROM stock_movements WHERE revision > 1'),
     },
-    levels: await checkLevels(books, expected),
+    levels: await checkLevels(books, tills),
     takenBack: await readTakenBack(books, story),
-    items: await proveItems(books, tills),
+    copies: await compareCopies(books, tills),
+    orders: await proveOrders(books, tills, seen.ordered),
     closings: await proveClosings(books, tills, seen.firstClosings, await readFirstClosings(books)),
     waiting: await books.count('SELECT count(*) FROM sync_quarantine'),
     numbers: await checkNumbers(books),
@@ -78,12 +86,17 @@ export async function prove(books: Books, { tills, story, seen, sealed, audited 
   }
 }
 
-/** Every article started at 0, so what lies there now is what was sold, negative. */
-async function checkLevels(books: Books, expected: Lines): Promise<Proof['levels']> {
+/** Every article started at 0 in each shop, so what lies there now is what was sold, negative. */
+async function checkLevels(books: Books, tills: readonly ProvedTill[]): Promise<Proof['levels']> {
   const wanted = new Map<string, Big>()
-  for (const { itemNo, quantity } of expected.values()) wanted.set(itemNo, (wanted.get(itemNo) ?? new Big(0)).minus(quantity))
-  const rows = await books.rows('SELECT item_no, quantity::text FROM stock_levels')
-  const levels = new Map(rows.map((row) => [row.item_no ?? '', new Big(row.quantity ?? 0)]))
+  for (const { shop, sold } of tills) {
+    for (const { itemNo, quantity } of sold.flatMap(({ lines }) => lines)) {
+      const what = `${itemNo} in ${shop.location}`
+      wanted.set(what, (wanted.get(what) ?? new Big(0)).minus(quantity))
+    }
+  }
+  const rows = await books.rows(`SELECT item_no || ' in ' || location AS what, quantity::text FROM stock_levels`)
+  const levels = new Map(rows.map(({ what, quantity }) => [what ?? '', new Big(quantity ?? 0)]))
   const items = [...new Set([...wanted.keys(), ...levels.keys()])]
   const zero = new Big(0)
   return { items: items.length, wrong: items.filter((item) => !(levels.get(item) ?? zero).eq(wanted.get(item) ?? zero)) }

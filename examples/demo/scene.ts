@@ -2,12 +2,16 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { styleText } from 'node:util'
 import { Books } from './books.ts'
+import { Calendar } from './calendar.ts'
 import { Child } from './child.ts'
 import { count, type Display } from './display.ts'
-import { assortmentOf, writeItems } from './items.ts'
+import { type Hub, openHub } from './hub.ts'
+import { writeItems } from './items.ts'
 import { Line } from './line.ts'
-import type { Audited, Done, FromCentral, Task, ToCentral } from './messages.ts'
+import type { Audited, Done, FromCentral, LinkName, Task, ToCentral, Way } from './messages.ts'
 import type { Sale } from './sales.ts'
+import { registerName, shopOf, shopsOf } from './shops.ts'
+import { Stick } from './stick.ts'
 import { type Story, type TillReceipt, writeStory } from './story.ts'
 import { TillActor } from './till-actor.ts'
 
@@ -17,10 +21,18 @@ export interface ShowOptions {
   readonly shares: readonly (readonly Sale[])[]
   /** Receipts per second and till. */
   readonly rate: number
+  readonly link: LinkName
   readonly seed: number
 }
 
 const READING_MS = 600
+
+/** Where head office gets what tills say. */
+const AT: Readonly<Record<LinkName, string>> = {
+  http: 'answers at an HTTP server',
+  nats: 'fetches the letters that lie on a NATS server',
+  file: 'reads the letters that lie on a stick',
+}
 
 /** The stage: who plays, what is heard of them, and what a step of the show can do. */
 export class Scene {
@@ -29,10 +41,13 @@ export class Scene {
   readonly tills: TillActor[] = []
   /** Head office's database, asked directly. */
   readonly books = new Books()
+  readonly calendar = new Calendar()
   readonly refusals: string[] = []
   /** The code with which a receipt went to quarantine, by its till. */
   readonly quarantined = new Map<string, string>()
-  line: Line | undefined
+  line: Line | Stick | undefined
+  private stick: Stick | undefined
+  private hub: Hub | undefined
   private readonly display: Display
   private readonly signal: AbortSignal
   private readonly fail: (error: Error) => void
@@ -49,19 +64,20 @@ export class Scene {
   }
 
   async open(): Promise<void> {
+    const { folder, link, shares, rate } = this.options
+    if (link === 'file') this.stick = new Stick(folder)
+    if (link === 'nats') this.hub = await openHub(shares.map((_, n) => ({ location: shopOf(n).location, register: registerName(n) })))
     const { port, connectionString, tokens } = await this.startCentral()
     await this.books.open(connectionString)
-    await writeItems(this.books, this.options.shares.flat())
-    this.line = new Line(port)
-    const url = `http://127.0.0.1:${await this.line.open()}/sync`
-    const { folder, shares, rate } = this.options
+    await writeItems(this.books, shares.flat(), shopsOf(shares.length))
+    const wayOf = await this.openLine(port, tokens)
     const of = (receipt: TillReceipt | undefined, till: number) => (receipt?.till === till ? receipt.receiptNo : undefined)
     for (const [n, sales] of shares.entries()) {
-      const register = registerName(n)
+      const [register, shop] = [registerName(n), shopOf(n)]
       const file = join(folder, `till-${n + 1}.sqlite`)
       const mishaps = { wrongTotal: of(this.story.wrongTotal, n), leftOpen: of(this.story.leftOpen, n) }
-      const start = { type: 'start', register, file, url, token: tokens[register] ?? '', sales, rate, mishaps } as const
-      this.tills.push(new TillActor(`Till ${n + 1}`, start, this.fail))
+      const start = { type: 'start', location: shop.location, register, file, way: wayOf(register), sales, rate, mishaps } as const
+      this.tills.push(new TillActor(`Till ${n + 1}`, shop, start, this.calendar, this.fail))
     }
     for (const till of this.tills) till.start()
     await this.until(() => this.tills.every((till) => till.ready))
@@ -71,16 +87,34 @@ export class Scene {
     )
   }
 
+  /** What lies between the tills and head office, and each till's way over it. */
+  private async openLine(port: number, tokens: Readonly<Record<string, string>>): Promise<(register: string) => Way> {
+    const { stick } = this
+    if (stick !== undefined) {
+      this.line = stick
+      return (register) => stick.way([register])
+    }
+    const line = new Line(this.hub?.port ?? port)
+    this.line = line
+    const near = await line.open()
+    return (register) => this.hub?.till(register, near) ?? { type: 'http', url: `http://127.0.0.1:${near}/sync`, token: tokens[register] ?? '' }
+  }
+
   /** Ends every process that we started. */
   async close(): Promise<void> {
     await this.books.close()
     await Promise.all(this.tills.map((till) => till.end()))
     this.line?.close()
     await this.central?.stop({ type: 'stop' })
+    await this.hub?.stop()
   }
 
   till(n: number): TillActor {
     return this.tills[Math.min(n, this.tills.length - 1)] as TillActor
+  }
+
+  tillsOf(location: string): readonly TillActor[] {
+    return this.tills.filter(({ shop }) => shop.location === location)
   }
 
   /** Has a till do something, and waits until head office has all that came of it. */
@@ -94,7 +128,7 @@ export class Scene {
   async audit(): Promise<Audited> {
     this.audited = undefined
     const days = new Set(this.options.shares.flat().map(({ soldAt }) => soldAt.slice(0, 10)))
-    this.central?.send({ type: 'audit', days: [...days] })
+    this.central?.send({ type: 'audit', locations: shopsOf(this.tills.length).map(({ location }) => location), days: [...days] })
     await this.until(() => this.audited !== undefined)
     return this.audited as unknown as Audited
   }
@@ -140,10 +174,11 @@ export class Scene {
     this.central.send({
       type: 'start',
       folder: this.options.folder,
-      registers: this.options.shares.map((_, n) => ({ register: registerName(n), assortment: assortmentOf(n) })),
+      registers: this.options.shares.map((_, n) => ({ register: registerName(n), ...shopOf(n) })),
+      hub: this.stick?.way(this.options.shares.map((_, n) => registerName(n))) ?? this.hub?.central,
     })
     await this.until(() => this.ready !== undefined)
-    this.tell('Head office is open.', 'PostgreSQL runs, and tillsync answers at an HTTP server.')
+    this.tell('Head office is open.', `PostgreSQL runs, and tillsync ${AT[this.options.link]}.`)
     return this.ready as unknown as FromCentral & { type: 'ready' }
   }
 
@@ -165,8 +200,4 @@ export class Scene {
         this.audited = message
     }
   }
-}
-
-export function registerName(n: number): string {
-  return `POS${n + 1}`
 }

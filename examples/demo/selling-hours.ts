@@ -1,16 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { count } from './display.ts'
 import { randomOf } from './generator.ts'
-import { registerName, type Scene } from './scene.ts'
+import { type Ordered, placeOrders } from './orders.ts'
+import type { Scene } from './scene.ts'
+import { registerName } from './shops.ts'
 
 // What goes wrong while the tills sell.
 
-export async function outage(scene: Scene): Promise<void> {
+/** Returns what the tills order meanwhile. */
+export async function outage(scene: Scene): Promise<Ordered['entered']> {
   await scene.until(() => scene.sold >= 0.15)
   const before = scene.receipts
   const began = performance.now()
   scene.line?.cut()
-  scene.tell('The line to head office is cut.', 'The tills go on selling; what they sell waits in their own databases.')
+  const entered = await placeOrders(scene)
+  scene.tell('The line to head office is cut.', 'The tills go on selling, and each orders from the warehouse; all that waits in their own databases.')
   await scene.until(() => scene.sold >= 0.4 && performance.now() - began > 1_500)
   const waiting = scene.tills.reduce((total, till) => total + till.view.pending, 0)
   scene.line?.mend()
@@ -21,6 +25,7 @@ export async function outage(scene: Scene): Promise<void> {
   )
   await scene.until(() => scene.tills.every((till) => till.caughtUp))
   scene.tell('Head office has caught up.', 'Nobody had to press a button.')
+  return entered
 }
 
 export async function crash(scene: Scene): Promise<void> {

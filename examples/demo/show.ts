@@ -1,8 +1,11 @@
 import { closeDay, correct, mend, takeBack, takePayment } from './closing-time.ts'
 import { count, type Display } from './display.ts'
-import { changePrices, dropItem } from './head-office.ts'
+import { changePrices, dropItem, firstItems, printLabels } from './head-office.ts'
+import { Operators } from './operators.ts'
+import { confirmOrders } from './orders.ts'
+import { announce, beginAndEnd } from './promotion.ts'
 import { type Proof, prove } from './proof.ts'
-import { registerName, Scene, type ShowOptions } from './scene.ts'
+import { Scene, type ShowOptions } from './scene.ts'
 import { crash, exportAll, outage, quarantine } from './selling-hours.ts'
 import { soldAtLast } from './story.ts'
 
@@ -43,9 +46,14 @@ export class Show {
   private async play(): Promise<Proof> {
     const { scene } = this
     await scene.open()
-    await outage(scene)
+    const operators = new Operators(scene)
+    await firstItems(scene, operators)
+    const entered = await outage(scene)
     await changePrices(scene)
     await dropItem(scene)
+    const ordered = await confirmOrders(scene, entered)
+    await announce(scene)
+    await printLabels(scene, operators)
     await crash(scene)
     const booked = await quarantine(scene)
     await exportAll(scene)
@@ -56,10 +64,12 @@ export class Show {
     const firstClosings = await mend(scene)
     await takePayment(scene)
     await correct(scene)
-    return this.prove({ booked, ...closed, firstClosings })
+    const sentByNight = await beginAndEnd(scene, operators)
+    await operators.look() // everything is acknowledged, so there is nothing to tell
+    return this.prove({ booked, ...closed, firstClosings, ordered, told: operators.told, sentByNight })
   }
 
-  private async prove(seen: Pick<Proof['seen'], 'booked' | 'heldBack' | 'audited' | 'firstClosings'>): Promise<Proof> {
+  private async prove(seen: Proof['seen']): Promise<Proof> {
     const { scene } = this
     const done = await Promise.all(scene.tills.map((till) => scene.perform(till, { type: 'synchronize' })))
     scene.show()
@@ -70,7 +80,7 @@ export class Show {
       'In plain SQL, and compared with the tills; then the library itself.',
     )
     const sold = soldAtLast(scene.options.shares, scene.story)
-    const tills = scene.tills.map((till, n) => ({ register: registerName(n), name: till.name, file: till.file, sold: sold[n] ?? [] }))
+    const tills = scene.tills.map(({ register, name, shop, file }, n) => ({ register, name, shop, file, sold: sold[n] ?? [] }))
     const sealed = done.reduce((total, { entries }) => total + entries, 0)
     return prove(scene.books, { tills, story: scene.story, seen, sealed, audited: await scene.audit() })
   }

@@ -1,18 +1,25 @@
 import { styleText } from 'node:util'
+import type { Calendar } from './calendar.ts'
 import { Child } from './child.ts'
 import type { TillView } from './display.ts'
-import type { Done, Exported, FromTill, Task, TillStart, ToTill } from './messages.ts'
+import type { Done, Exported, FromTill, Listed, OrderLine, Task, TillStart, ToTill } from './messages.ts'
+import type { Shop } from './shops.ts'
 
 /** A till as the director sees it: its process, and what it last said. */
 export class TillActor {
   readonly name: string
+  readonly shop: Shop
   /** Receipts that it found in its own database when it last started. */
   found = 0
   ready = false
   exported: Exported | undefined
   /** What it said when it had done its last task; undefined while it is at it. */
   done: Done | undefined
-  private readonly startMessage: TillStart
+  /** What its operator is to be told; undefined while it looks. */
+  listed: Listed | undefined
+  acknowledged = true
+  private readonly startMessage: Omit<TillStart, 'aheadMs'>
+  private readonly calendar: Calendar
   private readonly onCrash: (error: Error) => void
   private child: Child<ToTill, FromTill> | undefined
   private progress = { sold: 0, pending: 0 }
@@ -21,9 +28,11 @@ export class TillActor {
   private doing = ''
   private doingUntil = 0
 
-  constructor(name: string, start: TillStart, onCrash: (error: Error) => void) {
+  constructor(name: string, shop: Shop, start: Omit<TillStart, 'aheadMs'>, calendar: Calendar, onCrash: (error: Error) => void) {
     this.name = name
+    this.shop = shop
     this.startMessage = start
+    this.calendar = calendar
     this.onCrash = onCrash
   }
 
@@ -54,7 +63,7 @@ export class TillActor {
     this.online = true
     const module = new URL('./till.ts', import.meta.url)
     this.child = new Child(this.name, module, (message: FromTill) => this.hear(message), this.onCrash)
-    this.child.send(this.startMessage)
+    this.child.send({ ...this.startMessage, aheadMs: this.calendar.aheadMs })
   }
 
   async kill(): Promise<void> {
@@ -68,6 +77,24 @@ export class TillActor {
     this.child?.send({ type: 'export all' })
   }
 
+  order(lines: readonly OrderLine[], day: string): void {
+    this.child?.send({ type: 'order', lines, day })
+  }
+
+  changeOrder(line: OrderLine): void {
+    this.child?.send({ type: 'change order', line })
+  }
+
+  listNotices(day: string): void {
+    this.listed = undefined
+    this.child?.send({ type: 'list notices', day })
+  }
+
+  acknowledge(ids: readonly number[]): void {
+    this.acknowledged = false
+    this.child?.send({ type: 'acknowledge', ids })
+  }
+
   /** `done` says when head office has all that came of it. */
   perform(task: Task): void {
     this.done = undefined
@@ -77,6 +104,8 @@ export class TillActor {
 
   async end(): Promise<void> {
     await this.child?.stop({ type: 'stop' })
+    this.ready = false
+    this.does('off')
   }
 
   addApplied(entries: number): void {
@@ -103,6 +132,12 @@ export class TillActor {
         return
       case 'exported':
         this.exported = message
+        return
+      case 'notices':
+        this.listed = message
+        return
+      case 'acknowledged':
+        this.acknowledged = true
         return
       case 'done':
         this.done = message

@@ -1,10 +1,24 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import Database from 'better-sqlite3'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
-import { createRegister, mirror, type Register, TillsyncError } from '../../src/index.ts'
+import {
+  createRegister,
+  type LinkTransfer,
+  type MailboxTransfer,
+  mirror,
+  type Notice,
+  type Register,
+  type RegisterName,
+  TillsyncError,
+} from '../../src/index.ts'
+import { fileMailbox } from '../../src/transport/file.ts'
 import { httpLink } from '../../src/transport/http.ts'
-import { type Exported, type FromTill, LOCATION, type Task, type TillStart, type ToTill } from './messages.ts'
+import { natsMailbox } from '../../src/transport/nats.ts'
+import { putAhead } from './calendar.ts'
+import { labelsOf } from './labels.ts'
+import type { Exported, FromTill, Task, TillStart, ToTill, Way } from './messages.ts'
 import { PointOfSale } from './pos.ts'
+import { OrderPad } from './pos-orders.ts'
 import type { HeadOfficeTables, TillTables } from './tables.ts'
 
 // A till: one process, one SQLite file, a POS application and tillsync beside it. It may be killed at any moment.
@@ -22,11 +36,14 @@ process.once('message', (start: TillStart) => {
 })
 
 interface Till {
+  readonly database: Database.Database
   readonly pos: PointOfSale
+  readonly orders: OrderPad
   readonly replica: Register<TillTables>
 }
 
 async function run(start: TillStart): Promise<Till> {
+  putAhead(start.aheadMs)
   const database = new Database(start.file)
   const pos = new PointOfSale(database)
   const replica = createTill(start, database)
@@ -35,7 +52,7 @@ async function run(start: TillStart): Promise<Till> {
   replica.on('online', () => say({ type: 'line', up: true }))
   replica.start()
   say({ type: 'ready', found: pos.committed().size })
-  const till = { pos, replica }
+  const till = { database, pos, orders: new OrderPad(database), replica }
   void report(till)
   void sellAll(pos, start)
   return till
@@ -61,9 +78,9 @@ async function report({ pos, replica }: Till): Promise<void> {
 }
 
 /** All that makes the till a register: what is published, what is taken, and how it gets to head office and from there. */
-function createTill({ register, file, url, token }: TillStart, host: Database.Database): Register<TillTables> {
+function createTill({ location, register, file, way }: TillStart, host: Database.Database): Register<TillTables> {
   return createRegister<TillTables, HeadOfficeTables>({
-    location: LOCATION,
+    location,
     register,
     database: sqlite(() => new Database(file), { host }),
     publish: {
@@ -72,16 +89,39 @@ function createTill({ register, file, url, token }: TillStart, host: Database.Da
       tender_lines: { partOf: { receipts: { receipt_id: 'id' } } },
       plu_closings: {},
       plu_closing_ranges: { partOf: { plu_closings: { closing_no: 'closing_no' } } },
+      internal_orders: { except: ['status', 'confirmed_at'] },
+      internal_order_lines: { partOf: { internal_orders: { order_id: 'id' } }, except: ['confirmed_quantity'] },
     },
-    subscribe: { items: mirror() },
-    transfer: { type: 'push', link: httpLink({ url, token }), everyMs: 1_000, backoff: { minMs: 100, maxMs: 800 } },
+    subscribe: {
+      items: mirror({ notify: ['description', 'unit_price'] }),
+      price_lists: mirror(),
+      price_list_lines: mirror({ notify: ['unit_price'] }),
+      internal_orders: mirror({ only: ['status', 'confirmed_at'], rows: 'update', notify: ['status'] }),
+      internal_order_lines: mirror({ only: ['confirmed_quantity'], rows: 'update' }),
+    },
+    transfer: { type: 'push', ...carrierOf(way, { location, register }), everyMs: 1_000, backoff: { minMs: 100, maxMs: 800 } },
   })
 }
 
-async function answer({ pos, replica }: Till, message: ToTill): Promise<void> {
+function carrierOf(way: Way, name: RegisterName): Pick<LinkTransfer, 'link'> | Pick<MailboxTransfer, 'mailbox'> {
+  if (way.type === 'http') return { link: httpLink({ url: way.url, token: way.token }) }
+  if (way.type === 'file') return { mailbox: fileMailbox({ folder: way.folder, key: way.keys[name.register] ?? '', ...name, lookMs: 100 }) }
+  const { servers, credentials } = way
+  return { mailbox: natsMailbox({ servers, credentials, ...name }) }
+}
+
+async function answer(till: Till, message: ToTill): Promise<void> {
+  const { orders, replica } = till
   if (message.type === 'export all') say({ type: 'exported', ...(await replica.export('receipts', (eb) => eb.lit(true))) })
+  if (message.type === 'order') orders.place(message.lines, message.day)
+  if (message.type === 'change order') orders.change(message.line)
+  if (message.type === 'list notices') await listNotices(till, message.day)
+  if (message.type === 'acknowledge') {
+    await replica.notices.acknowledge(message.ids)
+    say({ type: 'acknowledged' })
+  }
   if (message.type === 'do') {
-    const exported = await perform({ pos, replica }, message.task)
+    const exported = await perform(till, message.task)
     await synchronize(replica)
     say({ type: 'done', entries: (await replica.status()).head.entryNo, exported })
   }
@@ -90,6 +130,16 @@ async function answer({ pos, replica }: Till, message: ToTill): Promise<void> {
     await replica.stop()
     process.exit()
   }
+}
+
+async function listNotices({ database, replica }: Till, day: string): Promise<void> {
+  const notices: Notice[] = []
+  for (;;) {
+    const page = await replica.notices.list({ after: notices.at(-1)?.id ?? 0 })
+    if (page.length === 0) break
+    notices.push(...page)
+  }
+  say({ type: 'notices', notices, labels: labelsOf(database, notices, day) })
 }
 
 /** Until head office has everything: on a machine that is very busy an exchange may time out. */

@@ -6,6 +6,7 @@ import { contest } from './contested.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { ApplyContext, HandlersByTable } from './handler.ts'
 import { applyInOrder } from './in-order.ts'
+import { dropKept, keepColumns } from './kept-columns.ts'
 import { MirrorSet } from './mirror-set.ts'
 import { type OwnSide, settleOwn } from './own-documents.ts'
 import { type Division, divide, type Failed } from './quarantine-division.ts'
@@ -117,7 +118,7 @@ export class AudienceSlice {
 
   /** All of it in the transaction, the deferred constraints too, so that it is known whose fault a failure is. */
   private *attempt(documents: readonly AppliedDocument[]): Work<void> {
-    const { database, mirrors, published, watch } = this.reception
+    const { database, mirrors, published, watch, now } = this.reception
     const sets = yield* this.setsOf(documents)
     const before = watch && (yield* this.rows(sets, watch))
     yield* applyInOrder(database, mirrors, documents, this.context(), (_handler, _documents, work) => work)
@@ -127,7 +128,11 @@ export class AudienceSlice {
       for (const [n, rows] of before.entries()) yield* watch.changed(changesBetween(rows, after[n] ?? new Map()))
     }
     if (published === undefined) return
-    for (const set of sets) yield* settleOwn(published, set, this.sidesOf(set.documents))
+    for (const set of sets) {
+      const sides = this.sidesOf(set.documents)
+      yield* settleOwn(published, set, sides, now)
+      yield* keepColumns(published, set, sides, (document) => this.arrivalOf(document).snapshotNo)
+    }
   }
 
   private *rows(sets: readonly MirrorSet[], watch: RowWatch) {
@@ -160,6 +165,13 @@ export class AudienceSlice {
       origin: { ...name, registerId: 0, epoch: '', epochNo: 0 },
       levels: new StockLevels(),
       late: false,
+      *stands(table, recordIds) {
+        const received = yield* receivedOf(
+          database,
+          recordIds.map((recordId) => ({ table, recordId })),
+        )
+        return new Set(recordIds.filter((recordId) => received.has(nameOf({ table, recordId }))))
+      },
       leftOut: (table, column) => this.leave(table, column),
     }
   }
@@ -171,13 +183,15 @@ export class AudienceSlice {
 
   /** Takes down what stands here because of central, and what waits. */
   private *keep(received: ReadonlySet<string>): Work<ReadonlySet<string>> {
-    const { database, mirrors, now } = this.reception
+    const { database, mirrors, published, now } = this.reception
     const owns = ({ table }: Arrival) => optionsOf(mirrors, table)(table).rows !== 'update'
     const there = this.applied.filter(({ records }) => records.length > 0).filter(owns)
     // What could not be applied is confirmed all the same: what there is of it stays.
     const confirmed = this.waits.filter((one) => one.records.length > 0 && received.has(nameOf(one)))
     yield* receive([...there, ...confirmed])
-    yield* forget(this.applied.filter((one) => one.records.length === 0 && received.has(nameOf(one))))
+    const gone = this.applied.filter(({ records }) => records.length === 0)
+    yield* forget(gone.filter((one) => received.has(nameOf(one))))
+    if (published !== undefined) yield* dropKept(gone)
     if (yield* isAnyWaiting(database)) yield* endWait(this.applied)
     return yield* wait(database, this.waits, now)
   }

@@ -36,6 +36,8 @@ export interface Around {
 
 /** How many records a transaction writes; it aims at the length that its database says. */
 const LIMITS = { least: 1, first: 16, most: 2_048 }
+/** How much of what the last slice says is believed, how much longer than meant it may say that it was, and how much larger the next one may be. */
+const [NEWS, LONGEST, GROWTH] = [0.2, 3, 1.5]
 /** How often it is tried where the host's schema is changed at the same time. */
 const TRIES = 5
 
@@ -43,6 +45,8 @@ const TRIES = 5
 export class AudienceSlices {
   private readonly options: AudienceSlicesOptions
   private limit = LIMITS.first
+  /** What a record costs, in milliseconds. */
+  private cost = 0.05
   /** Where documents were refused just now, more may be. */
   private mode: Mode = 'together'
 
@@ -130,11 +134,14 @@ export class AudienceSlices {
     throw unsettled()
   }
 
-  /** One that was long by chance must not make the others short: each costs something whatever it writes. */
+  /** By what records have cost so far. One slice that took long by chance must not make the others short: each costs something whatever it writes. */
   private learn(heldMs: number, records: number): void {
     const { sliceMs } = this.options.database
-    if (heldMs > 1.5 * sliceMs) this.limit = Math.max(LIMITS.least, Math.ceil(Math.min(records, this.limit) / 2))
-    else if (heldMs < 0.75 * sliceMs && records * 2 > this.limit) this.limit = Math.min(LIMITS.most, Math.ceil(this.limit * 1.5))
+    if (records === 0) return
+    const cost = Math.min(heldMs, LONGEST * sliceMs) / records
+    if (cost > this.cost || records * 2 > this.limit) this.cost += (cost - this.cost) * NEWS
+    const limit = Math.min(Math.ceil(this.limit * GROWTH), Math.round(sliceMs / this.cost))
+    this.limit = Math.min(LIMITS.most, Math.max(LIMITS.least, limit))
   }
 }
 

@@ -4,6 +4,8 @@ import type { AudienceSubscriber, Work } from '../ports.ts'
 import { checkBatch, type IncomingDocument, incomingIn } from './audience-documents.ts'
 import type { Arrival, Outcome } from './audience-slice.ts'
 import { AudienceSlices, type AudienceSlicesOptions } from './audience-slices.ts'
+import { ColumnUpkeep } from './column-upkeep.ts'
+import { markOutdated } from './outdated.ts'
 import { nameOf } from './received-documents.ts'
 import { SnapshotEnd } from './snapshot-end.ts'
 import { rulesOf } from './subscribed-mirrors.ts'
@@ -49,6 +51,7 @@ export class AudienceSubscription implements AudienceSubscriber {
   private readonly slices: AudienceSlices
   private readonly ends: SnapshotEnd
   private readonly tries: WaitingTries
+  private readonly columns: ColumnUpkeep
   private last: Promise<unknown> = Promise.resolve()
   private stopping = new AbortController()
   private told = ''
@@ -58,6 +61,7 @@ export class AudienceSubscription implements AudienceSubscriber {
     this.slices = new AudienceSlices(options)
     this.ends = new SnapshotEnd(options, this.slices)
     this.tries = new WaitingTries(options, this.slices)
+    this.columns = new ColumnUpkeep(options)
   }
 
   /** What was under way when it was stopped: ends of snapshots, and what waits. */
@@ -102,6 +106,7 @@ export class AudienceSubscription implements AudienceSubscriber {
       const { tables } = outlook
       const there = own.filter(({ table }) => tables.includes(table)).toSorted((a, b) => tables.indexOf(a.table) - tables.indexOf(b.table))
       if (there.length > 0) await this.options.publishing?.seal()
+      await this.putRight(outlook)
       let taken = false
       await this.telling(async (tell, applied) => {
         for (const batch of there) if (await this.takeOne(batch, tables, tell)) taken = true
@@ -169,6 +174,13 @@ export class AudienceSubscription implements AudienceSubscriber {
     return this.outlook()
   }
 
+  /** What was changed here of columns that only central writes; not while it is open which documents there are. */
+  private async putRight({ tables, places }: Outlook): Promise<void> {
+    const sound = tables.filter((table) => places.get(table)?.state === 'complete')
+    const refused = await this.columns.run(sound, this.signal)
+    if (refused.length > 0) this.options.onUnapplied(refused.slice(0, MOST_UNAPPLIED))
+  }
+
   private async takeOne(batch: AudienceBatch, tables: readonly string[], tell: (outcome: Outcome) => void): Promise<boolean> {
     const { database } = this.options
     const { table, shape, keyColumns } = batch
@@ -180,6 +192,7 @@ export class AudienceSubscription implements AudienceSubscriber {
       place = { ...place, state: 'complete' }
     }
     const snapshotNo = place.snapshotNo + (isSnapshot ? 1 : 0)
+    await markOutdated(database, batch)
     const arrivals = incomingIn(batch).map((incoming): Arrival => ({ ...incoming, snapshotNo, shape, keyColumns }))
     return this.slices.apply(arrivals, this.around(batch, place), this.signal, tell)
   }

@@ -193,6 +193,7 @@ function* rememberShapes(database: ApplyingDatabase, { shapes, keys }: Batch, { 
       tables.map((table) => JSON.stringify(shapes[table])),
       tables.map((table) => JSON.stringify(ownOf(keys, table) ?? [])),
     ],
+    keepsPlan: true,
   })
 }
 
@@ -236,6 +237,7 @@ function* number(database: ApplyingDatabase, set: readonly AppliedDocument[], or
       set.map((document) => document.entries.length),
       set.map(({ born }) => born),
     ],
+    keepsPlan: true,
   })
   const numbered = new Map(rows.map((row) => [`${row.table_name}\n${row.record_id}`, row]))
   for (const document of set) {

@@ -17,24 +17,38 @@ interface RangeRow {
 
 /**
  * Lets open closings take the receipts of their ranges, in the order of their entries, and give up those that they had: each receipt belongs to one closing. One whose
- * receipts another one has waits until that gives them up, and keeps what it had.
+ * receipts another one has waits until that gives them up, and keeps what it had; so does one that waits for something else, since what it has posted stands.
  */
-export function* takeRanges(open: readonly OpenClosing[], receiptsTable: string, context: FinishContext): Work<ReadonlyMap<OpenClosing, Waits>> {
-  const had = yield* readRanges(open, context)
+export function* takeRanges(
+  open: readonly OpenClosing[],
+  incomplete: ReadonlyMap<OpenClosing, Waits>,
+  receiptsTable: string,
+  context: FinishContext,
+): Work<ReadonlyMap<OpenClosing, Waits>> {
+  const ranges = yield* readRanges(open, context)
+  const had = (closing: OpenClosing) => ranges.get(nameOf(closing)) ?? []
   const wanted = (closing: OpenClosing) => closing.closing?.ranges ?? []
-  const changing = open.filter((closing) => !isSame(had.get(nameOf(closing)) ?? [], wanted(closing)))
+  const changing = open.filter((closing) => !isSame(had(closing), wanted(closing)))
+  const keeping = new Set(changing.filter((closing) => incomplete.has(closing) && had(closing).length > 0))
   const waiting = new Map<OpenClosing, Waits>()
-  if (changing.length === 0) return waiting
-  yield* erase(
-    CLOSING_RANGES,
-    ['register_id', 'table_name', 'record_id', 'incarnation'],
-    changing.map(({ table, recordId, incarnation }) => [context.registerId, table, recordId, incarnation]),
-  )
-  for (const closing of changing) {
-    const other = yield* take(closing, wanted(closing), receiptsTable, context)
-    if (other !== undefined) waiting.set(closing, { why: 'taken', table: other.table, recordId: other.recordId })
+  for (let isSettled = changing.length === 0; !isSettled; ) {
+    isSettled = true
+    yield* erase(
+      CLOSING_RANGES,
+      ['register_id', 'table_name', 'record_id', 'incarnation'],
+      changing.map(({ table, recordId, incarnation }) => [context.registerId, table, recordId, incarnation]),
+    )
+    for (const closing of keeping) yield* take(closing, had(closing), receiptsTable, context)
+    for (const closing of changing.filter((one) => !keeping.has(one))) {
+      const other = yield* take(closing, wanted(closing), receiptsTable, context)
+      if (other === undefined) waiting.delete(closing)
+      else waiting.set(closing, { why: 'taken', table: other.table, recordId: other.recordId })
+      if (other === undefined || had(closing).length === 0) continue
+      // It has its own back before the others take theirs.
+      keeping.add(closing)
+      isSettled = false
+    }
   }
-  for (const closing of waiting.keys()) yield* take(closing, had.get(nameOf(closing)) ?? [], receiptsTable, context)
   return waiting
 }
 

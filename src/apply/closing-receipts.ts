@@ -164,10 +164,12 @@ function* readKnown(documents: readonly AppliedDocument[], { database, origin }:
 function* writeContributions(changed: readonly Change[], { database, origin }: ApplyContext): Work<void> {
   const [first] = changed
   if (first === undefined) return
-  const rows = changed.map(({ document: { table, recordId, incarnation }, series, number, lines, baseline }) => {
+  const rowOf = ({ document: { table, recordId, incarnation }, series, number, lines, baseline }: Change) => {
     return [origin.registerId, table, recordId, incarnation, series, number, lines, baseline.lines, baseline.epochNo, baseline.entryNo]
-  })
-  yield* insert(CLOSING_RECEIPTS, rows, CLOSING_RECEIPTS.primaryKey)
+  }
+  const { added = [], replaced = [] } = Object.groupBy(changed, ({ document }) => (document.isNew ? 'added' : 'replaced'))
+  yield* insert(CLOSING_RECEIPTS, added.map(rowOf))
+  yield* insert(CLOSING_RECEIPTS, replaced.map(rowOf), CLOSING_RECEIPTS.primaryKey)
   const before = changed.flatMap(({ known }) => known ?? [])
   yield* openCovering(database, origin.registerId, first.document.table, [...changed, ...before])
 }

@@ -71,8 +71,8 @@ export function* settleClosings(table: string, rule: SettlementRule, context: Fi
 
 /** Those that can't be computed yet. */
 function* held(open: readonly OpenClosing[], receipts: ReceiptsRule, context: FinishContext): Work<ReadonlyMap<OpenClosing, Waits>> {
-  const taken = yield* takeRanges(open, receipts.table, context)
   const incomplete = yield* waitsFor(open, receipts, context)
+  const taken = yield* takeRanges(open, incomplete, receipts.table, context)
   // What was computed and did not agree is computed again when a receipt of it has changed.
   const unequal = open.flatMap((closing) =>
     closing.waits !== undefined && COMPUTED.includes(closing.waits.why) ? [[closing, closing.waits] as const] : [],

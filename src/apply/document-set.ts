@@ -29,6 +29,8 @@ export interface AppliedDocument {
   isNew: boolean
   /** The same as the host's handlers get it: columns of the root record, and `parts` by table. */
   readonly value: Record<string, unknown> & { parts: Record<string, Record<string, Value>[]> }
+  /** The values of its records in the order of its entries, to be looked at and left as they are: `value` is made of them. */
+  values(): readonly Readonly<Record<string, Value>>[]
   /** The same once more, for somebody who may change it. */
   copy(): AppliedDocument['value']
   /** The same once more, as nobody has read it: a handler may have changed the value that it got. */
@@ -54,6 +56,8 @@ class EntryDocument implements AppliedDocument {
   readonly shape: readonly PartShape[]
   readonly keyColumns: readonly string[]
   private parsed: AppliedDocument['value'] | undefined
+  /** Until somebody gets `value`, who may change them. */
+  private decoded: readonly Record<string, Value>[] | undefined
 
   constructor(entries: readonly Entry[], shape: readonly PartShape[], keyColumns: readonly string[]) {
     this.entries = entries
@@ -93,19 +97,32 @@ class EntryDocument implements AppliedDocument {
   }
 
   get value(): AppliedDocument['value'] {
-    this.parsed ??= this.copy()
+    if (this.parsed === undefined) {
+      this.parsed = this.valueOf(this.values())
+      this.decoded = undefined
+    }
     return this.parsed
   }
 
+  values(): readonly Record<string, Value>[] {
+    this.decoded ??= this.entries.map((entry) => decodeRecord(entry.record as string))
+    return this.decoded
+  }
+
   copy(): AppliedDocument['value'] {
+    return this.valueOf(this.entries.map((entry) => decodeRecord(entry.record as string)))
+  }
+
+  private valueOf([root, ...others]: readonly Record<string, Value>[]): AppliedDocument['value'] {
     const parts: Record<string, Record<string, Value>[]> = {}
     for (const table of tablesOf(this.shape)) parts[table] = []
-    for (const entry of this.entries.slice(1)) {
-      const rows = parts[entry.table] ?? []
-      parts[entry.table] = rows
-      rows.push(decodeRecord(entry.record as string))
+    for (const [n, row] of others.entries()) {
+      const { table } = this.entries[n + 1] as Entry
+      const rows = parts[table] ?? []
+      parts[table] = rows
+      rows.push(row)
     }
-    return { ...decodeRecord(this.root.record as string), parts }
+    return { ...root, parts }
   }
 }
 

@@ -26,18 +26,18 @@ export function* part(database: ApplyingDatabase, registerId: number, line: read
     affected AS (SELECT DISTINCT a.table_name, a.record_id FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) AS s(epoch_no, after, through)
                  JOIN ${archive} a ON a.register_id = $1 AND a.epoch_no = s.epoch_no AND a.entry_no > greatest(s.after, $5::bigint) AND a.entry_no <= s.through
                  WHERE a.entry_no = a.document_no),
-    now AS (SELECT d.*, d.born_entry_no <= $5::bigint OR b.operation IS NOT DISTINCT FROM 'baseline' AS was,
+    now AS (SELECT d.*, d.state IS NOT DISTINCT FROM 'lost' AS lost,
+                   d.state IS DISTINCT FROM 'lost' AND (d.born_entry_no <= $5::bigint OR b.operation IS NOT DISTINCT FROM 'baseline') AS was,
                    (SELECT f FROM json_array_elements(coalesce(d.former, '[]')) WITH ORDINALITY AS f(f, n)
                     WHERE (f ->> 'born')::bigint <= $5::bigint AND (f ->> 'end')::bigint > $5::bigint ORDER BY n DESC LIMIT 1) AS former_life
             FROM affected JOIN ${documents} d ON d.register_id = $1 AND d.table_name = affected.table_name AND d.record_id = affected.record_id
-            LEFT JOIN ${archive} b ON b.register_id = $1 AND b.epoch_no = d.born_epoch_no AND b.entry_no = d.born_entry_no
-            WHERE d.state IS DISTINCT FROM 'lost')`
+            LEFT JOIN ${archive} b ON b.register_id = $1 AND b.epoch_no = d.born_epoch_no AND b.entry_no = d.born_entry_no)`
   const parameters = [registerId, beyond.map((s) => s.epochNo), beyond.map((s) => s.after.entryNo), beyond.map((s) => s.through), common]
   // What was removed beyond it stays posted too; should it come again, it is the same.
   yield* query({
     sql: `WITH ${affected},
           lives AS (SELECT n.table_name, n.record_id, l.incarnation, l.born, l.ended FROM now n CROSS JOIN LATERAL (
-                      SELECT n.incarnation, n.born_entry_no AS born, n.entry_no AS ended WHERE n.removed AND NOT n.was
+                      SELECT n.incarnation, n.born_entry_no AS born, n.entry_no AS ended WHERE n.removed AND NOT n.was AND NOT n.lost
                       UNION ALL SELECT (f ->> 'incarnation')::bigint, (f ->> 'born')::bigint, (f ->> 'end')::bigint FROM json_array_elements(coalesce(n.former, '[]')) f
                       WHERE (f ->> 'born')::bigint > $5::bigint) l),
           versions AS (SELECT a.epoch_no, a.table_name, a.record_id, a.entry_no, a.document_no, a.operation, count(*) OVER (PARTITION BY a.epoch_no, a.document_no) AS entries
@@ -55,7 +55,7 @@ export function* part(database: ApplyingDatabase, registerId: number, line: read
   const orphaned = yield* query({
     sql: `WITH ${affected}
           INSERT INTO ${orphans} (register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, state)
-          SELECT register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, 'orphaned' FROM now WHERE NOT was AND NOT removed
+          SELECT register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, 'orphaned' FROM now WHERE NOT was AND NOT removed AND NOT lost
           ON CONFLICT (register_id, table_name, record_id, incarnation) DO UPDATE SET state = 'orphaned', settled_at = NULL, reason = NULL,
             epoch_no = excluded.epoch_no, entry_no = excluded.entry_no, entries = excluded.entries
           RETURNING 1 AS one`,
@@ -69,11 +69,12 @@ export function* part(database: ApplyingDatabase, registerId: number, line: read
   const changed = yield* query<{ state: string | null }>({
     sql: `WITH ${affected}
           UPDATE ${documents} d
-          SET state = CASE WHEN n.was OR n.former_life IS NOT NULL THEN 'wanted' WHEN n.removed THEN NULL ELSE 'lost' END,
+          SET state = CASE WHEN n.was OR n.former_life IS NOT NULL THEN 'wanted' ELSE 'lost' END,
               removed = CASE WHEN n.was OR n.former_life IS NOT NULL THEN false ELSE d.removed END,
               incarnation = CASE WHEN NOT n.was AND n.former_life IS NOT NULL THEN (n.former_life ->> 'incarnation')::bigint ELSE d.incarnation END,
               born_epoch_no = CASE WHEN NOT n.was AND n.former_life IS NOT NULL THEN (n.former_life ->> 'epoch')::bigint ELSE d.born_epoch_no END,
               born_entry_no = CASE WHEN NOT n.was AND n.former_life IS NOT NULL THEN (n.former_life ->> 'born')::bigint ELSE d.born_entry_no END,
+              former = (SELECT json_agg(f ORDER BY o) FROM json_array_elements(coalesce(n.former, '[]')) WITH ORDINALITY AS f(f, o) WHERE (f ->> 'end')::bigint <= $5::bigint),
               epoch_no = coalesce(l.epoch_no, d.epoch_no), entry_no = coalesce(l.entry_no, d.entry_no), entries = coalesce(l.entries, d.entries)
           FROM now n LEFT JOIN ${database.qualify(LIVES.name)} l ON l.register_id = $1 AND l.table_name = n.table_name AND l.record_id = n.record_id
             AND l.incarnation = CASE WHEN NOT n.was AND n.former_life IS NOT NULL THEN (n.former_life ->> 'incarnation')::bigint WHEN n.was AND n.removed THEN n.incarnation END
@@ -96,7 +97,7 @@ export function* forgetAll(database: ApplyingDatabase, registerId: number): Work
     parameters: [registerId],
   })
   yield* query({
-    sql: `UPDATE ${database.qualify(DOCUMENTS.name)} SET state = 'lost' WHERE register_id = $1 AND NOT removed`,
+    sql: `UPDATE ${database.qualify(DOCUMENTS.name)} SET state = 'lost', former = NULL WHERE register_id = $1`,
     parameters: [registerId],
   })
   yield* setUnsettled(database, registerId)
@@ -204,7 +205,9 @@ export function* recognize(
   })
 }
 
-/** Of an epoch that another one has superseded: where the two part. */
-export function forkOf(epochs: readonly EpochRow[], epochNo: number): number {
-  return epochs.find(({ epoch_no }) => epoch_no === epochNo + 1)?.parent_no ?? 0
+/** Of an epoch that others have superseded: where the next one took over from it, and where it parts from the present history, which may be earlier. */
+export function forkOf(epochs: readonly EpochRow[], epochNo: number): { readonly takenOver: number; readonly parted: number } {
+  const parents = epochs.filter(({ epoch_no }) => epoch_no > epochNo).map(({ parent_no }) => parent_no)
+  const takenOver = parents[0] ?? 0
+  return { takenOver, parted: Math.min(takenOver, ...parents) }
 }

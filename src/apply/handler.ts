@@ -14,6 +14,13 @@ export interface ApplyContext {
   readonly levels: StockLevels
   /** Whether the documents are of an epoch that was superseded: they take no record's place that the register has given to another document. */
   readonly late: boolean
+  /**
+   * Where the documents were received before and are applied only now: what becomes of those of which a newer document has a part. A mirror takes nothing back
+   * from that one: 'refuse' them; 'leave' them out of mirrors, where they have been applied before.
+   */
+  readonly overtaken?: 'refuse' | 'leave' | undefined
+  /** Which of these record ids are of documents of their sender that stand here, of a root table. Where nobody can say, none is known. */
+  stands?(table: string, recordIds: readonly string[]): Work<ReadonlySet<string>>
   /** The tables that mirrors write for this set of documents, in the order in which they do; see `arrange`. */
   readonly targets?: ReadonlyMap<string, MirrorTarget>
   /** Told for how many documents something was posted. */

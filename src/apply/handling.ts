@@ -6,6 +6,7 @@ import type { ApplyContext, Handler, HandlersByTable } from './handler.ts'
 import { applyInOrder, type RunHandler } from './in-order.ts'
 import { type Division, divide, type Failed } from './quarantine-division.ts'
 import { asRetryable } from './quarantine-verdict.ts'
+import { standingOf } from './standing.ts'
 import { StockLevels } from './stock-levels.ts'
 import { QUARANTINE } from './tables.ts'
 import { type ChecksByTable, refusedBy } from './validate.ts'
@@ -31,6 +32,8 @@ export interface RetryLimits {
 export interface Circumstances {
   readonly origin: Origin
   readonly late: boolean
+  /** See `ApplyContext`. */
+  readonly overtaken?: ApplyContext['overtaken']
   /** What stands in a mirror under their keys are other documents: they are posted only. */
   readonly ledgersOnly: boolean
   /** Which handlers take them. Default: all of their tables. */
@@ -182,18 +185,19 @@ export class Handling {
   }
 
   private *attempt(part: readonly AppliedDocument[], circumstances: Circumstances): Work<Attempted> {
-    const { origin, late } = circumstances
+    const { origin, late, overtaken } = circumstances
     const levels = new StockLevels()
     let postings = 0
     const onPosted = (documents: number): void => {
       postings += documents
     }
-    const context: ApplyContext = { database: this.database, origin, levels, late, onPosted }
+    const stands = standingOf(this.database, origin.registerId)
+    const context: ApplyContext = { database: this.database, origin, levels, late, overtaken, stands, onPosted }
     const handlers = this.handlersFor(circumstances)
     const run: RunHandler = (handler, group, work) => this.run(handler, group, work)
     const before = part.flatMap((document) => document.before ?? [])
-    // Who takes back what is removed gets the removal only.
-    if (before.length > 0) yield* applyInOrder(this.database, keeping(handlers), before, context, run)
+    // Who takes back what is removed gets the removal only. The register has it no more: another document may have the keys of its parts.
+    if (before.length > 0) yield* applyInOrder(this.database, keeping(handlers), before, { ...context, late: true }, run)
     yield* applyInOrder(this.database, handlers, part, context, run)
     // What was deferred is to be known while it is known whose it is.
     if (this.isApart) yield* this.within(this.database.mirroring.settle())

@@ -35,13 +35,14 @@ export function* endLives(database: ApplyingDatabase, set: readonly AppliedDocum
   })
 }
 
-/** Writes down lives that were over before they came: their keys are other documents' by now. */
+/** Writes down lives that were over before they came, or later versions of such: their keys are other documents' by now. */
 export function* rememberTaken(database: ApplyingDatabase, documents: readonly AppliedDocument[], { registerId, epochNo }: Origin): Work<void> {
   if (documents.length === 0) return
   yield* query({
     sql: `INSERT INTO ${database.qualify(LIVES.name)} (${COLUMNS})
           SELECT $1, table_name, record_id, incarnation, $2, entry_no, entries, $2, born, NULL, NULL
-          FROM unnest($3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) AS s(table_name, record_id, incarnation, entry_no, entries, born) ${OVERWRITE}`,
+          FROM unnest($3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) AS s(table_name, record_id, incarnation, entry_no, entries, born)
+          ON CONFLICT (register_id, table_name, record_id, incarnation) DO UPDATE SET entry_no = excluded.entry_no, entries = excluded.entries`,
     parameters: [
       registerId,
       epochNo,

@@ -1,17 +1,19 @@
 import type { MirrorUpsert, Work } from '../ports.ts'
+import { presentIn } from './mirror-present.ts'
 import { removeGone, stillThere } from './mirror-removals.ts'
-import { type MirrorSet, recordsOf } from './mirror-set.ts'
+import { type MirrorSet, recordsOf, valuesOf } from './mirror-set.ts'
 import { inCommon } from './mirror-table.ts'
 
 /** Writes the documents of a set; of those that are removed only unique values are taken, where others need them. */
 export function* writeDocuments(set: MirrorSet, isRemoving: boolean): Work<void> {
-  const documents = yield* set.present()
+  const documents = yield* presentIn(set)
   if (documents.length === 0) return
   yield* removeGone(set, documents)
   const records = recordsOf(documents)
   const isNew = documents.every((document) => document.isNew)
   // All that takes no lock comes before what does.
-  const prepared = [...set.tables].map(([name, table]) => [name, table, table.prepare(records.get(name) ?? [])] as const)
+  const values = valuesOf(documents)
+  const prepared = [...set.tables].map(([name, table]) => [name, table, table.prepare(records.get(name) ?? [], values.get(name))] as const)
   for (const [name, table, groups] of prepared) {
     const rows = table.rows === 'update' ? 'update' : isNew ? 'new' : 'known'
     const others = function* () {
@@ -45,7 +47,7 @@ function* write(set: MirrorSet, name: string, rows: MirrorUpsert): Work<void> {
 /** Writes once more what was left; what can't be written by itself `isLast` is an error then. @throws ERR_REFERENCE */
 export function* writeLeft(set: MirrorSet, isRemoving: boolean, isLast: boolean): Work<void> {
   const { again } = set.left
-  const records = recordsOf(yield* set.present())
+  const records = recordsOf(yield* presentIn(set))
   // Each time at least one table is done, or none can be.
   for (let tries = again.size; again.size > 0 && tries >= 0; tries--) {
     for (const [name, table] of set.tables) {

@@ -3,8 +3,10 @@ import type { PartShape } from '../model.ts'
 import type { MirrorRows, Work } from '../ports.ts'
 import { keyRecord, withNulls } from '../record.ts'
 import type { AppliedDocument } from './document-set.ts'
+import { presentIn } from './mirror-present.ts'
 import { type MirrorSet, type Records, recordsOf } from './mirror-set.ts'
 import type { MirrorTable } from './mirror-table.ts'
+import { withoutTakenOver } from './mirror-takeovers.ts'
 
 /** Rows of a target that go, as their texts. */
 interface Going {
@@ -26,10 +28,11 @@ export function* removeGone(set: MirrorSet, documents: readonly AppliedDocument[
  * only takes references from it, by which rows that go hold each other.
  */
 export function* clear(set: MirrorSet, isRemoving: boolean, step: 'loosen' | 'remove'): Work<void> {
-  const present = yield* set.present()
+  const present = yield* presentIn(set)
   const going = set.left.gone ? [...(yield* goneOf(set, present))] : []
   if (isRemoving)
-    for (const rows of removedKeys(set, set.documents)) going.push(...(yield* wholeDocuments(set, rows, shapeOf(set), recordsOf(present))))
+    for (const rows of removedKeys(set, set.documents))
+      going.push(...(yield* wholeDocuments(set, rows, shapeOf(set), recordsOf(present), removedIn(set))))
   yield* go(set, going, step)
 }
 
@@ -42,16 +45,17 @@ export function* removeDocuments(set: MirrorSet): Work<void> {
 
 /** Rows of a table that are still there and will be removed when the set is written. */
 export function* stillThere(set: MirrorSet, table: MirrorTable, isRemoving: boolean): Work<readonly MirrorRows[]> {
-  const present = yield* set.present()
+  const present = yield* presentIn(set)
   const going = set.left.gone ? [...(yield* goneOf(set, present))] : []
   if (isRemoving)
-    for (const rows of removedKeys(set, set.documents)) going.push(...(yield* wholeDocuments(set, rows, shapeOf(set), recordsOf(present))))
+    for (const rows of removedKeys(set, set.documents))
+      going.push(...(yield* wholeDocuments(set, rows, shapeOf(set), recordsOf(present), removedIn(set))))
   return going.flatMap((rows) => (rows.table === table ? [table.found(table.key, rows.found)] : []))
 }
 
 /** The keys of documents that were removed, where their rows are to go. @throws ERR_MIRROR where it is not known which rows they are */
 function removedKeys(set: MirrorSet, documents: readonly AppliedDocument[]): readonly MirrorRows[] {
-  const removed = documents.filter((document) => document.removed)
+  const removed = removedIn({ documents })
   if (removed.length === 0) return []
   const table = set.table(set.root)
   const records = removed.map(({ recordId, keyColumns }) => {
@@ -64,13 +68,17 @@ function removedKeys(set: MirrorSet, documents: readonly AppliedDocument[]): rea
   return [table.sent(table.key, records)]
 }
 
+function removedIn({ documents }: Pick<MirrorSet, 'documents'>): readonly AppliedDocument[] {
+  return documents.filter((document) => document.removed)
+}
+
 function shapeOf({ documents }: MirrorSet): readonly PartShape[] {
   return documents[0]?.shape ?? []
 }
 
 function* goneOf(set: MirrorSet, documents: readonly AppliedDocument[]): Work<readonly Going[]> {
   const [first] = documents
-  const known = documents.filter((document) => !document.isNew)
+  const known = first === undefined || first.shape.length === 0 ? [] : yield* thereOf(set, documents)
   // A new document may bring a part whose key one had that was purged at the till, and on which others still hang.
   if (first === undefined || (known.length === 0 && first.shape.every(({ parts }) => parts.length === 0))) return []
   const table = set.table(first.table)
@@ -79,10 +87,27 @@ function* goneOf(set: MirrorSet, documents: readonly AppliedDocument[]): Work<re
   return yield* partsOf(set, first.table, parents, first.shape, recordsOf(documents))
 }
 
-function* wholeDocuments(set: MirrorSet, rows: MirrorRows, shape: readonly PartShape[], records: Records = new Map()): Work<readonly Going[]> {
+/** Those that have parts here: where both sides write a table, one that its sender never spoke of before may be there by another's doing. */
+function* thereOf(set: MirrorSet, documents: readonly AppliedDocument[]): Work<readonly AppliedDocument[]> {
+  const table = set.table(set.root)
+  const isNew = documents.filter((document) => document.isNew)
+  if (isNew.length === 0 || set.context.late) return documents.filter((document) => !document.isNew)
+  const roots = isNew.map(({ entries }) => entries[0]?.record as string)
+  const found = yield* set.found(table, table.sent(table.key, roots))
+  return found.length === 0 ? documents.filter((document) => !document.isNew) : documents
+}
+
+/** @param removed those that are gone, where it is not the host that takes them back */
+function* wholeDocuments(
+  set: MirrorSet,
+  rows: MirrorRows,
+  shape: readonly PartShape[],
+  records: Records = new Map(),
+  removed: readonly AppliedDocument[] = [],
+): Work<readonly Going[]> {
   const table = set.table(set.root)
   if (table.rows === 'update') return []
-  const found = yield* set.found(table, rows)
+  const found = yield* withoutTakenOver(set, table, yield* set.found(table, rows), removed)
   const parts = yield* partsOf(set, set.root, [table.found(set.jointsAbove(table, shape), found)], shape, records)
   // A document whose key differs but in what the target does not tell apart has taken the row over.
   const kept = records.get(set.root) ?? []

@@ -1,4 +1,4 @@
-import type { PartShape } from '../model.ts'
+import type { Entry, PartShape, Value } from '../model.ts'
 import type { Mirroring, MirrorRows, MirrorTarget, Work } from '../ports.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { ApplyContext } from './handler.ts'
@@ -114,27 +114,6 @@ export class MirrorSet {
   *found(table: MirrorTable, rows: MirrorRows, kept: readonly MirrorRows[] = []): Work<readonly string[]> {
     return yield* this.mirroring.strays(table.found([], []), Object.fromEntries(table.key.map((name) => [name, name])), rows, kept)
   }
-
-  /** Of a superseded epoch those of which no part has the key of another document's part; what does not fit is left out whole. Of the others all that are there. */
-  *present(): Work<readonly AppliedDocument[]> {
-    const present = this.documents.filter(({ removed }) => !removed)
-    if (!this.context.late) return present
-    const fitting: AppliedDocument[] = []
-    for (const document of present) if (yield* this.fits(document, document.table, document.shape)) fitting.push(document)
-    return fitting
-  }
-
-  private *fits(document: AppliedDocument, above: string, shape: readonly PartShape[]): Work<boolean> {
-    const records = recordsOf([document])
-    for (const part of shape) {
-      const table = this.table(part.table)
-      const there = yield* this.found(table, table.sent(table.key, records.get(part.table) ?? []))
-      const parents = this.table(above).sent(this.jointsAbove(this.table(above), [part]), records.get(above) ?? [])
-      const own = new Set(there.length === 0 ? [] : yield* this.mirroring.strays(table.found([], []), this.joints(part, above), parents, []))
-      if (there.some((record) => !own.has(record)) || !(yield* this.fits(document, part.table, part.parts))) return false
-    }
-    return true
-  }
 }
 
 /** The till's columns by which parts and what is above them hang together. */
@@ -144,6 +123,20 @@ function addJoints(joints: Map<string, string[]>, above: string, shape: readonly
     joints.set(part.table, [...(joints.get(part.table) ?? []), ...Object.keys(part.columns)])
     addJoints(joints, part.table, part.parts)
   }
+}
+
+/** The same, as values. */
+export function valuesOf(documents: readonly AppliedDocument[]): ReadonlyMap<string, readonly Readonly<Record<string, Value>>[]> {
+  const values = new Map<string, Readonly<Record<string, Value>>[]>()
+  for (const document of documents) {
+    for (const [n, row] of document.values().entries()) {
+      const { table } = document.entries[n] as Entry
+      const all = values.get(table)
+      if (all === undefined) values.set(table, [row])
+      else all.push(row)
+    }
+  }
+  return values
 }
 
 export function recordsOf(documents: readonly AppliedDocument[]): Records {

@@ -35,6 +35,7 @@ export class MirrorTable {
   private readonly senders: Readonly<Record<string, string>>
   /** The target's columns by the till's: those of most records are the same. */
   private readonly seen = new Map<string, readonly string[]>()
+  private last: { readonly names: readonly string[]; readonly columns: readonly string[] } | undefined
 
   /**
    * @param joints the till's columns by which the document's parts hang together
@@ -93,14 +94,16 @@ export class MirrorTable {
   /**
    * Of records with the same key the last: a line that one document gave up and another took within the batch stands in both.
    *
+   * @param decoded the records as values, where they were read already
    * @throws ERR_MIRROR, ERR_HANDLER
    */
-  prepare(records: readonly string[]): readonly Alike[] {
+  prepare(records: readonly string[], decoded: readonly Readonly<Record<string, Value>>[] = records.map(decodeRecord)): readonly Alike[] {
     const found = new Map<string, Prepared>()
-    const key = this.key.map((name) => this.senderOf(name))
-    for (const record of records) {
-      const values = decodeRecord(record)
-      const name = JSON.stringify(key.map((column) => keyText(values[column])))
+    const [first, ...more] = this.key.map((name) => this.senderOf(name))
+    for (const [n, record] of records.entries()) {
+      const values = decoded[n] as Readonly<Record<string, Value>>
+      const text = keyText(values[first as string])
+      const name = more.length === 0 ? text : JSON.stringify([text, ...more.map((column) => keyText(values[column]))])
       found.delete(name)
       found.set(name, this.prepareOne(record, values))
     }
@@ -123,15 +126,24 @@ export class MirrorTable {
 
   private prepareOne(record: string, values: Readonly<Record<string, Value>>): Prepared {
     const { only, except, map } = this.options
-    const taken = Object.keys(values).filter((name) => (only ? only.includes(name) || this.required.includes(name) : !except?.includes(name)))
-    if (map === undefined) return { record, mapped: undefined, columns: this.columnsOf(taken) }
+    const names = Object.keys(values)
+    // Most records have the columns of the one before.
+    if (this.last !== undefined && isAlike(names, this.last.names)) return { record, mapped: undefined, columns: this.last.columns }
+    const taken = names.filter((name) => (only ? only.includes(name) || this.required.includes(name) : !except?.includes(name)))
+    if (map === undefined) {
+      const columns = this.columnsOf(taken)
+      this.last = { names, columns }
+      return { record, mapped: undefined, columns }
+    }
     const row = this.map(map, values, taken)
-    const names = Object.keys(row)
-    const invented = names.find((name) => !Object.hasOwn(values, name) && !this.target.columns.some((column) => column.name === this.nameOf(name)))
+    const mappedNames = Object.keys(row)
+    const invented = mappedNames.find(
+      (name) => !Object.hasOwn(values, name) && !this.target.columns.some((column) => column.name === this.nameOf(name)),
+    )
     if (invented !== undefined)
       throw this.unfit(`has no column \`${invented}\`, which \`map\` returns`, invented, 'Add the column, or take it out of `map`.')
-    const mapped = `{${names.map((name) => `${JSON.stringify(this.nameOf(name))}:${encodeValue(row[name] as Value)}`).join(',')}}`
-    return { record, mapped, columns: this.columnsOf(names) }
+    const mapped = `{${mappedNames.map((name) => `${JSON.stringify(this.nameOf(name))}:${encodeValue(row[name] as Value)}`).join(',')}}`
+    return { record, mapped, columns: this.columnsOf(mappedNames) }
   }
 
   /** @throws ERR_MIRROR where the target lacks one of them, or they a column of the target's key */
@@ -219,6 +231,10 @@ export function inCommon(groups: readonly Alike[]): readonly MirrorOthers[] {
   const has = (columns: (rows: Alike) => readonly string[]) => columns(first).filter((name) => groups.every((rows) => columns(rows).includes(name)))
   const records = groups.flatMap((rows) => rows.records)
   return [{ ...first, columns: has((rows) => rows.columns), written: has((rows) => rows.written), records }]
+}
+
+function isAlike(names: readonly string[], others: readonly string[]): boolean {
+  return names.length === others.length && names.every((name, n) => name === others[n])
 }
 
 function isValue(value: unknown): value is Value {

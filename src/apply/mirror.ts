@@ -3,6 +3,7 @@ import { type AppliedDocument, tablesOf } from './document-set.ts'
 import type { Mirror, Subscribed } from './handler.ts'
 import { writeDocuments, writeLeft } from './mirror-documents.ts'
 import { type MirrorOptions, type PlainMirrorOptions, readMirrorOptions } from './mirror-options.ts'
+import { refuseOvertaken } from './mirror-present.ts'
 import { clear, removeDocuments } from './mirror-removals.ts'
 import { MirrorSet, type OptionsOf } from './mirror-set.ts'
 import { checkOptions, readTargets } from './mirror-target.ts'
@@ -48,7 +49,9 @@ export function make<D>(options: PlainMirrorOptions, subscribed: Subscribed): Mi
     },
     targets: (documents) => namesOf(documents).map((table) => nameOf(table, documents[0]?.table ?? table)),
     *apply(documents, context) {
-      yield* writeDocuments(yield* MirrorSet.open(documents, context, optionsOf), isRemoving)
+      const set = yield* MirrorSet.open(documents, context, optionsOf)
+      if (context.overtaken === 'refuse') yield* refuseOvertaken(set)
+      yield* writeDocuments(set, isRemoving)
     },
     *complete(documents, context, isLast) {
       if (MirrorSet.left(context, documents[0]?.table ?? '').again.size === 0) return

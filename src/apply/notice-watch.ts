@@ -35,7 +35,8 @@ export class NoticeWatch implements RowWatch {
 
   /** In the transaction that changes them. */
   *changed(changes: readonly RowChange[]): Work<void> {
-    const day = this.day ?? this.today()
+    // As of the day that is told: what others brought or ended is told from there.
+    const day = this.day ?? (yield* readState(this.options.database, DAY)) ?? this.today()
     const tables = yield* this.followed()
     const followups = changes.flatMap(({ table, before, after }): readonly Followup[] => {
       const followed = tables.get(table)
@@ -120,7 +121,8 @@ export class NoticeWatch implements RowWatch {
 
   private *note(followups: readonly Followup[]): Work<void> {
     const { database, clock, onNoted } = this.options
-    const news = followups.filter(({ before, after }) => JSON.stringify(before) !== JSON.stringify(after))
+    // Of a record that does not count something may have been told, where a day had begun for it and not for all.
+    const news = followups.filter(({ before, after }) => before === null || after === null || JSON.stringify(before) !== JSON.stringify(after))
     if (news.length === 0) return
     const rows = yield* noteRecords(database, news, new Date(clock.now()).toISOString())
     if (rows.length > 0) yield* committed(() => onNoted(rows.map(toNotice)))

@@ -2,6 +2,7 @@ import { TillsyncError } from '../errors.ts'
 import { known, whole } from '../options.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import type { HandlersByTable } from './batch.ts'
+import { offerBack } from './orphan-returns.ts'
 import { listOrphans, type Orphan, type OrphanState, withdrawOrphan } from './orphans.ts'
 
 /** Documents that central has and their registers have lost, because they were restored from a backup. They stay posted until somebody settles them. */
@@ -18,17 +19,27 @@ export interface Orphans {
   /**
    * The sale was entered again at the till, under another number: posts the reversal of what the orphan has posted, takes it out of the mirror, and keeps the reason.
    *
-   * @throws ERR_ORPHAN where there is none by this id, or it is settled; ERR_OPTION without a reason
+   * @throws ERR_ORPHAN where there is none by this id, it is settled, or it was sent back and not refused; ERR_OPTION without a reason
    */
   withdraw(id: number, options: { readonly reason: string }): Promise<void>
+  /**
+   * Offers it to its register from the next exchange on, which enters it into its tables where its key and its parts' are free, whole or not at all; columns that were not published get what the database
+   * gives them. Sealed there, it is known again here by its contents, and then 'returned'. `list()` says by `back` and `refusal` what became of it.
+   *
+   * @throws ERR_ORPHAN where there is none by this id, or it is settled; ERR_TOO_LARGE where no message holds it
+   */
+  sendBack(id: number): Promise<void>
 }
 
 export class OrphanBook implements Orphans {
   private readonly database: ApplyingDatabase
   private readonly handlers: HandlersByTable
   private readonly ready: () => Promise<void>
+  /** What a message to a register holds at most. */
+  private readonly maxBytes: number
 
-  constructor(database: ApplyingDatabase, handlers: HandlersByTable, ready: () => Promise<void>) {
+  constructor(database: ApplyingDatabase, handlers: HandlersByTable, maxBytes: number, ready: () => Promise<void>) {
+    this.maxBytes = maxBytes
     this.database = database
     this.handlers = handlers
     this.ready = ready
@@ -52,5 +63,11 @@ export class OrphanBook implements Orphans {
       })
     await this.ready()
     await this.database.write(() => withdrawOrphan(this.database, this.handlers, id, reason))
+  }
+
+  async sendBack(id: number): Promise<void> {
+    whole('id', id, 1)
+    await this.ready()
+    await this.database.write(() => offerBack(this.database, id, this.maxBytes))
   }
 }

@@ -1,5 +1,5 @@
 import { TillsyncError } from '../errors.ts'
-import type { AnyDocument, Batch, RegisterName } from '../model.ts'
+import type { AnyDocument, Batch, RegisterName, SentBack } from '../model.ts'
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
 import { ARCHIVED, type ArchivedRow, isoTime, toEntry } from './archived.ts'
 import type { HandlersByTable } from './batch.ts'
@@ -29,6 +29,10 @@ export interface Orphan extends RegisterName {
   readonly settledAt: string | undefined
   /** Why it was withdrawn. */
   readonly reason: string | undefined
+  /** What became of sending it back: 'offered' until the register answers; 'taken': it has entered it, and it will come again; 'refused': it has not. */
+  readonly back: 'offered' | 'taken' | 'refused' | undefined
+  /** Why the register did not take it. */
+  readonly refusal: { readonly code: string; readonly message: string } | undefined
 }
 
 export interface WhichOrphans {
@@ -55,12 +59,15 @@ interface OrphanRow {
   readonly entries: number
   readonly state: OrphanState
   readonly reason: string | null
+  readonly back: Orphan['back'] | null
+  readonly back_code: string | null
+  readonly back_message: string | null
   readonly orphaned_at: string
   readonly settled_at: string | null
 }
 
 function select(database: ApplyingDatabase): string {
-  return `SELECT o.orphan_id, o.register_id, r.location, r.register, o.table_name, o.record_id, o.incarnation, o.epoch_no, o.entry_no, o.entries, o.state, o.reason,
+  return `SELECT o.orphan_id, o.register_id, r.location, r.register, o.table_name, o.record_id, o.incarnation, o.epoch_no, o.entry_no, o.entries, o.state, o.reason, o.back, o.back_code, o.back_message,
                  ${isoTime('o.orphaned_at')} AS orphaned_at, ${isoTime('o.settled_at')} AS settled_at
           FROM ${database.qualify(ORPHANS.name)} o JOIN ${database.qualify(REGISTERS.name)} r USING (register_id)`
 }
@@ -87,6 +94,8 @@ export function* listOrphans(database: ApplyingDatabase, which: WhichOrphans): W
       state: row.state,
       settledAt: row.settled_at ?? undefined,
       reason: row.reason ?? undefined,
+      back: row.back ?? undefined,
+      refusal: row.back_code === null ? undefined : { code: row.back_code, message: row.back_message ?? '' },
     })
   }
   return orphans
@@ -95,16 +104,16 @@ export function* listOrphans(database: ApplyingDatabase, which: WhichOrphans): W
 /**
  * Posts the reversal of what the orphan has posted, and takes it out of the mirror, inside the caller's transaction.
  *
- * @throws ERR_ORPHAN where there is none by this id, or it is settled
+ * @throws ERR_ORPHAN where there is none by this id, it is settled, or it was sent back and not refused
  */
 export function* withdrawOrphan(database: ApplyingDatabase, handlers: HandlersByTable, id: number, reason: string): Work<void> {
   // The register's row first, as batches do, which may bring the orphan back just now.
   const which = `(SELECT register_id FROM ${database.qualify(ORPHANS.name)} WHERE orphan_id = $1)`
   yield* query({ sql: `SELECT FROM ${database.qualify(REGISTERS.name)} WHERE register_id = ${which} FOR UPDATE NOWAIT`, parameters: [id] })
-  const [row] = yield* query<OrphanRow>({ sql: `${select(database)} WHERE o.orphan_id = $1 FOR UPDATE OF o`, parameters: [id] })
-  if (row?.state !== 'orphaned') {
-    throw new TillsyncError('ERR_ORPHAN', row === undefined ? `There is no orphan ${id}` : `Orphan ${id} is settled: ${row.state}`, {
-      hint: 'orphans.list() shows those that are not settled.',
+  const row = yield* readOrphan(database, id, 'FOR UPDATE OF o')
+  if (row.back === 'offered' || row.back === 'taken') {
+    throw new TillsyncError('ERR_ORPHAN', `Orphan ${id} was sent back to its register, which may have it by now`, {
+      hint: 'It answers with one of its next exchanges. What it has it may void as any other sale.',
       context: { id },
     })
   }
@@ -130,6 +139,24 @@ export function* withdrawOrphan(database: ApplyingDatabase, handlers: HandlersBy
     sql: `UPDATE ${database.qualify(ORPHANS.name)} SET state = 'withdrawn', reason = $2, settled_at = now() WHERE orphan_id = $1`,
     parameters: [id, reason],
   })
+}
+
+/** @throws ERR_ORPHAN where there is none by this id, or it is settled */
+function* readOrphan(database: ApplyingDatabase, id: number, lock: string): Work<OrphanRow> {
+  const [row] = yield* query<OrphanRow>({ sql: `${select(database)} WHERE o.orphan_id = $1 ${lock}`, parameters: [id] })
+  if (row?.state === 'orphaned') return row
+  throw new TillsyncError('ERR_ORPHAN', row === undefined ? `There is no orphan ${id}` : `Orphan ${id} is settled: ${row.state}`, {
+    hint: 'orphans.list() shows those that are not settled.',
+    context: { id },
+  })
+}
+
+/** One that is not settled, as it goes back to its register. @throws ERR_ORPHAN */
+export function* orphanById(database: ApplyingDatabase, id: number): Work<SentBack> {
+  const row = yield* readOrphan(database, id, '')
+  const { table, recordId, keyColumns, shape, entries } = yield* documentOf(database, row)
+  const records = entries.map((entry) => ({ table: entry.table, recordId: entry.recordId, record: entry.record as string }))
+  return { id, table, recordId, keyColumns, shape, records }
 }
 
 /** What of the orphan waits in quarantine is given up with it. Undefined where nothing waits. */

@@ -133,7 +133,7 @@ function jointsOf(document: AppliedDocument): ReadonlyMap<string, readonly strin
 }
 
 /** Takes down for documents of one root table, which were applied, what of theirs is not to be sent back. */
-export function* settleOwn(published: Published, set: MirrorSet, sides: readonly OwnSide[]): Work<void> {
+export function* settleOwn(published: Published, set: MirrorSet, sides: readonly OwnSide[], now: number): Work<void> {
   const quiet = sides.filter(({ own }) => own.some(([, one]) => one.isSealed))
   if (quiet.length === 0) return
   const altered = yield* alteredOf(
@@ -154,6 +154,13 @@ export function* settleOwn(published: Published, set: MirrorSet, sides: readonly
         }),
       ),
       altered: new Set(some.filter(({ document }) => altered.has(document)).map(({ one }) => one.recordId)),
+      isNews: (recordId, changed) =>
+        isNews(
+          set,
+          some.filter(({ one }) => one.recordId === recordId).map(({ document }) => document),
+          changed,
+        ),
+      now,
     }
     yield* published.after(
       root,
@@ -178,6 +185,22 @@ function writtenBy(set: MirrorSet): ReadonlyMap<string, ReadonlySet<string>> {
       return [table.target.name, others.reduce((common, one) => common.intersection(one), first)]
     }),
   )
+}
+
+/** Whether more rows have changed in one of these columns than hold something else than what came. */
+function* isNews(set: MirrorSet, documents: readonly AppliedDocument[], changed: ReadonlyMap<string, ReadonlyMap<string, number>>): Work<boolean> {
+  const records = recordsOf(documents.filter(({ removed }) => !removed))
+  for (const [name, table] of set.tables) {
+    for (const group of table.prepare(records.get(name) ?? [])) {
+      for (const column of group.written) {
+        const count = changed.get(table.target.name)?.get(column) ?? 0
+        if (count === 0 || table.target.key.includes(column)) continue
+        const of = { ...group, columns: [...table.key, column], written: [column], rows: 'update' as const }
+        if ((yield* set.mirroring.differing(of)).length < Math.min(count, group.records.length)) return true
+      }
+    }
+  }
+  return false
 }
 
 /** Documents that are not as they were to be written: the host's triggers have made something else of them. */

@@ -67,7 +67,8 @@ export function* retryWaiting(
     const refused = yield* handling.validate(documents, origin, true)
     const allowed = documents.filter((one) => !refused.some((failed) => failed.document === one))
     yield* quarantine.hold(refused, NOTHING_BEFORE, origin)
-    const circumstances = { origin, late: isFormer || isGone, ledgersOnly: isFormer }
+    const late = isFormer || isGone
+    const circumstances = { origin, late, overtaken: late ? undefined : 'refuse', ledgersOnly: isFormer } as const
     const told: Told = {
       applied: (released) => quarantine.release(released, origin),
       failed: (failed) => quarantine.hold([failed], NOTHING_BEFORE, origin),
@@ -95,7 +96,7 @@ function waitingRows(
           ]
         : ["(q.retry_at <= $4 OR (q.cause = 'missing' AND q.tried_at < $5))", [which.dueAt, which.broughtAt]]
   return query<WaitingRow>({
-    sql: `SELECT q.register_id, ${QUARANTINE_ROW}, e.epoch, d.incarnation AS known_incarnation, coalesce(d.removed OR d.state = 'lost', true) AS is_gone
+    sql: `SELECT q.register_id, ${QUARANTINE_ROW}, e.epoch, d.incarnation AS known_incarnation, coalesce(d.removed OR d.state IS NOT DISTINCT FROM 'lost', true) AS is_gone
           FROM ${table} q
           JOIN ${database.qualify(EPOCHS.name)} e ON e.register_id = q.register_id AND e.epoch_no = coalesce(q.removal_epoch_no, q.epoch_no)
           LEFT JOIN ${database.qualify(DOCUMENTS.name)} d ON d.register_id = q.register_id AND d.table_name = q.table_name AND d.record_id = q.record_id

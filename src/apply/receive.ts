@@ -18,6 +18,7 @@ import { finish } from './finish.ts'
 import { forgetAll, forkOf, type Parted, part, wantedOf } from './fork.ts'
 import { dropFrames, stageFrame } from './frames.ts'
 import type { Subscribed } from './handling.ts'
+import { hearTaken, offered, offeredColumn } from './orphan-returns.ts'
 import { StockLevels } from './stock-levels.ts'
 import { EPOCHS, FRAMES, REGISTERS } from './tables.ts'
 
@@ -35,6 +36,8 @@ export interface RegisterRow {
   readonly staged_digest: string | null
   readonly base_no: number | null
   readonly parked: string | null
+  /** The orphan that is offered to it; NULL where none is. */
+  readonly offered: number | null
   /** What it is asked, to be compared with the archive; NULL where that is nothing. */
   readonly asked: string | null
 }
@@ -52,7 +55,9 @@ export interface Incoming {
 /** The answer to a message without a batch that changes nothing; undefined where `receive` is needed. */
 export function* standingFor(database: ApplyingDatabase, { from, publish }: Incoming): Work<Received | undefined> {
   const register = yield* readRegister(database, from, '')
-  const isPlain = publish === undefined || (publish.epoch === register.epoch && publish.seek === undefined && publish.compared === undefined)
+  const isPlain =
+    publish === undefined ||
+    (publish.epoch === register.epoch && publish.seek === undefined && publish.compared === undefined && publish.back === undefined)
   if (register.held || !isPlain || parkedText(publish) !== register.parked) return undefined
   return { subscription: yield* subscriptionOf(database, register, publish !== undefined) }
 }
@@ -66,8 +71,10 @@ export function* standingFor(database: ApplyingDatabase, { from, publish }: Inco
 export function* receive(database: ApplyingDatabase, subscribed: Subscribed, incoming: Incoming, attempt: Try): Work<Received> {
   const { from, publish, batch } = incoming
   let register = yield* readRegister(database, from, 'FOR UPDATE OF r NOWAIT')
-  if (publish?.compared !== undefined && !register.held) {
-    yield* hearAnswer(database, register.register_id, register.asked, publish.epoch, publish.compared)
+  const { compared, back } = publish ?? {}
+  if (publish !== undefined && (compared ?? back) !== undefined && !register.held) {
+    if (compared) yield* hearAnswer(database, register.register_id, register.asked, publish.epoch, compared)
+    if (back) yield* hearTaken(database, register.register_id, back)
     register = yield* readRegister(database, from, '')
   }
   if (publish === undefined) return register.held ? refused({}, cloned()) : { subscription: yield* subscriptionOf(database, register, false) }
@@ -112,6 +119,7 @@ class Reception {
     yield* query({
       sql: `UPDATE ${database.qualify(REGISTERS.name)} SET entry_no = $2, digest = $3, contact_at = $4, head_no = $5, reset = false WHERE register_id = $1`,
       parameters: [register_id, through.entryNo, through.digest, new Date(this.attempt.now).toISOString(), this.incoming.publish?.head ?? null],
+      keepsPlan: true,
     })
     if (register.staged_no !== null) yield* dropFrames(database, register_id, epoch_no)
     this.register = { ...register, entry_no: through.entryNo, digest: through.digest, staged_no: null }
@@ -175,11 +183,11 @@ class Reception {
       })
       return { ...refused({}, cloned()), cloned: true }
     }
-    const fork = forkOf(this.epochs, known.epoch_no)
+    const { takenOver, parted } = forkOf(this.epochs, known.epoch_no)
     let standing: Point = { entryNo: known.entry_no as number, digest: known.digest as string }
     const { batch } = this.incoming
     let late: Received['applied']
-    const place: Place = { origin: this.origin(known.epoch_no, known.epoch), standing, unsettled: false, late: { fork } }
+    const place: Place = { origin: this.origin(known.epoch_no, known.epoch), standing, unsettled: false, late: { fork: parted } }
     const whole = batch !== undefined && isSame(baseOf(batch), standing) ? yield* this.wholeOf(batch, place) : undefined
     let settled: Pick<Received, 'quarantined' | 'released'> = {}
     if (whole !== undefined) {
@@ -201,7 +209,11 @@ class Reception {
       }
     }
     const { subscription } = yield* this.answerKnown()
-    return { subscription: { ...subscription, ...(standing.entryNo > fork && { superseded: standing }) }, ...(late && { applied: late }), ...settled }
+    return {
+      subscription: { ...subscription, ...(standing.entryNo > takenOver && { superseded: standing }) },
+      ...(late && { applied: late }),
+      ...settled,
+    }
   }
 
   /** Where an epoch that was never heard of goes on: undefined where it does not. */
@@ -287,18 +299,20 @@ function* subscriptionOf(database: ApplyingDatabase, register: RegisterRow, isKn
   if (standing === undefined || (register.reset && !isKnown)) return { ...(compare && { compare }) }
   const again = register.unsettled ? yield* wantedOf(database, register.register_id, MOST_AGAIN) : []
   const staged = stagedIn(register)
-  return { standing, ...(staged && { staged }), ...(again.length > 0 && { again }), ...(compare && { compare }) }
+  const back = register.offered === null ? undefined : yield* offered(database, register.offered)
+  return { standing, ...(staged && { staged }), ...(again.length > 0 && { again }), ...(compare && { compare }), ...(back && { back }) }
 }
 
 function* readRegister(database: ApplyingDatabase, name: RegisterName, lock: string): Work<RegisterRow> {
   const [row] = yield* query<RegisterRow>({
     sql: `SELECT r.register_id, r.epoch_no, epoch, r.entry_no, r.digest, held, reset, unsettled, parked, f.entry_no AS staged_no, encode(f.digest, 'hex') AS staged_digest, base_no,
-                 ${askedColumn(database)} AS asked
+                 ${askedColumn(database)} AS asked, ${offeredColumn(database)} AS offered
           FROM ${database.qualify(REGISTERS.name)} r LEFT JOIN LATERAL (
             SELECT entry_no, digest, base_no FROM ${database.qualify(FRAMES.name)} f
             WHERE f.register_id = r.register_id AND f.epoch_no = r.epoch_no ORDER BY entry_no DESC LIMIT 1) f ON true
           WHERE location = $1 AND register = $2 ${lock}`,
     parameters: [name.location, name.register],
+    keepsPlan: true,
   })
   if (row !== undefined) return row
   throw new TillsyncError('ERR_REGISTER', 'The register is not known any more', { context: { ...name } })

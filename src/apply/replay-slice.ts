@@ -116,7 +116,7 @@ class Replay {
 
   *apply(all: readonly ReplayedDocument[], { late, ledgersOnly, isOver }: Omit<ReplayedSet, 'documents'>): Work<void> {
     const takes = (handler: Handler, table: string): boolean => this.plan.takes(handler, table) && !(isOver && handler.removals === 'apply')
-    const circumstances: Circumstances = { origin: this.origin, late, ledgersOnly, takes }
+    const circumstances: Circumstances = { origin: this.origin, late, overtaken: 'leave', ledgersOnly, takes }
     const documents = all.map(({ document }) => document)
     const refused = yield* this.handling.validate(documents, this.origin)
     const differing =

@@ -1,6 +1,7 @@
 import type { Work } from '../ports.ts'
 import type { Arrival, Outcome } from './audience-slice.ts'
 import type { AudienceSlices, AudienceSlicesOptions } from './audience-slices.ts'
+import { dropUnconfirmedKept } from './kept-columns.ts'
 import { receivedBehind } from './received-documents.ts'
 import { isSamePlace, type Place, readPlace, readPlaces, writePlace } from './subscription-standing.ts'
 import { dropUnconfirmed } from './waiting-documents.ts'
@@ -45,6 +46,7 @@ export class SnapshotEnd {
       function* () {
         if (!(yield* isStill())) return
         yield* dropUnconfirmed(database, table, snapshotNo)
+        yield* dropUnconfirmedKept(database, table, snapshotNo)
         yield* writePlace({ ...place, state: 'complete' })
       },
       { lazily: true },

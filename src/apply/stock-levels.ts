@@ -32,6 +32,7 @@ export class StockLevels {
             SELECT * FROM unnest($1::text[], $2::text[], $3::numeric[]) AS c(item_no, location, quantity) ORDER BY c.item_no COLLATE "C", c.location COLLATE "C"
             ON CONFLICT (item_no, location) DO UPDATE SET quantity = l.quantity + excluded.quantity`,
       parameters: [changes.map((c) => c.item), changes.map((c) => c.location), changes.map((c) => c.quantity)],
+      keepsPlan: true,
     })
   }
 }

@@ -17,13 +17,16 @@ import type { FollowRule } from './notice-rows.ts'
  */
 export function readMirrors(subscribe: Readonly<Record<string, unknown>>): HandlersByTable {
   if (typeof subscribe !== 'object' || subscribe === null || Array.isArray(subscribe))
-    throw bad('`subscribe`', 'an object such as { items: mirror() }', typeof subscribe)
+    throw bad(
+      'subscribe',
+      'an object such as { items: mirror() }',
+      Array.isArray(subscribe) ? 'a list' : subscribe === null ? 'null' : typeof subscribe,
+    )
   const named = new Map<string, readonly [Mirror]>()
   for (const [table, given] of Object.entries(subscribe)) {
     if (given === undefined) continue
     const options = typeof given === 'object' && given !== null ? mirrorOptions(given) : undefined
-    if (options === undefined)
-      throw bad(`\`subscribe.${table}\``, 'a mirror', Array.isArray(given) ? 'a list' : given === null ? 'null' : typeof given)
+    if (options === undefined) throw bad(`subscribe.${table}`, 'a mirror', Array.isArray(given) ? 'a list' : given === null ? 'null' : typeof given)
     if (options.origin !== undefined) {
       throw new TillsyncError('ERR_OPTION', `\`subscribe.${table}\` has \`origin\`, which fills columns at central`, {
         hint: 'What central publishes with `origin` comes without these columns.',
@@ -40,7 +43,7 @@ function owned(options: PlainMirrorOptions): PlainMirrorOptions {
 }
 
 function bad(option: string, expected: string, got: string): TillsyncError {
-  return new TillsyncError('ERR_OPTION', `Expected ${option} to be ${expected}, got ${got}`, {
+  return new TillsyncError('ERR_OPTION', `Expected \`${option}\` to be ${expected}, got ${got}`, {
     hint: 'subscribe: { items: mirror() }. What else is to be done with documents is done at central; a register hears of them by the event `applied`.',
     context: { option },
   })

@@ -6,7 +6,7 @@ import { tablesOf } from './document-set.ts'
 import type { HandlersByTable } from './handler.ts'
 import { checkTarget } from './mirror-target.ts'
 import { rootsInOrder } from './references.ts'
-import { optionsOf, rulesOf, targetOf } from './subscribed-mirrors.ts'
+import { followRules, optionsOf, rulesOf, targetOf } from './subscribed-mirrors.ts'
 import { nowhere, type Place, readPlaces } from './subscription-standing.ts'
 
 /** A root table of central's that can't be taken as the tables stand here. */
@@ -130,5 +130,19 @@ export function subscriptionFindings(mirrors: HandlersByTable, { places, problem
       })
     }
   }
-  return findings
+  return [...findings, ...unfollowed(mirrors, targets)]
+}
+
+/** What `mirror({ notify, validity })` names and the tables do not have: in a till of another version perhaps; otherwise misspelt, and nobody would ever be told. */
+function unfollowed(mirrors: HandlersByTable, targets: ReadonlyMap<string, MirrorTarget>): readonly Finding[] {
+  return followRules(mirrors).flatMap(({ table, columns, validity }) => {
+    const there = targets.get(table)?.columns.map(({ name }) => name)
+    const missing = [...columns, ...(validity || [])].filter((name) => there?.includes(name) === false)
+    return missing.map((column) => ({
+      code: 'LEFT_OUT' as const,
+      table,
+      message: `\`${table}\` does not have \`${column}\`, which its mirror names for notices: it leaves none`,
+      hint: `Its columns: ${there?.join(', ')}.`,
+    }))
+  })
 }

@@ -42,7 +42,7 @@ export const WAITING = {
     record_id: 'text',
     /**
      * Why: 'missing': it refers to what is not here, or is still referred to; 'taken': another record has a value that is to be its alone; 'changed': it was changed here, which
-     * central has not acknowledged; 'other'.
+     * central has not acknowledged; 'outdated': a part of it is another document's since, and a newer version of it is on its way; 'other'.
      */
     cause: 'text',
     code: 'text',
@@ -63,4 +63,26 @@ export const WAITING = {
   uniques: [['due_at', 'table_name', 'record_id']],
 } as const satisfies OwnTable
 
-export const SUBSCRIPTION_TABLES = [SUBSCRIPTIONS, RECEIVED, WAITING, NOTICES]
+/** Of documents that the register publishes too, what central last said of columns that only central writes. */
+export const KEPT = {
+  name: 'sync_kept',
+  columns: {
+    table_name: 'text',
+    record_id: 'text',
+    /** As what it is published here. */
+    own_table: 'text',
+    own_id: 'text',
+    /** 0: as central has it, as far as is known; 1: changed here since; 2: changed here, and the table does not take what central said. */
+    state: 'integer',
+    snapshot_no: 'integer',
+    /** A JSON array of [table, columns, record]; a record has the key and these columns. */
+    records: 'text',
+  },
+  primaryKey: ['table_name', 'record_id'],
+  uniques: [
+    ['own_table', 'own_id', 'table_name', 'record_id'],
+    ['state', 'table_name', 'record_id'],
+  ],
+} as const satisfies OwnTable
+
+export const SUBSCRIPTION_TABLES = [SUBSCRIPTIONS, RECEIVED, WAITING, KEPT, NOTICES]

@@ -26,7 +26,7 @@ export interface WaitingName {
 }
 
 /** Why it waits; see `sync_waiting`. */
-export type Cause = Verdict['cause'] | 'taken' | 'changed'
+export type Cause = Verdict['cause'] | 'taken' | 'changed' | 'outdated'
 
 /** A document that waits, as it came. */
 export interface Waiting extends IncomingDocument {
@@ -140,6 +140,14 @@ export function* readWaiting(database: CapturingDatabase, names: readonly Waitin
       },
     ]
   })
+}
+
+/** They are not tried again: another version of them is on its way. */
+export function* outdate({ build }: Database, names: readonly WaitingName[]): Work<void> {
+  for (const [table, some] of Map.groupBy(names, (one) => one.table)) {
+    const ids = some.map(({ recordId }) => recordId)
+    yield* query(build.updateTable(WAITING.name).set({ cause: 'outdated' }).where('table_name', '=', table).where('record_id', 'in', ids).compile())
+  }
 }
 
 /** What a snapshot did not confirm is not published any more, and waits for nothing; what is to go still is. */

@@ -68,6 +68,7 @@ export class WaitingTries {
       const { steps, at, after, news } = sweep
       const step = steps[at]
       if (step === undefined) {
+        if (news.size === 0) for (const table of await this.tryAcross(tries)) news.add(table)
         this.sweep = news.size === 0 ? undefined : begin(stepsFor(tries.outlook, news))
         continue
       }
@@ -81,18 +82,33 @@ export class WaitingTries {
 
   /** Again and again, as long as any goes; what others refer to first. Answers those that do not. */
   private async tryAgain(names: readonly WaitingName[], tries: Tries): Promise<readonly WaitingName[]> {
-    const { tables, areRelated } = tries.outlook
+    const { tables } = tries.outlook
     let left: readonly WaitingName[] = names.toSorted((a, b) => tables.indexOf(a.table) - tables.indexOf(b.table))
     for (let before = Number.POSITIVE_INFINITY; left.length > 0 && left.length < before; ) {
       before = left.length
       left = await this.tryEach(left, tries)
       if (left.length < before) continue
-      // What holds each other's place, or refers to each other, goes together or not at all.
-      const some = left.slice(0, TOGETHER)
-      const mayHelp = (a: WaitingName, b: WaitingName) => a !== b && (a.cause === 'taken' ? a.table === b.table : areRelated(a.table, b.table))
-      if (some.some((a) => some.some((b) => mayHelp(a, b)))) left = [...(await this.tryChunk(some, tries, true)), ...left.slice(TOGETHER)]
+      const some = bound(left.slice(0, TOGETHER), tries.outlook)
+      if (some.length === 0) break
+      const refused = new Set(await this.tryChunk(some, tries, true))
+      left = left.filter((name) => !some.includes(name) || refused.has(name))
     }
     return left
+  }
+
+  /** What is bound to others beyond its own table. Answers the tables of which anything went. */
+  private async tryAcross(tries: Tries): Promise<readonly string[]> {
+    const { database } = this.options
+    const { tables } = tries.outlook
+    const names: WaitingName[] = []
+    for (const table of tables) {
+      const most = Math.ceil(TOGETHER / tables.length)
+      names.push(...(await database.read(() => waitingNames(database, table, ['missing', 'taken'], '', most), { loosely: true })))
+    }
+    const some = bound(names, tries.outlook)
+    if (new Set(some.map(({ table }) => table)).size < 2) return []
+    const refused = new Set(await this.tryChunk(some, tries, true))
+    return some.flatMap((name) => (refused.has(name) ? [] : name.table))
   }
 
   private async tryEach(names: readonly WaitingName[], tries: Tries): Promise<readonly WaitingName[]> {
@@ -141,6 +157,11 @@ export class WaitingTries {
 
 function begin(steps: Sweep['steps']): Sweep {
   return { steps, at: 0, after: '', news: new Set() }
+}
+
+/** Those that may need one another: what holds each other's place, or refers to each other, goes together or not at all. */
+function bound(names: readonly WaitingName[], { areRelated }: Tries['outlook']): readonly WaitingName[] {
+  return names.filter((a) => names.some((b) => a !== b && (a.cause === 'taken' ? a.table === b.table : areRelated(a.table, b.table))))
 }
 
 /** What may go since documents of these tables have come: what refers to them, and what wants values that they may have given up. */

@@ -99,8 +99,8 @@ function rulesOf(root: RootPlan, before: Rules['initials']): Rules {
   const all = plans(root)
   const statements = all.map(({ read }) => [read.sql, read.parameters.map(String)])
   const initials = all.flatMap(({ table, columns }) => columns.map(({ name, initial = 'null' }) => [`${table}.${name}`, initial]))
-  // A type that was changed writes the same values otherwise, and no trigger sees it.
-  const types = all.flatMap(({ columns }) => columns.map(({ type }) => type))
+  // A type that was changed writes the same values otherwise, USING or an expression makes others of them, and no trigger sees it.
+  const types = all.flatMap(({ columns }) => columns.map(({ type, revision }) => (revision === undefined ? type : [type, revision])))
   return { hash: hash('sha256', JSON.stringify([statements, types, root.spec.identity])), initials: { ...before, ...Object.fromEntries(initials) } }
 }
 

@@ -58,22 +58,46 @@ function shapeOf(part: PartSpec, hidden: ReadonlyMap<string, readonly string[]>)
   }
 }
 
+/**
+ * What a register shows to have this history of the stream: the mark of its head when the batch was cut and, where the batch ends before it, which entry that was. What had moved from before the batch's end to behind it by
+ * then, the register has not: where central was restored to a moment between, it stands there again. While a snapshot comes, where that began, too: so it is told the same of it whatever it was told in between, by whom, and
+ * whichever backup it was restored from.
+ */
+function markOf({ head_no, mark }: Audience, through: number, begun: number): string {
+  if (through < begun) return `${mark}@${head_no}@${begun}`
+  return through === head_no ? mark : `${mark}@${head_no}`
+}
+
+/** The mark of the stream's head when what the register has was cut, the entry that it was, and where the snapshot began that is coming. */
+function shownBy({ entryNo, mark }: AudienceStanding): { readonly own: string | undefined; readonly seen: number; readonly begun: number } {
+  const [own, head = entryNo, begun = 0] = mark.split('@')
+  return { own, seen: Number(head), begun: Number(begun) }
+}
+
+/** Where the snapshot began of which a register has a part; 0 where none is coming. */
+export function begunOf(standing: AudienceStanding): number {
+  return shownBy(standing).begun
+}
+
 /** Whether a register's standing is of the history of the stream as it is here; otherwise it begins anew. */
-export function* isOurs(database: CapturingDatabase, audience: Audience, { stream, entryNo, mark }: AudienceStanding): Work<boolean> {
+export function* isOurs(database: CapturingDatabase, audience: Audience, standing: AudienceStanding): Work<boolean> {
+  const { stream, entryNo } = standing
   const { audience_id, head_no, floor_no } = audience
-  if (stream !== audience.stream || entryNo > head_no || entryNo < floor_no) return false
-  if (entryNo === head_no) return mark === audience.mark
+  const { own, seen, begun } = shownBy(standing)
+  if (stream !== audience.stream || entryNo < floor_no || !Number.isSafeInteger(seen) || seen < entryNo || seen > head_no) return false
+  if (!Number.isSafeInteger(begun) || begun < 0 || begun > seen) return false
+  if (seen === head_no) return own === audience.mark
   const [point] = yield* query<{ mark: string }>(
     database.build
       .selectFrom(AUDIENCE_POINTS.name)
       .select('mark')
       .where('audience_id', '=', audience_id)
-      .where('entry_no', '>=', entryNo)
+      .where('entry_no', '>=', seen)
       .orderBy('entry_no')
       .limit(1)
       .compile(),
   )
-  return point?.mark === mark
+  return point?.mark === own
 }
 
 export interface AudienceLimits {
@@ -87,8 +111,6 @@ export interface AudienceLimits {
 /** A batch, and documents that should be in it and can't be sent. */
 export interface AudienceCut {
   readonly batch: AudienceBatch
-  /** The last entry of the stream. */
-  readonly head: number
   readonly records: number
   readonly bytes: number
   readonly unsendable: readonly TillsyncError[]
@@ -127,6 +149,7 @@ export function* cutAudience(
         exported: false,
         again: false,
         existing: false,
+        changed: false,
       })),
     )
     const read = new Map(asked.map(({ recordId }, n) => [recordId, readings[n]]))
@@ -151,19 +174,18 @@ export function* cutAudience(
     }
     if (page.length < PAGE && !isFull) through = audience.head_no
   }
-  const mark = through === audience.head_no ? audience.mark : yield* markAt(database, audience, through)
   const batch: AudienceBatch = {
     table: root.table,
     stream: audience.stream,
     after,
     through,
-    mark,
+    mark: markOf(audience, through, begun),
     isEnd: through === audience.head_no,
     documents,
     shape,
     keyColumns,
   }
-  return { batch, head: audience.head_no, records, bytes, unsendable }
+  return { batch, records, bytes, unsendable }
 }
 
 /** The record id without what says whose it is. */
@@ -189,20 +211,6 @@ function* membersBehind(
       .limit(PAGE)
       .compile(),
   )
-}
-
-function* markAt({ build }: CapturingDatabase, { audience_id, mark }: Audience, entryNo: number): Work<string> {
-  const [point] = yield* query<{ mark: string }>(
-    build
-      .selectFrom(AUDIENCE_POINTS.name)
-      .select('mark')
-      .where('audience_id', '=', audience_id)
-      .where('entry_no', '>=', entryNo)
-      .orderBy('entry_no')
-      .limit(1)
-      .compile(),
-  )
-  return point?.mark ?? mark
 }
 
 function tooLarge(table: string, recordId: string, bytes: number, limit: number): TillsyncError {

@@ -1,21 +1,6 @@
 import type { AudienceStanding, UnappliedDocument } from '../model.ts'
-import { type CapturingDatabase, type Clock, erase, insert, query, type Work } from '../ports.ts'
+import { type CapturingDatabase, type Clock, erase, insert, query } from '../ports.ts'
 import { AUDIENCE_REGISTERS, AUDIENCES, UNAPPLIED } from './audience-tables.ts'
-
-/** Where a register is in a root table. */
-export interface Place {
-  readonly audienceId: number
-  /** The head of the stream when the register's snapshot began. */
-  readonly begun: number
-}
-
-/** By root table. */
-export function* placesOf({ build }: CapturingDatabase, registerId: number): Work<ReadonlyMap<string, Place>> {
-  const rows = yield* query<{ table_name: string; audience_id: number; begun_no: number }>(
-    build.selectFrom(AUDIENCE_REGISTERS.name).select(['table_name', 'audience_id', 'begun_no']).where('register_id', '=', registerId).compile(),
-  )
-  return new Map(rows.map(({ table_name, audience_id, begun_no }) => [table_name, { audienceId: audience_id, begun: begun_no }]))
-}
 
 /** How often it is written down that a register asked, where nothing else is new. */
 const HEARD_EVERY_MS = 3_600_000
@@ -32,22 +17,13 @@ export class AudienceRegisters {
     this.clock = clock
   }
 
-  /**
-   * How far a register has come.
-   *
-   * @param begins the heads of the streams of which it now gets a snapshot, by root table
-   */
-  async note(
-    registerId: number,
-    standings: readonly AudienceStanding[],
-    audiences: ReadonlyMap<string, number>,
-    begins: ReadonlyMap<string, number>,
-  ): Promise<void> {
+  /** How far a register has come. */
+  async note(registerId: number, standings: readonly AudienceStanding[], audiences: ReadonlyMap<string, number>): Promise<void> {
     const { database } = this
     const now = this.clock.now()
     const rows = standings.flatMap(({ table, entryNo, stream }) => {
       const id = audiences.get(table)
-      return id === undefined ? [] : [{ table, id, entryNo, isKnown: stream !== undefined, begun: begins.get(table) }]
+      return id === undefined ? [] : [{ table, id, entryNo, isKnown: stream !== undefined }]
     })
     const key = `standings ${registerId}`
     const text = JSON.stringify(rows)
@@ -55,13 +31,9 @@ export class AudienceRegisters {
     const at = new Date(now).toISOString()
     await database.write(
       function* () {
-        const before = yield* placesOf(database, registerId)
         yield* insert(
           AUDIENCE_REGISTERS,
-          rows.map(({ table, id, entryNo, isKnown, begun }) => {
-            const place = before.get(table)
-            return [registerId, table, id, entryNo, isKnown, begun ?? (place?.audienceId === id ? place.begun : 0), at]
-          }),
+          rows.map(({ table, id, entryNo, isKnown }) => [registerId, table, id, entryNo, isKnown, at]),
           AUDIENCE_REGISTERS.primaryKey,
         )
         const ids = [...new Set(rows.map(({ id }) => id))]

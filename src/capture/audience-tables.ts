@@ -59,8 +59,6 @@ export const AUDIENCE_REGISTERS = {
     entry_no: 'integer',
     /** Whether it shows our mark; otherwise it begins anew. */
     known: 'boolean',
-    /** The head of the stream when its snapshot began: of what was removed before it hears nothing. */
-    begun_no: 'integer',
     heard_at: 'time',
   },
   primaryKey: ['register_id', 'table_name'],

@@ -7,7 +7,7 @@ import type { AudienceSpec } from './audience-rules.ts'
 import { AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCES } from './audience-tables.ts'
 import { LONGEST_RECORD_ID, recordIdText } from './documents.ts'
 import { compileFilter, filterError, readableBy, refuseOthers } from './filters.ts'
-import { selectColumns } from './selects.ts'
+import { behind, selectColumns } from './selects.ts'
 import { storedParameters, storedStatement } from './stored-statement.ts'
 import type { RootPlan } from './table-plan.ts'
 
@@ -75,7 +75,7 @@ export function compileAudience(
 
 function pageOf(select: Select, { table, key }: RootPlan, after: Key | undefined): Statement {
   let page = select
-  if (after !== undefined) page = page.where(sql<boolean>`(${sql.join(key.map((name) => sql.id(table, name)))}) > (${sql.join([...after])})`)
+  if (after !== undefined) page = page.where(behind(table, key, after))
   for (const name of key) page = page.orderBy(sql.id(table, name))
   return page.limit(PAGE).compile()
 }

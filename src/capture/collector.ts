@@ -1,7 +1,8 @@
 import { sql } from 'kysely'
 import { chainLines, documentLine } from '../digest.ts'
 import type { TillsyncError } from '../errors.ts'
-import { type Entry, type Operation, START, type Takes } from '../model.ts'
+import { STATE } from '../migrate.ts'
+import { type Entry, type Operation, type Point, START, type Takes } from '../model.ts'
 import { type CapturingDatabase, erase, insert, type Key, lookup, type OwnTable, pause, query, type Statement, type Work, writing } from '../ports.ts'
 import {
   areComparable,
@@ -9,7 +10,6 @@ import {
   otherwiseWritten,
   type ReadDocument,
   type Reading,
-  type ReadRecord,
   readDocuments,
   type TouchedDocument,
 } from './documents.ts'
@@ -19,6 +19,7 @@ import type { CapturePlan } from './plan.ts'
 import { askReseal } from './reseal.ts'
 import type { RootPlan } from './table-plan.ts'
 import { ENTRIES, MEMBERS, PARKED, WITHHELD } from './tables.ts'
+import { byPresentRules, type Former, isOfOtherRules, isUnchanged, readWithheld, type Withheld, writeWithheld } from './withheld.ts'
 
 /** What one slice of sealing did. */
 export interface Slice {
@@ -44,16 +45,22 @@ export interface Member {
   readonly identity: Uint8Array | null
   /** The last entry by which it was given. */
   readonly entryNo: number
-  /** Its records where it is withheld, undefined where it was given. */
-  readonly withheld: readonly ReadRecord[] | undefined
+  /** What it was where it is withheld, undefined where it was given. */
+  readonly withheld: Withheld | undefined
 }
 
 /**
  * Seals what up to `limit` touches lead to, in one transaction: touches taken, entries numbered and chained, members
  * brought up to date. Whatever runs at the same time, or twice, this is the only writer while it lasts. All is read and computed
- * before anything is written.
+ * before anything is written. `note` is told of the documents that were looked at, in the same transaction.
  */
-export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit: number, now: () => number): Work<Slice> {
+export function* sealSlice(
+  database: CapturingDatabase,
+  plan: CapturePlan,
+  limit: number,
+  now: () => number,
+  note: (touched: readonly TouchedDocument[]) => Work<void> = nothing,
+): Work<Slice> {
   const { touches, more, through: touch, forget } = yield* database.capture.takeTouches(limit)
   const { documents: meant, whole } = yield* documentsTouched(plan, touches)
   const readings = yield* readAll([...meant.values()])
@@ -88,6 +95,7 @@ export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit
   for (const table of whole) yield* askReseal(database, table, false)
   yield* log.write()
   yield* park(anyParked.length > 0 ? touched : [], parked, log.sealedAt)
+  yield* note(touched)
   return {
     more,
     touch,
@@ -98,6 +106,10 @@ export function* sealSlice(database: CapturingDatabase, plan: CapturePlan, limit
     whole,
     wroteMs: performance.now() - began,
   }
+}
+
+function* nothing(): Work<void> {
+  yield* []
 }
 
 /** Documents that are worked on between two steps: where steps are awaited, the host's event loop goes on in between. */
@@ -146,12 +158,18 @@ class Log {
     }
     const another = member !== undefined && isAnother(now, member)
     const anyway = document.exported || (document.again && member?.withheld === undefined)
-    if (member !== undefined && !anyway && isEqual(now, member)) {
+    const ofOtherRules = isOfOtherRules(document.root, member?.withheld)
+    if (member !== undefined && !anyway && !ofOtherRules && isEqual(now, member)) {
       // The rules name other identity columns by now: from here on those tell.
       if (!equal(member.identity, now.identity)) this.note(document, now, member.withheld ? 'withheld' : 'given', member.entryNo)
       return undefined
     }
-    const baseline = member?.withheld && !another ? member.withheld : []
+    const former = member?.withheld && !another ? byPresentRules(document.root, member.withheld, now.records) : undefined
+    if (former !== undefined && !anyway && ofOtherRules && isStillWithheld(document, former, now)) {
+      this.withhold(document, now)
+      return undefined
+    }
+    const baseline = former?.records ?? []
     const error = tooLarge(document.root.table, baseline.length === 0 ? now.records : [...baseline, ...now.records], this.takes)
     if (error !== undefined) return error
     if (another) this.remove(document, member)
@@ -177,11 +195,7 @@ class Log {
 
   private withhold(document: TouchedDocument, now: ReadDocument): void {
     this.note(document, now, 'withheld', 0)
-    this.withheld.push([
-      document.root.table,
-      document.recordId,
-      JSON.stringify(now.records.map(({ table, recordId, record }) => [table, recordId, record])),
-    ])
+    this.withheld.push([document.root.table, document.recordId, writeWithheld(document.root, now.records)])
   }
 
   private note({ root, recordId }: TouchedDocument, now: ReadDocument, state: 'given' | 'withheld', entryNo: number): void {
@@ -209,6 +223,11 @@ class Log {
 /** Whether a document is as it was given. */
 export function isEqual(now: ReadDocument, member: Member): boolean {
   return !isAnother(now, member) && equal(member.hash, now.hash)
+}
+
+/** Other rules are no change of a document. Where they publish what they did not before, only one that nobody has touched can have been like that. */
+function isStillWithheld(document: TouchedDocument, former: Former, now: ReadDocument): boolean {
+  return !(former.isGuessed && document.changed) && isUnchanged(document.root, former.records, now.records)
 }
 
 /** Whether the key was used again. Where the rules name other identity columns than before, nobody can say. */
@@ -264,7 +283,12 @@ function statementsOf(database: CapturingDatabase): Statements {
     known = {
       members: byKey(MEMBERS, ['hash', 'identity', 'state', 'entry_no']),
       withheld: byKey(WITHHELD, ['records']),
-      last: build.selectFrom(ENTRIES.name).select(['entry_no', 'digest']).orderBy('entry_no', 'desc').limit(1).compile(),
+      last: build
+        .selectFrom(ENTRIES.name)
+        .select((eb) => ['entry_no', 'digest', eb.selectFrom(STATE.name).select('value').where('key', '=', BEGUN).as('begun')])
+        .orderBy('entry_no', 'desc')
+        .limit(1)
+        .compile(),
     }
     statements.set(database, known)
   }
@@ -287,12 +311,14 @@ export function* membersOf(database: CapturingDatabase, touched: readonly Touche
   })
 }
 
-function readWithheld(records: string): ReadRecord[] {
-  return (JSON.parse(records) as [string, string, string][]).map(([table, recordId, record]) => ({ table, recordId, record }))
-}
+/** Where the last epoch began that tells all anew, as a point: a fact of the database's state. */
+export const BEGUN = 'begun'
 
-/** The last entry of the stream; it is never pruned, so the log itself says where it stands. */
+/** The last entry of the stream; it is never pruned, so the log itself says where it stands. Where an epoch begins behind it that tells all anew, with the digest that this begins with. */
 export function* lastEntry(database: CapturingDatabase): Work<{ readonly entryNo: number; readonly digest: string }> {
-  const [last] = yield* query<{ entry_no: number | string; digest: Uint8Array }>(statementsOf(database).last)
-  return last ? { entryNo: Number(last.entry_no), digest: Buffer.from(last.digest).toString('hex') } : START
+  const [last] = yield* query<{ entry_no: number | string; digest: Uint8Array; begun: string | null }>(statementsOf(database).last)
+  if (last === undefined) return START
+  const begun = last.begun === null ? undefined : (JSON.parse(last.begun) as Point)
+  const entryNo = Number(last.entry_no)
+  return begun?.entryNo === entryNo ? begun : { entryNo, digest: Buffer.from(last.digest).toString('hex') }
 }

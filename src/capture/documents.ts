@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import { hashedLine } from '../comparison.ts'
 import { asTillsyncError, TillsyncError } from '../errors.ts'
-import { type Key, lookup, pause, query, type Touch, type Work } from '../ports.ts'
+import { type Key, lookup, pause, query, type Statement, type Touch, type Work } from '../ports.ts'
 import { type CapturePlan, MANY, type Resolver } from './plan.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'
 
@@ -30,6 +30,8 @@ export interface TouchedDocument {
   again: boolean
   /** It stood there when its table began to be published. */
   existing: boolean
+  /** Somebody has written it, or asked for it; otherwise it is only compared. */
+  changed: boolean
 }
 
 /** What a key looks like as a record id. */
@@ -77,12 +79,13 @@ function* climb(
     if (resolver?.kind === 'root') for (const step of group) if (step.touch.kind !== 'whole') arrived.push({ ...step, root: resolver.root })
     if (resolver === undefined || resolver.kind === 'root') continue
     const asked = group.filter(({ touch }) => touch.kind !== 'whole' && !touch.key.includes(null))
-    const found = yield* lookup(
+    const found = yield* findAbove(
       resolver.find,
       asked.map(({ touch }) => touch.key),
     )
-    for (const [n, { at, touch }] of asked.entries()) {
-      const keys = found[n] ?? []
+    if (found === undefined) whole.add(rootAbove(plan, resolver).table)
+    for (const [n, { at, touch }] of found === undefined ? [] : asked.entries()) {
+      const keys = found?.[n] ?? []
       if (keys.length > MANY) whole.add(rootAbove(plan, resolver).table)
       else
         for (const key of keys) {
@@ -92,6 +95,16 @@ function* climb(
     }
   }
   return higher
+}
+
+/** Undefined where a key is no value of its column: the column's type was changed after the touch. */
+function* findAbove(find: Statement, keys: readonly Key[]): Work<readonly (readonly Key[])[] | undefined> {
+  try {
+    return yield* lookup(find, keys)
+  } catch (error) {
+    if (error instanceof TillsyncError && error.code === 'ERR_FILTER') return undefined
+    throw error
+  }
 }
 
 function rootsTouchedWhole(plan: CapturePlan, touches: readonly Touch[]): Set<string> {
@@ -112,7 +125,8 @@ function add(found: Map<string, TouchedDocument>, root: RootPlan, touch: Touch):
   const recordId = recordIdText(root, touch.key)
   const name = `${root.table}\n${recordId}`
   const known = found.get(name)
-  const document = known ?? { root, recordId, key: touch.key, exported: false, again: false, existing: false }
+  const document = known ?? { root, recordId, key: touch.key, exported: false, again: false, existing: false, changed: false }
+  if (touch.kind !== 'compared') document.changed = true
   if (touch.kind === 'exported') document.exported = true
   if (touch.kind === 'again') document.again = true
   // Whoever changed it before that was seen: it has been published already, and somebody dropped sync_state.

@@ -4,7 +4,7 @@ import type { AnyTables, Which } from '../model.ts'
 import { type CapturingDatabase, type Key, lookup, type Statement, type Work } from '../ports.ts'
 import { filterError } from './filters.ts'
 import { type CapturePlan, requireRoot } from './plan.ts'
-import { selectColumns } from './selects.ts'
+import { behind, selectColumns } from './selects.ts'
 import type { RootPlan } from './table-plan.ts'
 
 /** Records whose keys are touched in one transaction. */
@@ -86,11 +86,16 @@ function ownersOf(
   others: readonly string[],
   which: Which<AnyTables, string>,
 ) {
-  let owners = selectColumns(database, root.table, root.key)
-  for (const [n, name] of own.entries())
-    owners = owners.where(sql<boolean>`${sql.id(root.table, others[n] as string)} = ${sql.id(other.table, name)}`)
-  return owners.where((eb) => condition(eb, root.table, which))
+  // Under a name of their own: a table may be related to itself.
+  const meant = selectColumns(database, root.table, others)
+    .where((eb) => condition(eb, root.table, which))
+    .as(MEANT)
+  let owners = database.build.selectFrom(meant).select(sql.lit(1).as('one'))
+  for (const [n, name] of own.entries()) owners = owners.where(sql<boolean>`${sql.id(MEANT, others[n] as string)} = ${sql.id(other.table, name)}`)
+  return owners
 }
+
+const MEANT = 'sync_meant'
 
 /** Touches the next documents of a task as exported, after the given key. Returns the last key; undefined at the end. */
 export function* touchExport(database: CapturingDatabase, task: ExportTask, after: Key | undefined): Work<Key | undefined> {
@@ -117,7 +122,7 @@ export function* selectWhich(
   let statement: Statement
   try {
     let select = selectColumns(database, table, key).where((eb) => condition(eb, table, which))
-    if (after !== undefined) select = select.where(sql<boolean>`(${sql.join(key.map((name) => sql.id(table, name)))}) > (${sql.join([...after])})`)
+    if (after !== undefined) select = select.where(behind(table, key, after))
     for (const name of key) select = select.orderBy(sql.id(table, name))
     statement = select.limit(limit).compile()
   } catch (error) {

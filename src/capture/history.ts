@@ -1,10 +1,10 @@
-import { randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { readState, writeState } from '../migrate.ts'
 import type { Point, Standing } from '../model.ts'
-import { type CapturingDatabase, query, type Work } from '../ports.ts'
-import { lastEntry } from './collector.ts'
+import { type CapturingDatabase, insert, query, type Work } from '../ports.ts'
+import { BEGUN, lastEntry } from './collector.ts'
 import { askReseal } from './reseal.ts'
-import { ENTRIES, MEMBERS } from './tables.ts'
+import { DIGESTS, ENTRIES, MEMBERS } from './tables.ts'
 
 /** The history of the stream that a database publishes: what it is called now, and what it was called before. */
 export interface History {
@@ -14,7 +14,7 @@ export interface History {
   /** How the epoch began; undefined for the first. */
   readonly branch: Branch | undefined
   readonly head: Point
-  /** The first entry that is not pruned; one beyond the head where there is none. */
+  /** The first entry that is neither pruned nor told anew by a later one; one beyond the head where there is none. */
   readonly first: number
 }
 
@@ -38,7 +38,12 @@ const PAST = 'past'
 /** Of a database that was restored more often the oldest epochs are forgotten. */
 const MOST_ANCESTORS = 100
 
-type Past = Pick<History, 'ancestors' | 'branch'>
+type Past = Pick<History, 'ancestors' | 'branch'> & {
+  /** Entries up to here are told anew by later ones. */
+  readonly anewBehind?: number | undefined
+}
+
+const NO_PAST: Past = { ancestors: [], branch: undefined }
 
 /** Gives a database its first epoch, if it has none. */
 export function* beginHistory(database: CapturingDatabase): Work<void> {
@@ -54,18 +59,25 @@ export function readEpoch(database: CapturingDatabase): Work<string | undefined>
 export function* readHistory(database: CapturingDatabase): Work<History | undefined> {
   const epoch = yield* readState(database, EPOCH)
   if (epoch === undefined) return undefined
-  const past = yield* readState(database, PAST)
-  const { ancestors, branch } = past === undefined ? { ancestors: [], branch: undefined } : (JSON.parse(past) as Past)
+  const { ancestors, branch, anewBehind = 0 } = yield* readPast(database)
   const head = yield* lastEntry(database)
   const [oldest] = yield* query<{ entry_no: number }>(
     database.build.selectFrom(ENTRIES.name).select('entry_no').orderBy('entry_no').limit(1).compile(),
   )
-  return { epoch, ancestors, branch, head, first: oldest?.entry_no ?? head.entryNo + 1 }
+  return { epoch, ancestors, branch, head, first: Math.max(oldest?.entry_no ?? head.entryNo + 1, anewBehind + 1) }
+}
+
+function* readPast(database: CapturingDatabase): Work<Past> {
+  const past = yield* readState(database, PAST)
+  return past === undefined ? NO_PAST : (JSON.parse(past) as Past)
 }
 
 /**
  * Goes on in a new epoch behind the last point that the subscriber has too. Where what lies behind it was pruned (`anew`), or the log is gone, all that `tables` hold
- * is sealed anew, in the background. Does nothing where another process has done so meanwhile.
+ * is sealed anew, in the background. Does nothing where another process has done so meanwhile. While it lasts nothing may be sealed.
+ *
+ * An epoch that tells all anew begins with a digest of its own: what lies before it was never sent, and no copy of this database may take the subscriber's standing there for
+ * a proof that it was.
  */
 export function* branchOff(
   database: CapturingDatabase,
@@ -76,12 +88,20 @@ export function* branchOff(
   const history = yield* readHistory(database)
   if (history === undefined || history.epoch !== known.epoch) return
   const { epoch, ancestors, head } = history
+  const next = newEpoch()
+  const start = anew ? { entryNo: head.entryNo, digest: hash('sha256', `${next}\n${head.digest}`) } : undefined
   const through = anew ? head.entryNo : common.entryNo
   const past: Past = {
     ancestors: [...ancestors.map((one) => ({ ...one, through: Math.min(one.through, through) })), { epoch, through }].slice(-MOST_ANCESTORS),
-    branch: { from, common, ...(anew && { start: { entryNo: head.entryNo, digest: head.digest } }) },
+    branch: { from, common, ...(start && { start }) },
+    anewBehind: start?.entryNo ?? (yield* readPast(database)).anewBehind,
   }
-  yield* writeState(EPOCH, newEpoch())
+  if (start) {
+    yield* writeState(BEGUN, JSON.stringify(start))
+    // By it points are found; sealing does without.
+    yield* insert(DIGESTS, [[start.entryNo, Buffer.from(start.digest, 'hex')]], DIGESTS.primaryKey)
+  }
+  yield* writeState(EPOCH, next)
   yield* writeState(PAST, JSON.stringify(past))
   if (anew || (yield* isLogLost(database, head))) for (const table of tables) yield* askReseal(database, table, true)
 }

@@ -1,7 +1,7 @@
+import { defaultTakes } from '../central-options.ts'
 import { TillsyncError } from '../errors.ts'
 import { readState, writeState } from '../migrate.ts'
 import type { Takes } from '../model.ts'
-import { defaultTakes } from '../options.ts'
 import type { Database, Work } from '../ports.ts'
 import type { ReadRecord } from './documents.ts'
 

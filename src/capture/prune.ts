@@ -1,12 +1,9 @@
-import { START } from '../model.ts'
 import { type CapturingDatabase, insert, query, type Work } from '../ports.ts'
 import { lastEntry } from './collector.ts'
 import { DIGESTS, ENTRIES } from './tables.ts'
 
 /** Of every so many entries one digest is kept. */
 const KEEP_EVERY = 1_000
-/** Digests that are asked for in one statement. */
-const AT_ONCE = 100
 /** Entries that are deleted in one transaction. */
 const SLICE = 500
 
@@ -34,29 +31,20 @@ export function* pruneSlice(database: CapturingDatabase, { acknowledged, before 
   const old = young === -1 ? rows : rows.slice(0, young)
   const end = old.at(-1)
   if (end === undefined) return 0
+  const kept = old.filter((row) => row.entry_no % KEEP_EVERY === 0)
+  const known = yield* knownAt(database, kept)
   yield* insert(
     DIGESTS,
-    old.filter((row) => row.entry_no % KEEP_EVERY === 0).map((row) => [row.entry_no, row.digest]),
-    DIGESTS.primaryKey,
+    kept.filter((row) => !known.has(row.entry_no)).map((row) => [row.entry_no, row.digest]),
   )
   yield* query(build.deleteFrom(ENTRIES.name).where('entry_no', '<=', end.entry_no).compile())
   return old.length
 }
 
-/** The digests at these entries; one that does not exist, or was pruned and not kept, has none. */
-export function* digestsAt(database: CapturingDatabase, entryNos: readonly number[]): Work<ReadonlyMap<number, string>> {
-  const found = new Map<number, string>([[START.entryNo, START.digest]])
-  for (const table of [ENTRIES, DIGESTS]) {
-    for (let from = 0; from < entryNos.length; from += AT_ONCE) {
-      const rows = yield* query<{ entry_no: number; digest: Uint8Array }>(
-        database.build
-          .selectFrom(table.name)
-          .select(['entry_no', 'digest'])
-          .where('entry_no', 'in', entryNos.slice(from, from + AT_ONCE))
-          .compile(),
-      )
-      for (const row of rows) found.set(row.entry_no, Buffer.from(row.digest).toString('hex'))
-    }
-  }
-  return found
+/** Where a digest is kept already: an epoch began there with one of its own. */
+function* knownAt({ build }: CapturingDatabase, entries: readonly { readonly entry_no: number }[]): Work<ReadonlySet<number>> {
+  if (entries.length === 0) return new Set()
+  const numbers = entries.map(({ entry_no }) => entry_no)
+  const rows = yield* query<{ entry_no: number }>(build.selectFrom(DIGESTS.name).select('entry_no').where('entry_no', 'in', numbers).compile())
+  return new Set(rows.map(({ entry_no }) => Number(entry_no)))
 }

@@ -2,6 +2,7 @@ import { TillsyncError } from '../errors.ts'
 import { type CapturingDatabase, erase, type HostColumn, insert, type Key, lookup, query, type Work } from '../ports.ts'
 import { decodeRecord, encodeValue } from '../record.ts'
 import type { Meant, OwnDocument, OwnTableColumns } from '../two-way.ts'
+import { bouncedOf, endBounced, noteBounced } from './bounced.ts'
 import { isEqual, type Member, membersOf, readAll } from './collector.ts'
 import { type ReadDocument, type Reading, type ReadRecord, recordIdText, type TouchedDocument } from './documents.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'
@@ -65,6 +66,7 @@ function* find(database: CapturingDatabase, root: RootPlan, recordIds: readonly 
       exported: false,
       again: false,
       existing: false,
+      changed: false,
     }
     documents.set(own, known)
     return known
@@ -115,7 +117,8 @@ export function* settleReceived(database: CapturingDatabase, root: RootPlan, doc
   const members: unknown[][] = []
   const left: Key[] = []
   const released: Key[] = []
-  const anyway: Key[] = []
+  const altered: Altered[] = []
+  const settled: Key[] = []
   for (const [n, before] of known.entries()) {
     const document = touched[n] as TouchedDocument
     const now = readings.get(document)
@@ -124,18 +127,69 @@ export function* settleReceived(database: CapturingDatabase, root: RootPlan, doc
     const name = [root.table, document.recordId]
     // Its key is written otherwise by now.
     if (document.recordId !== before.recordId && member !== undefined) left.push([root.table, before.recordId])
-    const isMeant = !meant.altered.has(before.recordId) && isOnly(root, meant, before, now)
-    if (isMeant && now !== undefined && (member === undefined || member.withheld !== undefined || !isEqual(now, member)))
-      members.push([...name, now.hash, now.identity, 'given', 0])
-    else if (isMeant && now === undefined && member !== undefined) left.push(name)
-    // The host has undone what was written: the other side learns only so that it is not here.
-    else if (!isMeant && now !== undefined && member !== undefined && isEqual(now, member)) anyway.push(document.key)
-    if (isMeant && member?.withheld !== undefined) released.push(name)
+    if (meant.altered.has(before.recordId) || !isOnly(root, meant, before, now)) {
+      if (now !== undefined) altered.push({ document, before, now })
+      continue
+    }
+    if (now !== undefined && (member === undefined || member.withheld !== undefined || !isEqual(now, member))) members.push(memberOf(document, now))
+    else if (now === undefined && member !== undefined) left.push(name)
+    if (member?.withheld !== undefined) released.push(name)
+    settled.push(name)
   }
+  const ended = yield* endBouncing(database, root, meant, altered)
+  members.push(...altered.filter((one) => ended.has(one)).map(({ document, now }) => memberOf(document, now)))
+  // The host has undone what was written: the other side learns only so that it is not here.
+  const undone = altered.filter((one) => !ended.has(one) && one.before.member !== undefined && isEqual(one.now, one.before.member))
   yield* erase(MEMBERS, MEMBERS.primaryKey, left)
   yield* insert(MEMBERS, members, MEMBERS.primaryKey)
   yield* erase(WITHHELD, WITHHELD.primaryKey, released)
+  yield* endBounced(database, settled)
+  const anyway = undone.map(({ document }) => document.key)
   yield* database.capture.touch(root.table, root.key, anyway, 'exported')
+}
+
+/** A document of which the host has made something else than what came. */
+interface Altered {
+  readonly document: TouchedDocument
+  readonly before: KnownDocument
+  readonly now: ReadDocument
+}
+
+function memberOf({ root, recordId }: TouchedDocument, { hash, identity }: ReadDocument): unknown[] {
+  return [root.table, recordId, hash, identity, 'given', 0]
+}
+
+/** Those of which nothing but what the host makes of them goes to and fro, again and again: they are taken down as they stand, and not sent. */
+function* endBouncing(database: CapturingDatabase, root: RootPlan, meant: Meant, altered: readonly Altered[]): Work<ReadonlySet<Altered>> {
+  const ended = new Set<Altered>()
+  const noted: [Key, number][] = []
+  const keys = altered.map(({ document }) => [root.table, document.recordId])
+  for (const [n, { times, isDue }] of (yield* bouncedOf(database, keys, meant.now)).entries()) {
+    const one = altered[n] as Altered
+    const isOver = isDue && !(yield* meant.isNews(one.before.recordId, changesIn(root, one)))
+    if (isOver) ended.add(one)
+    noted.push([keys[n] as Key, isDue && !isOver ? 1 : times])
+  }
+  yield* noteBounced(noted, meant.now)
+  return ended
+}
+
+/** How many rows of each table have other values than before, by column. */
+function changesIn(root: RootPlan, { before, now }: Altered): ReadonlyMap<string, ReadonlyMap<string, number>> {
+  return new Map(
+    [...plansIn(root)].map(({ table, columns }) => {
+      const had = recordsOf(before.reading as ReadDocument | undefined, table)
+      const counts = new Map<string, number>()
+      for (const [id, { record }] of recordsOf(now, table)) {
+        const [values, formerly] = [decodeRecord(record), had.has(id) ? decodeRecord(had.get(id)?.record as string) : undefined]
+        for (const { name } of columns) {
+          if (formerly !== undefined && encodeValue(values[name] ?? null) === encodeValue(formerly[name] ?? null)) continue
+          counts.set(name, (counts.get(name) ?? 0) + 1)
+        }
+      }
+      return [table, counts]
+    }),
+  )
 }
 
 /** Whether a document differs from what it was by nothing but what was meant to be written. */

@@ -32,6 +32,12 @@ export class RecentCuts {
     return made
   }
 
+  /** What is cut beyond would put out what others are still to ask for. */
+  get isFull(): boolean {
+    this.forget(this.clock.now())
+    return this.cuts.size >= MOST || this.bytes >= MOST_BYTES
+  }
+
   private forget(now: number): void {
     for (const [key, { cut, at }] of this.cuts) {
       if (now - at < FRESH_MS && now >= at && this.cuts.size <= MOST && this.bytes <= MOST_BYTES) return

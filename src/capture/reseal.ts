@@ -3,7 +3,7 @@ import { readState, readStates, STATE, writeState } from '../migrate.ts'
 import { type CapturingDatabase, erase, lookup, type OwnTable, query, type Work } from '../ports.ts'
 import { decodeKeyValues } from '../record.ts'
 import { recordIdOf, recordIdText } from './documents.ts'
-import { selectColumns } from './selects.ts'
+import { behind, selectColumns } from './selects.ts'
 import type { RootPlan } from './table-plan.ts'
 import { MEMBERS, PARKED } from './tables.ts'
 
@@ -71,13 +71,10 @@ function writeProgress(table: string, progress: Progress): Work<void> {
 /** Returns the record id of the last one; undefined at the end. */
 function* touchRecords(database: CapturingDatabase, root: RootPlan, after: string | undefined, all: boolean): Work<string | undefined> {
   let select = selectColumns(database, root.table, root.key)
-  if (after !== undefined) {
-    const values = database.keyOf(root.keyColumns, after)
-    select = select.where(sql<boolean>`(${sql.join(root.key.map((column) => sql.id(column)))}) > (${sql.join([...values])})`)
-  }
+  if (after !== undefined) select = select.where(behind(root.table, root.key, database.keyOf(root.keyColumns, after)))
   for (const column of root.key) select = select.orderBy(sql.id(column))
   const [keys = []] = yield* lookup(select.limit(SLICE).compile(), [[]])
-  yield* database.capture.touch(root.table, root.key, keys, all ? 'again' : 'changed')
+  yield* database.capture.touch(root.table, root.key, keys, all ? 'again' : 'compared')
   const last = keys.at(-1)
   return keys.length < SLICE || last === undefined ? undefined : recordIdText(root, last)
 }

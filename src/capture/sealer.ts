@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, DocumentName, Which } from '../model.ts'
-import type { CapturingDatabase, Clock, Key, Work } from '../ports.ts'
+import type { CapturingDatabase, Clock, Key, Work, WriteOptions } from '../ports.ts'
 import { keepUp, type Upkeep } from './activation.ts'
 import { touchAgain } from './again.ts'
 import { type Slice, sealSlice } from './collector.ts'
@@ -8,6 +8,7 @@ import { exportTasks, touchExport } from './export.ts'
 import { type CapturePlan, type Problem, requireRoot } from './plan.ts'
 import { askReseal, isRecordId, pendingReseals, touchReseal } from './reseal.ts'
 import type { RootSpec } from './rules.ts'
+import type { RootPlan } from './table-plan.ts'
 
 export interface Sealed {
   readonly documents: number
@@ -16,6 +17,9 @@ export interface Sealed {
 
 /** Seals what up to `limit` touches lead to: a register's for central, central's for each audience. */
 export type SealSlice = (database: CapturingDatabase, plan: CapturePlan, limit: number, now: () => number) => Work<Slice>
+
+/** How often it is tried where the host's schema is changed at the same time. */
+const TRIES = 10
 
 /** How many touches a transaction takes; it aims at the length that its database says. */
 const LIMITS = { least: 1, first: 64, most: 4_096 }
@@ -104,11 +108,17 @@ export class Sealer {
     return this.running
   }
 
+  /** Seals what is touched, and does `work` in the same transaction, behind which nothing is left to be sealed. Undefined where it is more than a slice, or the tables stand otherwise by now. */
+  async sealedWith<T>(work: () => Work<T>): Promise<T | undefined> {
+    await this.planned()
+    return (await this.slice(this.limit, undefined, work)).value
+  }
+
   private async run(signal: AbortSignal | undefined): Promise<Sealed> {
     await this.planned()
     const sealed = { documents: 0, entries: 0 }
-    if (!(await this.database.read(() => this.isDue()))) return sealed
-    const mark = await this.database.read(() => this.database.capture.mark())
+    if (!(await this.database.read(() => this.isDue(), { loosely: true }))) return sealed
+    const mark = await this.database.read(() => this.database.capture.mark(), { loosely: true })
     for (;;) {
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'Sealing was aborted', { cause: signal.reason })
       const { limit } = this
@@ -129,7 +139,12 @@ export class Sealer {
     return (yield* this.database.capture.schemaVersion()) === this.upkeep?.schema
   }
 
-  private async slice(limit: number, signal: AbortSignal | undefined): Promise<Slice & { readonly limit: number }> {
+  /** @param work what is done with the last slice */
+  private async slice<T>(
+    limit: number,
+    signal: AbortSignal | undefined,
+    work?: () => Work<T>,
+  ): Promise<Slice & { readonly limit: number; readonly value: T | undefined }> {
     let tries = 0
     const { upkeep, slice } = await this.database.write(
       function* (this: Sealer) {
@@ -137,7 +152,9 @@ export class Sealer {
         const less = tries++ === 0 ? limit : Math.ceil(limit / 2)
         const known = this.upkeep?.schema === (yield* this.database.capture.schemaVersion()) ? this.upkeep : undefined
         const upkeep = known ?? (yield* keepUp(this.database, this.specs, false))
-        return { upkeep, slice: { ...(yield* this.sealSlice(this.database, upkeep.plan, less, this.clock.now)), limit: less } }
+        const slice = yield* this.sealSlice(this.database, upkeep.plan, less, this.clock.now)
+        const value = work === undefined || slice.more || known === undefined ? undefined : yield* work()
+        return { upkeep, slice: { ...slice, limit: less, value } }
       }.bind(this),
       { signal, alone: true },
     )
@@ -168,14 +185,19 @@ export class Sealer {
 
   /** Seals documents anew that central has asked for, or that there are no such. */
   async sealAgain(documents: readonly DocumentName[]): Promise<void> {
-    const { roots } = await this.planned()
+    const { database } = this
     for (const [table, group] of Map.groupBy(documents, (document) => document.table)) {
-      const root = roots.get(table)
-      if (root === undefined) continue
+      if (!(await this.planned()).roots.has(table)) continue
       const ids = group.map(({ recordId }) => recordId).filter(isRecordId)
-      const asked = ids.map((recordId) => ({ recordId, key: this.database.keyOf(root.keyColumns, recordId) }))
-      const known = asked.filter(({ key }) => key.length === root.key.length)
-      await this.database.write(() => touchAgain(this.database, root, known), { alone: true })
+      const work = (root: RootPlan) => {
+        const asked = ids.map((recordId) => ({ recordId, key: database.keyOf(root.keyColumns, recordId) }))
+        return touchAgain(
+          database,
+          root,
+          asked.filter(({ key }) => key.length === root.key.length),
+        )
+      }
+      await this.byPlan(table, work, { alone: true })
     }
     await this.seal()
   }
@@ -183,7 +205,8 @@ export class Sealer {
   /** Does what reseals were asked for, by changed rules or before a crash. */
   async resealPending(signal?: AbortSignal): Promise<void> {
     const plan = await this.planned()
-    for (const table of await this.database.read(() => pendingReseals(this.database))) if (plan.roots.has(table)) await this.reseal(table, signal)
+    for (const table of await this.database.read(() => pendingReseals(this.database), { loosely: true }))
+      if (plan.roots.has(table)) await this.reseal(table, signal)
   }
 
   /** Compares all records of a root table with what was given, and seals what differs. One that was interrupted begins anew. */
@@ -195,13 +218,30 @@ export class Sealer {
 
   private async resume(table: string, signal: AbortSignal | undefined): Promise<Sealed> {
     const before = { ...this.sealed }
-    const root = requireRoot(await this.planned(), table)
+    requireRoot(await this.planned(), table)
     this.whole.delete(table)
     for (;;) {
-      const ended = await this.database.write(() => touchReseal(this.database, root), { signal })
+      const ended = await this.byPlan(table, (root) => touchReseal(this.database, root), { signal })
       await this.seal(signal)
       if (ended) return { documents: this.sealed.documents - before.documents, entries: this.sealed.entries - before.entries }
     }
+  }
+
+  /** Writes by the plan of a root table as that stands then: a host may have altered it while the transaction waited for its turn. */
+  private async byPlan<T>(table: string, work: (root: RootPlan) => Work<T>, options: WriteOptions): Promise<T> {
+    for (let tries = 0; tries < TRIES; tries++) {
+      await this.planned()
+      const done = await this.database.write(
+        function* (this: Sealer) {
+          if (this.upkeep === undefined || !(yield* this.isCurrent())) return undefined
+          return { value: yield* work(requireRoot(this.upkeep.plan, table)) }
+        }.bind(this),
+        options,
+      )
+      if (done !== undefined) return done.value
+      await this.seal(options.signal)
+    }
+    throw new TillsyncError('ERR_BUSY', 'The schema is changed without end', { retryable: true, hint: 'Try again when it stands still.' })
   }
 }
 

@@ -1,8 +1,9 @@
 import { type Expression, type SelectQueryBuilder, sql } from 'kysely'
 import type { AnyTables } from '../model.ts'
-import type { CapturingDatabase, HostTable, Statement } from '../ports.ts'
+import type { CapturingDatabase, HostTable, Key, Statement } from '../ports.ts'
+import { InvalidText } from '../record.ts'
 import { compileFilter, readableBy } from './filters.ts'
-import type { RootSpec } from './rules.ts'
+import type { ReferenceSpec, RootSpec } from './rules.ts'
 
 /**
  * A select of columns by their very names: Kysely reads more into a string (`a as b`, `a.b`, `a desc`), and a host's names may be
@@ -12,6 +13,12 @@ export function selectColumns(database: CapturingDatabase, table: string, column
   return database.build
     .selectFrom(sql.raw(database.qualify(table)) as unknown as string)
     .select(columns.map((name) => sql.id(table, name).as(name))) as SelectQueryBuilder<AnyTables, string, Record<string, unknown>>
+}
+
+/** What stands behind a key in the order of the key's columns. */
+export function behind(table: string, columns: readonly string[], key: Key) {
+  const values = key.map((value) => (value instanceof InvalidText ? sql`cast(${value.bytes} as text)` : sql`${value}`))
+  return sql<boolean>`(${sql.join(columns.map((name) => sql.id(table, name)))}) > (${sql.join(values)})`
 }
 
 /** Finds rows by the columns of a key, up to a limit. */
@@ -26,11 +33,26 @@ export function findBy(
   return limit === undefined ? all.compile() : all.limit(limit).compile()
 }
 
-/** Reads rows by the columns of a key, in the order of their own. */
-export function readParts(database: CapturingDatabase, table: HostTable, selected: readonly string[], by: readonly string[]): Statement {
-  let select = selectColumns(database, table.name, selected).where(sql.raw<boolean>(database.keyed(table, by)))
+/** Reads the parts of a record, in the order of their own key. */
+export function readParts(
+  database: CapturingDatabase,
+  table: HostTable,
+  selected: readonly string[],
+  parent: HostTable,
+  { own, others }: ReferenceSpec,
+): Statement {
+  const keyed = database.keyed(table, own, collationsOf(parent, others))
+  let select = selectColumns(database, table.name, selected).where(sql.raw<boolean>(keyed))
   for (const name of table.key) select = select.orderBy(sql.id(name))
   return select.compile()
+}
+
+/** Which values are equal says the unique index that is referred to, as for a foreign key (https://www.sqlite.org/foreignkeys.html), and not the column that refers. */
+function collationsOf({ uniques }: HostTable, columns: readonly string[]): readonly string[] {
+  const unique = uniques.find(
+    ({ where, columns: own }) => where === undefined && own.length === columns.length && own.every(({ name }) => columns.includes(name)),
+  )
+  return columns.map((column) => unique?.columns.find(({ name }) => name === column)?.collation ?? 'BINARY')
 }
 
 /** Reads the row of a key, where it is inside the filter. */

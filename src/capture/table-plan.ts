@@ -11,6 +11,8 @@ export interface TablePlan {
   readonly key: readonly string[]
   /** Published columns, in the table's order: the first columns of every tuple that `read` answers. */
   readonly columns: readonly HostColumn[]
+  /** The table's other columns. */
+  readonly leftOut: readonly string[]
   /** How the values of `columns` are written. */
   readonly encode: readonly ((value: unknown) => string)[]
   /** `{"id":`, `,"receipt_no":` … what stands before each value in the record's JSON. */
@@ -127,13 +129,16 @@ function planTable(
     table: table.name,
     key: table.key,
     columns,
+    leftOut: table.columns.filter((column) => !columns.includes(column)).map(({ name }) => name),
     encode: columns.map((column) => database.encoderOf(column)),
     prefixes: columns.map((column, at) => `${at === 0 ? '{' : ','}${JSON.stringify(column.name)}:`),
     hashed: columns
       .map(({ name, initial = 'null' }, at) => ({ at, prefix: `${JSON.stringify(name)}:`, initial }))
       .sort((a, b) => (a.prefix < b.prefix ? -1 : 1)),
     keyAt: table.key.map((name) => selected.indexOf(name)),
-    read: parent ? readParts(database, table, selected, parent.reference.own) : readRoots(database, table, selected, spec as RootSpec),
+    read: parent
+      ? readParts(database, table, selected, requireTable(tables, parent.reference.table), parent.reference)
+      : readRoots(database, table, selected, spec as RootSpec),
     dependsOn: spec.dependsOn,
     parts: spec.parts.map((part) => ({
       ...planTable(database, part, tables, { reference: part.parent }),

@@ -34,7 +34,7 @@ export const MEMBERS = {
   nullable: ['identity'],
 } as const satisfies OwnTable
 
-/** What withheld documents consist of: the baseline of a later change. A JSON array of [table, record id, record]. */
+/** What withheld documents were when they were withheld: the baseline of a later change. JSON, see withheld.ts. */
 export const WITHHELD = {
   name: 'sync_withheld',
   columns: { table_name: 'text', record_id: 'text', records: 'text' },
@@ -45,6 +45,13 @@ export const WITHHELD = {
 export const PARKED = {
   name: 'sync_parked',
   columns: { table_name: 'text', record_id: 'text', code: 'text', message: 'text', parked_at: 'text' },
+  primaryKey: ['table_name', 'record_id'],
+} as const satisfies OwnTable
+
+/** Documents that came from the audience and were made into something else here, again and again. */
+export const BOUNCED = {
+  name: 'sync_bounced',
+  columns: { table_name: 'text', record_id: 'text', times: 'integer', at: 'text' },
   primaryKey: ['table_name', 'record_id'],
 } as const satisfies OwnTable
 

@@ -138,7 +138,7 @@ function literalOf(value: unknown): string {
 }
 
 function toDocument(database: CapturingDatabase, root: RootPlan, recordId: string): TouchedDocument {
-  return { root, recordId, key: database.keyOf(root.keyColumns, recordId), exported: false, again: false, existing: false }
+  return { root, recordId, key: database.keyOf(root.keyColumns, recordId), exported: false, again: false, existing: false, changed: false }
 }
 
 function* knownOf(database: CapturingDatabase, root: RootPlan, recordIds: readonly string[]): Work<readonly Known[]> {

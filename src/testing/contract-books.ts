@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict'
 import { type ApplyingDatabase, query } from '../ports.ts'
-import type { ContractScene } from './contract-scene.ts'
 import type { ContractTill } from './contract-till.ts'
 
 /** Nothing is lost and nothing is doubled: what was sold is posted once, what stands at the till stands in the mirror, and every entry is archived once. */
-export async function checkBooks({ database }: ContractScene, till: ContractTill, when: string): Promise<void> {
+export async function checkBooks({ database }: { readonly database: ApplyingDatabase }, till: ContractTill, when: string): Promise<void> {
   const sold = Object.fromEntries(till.sold.map(({ receiptNo, quantity }) => [receiptNo, quantity]))
   assert.deepEqual(await posted(database, till), sold, `${when}: each receipt is posted once`)
   const mirrored = await receipts(database, till)

@@ -1,29 +1,16 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { mirror } from '../apply/mirror.ts'
-import { stockMovements } from '../apply/stock-movements.ts'
-import { createCentral } from '../central.ts'
 import type { Central } from '../central-face.ts'
-import { negate } from '../decimal.ts'
 import type { RegisterName } from '../model.ts'
-import { type CentralDatabase, type Link, query } from '../ports.ts'
+import type { CentralDatabase, Link } from '../ports.ts'
 import { createToken } from '../transport/credentials.ts'
 import { CONTENT_TYPE, httpClient } from '../transport/http-client.ts'
+import { contractCentral, createContractTables } from './contract-central.ts'
 import { ContractTill } from './contract-till.ts'
 import { Door } from './door.ts'
 import type { CheckedOptions, ContractLink, ContractServer } from './link-options.ts'
 import { within } from './patience.ts'
-
-const SCHEMA = [
-  ['receipts', 'location text, register text, id bigint, receipt_no text NOT NULL, note text, PRIMARY KEY (location, register, id)'],
-  [
-    'receipt_lines',
-    'location text, register text, id bigint, receipt_id bigint NOT NULL, item_no text NOT NULL, quantity numeric NOT NULL, PRIMARY KEY (location, register, id)',
-  ],
-] as const
-/** More than any test has, and enough to end one whose register asks without end. */
-const EXCHANGES_PER_MINUTE = 20_000
 
 /** A head office and its tills, for one test: the link under test is all that lies between them. */
 export class ContractScene {
@@ -138,25 +125,8 @@ export class ContractScene {
 
   private createCentral(database: CentralDatabase): Central {
     const { timeoutMs } = this.options
-    return createCentral({
-      database,
-      subscribe: {
-        receipts: [
-          mirror({ origin: ['location', 'register'] }),
-          stockMovements((receipt) =>
-            (receipt.parts.receipt_lines ?? []).map((line) => ({
-              item: line.item_no,
-              location: this.location,
-              document: receipt.receipt_no,
-              quantity: negate(line.quantity),
-            })),
-          ),
-        ],
-      },
-      limits: { exchangesPerMinute: EXCHANGES_PER_MINUTE },
-      longPollMs: 60_000,
-      ...(this.isPulled && { pull: { token: ({ register }) => this.tokenOf(register), timeoutMs, fetch: this.pullFetch } }),
-    })
+    const pull = { token: ({ register }: RegisterName) => this.tokenOf(register), timeoutMs, fetch: this.pullFetch }
+    return contractCentral(database, this.location, this.isPulled ? { pull } : {})
   }
 
   private tokenOf(register: string): string {
@@ -184,10 +154,7 @@ export class ContractScene {
   }
 
   private async open(): Promise<void> {
-    const { database } = this
-    await database.open()
-    for (const [table, columns] of SCHEMA)
-      await database.write(() => query({ sql: `CREATE TABLE IF NOT EXISTS ${database.qualify(table)} (${columns})`, parameters: [] }))
+    await createContractTables(this.database)
     await this.central.install()
   }
 

@@ -3,6 +3,7 @@ import type { RegisterName } from '../model.ts'
 import { type CapturingDatabase, type Link, query } from '../ports.ts'
 import { createRegister } from '../register.ts'
 import type { Register } from '../register-face.ts'
+import type { PushTransfer } from '../transfer-options.ts'
 import { encodeMessage } from '../transport/codec.ts'
 import { Carrier } from './carrier.ts'
 import { Door } from './door.ts'
@@ -26,6 +27,8 @@ export interface TillParts {
   readonly token: string
   readonly isPulled: boolean
   readonly tillDatabase: LinkContractOptions['tillDatabase']
+  /** What it pushes by, where that is no link. */
+  readonly transfer?: () => PushTransfer
 }
 
 /** A till of the suite: an SQLite file with a POS application that sells, and its register behind the link under test. */
@@ -131,12 +134,14 @@ export class ContractTill {
       database: this.parts.tillDatabase(this.parts.file),
       publish: { receipts: { identity: ['receipt_no'] }, receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } } },
       retainMs: 0,
-      transfer: this.parts.isPulled
-        ? { type: 'pull', token: this.token, recordsPerRun: RECORDS_PER_RUN }
-        : { type: 'push', link, recordsPerRun: RECORDS_PER_RUN, everyMs: 100, backoff: { minMs: 5, maxMs: 50 } },
+      transfer: this.parts.transfer
+        ? this.parts.transfer()
+        : this.parts.isPulled
+          ? { type: 'pull', token: this.token, recordsPerRun: RECORDS_PER_RUN }
+          : { type: 'push', link, recordsPerRun: RECORDS_PER_RUN, everyMs: 100, backoff: { minMs: 5, maxMs: 50 } },
     })
   }
 }
 
 /** Few, so that a handful of receipts is a run of exchanges. */
-const RECORDS_PER_RUN = 12
+export const RECORDS_PER_RUN = 12

@@ -94,7 +94,13 @@ export async function answerCentral(answerer: RegisterAnswerer, register: Regist
 
 /** Whether neither side has anything to say, and the register would wait for it. */
 function isIdle(message: Message, word: Word): boolean {
-  return message.wait !== undefined && isSettled(message, word) && word.subscription?.again === undefined && word.subscription?.compare === undefined
+  return (
+    message.wait !== undefined &&
+    isSettled(message, word) &&
+    word.subscription?.again === undefined &&
+    word.subscription?.compare === undefined &&
+    word.subscription?.back === undefined
+  )
 }
 
 function newId(): string {

@@ -154,7 +154,7 @@ export class Puller {
     }
     this.word = word
     this.answers = answer.id
-    const { staged, compare } = word.subscription ?? {}
+    const { staged, compare, back } = word.subscription ?? {}
     const moved = await this.ask(answer)
     const isStaged = staged !== undefined && staged.digest !== before?.staged?.digest
     const isAnswered = before?.compare !== undefined && before.compare.id !== compare?.id
@@ -163,8 +163,13 @@ export class Puller {
       throw new TillsyncError('ERR_MESSAGE', 'The register keeps central asking and sends nothing', { retryable: true })
     // What the register can't answer just now it is asked again another time.
     const isAsked = compare !== undefined && compare.id !== before?.compare?.id
+    const isOffered = back !== undefined && back.id !== before?.back?.id
     const pending = (publish?.head ?? 0) - (word.subscription?.standing?.entryNo ?? 0)
-    return { applied: word.applied, pending: Math.max(0, pending), settled: this.published === undefined && !isAsked && isSettled(answer, word) }
+    return {
+      applied: word.applied,
+      pending: Math.max(0, pending),
+      settled: this.published === undefined && !isAsked && !isOffered && isSettled(answer, word),
+    }
   }
 
   /** What the register is to have next. Says whether it has come further. */

@@ -22,6 +22,13 @@ const LONGEST_RETRY_AFTER_MS = 24 * 3_600_000
 const TOKEN = /^[\x21-\x7e]+$/
 /** An error's body is a small message; anything longer is not ours. */
 const MAX_ERROR_BYTES = 65_536
+/** The end of the time that an answer has, in which one that was held back is still to come. */
+const REST_MS = 10_000
+
+/** How long an answer may be held back of which it is given up after so long. */
+export function waitOf(timeoutMs: number): number {
+  return timeoutMs - Math.min(REST_MS, Math.ceil(timeoutMs / 2))
+}
 
 /** Carries exchanges by HTTP POST to the other side's `fetch`. */
 export function httpClient(options: HttpClientOptions): Link {
@@ -54,6 +61,7 @@ export function httpClient(options: HttpClientOptions): Link {
           late.signal.aborted ? `No answer within ${timeoutMs} ms` : `${names.peer} was not reached: ${reason(error)}`,
           {
             retryable: true,
+            hint: `Nothing is lost, it is tried again by itself. Where the line is up: is \`url\` where ${names.server} is mounted, http or https as it is there?`,
             cause: error,
           },
         )

@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Readable } from 'node:stream'
 import { asTillsyncError, TillsyncError } from '../errors.ts'
+import { known } from '../options.ts'
 import type { Link } from '../ports.ts'
-import { checkToken, httpClient, readUrl } from './http-client.ts'
+import { checkToken, httpClient, readUrl, waitOf } from './http-client.ts'
 import type { RequestSource } from './source.ts'
 
 export interface HttpLinkOptions {
@@ -27,12 +28,14 @@ const MAX_ANSWER_BYTES = 67_108_864
 /**
  * Carries exchanges by HTTP POST.
  *
- * @throws ERR_OPTION where `url` or `token` is missing or malformed
+ * @throws ERR_OPTION where `url` or `token` is missing or malformed, and for an option that there is not
  */
 export function httpLink(options: HttpLinkOptions): Link {
   const url = readUrl(options?.url)
   if (url === undefined) throw badOption('url', 'an absolute http or https URL without a user', options?.url)
+  known('httpLink', options, ['url', 'token', 'fetch', 'timeoutMs'])
   const { token, timeoutMs = TIMEOUT_MS, fetch = globalThis.fetch } = options
+  if (typeof fetch !== 'function') throw badOption('fetch', 'a function like fetch', fetch)
   if (typeof token !== 'function') checkToken(token, 'httpLink')
   if (!Number.isSafeInteger(timeoutMs) || timeoutMs < 1 || timeoutMs > LONGEST_MS)
     throw badOption('timeoutMs', `a whole number from 1 to ${LONGEST_MS}`, timeoutMs)
@@ -44,7 +47,7 @@ export function httpLink(options: HttpLinkOptions): Link {
     token: typeof token === 'function' ? token : () => token,
     names: { peer: 'Central', server: 'central.fetch', asker: 'httpLink' },
   })
-  return { exchange: client.exchange, waitMs: Math.floor(timeoutMs / 2) }
+  return { exchange: client.exchange, waitMs: waitOf(timeoutMs) }
 }
 
 function badOption(option: string, expected: string, got: unknown): TillsyncError {

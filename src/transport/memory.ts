@@ -3,7 +3,7 @@ import { TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
 import { checkName, known, whole } from '../options.ts'
 import type { Link } from '../ports.ts'
-import { httpClient } from './http-client.ts'
+import { httpClient, waitOf } from './http-client.ts'
 import { type RequestSource, Voucher } from './source.ts'
 
 export interface MemoryLinkOptions extends RegisterName {
@@ -47,7 +47,7 @@ export function memoryLink(
   })
   return {
     exchange: (message, options) => client.exchange(Uint8Array.from(message), options),
-    waitMs: Math.floor(timeoutMs / 2),
+    waitMs: waitOf(timeoutMs),
   }
 }
 

@@ -18,6 +18,7 @@ import { answerFromWire, requestFromWire, requestToWire } from './audience-wire.
 import { batchFromWire } from './batch-wire.ts'
 import { comparedFromWire, comparedToWire, compareFromWire, compareToWire } from './compare-wire.ts'
 import { count, digest, list, MAX_NAME, malformed, object, point, pointToWire, text, tuple } from './fields.ts'
+import { sentBackFromWire, sentBackToWire, takenBackFromWire, takenBackToWire } from './return-wire.ts'
 
 /** The version of the protocol that this library speaks. */
 export const PROTOCOL_VERSION = 1
@@ -85,7 +86,7 @@ function nameToWire({ location, register }: RegisterName): RegisterName {
   return { location, register }
 }
 
-function publicationToWire({ epoch, head, parent, start, seek, cloned, parked, compared }: Publication): unknown {
+function publicationToWire({ epoch, head, parent, start, seek, cloned, parked, compared, back }: Publication): unknown {
   return {
     epoch,
     head,
@@ -95,10 +96,11 @@ function publicationToWire({ epoch, head, parent, start, seek, cloned, parked, c
     ...(cloned && { cloned }),
     ...(parked && { parked: parked.map(nameOf) }),
     ...(compared && { compared: comparedToWire(compared) }),
+    ...(back && { back: takenBackToWire(back) }),
   }
 }
 
-function subscriptionToWire({ standing, staged, known, superseded, points, quarantined, again, compare }: Subscription): unknown {
+function subscriptionToWire({ standing, staged, known, superseded, points, quarantined, again, compare, back }: Subscription): unknown {
   return {
     ...(standing && { standing: [standing.epoch, ...pointToWire(standing)] }),
     ...(staged && { staged: pointToWire(staged) }),
@@ -108,6 +110,7 @@ function subscriptionToWire({ standing, staged, known, superseded, points, quara
     ...(again && { again: again.map(nameOf) }),
     ...(quarantined !== undefined && { quarantined }),
     ...(compare && { compare: compareToWire(compare) }),
+    ...(back && { back: sentBackToWire(back) }),
   }
 }
 
@@ -179,6 +182,7 @@ function publication(wire: unknown): Publication {
     cloned: optional(fields.cloned, (value) => mark(value, 'cloned')),
     parked: optional(fields.parked, (value) => bounded(value, 'parked', MOST_PARKED).map((one) => documentName(one, 'parked'))),
     compared: optional(fields.compared, comparedFromWire),
+    back: optional(fields.back, takenBackFromWire),
   }
 }
 
@@ -203,6 +207,7 @@ function subscription(wire: unknown): Subscription {
     again: optional(fields.again, (value) => bounded(value, 'again', MOST_AGAIN).map((one) => documentName(one, 'again'))),
     quarantined: optional(fields.quarantined, (value) => count(value, 'quarantined')),
     compare: optional(fields.compare, compareFromWire),
+    back: optional(fields.back, sentBackFromWire),
   }
 }
 

@@ -1,9 +1,20 @@
 import { randomBytes } from 'node:crypto'
 import type { ComparisonAnswer, ComparisonQuestion } from '../comparison.ts'
 import { TillsyncError } from '../errors.ts'
-import { type DocumentName, type Point, type Publication, START, type Standing, type Subscription, type Takes } from '../model.ts'
+import {
+  type DocumentName,
+  type Point,
+  type Publication,
+  type SentBack,
+  START,
+  type Standing,
+  type Subscription,
+  type TakenBack,
+  type Takes,
+} from '../model.ts'
 import { Inquiry } from './inquiry.ts'
 import type { Message } from './message.ts'
+import { Returning } from './returning.ts'
 import { judge, type Known, pointOf, type State } from './session.ts'
 
 /** What a publisher needs of the register whose stream it is. */
@@ -11,8 +22,10 @@ export interface Source {
   known(): Promise<Known>
   /** Resolves when our stream up to this entry would survive a power cut, whichever process has sealed it. */
   settle(epoch: string, through: number): Promise<void>
-  /** Our digests at these numbers, where there are any. */
-  digestsAt(entryNos: readonly number[]): Promise<ReadonlyMap<number, string>>
+  /** Our digests at the numbers of these points, where there are any; where no document of ours ends, one that is equal to none. */
+  endsAt(points: readonly Point[]): Promise<ReadonlyMap<number, string>>
+  /** Whether our history has this very entry, be it inside a document. */
+  has(point: Point): Promise<boolean>
   /** The next batch after a point of our stream, packed; the next frame of the document that begins at `base`, where that is given. */
   read(epoch: string, after: Point, base: Point | undefined): Promise<PackedBatch | undefined>
   /** Begins to read what will most likely be wanted next, while the other side works. */
@@ -28,6 +41,8 @@ export interface Source {
   parked(): Promise<readonly DocumentName[]>
   /** Documents that central wants to have once more. */
   sealAgain(documents: readonly DocumentName[]): Promise<void>
+  /** Enters a document that central sends back. */
+  takeBack(document: SentBack): Promise<TakenBack>
   /** What of the documents that central asks for was published; undefined where that can't be said just now. */
   compare(epoch: string, question: ComparisonQuestion): Promise<ComparisonAnswer | undefined>
 }
@@ -46,6 +61,12 @@ export interface Said {
   readonly publish: Publication
   readonly batch?: Uint8Array
 }
+
+/** How a word is taken: as one to something that was said and not judged by yet, or as one that may be of long ago. */
+export type Hearing = 'answer' | 'late'
+
+/** Where the last batch ends that is on its way to central. */
+export type Onward = Pick<PackedBatch, 'through' | 'base'>
 
 /** What came of central's word. */
 export interface Exchanged {
@@ -73,17 +94,19 @@ interface Outlook {
 export class Publisher {
   private readonly source: Source
   private state: State = { kind: 'sending' }
-  private last: (Outlook & { readonly id: string; readonly batch: PackedBatch | undefined }) | undefined
+  private last: (Outlook & { readonly id: string; readonly batch: PackedBatch | undefined; readonly after: Point }) | undefined
   /** How much central has of the document that comes next, where it comes in frames. */
   private staged: Point | undefined
   /** Central's last word calls for a decision that only an answer to us may bring about. */
   private unsure = false
   private readonly inquiry: Inquiry
+  private readonly returning: Returning
   private readonly asked = new Set<string>()
 
   constructor(source: Source) {
     this.source = source
     this.inquiry = new Inquiry(source)
+    this.returning = new Returning(source)
   }
 
   /** The id of what was said last. */
@@ -91,26 +114,54 @@ export class Publisher {
     return this.last?.id
   }
 
-  /** Our publication, and with `batch` the entries after what central has acknowledged. */
-  async say(options: { readonly batch: boolean }): Promise<Said> {
+  /** Whether what was heard last leaves it to send what comes next; otherwise it has something to find out first. */
+  get isSending(): boolean {
+    return this.state.kind === 'sending' && !this.unsure
+  }
+
+  /** Whether there is something to be said behind what is on its way; where central does not know our epoch yet, or something has to be found out, one message at a time. */
+  async hasMore(onward: Onward | undefined, isAnswerDue: boolean): Promise<boolean> {
+    const { known, standing } = await this.look()
+    if (!this.isSending || (standing !== undefined && standing.epoch !== known.epoch)) return !isAnswerDue
+    const after = onward?.through ?? standing ?? START
+    return after.entryNo + 1 >= known.first ? known.head.entryNo > after.entryNo : !isAnswerDue
+  }
+
+  /**
+   * Our publication, and with `batch` the entries after what central has acknowledged, or after what is on its way. What central has asked of us is answered too, unless
+   * that is on its way already.
+   */
+  async say(options: { readonly batch: boolean; readonly onward?: Onward | undefined; readonly isToldAlready?: boolean }): Promise<Said> {
     const { known, standing } = await this.look()
     const publish = publicationOf(this.state, known, standing)
-    const after = publish.start ?? publish.parent ?? standing ?? START
+    const after = options.onward?.through ?? publish.start ?? publish.parent ?? standing ?? START
     // What comes next may be pruned; then central's word says how to go on.
     const isSending = options.batch && !this.unsure && this.state.kind === 'sending' && after.entryNo + 1 >= known.first
-    const batch = isSending ? await this.read(known.epoch, after) : undefined
+    const batch = isSending ? await this.read(known.epoch, after, options.onward) : undefined
     // After the batch is read: what was parked before the last of its documents was sealed is named with it.
     const parked = await this.source.parked()
-    const compared = this.unsure || this.state.kind !== 'sending' ? undefined : await this.inquiry.answer(known.epoch)
+    const compared = options.isToldAlready || !this.isSending ? undefined : await this.inquiry.answer(known.epoch)
     const last = compared?.parts.reduce((most, { entryNo }) => Math.max(most, entryNo), 0) ?? 0
     // Central must never have what our next start has not.
     await this.source.settle(known.epoch, Math.max(known.head.entryNo, batch?.through.entryNo ?? 0, last))
     const id = randomBytes(9).toString('base64url')
-    this.last = { id, known, standing, batch }
-    return { id, publish: { ...publish, ...(parked.length > 0 && { parked }), ...(compared && { compared }) }, ...(batch && { batch: batch.bytes }) }
+    this.last = { id, known, standing, batch, after }
+    const back = this.returning.word
+    return {
+      id,
+      publish: { ...publish, ...(parked.length > 0 && { parked }), ...(compared && { compared }), ...(back && { back }) },
+      ...(batch && { batch: batch.bytes }),
+    }
   }
 
-  private async read(epoch: string, after: Point): Promise<PackedBatch | undefined> {
+  /** Where the batch of what was said last begins and ends, if it had one. */
+  get lastBatch(): (Onward & { readonly after: Point }) | undefined {
+    const { batch, after } = this.last ?? {}
+    return batch && after && { after, through: batch.through, base: batch.base }
+  }
+
+  private async read(epoch: string, after: Point, onward: Onward | undefined): Promise<PackedBatch | undefined> {
+    if (onward !== undefined) return this.source.read(epoch, after, onward.base)
     const { staged } = this
     const goesOn = staged !== undefined && staged.entryNo > after.entryNo
     return (goesOn ? await this.source.read(epoch, staged, after) : undefined) ?? this.source.read(epoch, after, undefined)
@@ -127,21 +178,33 @@ export class Publisher {
   }
 
   /**
-   * Settles central's word. One that does not answer what we said last may be an old letter: it moves us to where it stands, and nothing else.
+   * Settles central's word. One that does not answer what we said last may be an old letter: it moves us to where it stands, and nothing else. Where several messages
+   * may be on their way, the caller says how it is taken; then an old letter moves us forward only.
    *
    * @throws ERR_FORKED
    */
-  async hear({ answers, subscribe, takes }: Pick<Message, 'answers' | 'subscribe' | 'takes'>): Promise<Exchanged> {
+  async hear({ answers, subscribe, takes }: Pick<Message, 'answers' | 'subscribe' | 'takes'>, as?: Hearing): Promise<Exchanged> {
     if (takes) await this.learn(takes)
     if (subscribe === undefined) return NOTHING
+    if (as === 'answer') return this.settle(await this.look(), subscribe, true)
+    if (as === 'late') return this.hearLate(fresh(subscribe))
     const { last } = this
     const isAnswer = last !== undefined && answers === last.id
     return this.settle(isAnswer ? last : await this.look(), isAnswer ? subscribe : fresh(subscribe), isAnswer)
   }
 
+  private async hearLate(word: Subscription): Promise<Exchanged> {
+    const outlook = await this.look()
+    const { known, standing } = outlook
+    if (!this.isSending || (word.standing?.entryNo ?? 0) <= (standing?.entryNo ?? 0)) return NOTHING
+    const digests = await this.source.endsAt(pointsIn(word))
+    const verdict = judge(this.state, known, word, (entryNo) => digests.get(entryNo))
+    return verdict.kind === 'follow' ? this.settle(outlook, word, false) : NOTHING
+  }
+
   private async settle({ known, standing: before }: Outlook, word: Subscription, isAnswer: boolean): Promise<Exchanged> {
     const { source } = this
-    const digests = await source.digestsAt(numbersIn(word))
+    const digests = await source.endsAt(pointsIn(word))
     // What was acknowledged is of our history, be the entry pruned by now.
     const digestAt = (entryNo: number) => digests.get(entryNo) ?? (before?.entryNo === entryNo ? before.digest : undefined)
     const verdict = judge(this.state, known, word, digestAt)
@@ -154,13 +217,14 @@ export class Publisher {
         const { standing } = verdict
         await source.heard(standing)
         const moved = (standing?.entryNo ?? 0) - (before?.entryNo ?? 0)
-        const isStaged = this.stage(word, digestAt) && moved === 0
+        const isStaged = (await this.stage(word)) && moved === 0
         const isAsked = this.inquiry.hear(word.compare)
+        const isBack = isAnswer && (await this.returning.hear(word.back))
         return {
           sent: Math.max(0, moved),
           quarantined: isAnswer ? (word.quarantined ?? 0) : 0,
           moved: moved !== 0 || isStaged || standing?.epoch !== before?.epoch,
-          unfinished: isStaged || isAsked,
+          unfinished: isStaged || isAsked || isBack,
         }
       }
       case 'seek':
@@ -189,9 +253,9 @@ export class Publisher {
   }
 
   /** Notes how much central has of a document that comes in frames, if it is of our history. Answers whether that is other than before. */
-  private stage({ staged, standing }: Subscription, digestAt: (entryNo: number) => string | undefined): boolean {
+  private async stage({ staged, standing }: Subscription): Promise<boolean> {
     const before = this.staged
-    const isOurs = staged !== undefined && staged.entryNo > (standing?.entryNo ?? 0) && digestAt(staged.entryNo) === staged.digest
+    const isOurs = staged !== undefined && staged.entryNo > (standing?.entryNo ?? 0) && (await this.source.has(staged))
     this.staged = isOurs ? pointOf(staged) : undefined
     return before?.digest !== this.staged?.digest
   }
@@ -227,6 +291,6 @@ function fresh({ standing, staged, again, compare }: Subscription): Subscription
   return { standing, staged, again, compare }
 }
 
-function numbersIn({ standing, staged, superseded, points }: Subscription): readonly number[] {
-  return [standing, staged, superseded, ...(points ?? [])].flatMap((point) => (point ? [point.entryNo] : []))
+function pointsIn({ standing, superseded, points }: Subscription): readonly Point[] {
+  return [standing, superseded, ...(points ?? [])].filter((point) => point !== undefined)
 }

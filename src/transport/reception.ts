@@ -31,9 +31,23 @@ export function errorFields({ code, message, retryable }: TillsyncError): Messag
   return { code, message: message.slice(0, 2_000), retryable }
 }
 
+/** What to do about a refusal: messages carry the code alone, and the other side may be of any version. */
+const HINTS: Partial<Record<TillsyncErrorCode, string>> = {
+  ERR_CREDENTIAL: "Both sides need the same token: one that central's registers.add() or rotate() showed, not revoked. What is not sent is kept.",
+  ERR_FOREIGN_REGISTER: 'The token is of another `location` and `register`: give each register its own, or mend the names.',
+  ERR_LOCKED_OUT: "Too many wrong tokens came from this address: central's event `refused` names it. It is tried again by itself.",
+  ERR_RATE_LIMIT: 'Does something call synchronize() in a loop? It is tried again by itself.',
+  ERR_FORKED: 'Was the database set up anew? See docs/operations.md: registers.reset() at central.',
+  ERR_CLONED: "Two copies of this database speak: see docs/operations.md, central's registers.keep().",
+  ERR_VERSION: 'Update the older side.',
+  ERR_NOT_INSTALLED: 'Call install() there; it is safe at every start.',
+  ERR_DATABASE: "The other side's event `refused` has the cause. It is tried again by itself.",
+}
+
 /** What the other side refused, as an error here. */
 export function refusal(by: string, { code, message, retryable }: MessageError, context: Readonly<Record<string, unknown>> = {}): TillsyncError {
-  return new TillsyncError(code as TillsyncErrorCode, `${by}: ${message}`, { retryable, context })
+  const hint = Object.hasOwn(HINTS, code) ? HINTS[code as TillsyncErrorCode] : undefined
+  return new TillsyncError(code as TillsyncErrorCode, `${by}: ${message}`, { retryable, hint, context })
 }
 
 /** @throws ERR_FOREIGN_REGISTER where a message does not come from, or is not meant for, this register */

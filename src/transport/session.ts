@@ -29,7 +29,7 @@ export type Relation =
   /** In an epoch that we have never heard of: we were restored to before it began, or are another database. */
   | 'elsewhere'
 
-/** @param digestThere our digest at the number where it stands; undefined where we have none */
+/** @param digestThere our digest at the number where it stands, equal to none where no document of ours ends; undefined where we have none */
 export function relate(known: Known, theirs: Standing | undefined, digestThere: string | undefined): Relation {
   if (theirs === undefined) return 'nowhere'
   const { branch } = known
@@ -40,8 +40,7 @@ export function relate(known: Known, theirs: Standing | undefined, digestThere: 
   if (theirs.entryNo > through) return 'apart'
   if (digestThere !== undefined && digestThere !== theirs.digest) return 'apart'
   if (theirs.entryNo + 1 < known.first) return 'pruned'
-  // The digest may be gone with the last entry that was pruned; what comes next proves it, for the subscriber computes on from its own.
-  return digestThere === undefined && theirs.entryNo >= known.first ? 'apart' : 'here'
+  return digestThere === undefined ? 'apart' : 'here'
 }
 
 export function pointOf({ entryNo, digest }: Point): Point {
@@ -91,7 +90,7 @@ export type Verdict =
 /**
  * What an answer means to a publisher in a state: a total function, without any effect.
  *
- * @param digestAt our digest at a number; undefined where we have none (any more)
+ * @param digestAt our digest at a number, equal to none where no document of ours ends; undefined where neither its entry is left nor the one behind it, which would prove it
  */
 export function judge(state: State, known: Known, word: Subscription, digestAt: (entryNo: number) => string | undefined): Verdict {
   const { standing, known: isKnown, superseded, points } = word

@@ -316,10 +316,57 @@ t.test('what a register asks for is bounded, and what can not be told of it keep
   )
   const failures: string[] = []
   central.on('failed', ({ error }) => failures.push(error.code))
-  await pool.query('DROP TABLE sync_audience_points')
+  await pool.query('DROP TABLE sync_audience_members')
   await pool.query("UPDATE items SET unit_price = 5 WHERE item_no = 'I1'")
   t.same(await till.exchange(), { batches: [], more: false }, 'the exchange goes well')
   t.ok(failures.length > 0)
+})
+
+t.test('what comes next is cut while the register applies; what has changed until it asks is told as it is then', async (t) => {
+  const { pool, central, listener } = await openOffice(t)
+  await pool.query(`INSERT INTO items SELECT 'I' || n, 'Item ' || n, n FROM generate_series(1, 60) n;
+    INSERT INTO assortments SELECT 'BA01', item_no FROM items`)
+  const till = await listener('BA01')
+  till.records = 10
+  const names = ({ batches }: Awaited<ReturnType<typeof till.exchange>>) =>
+    batches.flatMap(({ documents }) => documents.map(({ records }) => JSON.parse(records[0]?.record ?? '{}').name))
+  const told = names(await till.exchange())
+  const isIdle = () => eventually('nothing is read any more', async () => pool.idleCount === pool.totalCount)
+  await isIdle()
+  const locking = await pool.connect()
+  await locking.query('BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE')
+  told.push(...names(await till.exchange()))
+  t.equal(told.length, 20, 'the second page is there, though nobody can read the table')
+  await locking.query('ROLLBACK')
+  locking.release()
+  await isIdle()
+  await pool.query("UPDATE items SET name = 'Changed'; DELETE FROM assortments WHERE item_no IN ('I35', 'I36')")
+  for (let page = 3; page <= 6; page++) told.push(...names(await till.exchange()))
+  t.notOk(told.includes('Item 35'), 'what has left by then is not told')
+  t.ok(told.filter((name) => name === 'Changed').length >= 28, 'nor what was cut before it changed')
+  await till.drain()
+  const { rows } = await pool.query(
+    'SELECT item_no FROM items JOIN assortments USING (item_no) WHERE name = \'Changed\' ORDER BY item_no COLLATE "C"',
+  )
+  const has = till.rows('items').map((row) => JSON.parse(row))
+  t.same(
+    has.map(({ item_no }) => item_no).sort(),
+    rows.map(({ item_no }) => item_no),
+  )
+  t.ok(has.every(({ name }) => name === 'Changed'))
+  await central.stop()
+  t.equal(pool.idleCount, pool.totalCount, 'nothing is read once it is stopped')
+})
+
+t.test('a column that is dropped while nothing is sealed keeps no register from the table', async (t) => {
+  const { pool, listener } = await openOffice(t, { items: {} })
+  await pool.query("INSERT INTO items SELECT 'I' || n, 'Item ' || n, n FROM generate_series(1, 3) n")
+  await (await listener('BA01')).drain()
+  await pool.query('ALTER TABLE items DROP COLUMN secret')
+  const till = await listener('BA01', 'POS2')
+  till.records = 2 // so that nothing is told that was read for another one
+  t.equal(await till.drain(), 3)
+  t.equal(till.rows('items')[0], '{"item_no":"I1","name":"Item 1","unit_price":"1.00"}')
 })
 
 t.test('rules that can not work are refused', async (t) => {

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import Database from 'better-sqlite3'
 import pg from 'pg'
 import t from 'tap'
@@ -164,6 +165,8 @@ t.test('a database that is not in WAL mode, not there or not writable is refused
   t.equal(snapshotOf(db), before)
   db.pragma('journal_mode = WAL')
   await refused(t, () => install(() => new Database(file, { readonly: true })), 'ERR_CONNECTION')
+  await refused(t, () => install(() => new DatabaseSync(file) as Wrong), 'ERR_CONNECTION', 'a connection of another driver')
+  await refused(t, () => install((async () => new Database(file)) as Wrong), 'ERR_CONNECTION', 'a promise of a connection')
   await t.rejects(
     install(() => new Database('/nowhere/till.sqlite')),
     { name: 'TillsyncError' },
@@ -243,6 +246,13 @@ t.test('options that are missing or wrong are refused at construction', async (t
     ['postgres(connection string)', () => postgres('postgres://localhost' as Wrong)],
     ['postgres() with an empty schema', () => postgres(pool, { schema: '' })],
     ['postgres() with a schema that is no text', () => postgres(pool, { schema: 5 as Wrong })],
+    ['postgres() with a misspelt option', () => postgres(pool, { shema: 'pos' } as Wrong)],
+    ['postgres(pool, schema)', () => postgres(pool, 'pos' as Wrong)],
+    ['sqlite() with a misspelt option', () => sqlite(() => new Database(file), { hots: new Database(':memory:') } as Wrong)],
+    ['sqlite() with a file as host', () => sqlite(() => new Database(file), { host: file as Wrong })],
+    ['sqlite(connection) of another driver', () => sqlite(new DatabaseSync(':memory:') as Wrong)],
+    ['httpLink() with a misspelt option', () => httpLink({ url: 'http://hq', token: 'x', timeout: 5 } as Wrong)],
+    ['httpLink() with a fetch that is none', () => httpLink({ url: 'http://hq', token: 'x', fetch: {} as Wrong })],
     ['httpLink() without anything', () => httpLink(undefined as Wrong)],
     ['httpLink() with a relative URL', () => httpLink({ url: '/sync', token: 'x' })],
     ['httpLink() to a file', () => httpLink({ url: 'file:///etc/passwd', token: 'x' })],
@@ -295,6 +305,10 @@ t.test('calls with wrong arguments are refused and change nothing', async (t) =>
   await refused(t, () => replica.entries({ limit: 0 }), 'ERR_OPTION', 'limit 0')
   await refused(t, () => replica.entries({ after: -1 }), 'ERR_OPTION', 'after -1')
   await refused(t, () => replica.entries({ from: 1 } as Wrong), 'ERR_OPTION', 'a misspelt option of entries()')
+  await refused(t, () => replica.migrate(undefined as Wrong), 'ERR_OPTION', 'migrate() without a function')
+  await refused(t, () => replica.on('sealled' as Wrong, () => undefined), 'ERR_OPTION', 'an event that there is not')
+  await refused(t, () => replica.on('toString' as Wrong, () => undefined), 'ERR_OPTION', 'an event that every object has')
+  await refused(t, () => replica.on('sealed', undefined as Wrong), 'ERR_OPTION', 'no listener')
   t.equal(snapshotOf(db), before, 'the database is as it was')
 })
 
@@ -344,6 +358,9 @@ t.test('central refuses what it can’t work with, and its database is as it was
   await refused(t, () => central.registers.add({ location: 'BA01', register: 'POS1' }), 'ERR_REGISTER', 'a register twice')
   await refused(t, () => central.registers.add({ location: '', register: 'POS1' }), 'ERR_OPTION', 'a register without a location')
   await refused(t, () => central.registers.add(undefined as Wrong), 'ERR_OPTION', 'no register')
+  const misspelt = { location: 'BA01', register: 'POS2', attribute: { priceGroup: 'A' } } as Wrong
+  await refused(t, () => central.registers.add(misspelt), 'ERR_OPTION', 'a misspelt option of registers.add()')
+  await refused(t, () => central.on('error' as Wrong, () => undefined), 'ERR_OPTION', 'an event that there is not')
   t.equal((await central.registers.list()).length, 1)
 })
 
@@ -353,7 +370,57 @@ t.test('a PostgreSQL that is not there, or whose schema is not there, is a coded
   t.teardown(() => lost.end())
   await t.rejects(createCentral({ database: postgres(lost), subscribe: {} }).install(), { name: 'TillsyncError', retryable: true })
   const pool = await createPool(t, server)
-  await t.rejects(createCentral({ database: postgres(pool, { schema: 'nowhere' }), subscribe: {} }).install(), { name: 'TillsyncError' })
+  const installs = (given: pg.Pool, schema?: string) =>
+    createCentral({ database: postgres(given, { ...(schema && { schema }) }), subscribe: {} }).install()
+  await refused(t, () => installs(pool, 'nowhere'), 'ERR_DATABASE', 'no such schema')
+  for (const wrong of [{ password: 'wrong' }, { database: 'nowhere' }]) {
+    const refusing = new pg.Pool({ ...config, ...wrong })
+    t.teardown(() => refusing.end())
+    await refused(t, () => installs(refusing), 'ERR_DATABASE', Object.keys(wrong)[0])
+  }
+})
+
+t.test('a pool or a shared connection that the host closes too early is said', async (t) => {
+  const { config } = await server.createDatabase()
+  const pool = new pg.Pool(config)
+  const central = createCentral({ database: postgres(pool), subscribe: {} })
+  t.teardown(() => central.stop())
+  await central.install()
+  await pool.end()
+  await refused(t, () => central.registers.list(), 'ERR_DATABASE', 'the pool')
+
+  const { db } = openDatabase(t, SCHEMA)
+  const replica = register({ database: sqlite(db), publish: { receipts: {} } })
+  t.teardown(() => replica.stop())
+  await replica.install()
+  await replica.status()
+  db.close()
+  await refused(t, () => replica.status(), 'ERR_DATABASE', 'the connection')
+})
+
+t.test('what central refuses says at the till what to do', async (t) => {
+  const pool = await createPool(t, server)
+  const central = createCentral({ database: postgres(pool), subscribe: {} })
+  t.teardown(() => central.stop())
+  await central.install()
+  const { token } = await central.registers.add({ location: 'BA01', register: 'POS1' })
+  const fetch: typeof globalThis.fetch = (url, init) => central.fetch(new Request(url, init))
+  for (const [code, name, shown] of [
+    ['ERR_CREDENTIAL', 'POS1', 'x'.repeat(43)],
+    ['ERR_FOREIGN_REGISTER', 'POS2', token],
+  ] as const) {
+    const { file } = openDatabase(t, SCHEMA)
+    const database = sqlite(() => new Database(file))
+    const replica = register({
+      register: name,
+      database,
+      publish: { receipts: {} },
+      transfer: { type: 'push', link: httpLink({ url: 'http://hq', token: shown, fetch }) },
+    })
+    t.teardown(() => replica.stop())
+    await replica.install()
+    await refused(t, () => replica.synchronize(), code)
+  }
 })
 
 t.test('install() twice changes nothing; uninstall() leaves nothing', async (t) => {

@@ -98,7 +98,8 @@ t.test('an answer that got lost leads to no duplicate', async (t) => {
         return fate
       }),
   })
-  for (let round = 0; round < 40; round++) {
+  // However chance has it, many go wrong.
+  for (let round = 0; round < 40 || fates.lost <= 20; round++) {
     await sellABit(till, random.int(0, 2))
     await till.replica.synchronize().catch((error) => t.match(error, { code: 'ERR_LINK', retryable: true }))
   }
@@ -106,7 +107,7 @@ t.test('an answer that got lost leads to no duplicate', async (t) => {
     await till.replica.synchronize().catch(() => undefined)
     return (await till.replica.status()).pending === 0
   })
-  t.ok(fates.lost > 20, `${fates.lost} of ${fates.messages} went wrong`)
+  t.comment(`${fates.lost} of ${fates.messages} went wrong`)
   await shop.balances(t, till)
   t.same(
     (await shop.pool.query('SELECT count(*)::int AS archived, max(entry_no)::int AS last FROM sync_archive')).rows.map(

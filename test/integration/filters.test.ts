@@ -63,3 +63,32 @@ t.test('a filter that raises on one document parks it alone, until the document 
   t.same((await sealed()).at(-1), ['upsert', 2])
   t.same((await till.status()).parked, [])
 })
+
+t.test('a document for which a function of the host’s throws waits alone, whatever it throws', async (t) => {
+  const { db, file } = openDatabase(t, 'CREATE TABLE orders (id INTEGER PRIMARY KEY, status TEXT)')
+  const open = () =>
+    new Database(file).function('is_open', (status) => {
+      if (status === 'bad') throw new Error('no')
+      if (status === 'worse') throw Object.assign(new TypeError('no'), { code: 'ERR_HOST' })
+      return status === 'open' ? 1 : 0
+    })
+  const till = createRegister<AnyTables>({
+    location: 'BA01',
+    register: 'POS1',
+    database: sqlite(open),
+    publish: { orders: { where: (eb) => eb.fn('is_open', ['status']) } },
+  })
+  t.teardown(() => till.stop())
+  await till.install()
+  db.exec(`INSERT INTO orders (status) VALUES ('open'), ('bad'), ('shut'), ('worse'), ('open')`)
+  t.same(await till.seal(), { documents: 2, entries: 2 })
+  t.same(
+    (await till.status()).parked.map(({ recordId, code }) => [...recordId, code]),
+    [
+      [2, 'ERR_FILTER'],
+      [4, 'ERR_FILTER'],
+    ],
+  )
+  db.exec(`UPDATE orders SET status = 'open' WHERE id = 4`)
+  t.same(await till.seal(), { documents: 1, entries: 1 })
+})

@@ -1,4 +1,6 @@
+import { sql } from 'kysely'
 import t, { type Test } from 'tap'
+import { systemClock } from '../../src/clock.ts'
 import { type AnyTables, type AudienceRules, type Link, mirror, type Notice } from '../../src/index.ts'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
@@ -174,6 +176,86 @@ t.test('a contact goes up, and to the shop’s other tills, and not round in cir
   t.same((await shop.pool.query('SELECT name FROM contacts')).rows, [{ name: 'Berta' }])
 })
 
+t.test('a part of what head office sent is taken away at a till, which never sent that document before', async (t) => {
+  const contacts = 'CREATE TABLE contacts (id integer PRIMARY KEY, name text)'
+  const addresses = 'CREATE TABLE addresses (id integer PRIMARY KEY, contact_id integer NOT NULL, street text)'
+  const schema = `${contacts}; ${addresses}; CREATE INDEX addresses_contact ON addresses (contact_id)`
+  const publish = { contacts: {}, addresses: { partOf: { contacts: { contact_id: 'id' } } } } as const
+  const subscribe = { contacts: mirror(), addresses: mirror() }
+  const shop = await openShop(t, server, { schema, publish, subscribe })
+  const [one, other] = [await till(t, shop, 'POS1', { schema, publish, subscribe }), await till(t, shop, 'POS2', { schema, publish, subscribe })]
+  await shop.pool.query(`INSERT INTO contacts VALUES (1, 'Ann'); INSERT INTO addresses VALUES (1, 1, 'High Street'), (2, 1, 'Mill Lane')`)
+  await one.replica.synchronize()
+  await other.replica.synchronize()
+  one.db.exec('DELETE FROM addresses WHERE id = 2')
+  await one.replica.synchronize()
+  await other.replica.synchronize()
+  t.same((await shop.pool.query('SELECT id FROM addresses')).rows, [{ id: 1 }])
+  for (const each of [one, other]) t.same(rows(each, 'SELECT id FROM addresses'), [[1]])
+})
+
+for (const triggers of ['of both sides', 'of two tills']) {
+  t.test(`what triggers ${triggers} write anew again and again ends, and nothing else is kept back by it`, async (t) => {
+    const contacts = 'CREATE TABLE contacts (id integer PRIMARY KEY, name text, phone text, updated_at text)'
+    const office = `${contacts}; CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.updated_at := clock_timestamp()::text; RETURN NEW; END $$;
+    CREATE TRIGGER stamp BEFORE INSERT OR UPDATE ON contacts FOR EACH ROW EXECUTE FUNCTION stamp()`
+    const schema = `${contacts}; CREATE TRIGGER stamp AFTER UPDATE ON contacts BEGIN UPDATE contacts SET updated_at = hex(randomblob(8)) WHERE id = NEW.id; END;
+    CREATE TRIGGER stamp_new AFTER INSERT ON contacts BEGIN UPDATE contacts SET updated_at = hex(randomblob(8)) WHERE id = NEW.id; END`
+    const both = { publish: { contacts: {} }, subscribe: { contacts: mirror() } }
+    const shop = await openShop(t, server, { schema: triggers === 'of both sides' ? office : contacts, ...both })
+    const tills = [await till(t, shop, 'POS1', { schema, ...both }), await till(t, shop, 'POS2', { schema, ...both })]
+    const exchangesOf = async (each: Till) => {
+      let exchanges = 0
+      const stop = each.replica.on('exchanged', () => exchanges++)
+      await each.replica.synchronize()
+      stop()
+      return exchanges
+    }
+    /** Until a synchronisation of each has nothing but an idle exchange. */
+    const quiet = async () => {
+      for (let round = 0; round < 40; round++) {
+        const exchanges = await Promise.all(tills.map(exchangesOf))
+        if (exchanges.every((count) => count === 1)) return t.pass('nothing goes to and fro any more')
+      }
+      return t.fail('something goes to and fro for ever')
+    }
+    await shop.pool.query(`INSERT INTO contacts (id, name) VALUES (1, 'Ann'), (2, 'Bob')`)
+    await quiet()
+    const parked = async (each: Till) => (await each.replica.status()).parked.map(({ code, recordId }) => `${code} ${recordId}`).toSorted()
+    t.ok((await Promise.all(tills.map(parked))).flat().includes('ERR_PING_PONG 1'))
+    for (let times = 0; times < 2; times++) {
+      await shop.pool.query(`UPDATE contacts SET name = 'Ann ${times}' WHERE id = 1`)
+      await quiet()
+    }
+    const [one, other] = tills as [Till, Till]
+    one.db.exec(`UPDATE contacts SET phone = '1' WHERE id = 1`)
+    other.db.exec(`UPDATE contacts SET phone = '2' WHERE id = 2`)
+    await quiet()
+    const ends = [
+      { id: 1, name: 'Ann 1', phone: '1' },
+      { id: 2, name: 'Bob', phone: '2' },
+    ]
+    t.same((await shop.pool.query('SELECT id, name, phone FROM contacts ORDER BY id')).rows, ends)
+    for (const each of tills) t.same(each.db.prepare('SELECT id, name, phone FROM contacts ORDER BY id').all(), ends)
+  })
+}
+
+t.test('a trigger at the till that makes something of each change of head office has its say each time', async (t) => {
+  const contacts = 'CREATE TABLE contacts (id integer PRIMARY KEY, name text, initial text)'
+  const schema = `${contacts}; CREATE TRIGGER first_letter AFTER UPDATE OF name ON contacts BEGIN UPDATE contacts SET initial = substr(NEW.name, 1, 1) WHERE id = NEW.id; END`
+  const both = { publish: { contacts: {} }, subscribe: { contacts: mirror() } }
+  const shop = await openShop(t, server, { schema: contacts, ...both })
+  const one = await till(t, shop, 'POS1', { schema, ...both })
+  await shop.pool.query(`INSERT INTO contacts (id, name) VALUES (1, 'A')`)
+  for (let letter = 66; letter < 91; letter++) {
+    await one.replica.synchronize()
+    await shop.pool.query('UPDATE contacts SET name = $1', [String.fromCharCode(letter)])
+  }
+  for (let times = 0; times < 3; times++) await one.replica.synchronize()
+  t.same((await shop.pool.query('SELECT initial FROM contacts')).rows, [{ initial: 'Z' }])
+  t.same((await one.replica.status()).parked, [])
+})
+
 t.test('notices: one for each followed column that is not as the operator was last told', async (t) => {
   const shop = await openOffice(t)
   const one = await till(t, shop)
@@ -262,4 +344,40 @@ t.test('an answer that is lost, or comes twice, does no harm', async (t) => {
   lost = 0
   await one.replica.synchronize()
   t.equal(rows(one, 'SELECT 1 FROM items').length, 20)
+})
+
+t.test('a filter that takes too long is cancelled and said, keeps no sale from head office, and is asked again', async (t) => {
+  let later = 0
+  const clock = { ...systemClock, now: () => Date.now() + later }
+  const contacts = 'CREATE TABLE contacts (id integer PRIMARY KEY, name text)'
+  const items = 'CREATE TABLE items (id integer PRIMARY KEY, name text)'
+  const slow = `CREATE TABLE pauses (seconds float8); INSERT INTO pauses VALUES (0);
+    CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(seconds) FROM pauses; RETURN true; END $$`
+  const shop = await openShop(t, server, {
+    schema: `${contacts}; ${items}; ${slow}`,
+    publish: { items: { where: () => sql<boolean>`slow()` } },
+    subscribe: { contacts: mirror() },
+    filterTimeoutMs: 200,
+    clock,
+  })
+  const one = await till(t, shop, 'POS1', { schema: `${contacts}; ${items}`, publish: { contacts: {} }, subscribe: { items: mirror() } })
+  await shop.central.start()
+  const failures: string[] = []
+  shop.central.on('failed', ({ error }) => failures.push(error.code))
+  await shop.pool.query(`INSERT INTO items VALUES (1, 'A')`)
+  await one.replica.synchronize()
+  t.same(rows(one, 'SELECT name FROM items'), [['A']])
+  await shop.pool.query(`UPDATE pauses SET seconds = 2; UPDATE items SET name = 'B'`)
+  one.db.exec(`INSERT INTO contacts VALUES (1, 'Ann')`)
+  await one.replica.synchronize()
+  await eventually('it is said', async () => failures.includes('ERR_FILTER') && (await shop.central.status()).lastError?.code === 'ERR_FILTER')
+  t.same((await shop.pool.query('SELECT name FROM contacts')).rows, [{ name: 'Ann' }])
+  t.equal((await one.replica.status()).pending, 0)
+  t.same(rows(one, 'SELECT name FROM items'), [['A']])
+  await shop.pool.query('UPDATE pauses SET seconds = 0')
+  later = 120_000
+  await eventually('it has come', async () => {
+    await one.replica.synchronize()
+    return rows(one, 'SELECT name FROM items')[0]?.[0] === 'B'
+  })
 })

@@ -60,6 +60,18 @@ t.test('keys that are not UTF-8 are keys like others', async (t) => {
   t.same((await replica.status()).parked, [])
 })
 
+t.test('many keys that are not UTF-8 are resealed and exported slice by slice', async (t) => {
+  const shop = await openShop(t, server)
+  const { db, replica } = await shop.addTill('POS1', { schema: TABLES, publish: PUBLISH })
+  const add = db.prepare('INSERT INTO items (item_no) VALUES (CAST(? AS TEXT))')
+  db.transaction(() => {
+    for (let n = 0; n < 1_100; n++) add.run(Buffer.from(`\xff${n}`, 'latin1'))
+  })()
+  t.same(await replica.seal(), { documents: 1_100, entries: 1_100 })
+  t.same(await replica.reseal('items'), { documents: 0, entries: 0 })
+  t.same(await replica.export('items', (eb) => eb.lit(true)), { documents: 1_100, entries: 1_100 })
+})
+
 t.test('in a database in UTF-16 a replacement character is one, and what stands beside it is text', async (t) => {
   const shop = await openShop(t, server)
   const { db, replica } = await shop.addTill('POS1', { schema: `PRAGMA encoding = 'UTF-16le'; ${TABLES}`, publish: PUBLISH })

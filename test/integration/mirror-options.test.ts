@@ -1,6 +1,6 @@
 import type { Pool } from 'pg'
 import t, { type Test } from 'tap'
-import { type AnyTables, mirror, type PublishRules, type SubscribeRules } from '../../src/index.ts'
+import { type AnyTables, mirror, type PublishRules, type SubscribeRules, stockMovements } from '../../src/index.ts'
 import { createPool, startServer } from '../support/postgres.ts'
 import { openShop, type Shop, type Till } from '../support/shop.ts'
 
@@ -285,4 +285,22 @@ t.test('a target that is altered while central runs is seen with the next batch'
   await office.query('CREATE TABLE orders (id bigint PRIMARY KEY, order_no text, status text, note text)')
   await sell('SELECT 1')
   t.equal((await rows('SELECT id FROM orders')).length, 2)
+})
+
+t.test('a mapping that spoils the document it got spoils nothing of the mirror before it and behind it', async (t) => {
+  const spoil = stockMovements((order) => {
+    for (const row of [...(order.parts.order_lines ?? []), order]) for (const name of Object.keys(row)) Reflect.deleteProperty(row, name)
+    return []
+  })
+  for (const orders of [
+    [spoil, mirror()],
+    [mirror(), spoil],
+  ]) {
+    const { sell, rows } = await open(t, { till: ORDERS, office: OFFICE_ORDERS, publish: PUBLISH, subscribe: { orders } })
+    await sell("INSERT INTO orders VALUES (1, 'O1', 'sent', NULL); INSERT INTO order_lines VALUES (10, 1, 'tea', '2', '1')")
+    await sell("UPDATE order_lines SET quantity = '3'")
+    t.same(await rows('SELECT order_no, status, item_no, quantity::text, confirmed::text FROM orders JOIN order_lines ON order_id = orders.id'), [
+      ['O1', 'sent', 'tea', '3', '1'],
+    ])
+  }
 })

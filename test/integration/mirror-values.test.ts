@@ -5,6 +5,7 @@ import { httpLink } from '../../src/transport/http.ts'
 import { createPool, startServer } from '../support/postgres.ts'
 import { openShop } from '../support/shop.ts'
 
+t.setTimeout(120_000)
 const server = await startServer(t)
 
 /** A till with the table `things`, and head office's. */
@@ -36,6 +37,8 @@ const CONVERSIONS: readonly (readonly [string, string, string, string | undefine
   ['INTEGER', '9223372036854775807', 'numeric', '9223372036854775807'],
   ['INTEGER', '9223372036854775807', 'text', '9223372036854775807'],
   ['INTEGER', '40000', 'smallint', undefined],
+  ['TEXT', "'true'", 'integer', undefined],
+  ['TEXT', "'false'", 'boolean', 'false'],
   ['REAL', '5.0', 'integer', '5'],
   ['REAL', '5.5', 'integer', undefined],
   ['REAL', '0.1', 'numeric', '0.1'],
@@ -80,30 +83,35 @@ const CONVERSIONS: readonly (readonly [string, string, string, string | undefine
 ]
 const TYPES = `CREATE TYPE state AS ENUM ('open'); CREATE DOMAIN short AS varchar(3); CREATE DOMAIN positive AS integer CHECK (VALUE > 0)`
 
-t.test('values become the types of head office, exactly, or are refused', async (t) => {
-  const columns = CONVERSIONS.map(([declared], n) => `c${n} ${declared}`)
-  const types = CONVERSIONS.map(([, , type], n) => `c${n} ${type}`)
-  const { till, sell, rows } = await open(
-    t,
-    `CREATE TABLE things (id INTEGER PRIMARY KEY, ${columns.join(', ')})`,
-    `${TYPES}; CREATE TABLE things (id bigint PRIMARY KEY, ${types.join(', ')})`,
-  )
-  for (const [n, [declared, value, type, result]] of CONVERSIONS.entries()) {
-    const name = `${declared} ${value} → ${type}`
+/** How the columns of a row are read depends on what else it holds: nothing that JSON does not have, or a blob. */
+for (const [where, blob] of [
+  ['', 'NULL'],
+  [', beside a blob', "x'00'"],
+])
+  t.test(`values become the types of head office, exactly, or are refused${where}`, async (t) => {
+    const columns = CONVERSIONS.map(([declared], n) => `c${n} ${declared}`)
+    const types = CONVERSIONS.map(([, , type], n) => `c${n} ${type}`)
+    const { till, sell, rows } = await open(
+      t,
+      `CREATE TABLE things (id INTEGER PRIMARY KEY, blob BLOB DEFAULT (${blob}), ${columns.join(', ')})`,
+      `${TYPES}; CREATE TABLE things (id bigint PRIMARY KEY, blob bytea, ${types.join(', ')})`,
+    )
     await sell('INSERT INTO things (id) VALUES (1)')
-    till.db.exec(`UPDATE things SET c${n} = ${value}`)
-    for (const already of [false, true]) {
-      if (result === undefined) await t.rejects(till.deliver(), { code: 'ERR_MIRROR' }, name)
-      else {
-        await till.deliver()
-        t.same((await rows(`SELECT c${n}::text FROM things`))[0], [result], name)
-        if (!already) await till.replica.export('things', { id: 1 })
+    for (const [n, [declared, value, type, result]] of CONVERSIONS.entries()) {
+      const name = `${declared} ${value} → ${type}`
+      till.db.exec(`UPDATE things SET c${n} = ${value}`)
+      for (const already of [false, true]) {
+        if (result === undefined) await t.rejects(till.deliver(), { code: 'ERR_MIRROR' }, name)
+        else {
+          await till.deliver()
+          t.same((await rows(`SELECT c${n}::text FROM things`))[0], [result], name)
+          if (!already) await till.replica.export('things', { id: 1 })
+        }
       }
+      await sell(`UPDATE things SET c${n} = NULL`)
     }
-    await sell(`UPDATE things SET c${n} = NULL`)
     await sell('DELETE FROM things')
-  }
-})
+  })
 
 t.test("a till on PostgreSQL: its booleans and times become the other's numbers and texts", async (t) => {
   const office = await createPool(t, server)
@@ -126,6 +134,10 @@ t.test("a till on PostgreSQL: its booleans and times become the other's numbers 
   t.same((await office.query({ text: 'SELECT *, d::text AS d FROM things', rowMode: 'array' })).rows, [
     ['1', 1, 'true', '0', [1, null], '2026-11-21T10:00:00.000000Z', '1.50', '{1,NULL}'],
   ])
+  // Without anything that looks like a value that JSON does not have.
+  await pool.query('DELETE FROM things; INSERT INTO things VALUES (2, false, false, true, NULL, NULL, -0.5)')
+  await till.synchronize()
+  t.same((await office.query({ text: 'SELECT * FROM things WHERE id = 2', rowMode: 'array' })).rows, [['2', 0, 'false', '1', null, null, '-0.5']])
 })
 
 t.test('columns that head office computes or numbers are left to it; a key that it would number is the till’s', async (t) => {

@@ -13,7 +13,7 @@ import {
   rangesOf,
   receiptLines,
 } from '../support/closings.ts'
-import { held, tryAgain } from '../support/held.ts'
+import { held, tryAgain, waiting } from '../support/held.ts'
 import { startServer } from '../support/postgres.ts'
 import { refused } from '../support/refused.ts'
 import { openShop, type TillOptions } from '../support/shop.ts'
@@ -123,20 +123,23 @@ t.test('numbers and series are columns of a kind: text, doubles and times are re
     'a total that is no decimal': { netAmount: '1,00' },
     'a number that is an object': { document: {} },
   }
-  for (const [name, other] of Object.entries(wrong)) {
-    const { shop, till, cashier } = await openOffice(t, {
-      plu_closings: pluClosings({
-        closing: (closing: AnyDocument) => ({
-          location: 'BA01',
-          businessDate: closing.business_date,
-          ranges: [{ series: 'sale', from: 1, through: 9 }],
-          ...other,
-        }),
-        receipts: { table: 'receipts', number: 'number', series: 'series', lines: receiptLines },
+  let other: object = {}
+  const { shop, till, cashier } = await openOffice(t, {
+    plu_closings: pluClosings({
+      closing: (closing: AnyDocument) => ({
+        location: 'BA01',
+        businessDate: closing.business_date,
+        ranges: [{ series: 'sale', from: 1, through: 9 }],
+        ...other,
       }),
-    })
-    cashier.closeRange('Z-1', [1, 1])
+      receipts: { table: 'receipts', number: 'number', series: 'series', lines: receiptLines },
+    }),
+  })
+  for (const [name, wrongOne] of Object.entries(wrong)) {
+    other = wrongOne
+    const id = cashier.closeRange(name, [1, 1])
     await held(t, shop, till, 'ERR_CLOSING', name)
+    t.equal((await waiting(shop))[0], `[${id}]`, `${name}: it is this one that waits`)
     t.same(await postedClosings(shop), [], name)
   }
 })
@@ -202,6 +205,45 @@ t.test('each receipt belongs to one closing: a closing whose receipts another on
   await sync()
   t.same(await shop.central.waitingClosings(), [])
   t.same((await postedClosings(shop)).slice(4), ['BA01 5 adds to 1 as 2 2026-11-21 Z-1: A A - -3 -30', 'BA01 6 2026-11-21 Z-3: A A - 3 30'])
+})
+
+t.test('a closing that can’t have what it wants keeps what it had: nobody else posts that meanwhile', async (t) => {
+  const { shop, till, cashier, sync } = await openOffice(t)
+  for (let n = 1; n <= 6; n++) cashier.sell('sale', n, [line('A', '1', '10')])
+  const first = cashier.closeRange('Z-1', [1, 2])
+  const second = cashier.closeRange('Z-2', [3, 4])
+  await sync()
+  const posted = ['BA01 1 2026-11-21 Z-1: A A - 2 20', 'BA01 2 2026-11-21 Z-2: A A - 2 20']
+  const waits = async () =>
+    (await shop.central.waitingClosings()).map(({ document, waits }) => [document, waits.why, 'recordId' in waits && waits.recordId])
+  till.db.exec(`UPDATE plu_closings SET first_sale = 3, last_sale = 4 WHERE id = ${first}`)
+  cashier.closeRange('Z-3', [1, 2])
+  await sync()
+  t.same(await postedClosings(shop), posted)
+  t.same(await waits(), [
+    ['Z-1', 'taken', `[${second}]`],
+    ['Z-3', 'taken', `[${first}]`],
+  ])
+  till.db.exec(`UPDATE plu_closings SET first_sale = 5, last_sale = 6 WHERE id = ${second}`)
+  await sync()
+  t.same(await waits(), [])
+  t.same(await postedClosings(shop), [...posted, 'BA01 3 2026-11-21 Z-3: A A - 2 20'], 'of the others the sums are the same')
+  await t.test('as one that waits for a receipt in quarantine does', async (t) => {
+    till.db.exec(`UPDATE receipt_lines SET quantity = 'x' WHERE receipt_id = 3`)
+    await sync()
+    till.db.exec(`UPDATE plu_closings SET last_sale = 3 WHERE id = ${first}`)
+    cashier.closeRange('Z-4', [4, 4])
+    await sync()
+    t.same(await waits(), [
+      ['Z-1', 'quarantined', false],
+      ['Z-4', 'taken', `[${first}]`],
+    ])
+    t.equal((await postedClosings(shop)).length, 3)
+    till.db.exec(`UPDATE receipt_lines SET quantity = '1' WHERE receipt_id = 3`)
+    await sync()
+    t.same(await waits(), [])
+    t.same((await postedClosings(shop)).slice(3), ['BA01 4 adds to 1 as 1 2026-11-21 Z-1: A A - -1 -10', 'BA01 5 2026-11-21 Z-4: A A - 1 10'])
+  })
 })
 
 t.test('totals of the till are a control of what is computed: it waits for what is missing', async (t) => {

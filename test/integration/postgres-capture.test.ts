@@ -132,6 +132,17 @@ t.test('tables that others inherit from are refused, and nothing is changed', as
   t.same((await pool.query(`SELECT relname FROM pg_class WHERE relname LIKE 'sync%'`)).rows, [])
 })
 
+t.test('a partition beside its table is refused, and nothing is changed', async (t) => {
+  const pool = await createPool(t, server)
+  await pool.query(
+    `CREATE TABLE receipts (id bigint PRIMARY KEY) PARTITION BY HASH (id); CREATE TABLE receipts_0 PARTITION OF receipts FOR VALUES WITH (MODULUS 1, REMAINDER 0)`,
+  )
+  const replica = createRegister({ location: 'A', register: '1', database: postgres(pool), publish: { receipts: {}, receipts_0: {} } })
+  t.teardown(() => replica.stop())
+  await t.rejects(replica.install(), { code: 'ERR_INHERITANCE' })
+  t.same((await pool.query(`SELECT relname FROM pg_class WHERE relname LIKE 'sync%'`)).rows, [])
+})
+
 t.test('documents are exported by values, by list and with what is related to them; a key used again is another document', async (t) => {
   const { pool, replica, sealed } = await openTill(t, server, {
     tables: `CREATE TABLE pos_processes (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), opened date NOT NULL DEFAULT '2026-11-21');

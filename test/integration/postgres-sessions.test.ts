@@ -162,15 +162,11 @@ t.test('installing while a sale is open makes no other sale wait', async (t) => 
   const installing = replica.install().then(() => {
     installed = true
   })
-  let longest = 0
+  // By the server's clock: what else the machine does meanwhile is no wait for us.
+  await other.query("SET lock_timeout = '250ms'")
   const until = Date.now() + 1_000
-  for (let id = 2; Date.now() < until; id++) {
-    const began = performance.now()
-    await other.query(`INSERT INTO receipts VALUES (${id}, 'posted', 1)`)
-    longest = Math.max(longest, performance.now() - began)
-  }
+  for (let id = 2; Date.now() < until; id++) await other.query(`INSERT INTO receipts VALUES (${id}, 'posted', 1)`)
   t.notOk(installed)
-  t.ok(longest < 250, `the longest sale took ${longest.toFixed(0)} ms`)
   await open.query('COMMIT')
   await installing
   await replica.seal()

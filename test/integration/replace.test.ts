@@ -70,3 +70,45 @@ t.test('the condition of a partial index is found, whatever its names, texts and
     'upsert a where (b[5]',
   ])
 })
+
+t.test('REPLACE by a row that comes into a partial index, though its unique columns stay, removes the row that is in its way', async (t) => {
+  const after = await till(
+    t,
+    `CREATE TABLE receipts (id INTEGER PRIMARY KEY, slot TEXT, "state ""x""" TEXT, other INTEGER, state TEXT, open TEXT);
+     CREATE UNIQUE INDEX open_slot ON receipts (slot) WHERE [state "x"] = 'open';
+     CREATE UNIQUE INDEX late ON receipts (other) WHERE rowid > 10`,
+    { receipts: {} },
+  )
+  await after('ALTER TABLE receipts DROP COLUMN state; ALTER TABLE receipts DROP COLUMN open') // which no trigger names
+  await after(`INSERT INTO receipts VALUES (1, 'a', 'open', NULL), (2, 'a', 'void', NULL), (3, NULL, NULL, 7), (11, NULL, NULL, 7)`)
+  t.same(await after(`UPDATE OR REPLACE receipts SET "state ""x""" = 'open' WHERE id = 2`), ['remove receipts[1]', 'upsert receipts[2]'])
+  t.same(await after('UPDATE OR REPLACE receipts SET id = 12 WHERE id = 3'), ['remove receipts[11]', 'remove receipts[3]', 'upsert receipts[12]'])
+})
+
+t.test('a partial index that was made with a text in double quotes fails no sale where they are for names only', async (t) => {
+  const { db, file } = openDatabase(
+    t,
+    `CREATE TABLE receipts (id INTEGER PRIMARY KEY, slot TEXT, "state" TEXT);
+     CREATE UNIQUE INDEX open_slot ON receipts (slot) WHERE "state" = 'it''s open' AND lower("slot") <> 'x'`,
+  )
+  // As a program left it whose SQLite takes it for a text.
+  db.unsafeMode(true)
+  db.exec(`PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, '''it''''s open''', '"it''s open"') WHERE name = 'open_slot'`)
+  db.close()
+  const host = new Database(file)
+  t.teardown(() => host.close())
+  const register = createRegister<AnyTables>({
+    location: 'BA01',
+    register: 'POS1',
+    database: sqlite(() => new Database(file)),
+    publish: { receipts: { identity: ['slot'] } },
+  })
+  t.teardown(() => register.stop())
+  await register.install()
+  const sealed = sealedBy(register)
+  host.exec(`INSERT INTO receipts VALUES (1, 'a', 'it''s open')`)
+  t.same(await sealed(), ['upsert receipts[1]'])
+  host.exec(`REPLACE INTO receipts VALUES (2, 'a', 'it''s open')`)
+  t.same((await sealed()).sort(), ['remove receipts[1]', 'upsert receipts[2]'])
+  t.same(await register.check(), [])
+})

@@ -40,6 +40,18 @@ async function shop(t: Test, rules: PublishRules<{ receipts: object; receipt_lin
   return { till, db, open, unseen, news }
 }
 
+t.test('a reseal that waits for a host goes on by the tables as that has left them', async (t) => {
+  const { till, db, unseen } = await shop(t)
+  unseen(`UPDATE receipts SET status = 'void' WHERE id = 'R7'`)
+  db.exec('BEGIN IMMEDIATE')
+  const resealed = till.reseal('receipts')
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  db.exec('ALTER TABLE receipts RENAME COLUMN status TO state; COMMIT')
+  t.ok((await resealed).documents >= 1)
+  t.same(await till.reseal('receipts'), { documents: 0, entries: 0 }, 'nothing is left')
+  t.match(db.prepare(`SELECT record FROM sync_entries WHERE record_id = '["R7"]' ORDER BY entry_no DESC`).pluck().get(), /"state":"void"/)
+})
+
 t.test('a reseal finds exactly what no trigger saw', async (t) => {
   const { till, unseen, news } = await shop(t)
   t.same(await till.reseal('receipts'), { documents: 0, entries: 0 }, 'nothing is sealed that has not changed')

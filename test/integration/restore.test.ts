@@ -1,4 +1,5 @@
 import t from 'tap'
+import { systemClock } from '../../src/clock.ts'
 import { startServer } from '../support/postgres.ts'
 import { Random, seedOfRun } from '../support/random.ts'
 import { openShop, type Shop } from '../support/shop.ts'
@@ -353,4 +354,184 @@ t.test('central restored twice to the same moment, and the till has pruned each 
   }
   await isEqual(t, shop, machine, 'all is there again')
   t.same(await shop.central.orphans.list(), [])
+})
+
+t.test('a till restored to before a removal, after a restore to before the key was used again, has the former document again', async (t) => {
+  const { shop, machine } = await scene(t)
+  machine.cashier.sell('R-11', [line('FIRST')])
+  await machine.replica.synchronize()
+  const there = machine.backup()
+  machine.db.exec('DELETE FROM receipts WHERE id = 11')
+  await machine.replica.synchronize()
+  const gone = machine.backup()
+  machine.cashier.sell('R-12', [line('LOST')])
+  await machine.replica.synchronize()
+  for (const backup of [gone, there]) {
+    await machine.restore(backup)
+    for (let run = 0; run < 2; run++) await machine.replica.synchronize()
+  }
+  t.same((await shop.pool.query('SELECT receipt_no FROM receipts WHERE id = 11')).rows, [{ receipt_no: 'R-11' }])
+  t.same(await Promise.all(['FIRST', 'LOST'].map((item) => shop.stock(item))), [-1, -1])
+  t.match(await shop.central.orphans.list(), [{ document: { receipt_no: 'R-12' } }])
+})
+
+t.test('a life of a key that ended in a history which was left is not taken for one of a later history', async (t) => {
+  const { shop, machine } = await scene(t)
+  const backup = machine.backup()
+  machine.cashier.sell('R-11', [line('FIRST')])
+  await machine.replica.synchronize()
+  machine.db.exec('DELETE FROM receipts WHERE id = 11')
+  await machine.replica.synchronize()
+  await machine.restore(backup)
+  machine.cashier.sell('R-12', [line('SECOND')])
+  for (let run = 0; run < 2; run++) await machine.replica.synchronize()
+  for (let round = 0; round < 2; round++) {
+    await machine.restore(backup)
+    for (let run = 0; run < 2; run++) await machine.replica.synchronize()
+    t.match(await shop.central.orphans.list({ state: 'former' }), [{ document: { receipt_no: 'R-11' } }])
+    t.match(await shop.central.orphans.list(), [{ document: { receipt_no: 'R-12' } }])
+  }
+  // Between where it began in the first history and where it ended there.
+  machine.cashier.sell('R-13', [line('THIRD')])
+  machine.cashier.sell('R-14', [line('THIRD')])
+  await machine.replica.synchronize()
+  const between = machine.backup()
+  machine.cashier.sell('R-15', [line('THIRD')])
+  await machine.replica.synchronize()
+  await machine.restore(between)
+  for (let run = 0; run < 2; run++) await machine.replica.synchronize()
+  const { rows } = await shop.pool.query('SELECT receipt_no FROM receipts WHERE id BETWEEN 11 AND 12 ORDER BY id')
+  t.same(rows, [{ receipt_no: 'R-13' }, { receipt_no: 'R-14' }])
+  t.same(await Promise.all(['FIRST', 'SECOND', 'THIRD'].map((item) => shop.stock(item))), [-1, -1, -3])
+})
+
+t.test('late corrections of a sale whose key is taken are differences', async (t) => {
+  const { shop, machine } = await scene(t)
+  const twin = await twinOf(t, shop, machine)
+  machine.cashier.sell('R-11', [line('ORIGINAL')])
+  await machine.replica.synchronize()
+  twin.cashier.sell('R-t', [line('TWIN')])
+  await twin.replica.synchronize()
+  machine.db.exec("UPDATE receipt_lines SET quantity = '4' WHERE receipt_id = 11")
+  await t.rejects(machine.replica.synchronize(), { code: 'ERR_CLONED' })
+  t.equal(await shop.stock('ORIGINAL'), -4)
+  t.equal(await shop.stock('TWIN'), -1)
+  t.match(await shop.central.orphans.list(), [{ document: { receipt_no: 'R-11', parts: { receipt_lines: [{ quantity: '4' }] } } }])
+})
+
+t.test('a late sale under the key of one that central knew, which was removed before, is posted', async (t) => {
+  const { shop, machine } = await scene(t)
+  const twin = await twinOf(t, shop, machine)
+  machine.cashier.sell('R-11', [line('KNOWN')])
+  await machine.replica.synchronize()
+  twin.cashier.sell('R-t', [line('TWIN')])
+  await twin.replica.synchronize()
+  machine.db.exec("UPDATE receipt_lines SET quantity = '5' WHERE receipt_id = 9; DELETE FROM receipts WHERE id IN (10, 11)")
+  await machine.replica.seal()
+  machine.cashier.sell('R-10b', [line('LATE')])
+  machine.cashier.sell('R-11b', [line('LATER')])
+  await machine.replica.seal()
+  machine.db.exec("UPDATE receipt_lines SET quantity = '3' WHERE receipt_id = 10")
+  await t.rejects(machine.replica.synchronize(), { code: 'ERR_CLONED' })
+  t.same(await Promise.all(['OLD', 'KNOWN', 'TWIN', 'LATE', 'LATER'].map((item) => shop.stock(item))), [-10, -1, -1, -3, -1])
+  const orphans = (await shop.central.orphans.list()).map(({ document }) => document.receipt_no)
+  t.same(orphans.toSorted(), ['R-10b', 'R-11', 'R-11b'])
+})
+
+t.test('a late correction of a sale that was withdrawn by hand posts nothing', async (t) => {
+  for (const isTaken of [false, true]) {
+    const { shop, machine } = await scene(t)
+    const before = machine.backup()
+    machine.cashier.sell('R-11', [line('ORIGINAL')])
+    await machine.replica.synchronize()
+    const twin = await twinOf(t, shop, machine)
+    await machine.restore(before)
+    if (isTaken) machine.cashier.sell('R-new', [line('NEW')])
+    await machine.replica.synchronize()
+    const [orphan] = await shop.central.orphans.list()
+    await shop.central.orphans.withdraw(orphan?.id ?? 0, { reason: 'entered again' })
+    twin.db.exec("UPDATE receipt_lines SET quantity = '4' WHERE receipt_id = 11")
+    await t.rejects(twin.replica.synchronize(), { code: 'ERR_CLONED' })
+    t.equal(await shop.stock('ORIGINAL'), 0, `${isTaken}`)
+    t.match(await shop.central.orphans.list({ state: 'withdrawn' }), [{ reason: 'entered again' }])
+  }
+})
+
+t.test('a late correction counts where the register went on from before the sale only with its second restore', async (t) => {
+  const { shop, machine } = await scene(t)
+  const before = machine.backup()
+  machine.cashier.sell('R-11', [line('ORIGINAL')])
+  machine.cashier.sell('R-12', [line('ORIGINAL')])
+  await machine.replica.synchronize()
+  const behind = machine.backup()
+  machine.cashier.sell('R-13', [line('ORIGINAL')])
+  await machine.replica.synchronize()
+  const twin = await twinOf(t, shop, machine)
+  for (const backup of [behind, before]) {
+    await machine.restore(backup)
+    machine.cashier.sell('R-new', [line('NEW')])
+    for (let run = 0; run < 2; run++) await machine.replica.synchronize()
+  }
+  twin.db.exec("UPDATE receipt_lines SET quantity = '4' WHERE receipt_id = 11")
+  await t.rejects(twin.replica.synchronize(), { code: 'ERR_CLONED' })
+  t.equal(await shop.stock('ORIGINAL'), -6)
+  t.equal(await shop.stock('NEW'), -2)
+})
+
+for (const where of ['inside its last sale', 'before its last sale']) {
+  t.test(
+    `a copy of a till that has pruned all but its last entry, up to ${where}, does not take for its own what central has of the other`,
+    async (t) => {
+      const { shop, machine } = await scene(t)
+      const twin = await twinOf(t, shop, machine)
+      await backupOf(shop.pool, 'backup')
+      const isInside = where === 'inside its last sale'
+      twin.cashier.sell('R-t1', isInside ? [line('TWIN'), line('TWIN')] : [line('TWIN')])
+      if (!isInside)
+        twin.db.exec(
+          "INSERT INTO receipts (receipt_no, location, business_date, posted_at, status, net_amount) VALUES ('R-t2', 'BA01', '2026-11-21', '2026-11-21T09:30:00Z', 'posted', '0')",
+        )
+      await twin.replica.synchronize()
+      const pruning = twin.till.again({ retainMs: 0 })
+      await pruning.prune()
+      await pruning.stop()
+      await restoreFrom(shop.pool, 'backup')
+      // Central has as much of the original as the copy has pruned.
+      machine.cashier.sell('R-o', [line('ORIGINAL')])
+      await machine.replica.synchronize()
+      const [pruned, sent] = [await twin.replica.status(), await machine.replica.status()]
+      t.equal(pruned.head.entryNo, sent.head.entryNo + 1)
+      twin.cashier.sell('R-t3', [line('TWIN')])
+      for (let times = 0; times < 2; times++) await twin.replica.synchronize()
+      t.equal((await twin.replica.status()).pending, 0)
+      t.equal(await shop.stock('TWIN'), isInside ? -3 : -2)
+      t.equal(await shop.stock('ORIGINAL'), -1)
+      t.equal(await shop.stock('OLD'), -10)
+      t.match(await shop.central.orphans.list(), [{ document: { receipt_no: 'R-o' } }])
+      await t.rejects(machine.replica.synchronize(), { code: 'ERR_CLONED' })
+    },
+  )
+}
+
+t.test('of two copies of a till that have sealed the same receipt, the one with a line more sends it whole', async (t) => {
+  const { shop, machine } = await scene(t)
+  const twin = await twinOf(t, shop, machine)
+  const clock = { ...systemClock, now: () => Date.parse('2026-11-21T10:00:00Z') }
+  for (const [{ db, till }, lines] of [
+    [machine, 0],
+    [twin, 1],
+  ] as const) {
+    db.transaction(() => {
+      db.exec(
+        "INSERT INTO receipts (id, receipt_no, location, business_date, posted_at, status, net_amount) VALUES (99, 'R-both', 'BA01', '2026-11-21', '2026-11-21T09:30:00Z', 'posted', '0')",
+      )
+      if (lines > 0) db.exec("INSERT INTO receipt_lines (receipt_id, item_no, quantity, net_amount) VALUES (99, 'TWIN', '1', '1')")
+    })()
+    const replica = till.again({ clock })
+    await replica.synchronize()
+    t.equal((await replica.status()).pending, 0)
+    await replica.stop()
+  }
+  t.equal(await shop.stock('TWIN'), -1)
+  t.equal(await shop.stock('OLD'), -10)
 })

@@ -48,6 +48,25 @@ async function shop(t: Test, { running }: { running: boolean }) {
 for (const running of [true, false]) {
   const when = running ? 'while the library runs' : 'while it sleeps'
 
+  t.test(`a trigger of the host made ${when}, which ends with RAISE(IGNORE) after the change, hides nothing`, async (t) => {
+    const { till, db, settled } = await shop(t, { running })
+    const ignored = (event: string, row: string) =>
+      db.exec(`CREATE TRIGGER host_${event} AFTER ${event} ON receipts WHEN ${row}.status = 'quiet' BEGIN SELECT RAISE(IGNORE); END`)
+    for (const event of ['INSERT', 'UPDATE']) ignored(event, 'NEW')
+    ignored('DELETE', 'OLD')
+    db.exec(`INSERT INTO receipts VALUES (3, 'R3', 'quiet')`)
+    t.same(await settled(), [['upsert', 'receipts', { id: 3, receipt_no: 'R3', status: 'quiet' }]], 'what it hid at first is found')
+    db.exec(`INSERT INTO receipts VALUES (4, 'R4', 'quiet'); UPDATE receipts SET status = 'quiet' WHERE id = 2; DELETE FROM receipts WHERE id = 3`)
+    await till.seal()
+    t.same((await till.entries({ after: 6 })).map(({ operation, table, recordId }) => [operation, table, ...recordId]).sort(), [
+      ['remove', 'receipts', 3],
+      ['upsert', 'receipt_lines', 2],
+      ['upsert', 'receipts', 2],
+      ['upsert', 'receipts', 4],
+    ])
+    t.notOk((await till.check()).some(({ code }) => code === 'DRIFT'))
+  })
+
   t.test(`a column added ${when} resends nothing, and is published from then on`, async (t) => {
     const { db, settled } = await shop(t, { running })
     db.exec(

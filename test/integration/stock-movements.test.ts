@@ -8,7 +8,7 @@ import {
   stockMovements,
   type TillsyncErrorCode,
 } from '../../src/index.ts'
-import { held, tryAgain } from '../support/held.ts'
+import { held, tryAgain, waiting } from '../support/held.ts'
 import { startServer } from '../support/postgres.ts'
 import { refused } from '../support/refused.ts'
 import { openShop, type ShopOptions, type Till } from '../support/shop.ts'
@@ -189,6 +189,24 @@ t.test("a function of the host's posts inside the transaction of the batch", asy
   t.equal(new Set(got.map(({ key }) => key)).size, 4, 'each posting has a key of its own; what was refused comes again by its own')
 })
 
+t.test('what a function of the host’s has begun and not awaited is in the batch’s transaction all the same', async (t) => {
+  const post = async (postings: readonly StockPosting[], trx: Kysely<{ ledger: { item: string; quantity: string } }>) => {
+    for (const { item, quantity } of postings) {
+      const begun = trx.insertInto('ledger').values({ item, quantity }).execute()
+      void begun.then(() => trx.insertInto('ledger').values({ item, quantity: '0' }).execute())
+    }
+  }
+  const { shop, till } = await openOffice(t, { post }, 'CREATE TABLE ledger (item text, quantity numeric NOT NULL)')
+  till.cashier.sell('R-1', [line('A', '3'), line('B', '1')])
+  await till.replica.synchronize()
+  t.same(await rows(shop, 'SELECT item, quantity::int FROM ledger ORDER BY 1, 2'), [
+    ['A', -3],
+    ['A', 0],
+    ['B', -1],
+    ['B', 0],
+  ])
+})
+
 t.test('a post that does not fit its table is refused at install', async (t) => {
   const cases = {
     'a table that is not there': [{ table: 'nowhere', row }, 'ERR_UNKNOWN_TABLE'],
@@ -226,21 +244,27 @@ t.test('what the ledger would cut, round or refuse is refused whole', async (t) 
     'a function': [{ note: () => 1 }, 'ERR_LEDGER'],
     'a column that was not there at install': [{ colour: 'red' }, 'ERR_UNKNOWN_COLUMN'],
   }
-  for (const [name, [other, code]] of Object.entries(cases)) {
-    let wrong = false
-    const post = { table: 'item_ledger', row: (posting: StockPosting) => ({ ...row(posting), ...(wrong && other) }) }
-    const { shop, till } = await openOffice(t, { post }, LEDGER)
-    wrong = true
-    till.cashier.sell('R-1', [line('A', '3'), line('B', '3')])
+  let other: object = {}
+  const { shop, till } = await openOffice(
+    t,
+    { post: { table: 'item_ledger', row: (posting: StockPosting) => ({ ...row(posting), ...other }) } },
+    LEDGER,
+  )
+  const posted = () => rows(shop, 'SELECT (SELECT count(*) FROM item_ledger)::int, (SELECT count(*) FROM sync_postings)::int')
+  for (const [name, [wrong, code]] of Object.entries(cases)) {
+    const before = await posted()
+    other = wrong
+    const id = till.cashier.sell(name, [line('A', '3'), line('B', '3')])
     await held(t, shop, till, code, name)
-    t.same(
-      await rows(shop, 'SELECT (SELECT count(*) FROM item_ledger)::int, (SELECT count(*) FROM sync_postings)::int'),
-      [[0, 0]],
-      `${name}: nothing stays`,
-    )
-    wrong = false
+    t.same(await waiting(shop), [`[${id}]`], `${name}: it is this one that waits`)
+    t.same(await posted(), before, `${name}: nothing stays`)
+    other = {}
     await tryAgain(shop, till)
-    t.same(await rows(shop, 'SELECT item FROM item_ledger ORDER BY 1'), [['A'], ['B']], `${name}: mended`)
+    t.same(
+      (await shop.pool.query('SELECT item FROM item_ledger WHERE document_no = $1 ORDER BY 1', [name])).rows,
+      [{ item: 'A' }, { item: 'B' }],
+      `${name}: mended`,
+    )
   }
 })
 

@@ -221,3 +221,128 @@ onEachDatabase(t, server, 'a table that is published otherwise meanwhile is look
   t.same(await all(host, 'contacts'), ['1|Ann|null|null|9'])
   t.same(await sealed(), [])
 })
+
+onEachDatabase(
+  t,
+  server,
+  'columns that only central writes are put right, whatever the host does to their rows',
+  `${ORDERS}; ${CONTACTS}`,
+  async (t, host) => {
+    const { till, sealed } = await open(
+      host,
+      {
+        internal_orders: { except: ['status'] },
+        internal_order_lines: { partOf: { internal_orders: { order_id: 'id' } }, except: ['confirmed'] },
+        contacts: { except: ['credit'] },
+      },
+      {
+        internal_orders: mirror({ only: ['status'], rows: 'update' }),
+        internal_order_lines: mirror({ only: ['confirmed'], rows: 'update' }),
+        people: mirror({ rename: { table: 'contacts', columns: { limit: 'credit' } } }),
+      },
+    )
+    await host.exec(
+      `INSERT INTO internal_orders (id, note) VALUES (1, 'a'), (2, 'b'); INSERT INTO internal_order_lines (id, order_id, quantity) VALUES (10, 1, 5), (20, 2, 7)`,
+    )
+    const orders = new AudienceStream('internal_orders', ['id'], [{ table: 'internal_order_lines', columns: { order_id: 'id' }, parts: [] }])
+    const order = (id: number, status: string) => ({
+      row: { id, status },
+      parts: { internal_order_lines: [{ id: id * 10, order_id: id, confirmed: id }] },
+    })
+    const people = new AudienceStream('people', ['id']).put(
+      { id: 1, name: 'Ann', phone: '1', limit: 50 },
+      { id: 2, name: 'Bob', phone: '2', limit: 60 },
+    )
+    await deliver(till, [orders.put(order(1, 'sent'), order(2, 'sent')), people])
+    await sealed()
+    const exchange = async () => {
+      await till.seal()
+      return subscriberOf(till).take([])
+    }
+    const again = (id: number) =>
+      `DELETE FROM internal_order_lines WHERE order_id = ${id}; DELETE FROM internal_orders WHERE id = ${id}; INSERT INTO internal_orders (id, note) VALUES (${id}, 'again');
+     INSERT INTO internal_order_lines (id, order_id, quantity) VALUES (${id * 10}, ${id}, 9)`
+    await host.exec(`${again(1)}; DELETE FROM contacts; INSERT INTO contacts (id, name, phone) VALUES (1, 'Ann', '1'), (2, 'Bobby', '2')`)
+    await exchange()
+    t.same(await all(host, 'internal_orders'), ['1|again|sent', '2|b|sent'])
+    t.same(await all(host, 'internal_order_lines'), ['10|1|9|1', '20|2|7|2'])
+    t.same(await all(host, 'contacts'), ['1|Ann|1|50', '2|Bobby|2|60'], "what is published of it stays the host's")
+    t.same(await sealed(), ['upsert internal_orders[1]', 'upsert internal_order_lines[10]', 'upsert contacts[2]'])
+    await exchange()
+    t.same(await sealed(), [], 'what was put right is not sent')
+    await host.exec(
+      'DELETE FROM internal_order_lines WHERE order_id = 2; DELETE FROM internal_orders WHERE id = 2; DELETE FROM contacts WHERE id = 2',
+    )
+    await exchange()
+    t.same([...(await all(host, 'internal_orders')), ...(await all(host, 'contacts'))], ['1|again|sent', '1|Ann|1|50'], 'what is deleted stays so')
+    await deliver(till, [orders.remove([2]), people.remove([2])])
+    await host.exec(`INSERT INTO internal_orders (id, note) VALUES (2, 'new'); INSERT INTO contacts (id, name) VALUES (2, 'New')`)
+    await exchange()
+    t.same((await all(host, 'internal_orders'))[1], '2|new|open', 'what central publishes no more is forgotten')
+    t.same((await all(host, 'contacts'))[1], '2|New|null|null')
+  },
+)
+
+onEachDatabase(
+  t,
+  server,
+  'a column of central that the host does not let be put right is told of once, and others are',
+  CONTACTS,
+  async (t, host) => {
+    const { till } = await open(host, { contacts: { except: ['credit'] } }, { contacts: mirror() })
+    const told: unknown[] = []
+    till.on('unapplied', ({ documents }) => told.push(...documents.map(({ table, recordId }) => [table, recordId])))
+    const stream = contacts().put({ id: 1, name: 'Ann', credit: 10 }, { id: 2, name: 'Bob', credit: 20 }, { id: 3, name: 'Cy', credit: 30 })
+    await deliver(till, [stream])
+    await host.exec(
+      host.dialect === 'sqlite'
+        ? `CREATE TRIGGER locked BEFORE UPDATE OF credit ON contacts WHEN NEW.credit = 20 BEGIN SELECT raise(ABORT, 'locked'); END`
+        : `CREATE FUNCTION locked() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF NEW.credit = 20 THEN RAISE check_violation USING MESSAGE = 'locked'; END IF; RETURN NEW; END $$; CREATE TRIGGER locked BEFORE UPDATE OF credit ON contacts FOR EACH ROW EXECUTE FUNCTION locked()`,
+    )
+    await host.exec('UPDATE contacts SET credit = 0')
+    for (let times = 0; times < 3; times++) {
+      await till.seal()
+      await subscriberOf(till).take([])
+    }
+    t.same(await all(host, 'contacts'), ['1|Ann|null|10', '2|Bob|null|0', '3|Cy|null|30'])
+    t.same(told, [['contacts', '[2]']])
+    await host.exec(`DROP TRIGGER locked${host.dialect === 'sqlite' ? '' : ' ON contacts'}`)
+    await host.exec(`UPDATE contacts SET phone = '2' WHERE id = 2`)
+    await till.seal()
+    await subscriberOf(till).take([])
+    t.same((await all(host, 'contacts'))[1], '2|Bob|2|20')
+  },
+)
+
+onEachDatabase(t, server, 'a host that takes a column of central back at once keeps no exchange from its end', CONTACTS, async (t, host) => {
+  const { till } = await open(host, { contacts: { except: ['credit'] } }, { contacts: mirror() })
+  await deliver(till, [contacts().put({ id: 1, name: 'Ann', credit: 10 }, { id: 2, name: 'Bob', credit: 20 })])
+  const credits = 'UPDATE contacts SET credit = 0 WHERE id = NEW.id AND credit <> 0'
+  await host.exec(
+    host.dialect === 'sqlite'
+      ? `CREATE TRIGGER back AFTER UPDATE OF credit ON contacts WHEN NEW.credit <> 0 BEGIN ${credits}; END`
+      : `CREATE FUNCTION back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.credit := 0; RETURN NEW; END $$; CREATE TRIGGER back BEFORE UPDATE OF credit ON contacts FOR EACH ROW EXECUTE FUNCTION back()`,
+  )
+  await host.exec('UPDATE contacts SET credit = 0')
+  await till.seal()
+  // What is written is sealed, and so found changed again, before the next look, as long as anybody waits for it.
+  const { database } = till as unknown as { database: { read(...args: unknown[]): Promise<unknown> } }
+  const read = database.read.bind(database)
+  let [isOver, isSealing] = [false, false]
+  database.read = async (...args) => {
+    if (isOver || isSealing) return read(...args)
+    isSealing = true
+    await till.seal()
+    isSealing = false
+    return read(...args)
+  }
+  const taken = subscriberOf(till)
+    .take([])
+    .then(() => true)
+  const ended = await Promise.race([taken, new Promise((done) => setTimeout(done, 10_000, false))])
+  isOver = true
+  await taken
+  t.equal(ended, true)
+  t.same((await till.status()).unapplied, [])
+})

@@ -11,7 +11,9 @@ import { message, post, receiptsBatch } from '../support/wire.ts'
 
 const seed = seedOfRun()
 const inputs = Number(argument('inputs') ?? Number.POSITIVE_INFINITY)
-const budgetMs = inputs === Number.POSITIVE_INFINITY ? Number(argument('ms') ?? 5_000) : Number.POSITIVE_INFINITY
+const budgetMs = inputs === Number.POSITIVE_INFINITY ? Number(argument('ms') ?? 3_000) : Number.POSITIVE_INFINITY
+/** So many are sent, however slow the machine is. */
+const LEAST = 500
 /** What one may take at most, on a machine that has other things to do too. */
 const LONGEST_MS = 5_000
 const MOST_MEMORY = 300_000_000
@@ -61,7 +63,7 @@ t.test('whatever a sender with a valid token sends, central answers it, in time,
     return batch.entries.reduce(chainDigest, batch.after.digest) === batch.through.digest
   }
   const worker = async (): Promise<void> => {
-    while (sent < inputs && performance.now() < deadline) {
+    while (sent < inputs && (performance.now() < deadline || sent < LEAST)) {
       const body = hostileBody(random, originals)
       if (await isRight(body)) continue
       sent++
@@ -70,7 +72,6 @@ t.test('whatever a sender with a valid token sends, central answers it, in time,
   }
   await Promise.all(Array.from({ length: 6 }, worker))
   t.comment(`${sent} inputs, the longest took ${longest.toFixed(0)} ms; ${[...statuses].map(([name, n]) => `${name}: ${n}`).join(', ')}`)
-  t.ok(sent >= Math.min(inputs, 500), `${sent} inputs`)
   t.ok(statuses.size >= 4, 'refused in different ways')
   t.ok(longest < LONGEST_MS, `each within ${LONGEST_MS} ms`)
   t.ok(process.memoryUsage().rss - memory < MOST_MEMORY, `${Math.round((process.memoryUsage().rss - memory) / 1e6)} MB more`)

@@ -196,16 +196,24 @@ async function play(t: Test, server: Postgres, random: Random): Promise<void> {
   const till = await shop.addTill('POS1', { schema: pair.till, publish: pair.publish, transfer: { recordsPerRun: 100_000 } })
   const host = new Host(random, till.db, pair)
   const model = new Sealed(pair, till.db)
+  const slices = till.db.prepare('SELECT count(DISTINCT sealed_at) FROM sync_entries').pluck()
   for (let batch = 0; batch < BATCHES; batch++) {
+    const former = slices.get() as number
+    let seals = 0
+    const seal = async () => {
+      if ((await till.replica.seal()).entries > 0) seals++
+      model.note()
+    }
     const before = await Promise.all(pair.tables.map((table) => contents(pool, table)))
     for (let works = random.int(1, 8); works > 0; works--) {
       host.work()
       if (random.chance(0.7)) continue
-      await till.replica.seal()
-      model.note()
+      await seal()
     }
-    model.note()
+    await seal()
     await till.replica.synchronize()
+    // A busy machine seals in smaller slices: what two records exchange may come in two of them, and the one waits for the other.
+    if ((slices.get() as number) - former > seals) await shop.central.quarantine.retry({ register: till.register })
     host.batchEnds()
     for (const [n, table] of pair.tables.entries()) {
       const wanted = sorted(model.expected(table, before[n] as OfficeRow[]))

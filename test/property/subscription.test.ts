@@ -42,7 +42,9 @@ const COLUMNS: Readonly<Record<string, readonly string[]>> = {
 class Office {
   readonly streams = {
     categories: new AudienceStream('categories', ['id']),
-    items: new AudienceStream('items', ['item_no'], [{ table: 'item_barcodes', columns: { item_no: 'item_no' }, parts: [] }]),
+    items: new AudienceStream('items', ['item_no'], [{ table: 'item_barcodes', columns: { item_no: 'item_no' }, parts: [] }], {
+      item_barcodes: ['barcode'],
+    }),
     price_lists: new AudienceStream('price_lists', ['id'], [{ table: 'price_list_lines', columns: { list_id: 'id' }, parts: [] }]),
   }
   private readonly random: Random

@@ -4,10 +4,10 @@ import { startServer } from '../support/postgres.ts'
 import { argument } from '../support/random.ts'
 import { scheduleOf } from '../support/simulation/schedules.ts'
 import { withoutSteps } from '../support/simulation/shrink.ts'
-import { openStage } from '../support/simulation/stage.ts'
-import { storyOf } from '../support/simulation/steps.ts'
+import { openStages } from '../support/simulation/stage.ts'
+import { type Schedule, storyOf } from '../support/simulation/steps.ts'
 
-const TIMEOUT_MS = Number(argument('ms') ?? 8_000) + 120_000
+const TIMEOUT_MS = Number(argument('ms') ?? 3_000) + 120_000
 /** How many of the registers are on PostgreSQL, which takes longer. */
 const POSTGRES = Number(argument('on-postgres') ?? 0.1)
 
@@ -16,8 +16,8 @@ t.test(
   'whatever is lost, doubled, delayed, restored, cloned or pruned: in the end central has what the tills have, once, and what they lost is listed',
   { timeout: TIMEOUT_MS },
   async (t) => {
-    const stage = await openStage(t, await startServer(t))
+    const stages = await openStages(t, await startServer(t), argument('ms'))
     const make = (random: Parameters<typeof scheduleOf>[0]) => scheduleOf(random, POSTGRES)
-    await holdsForRandomCases(t, { make, play: (schedule) => stage.run(schedule), shrink: withoutSteps, storyOf })
+    await holdsForRandomCases(t, { make, places: stages.map((stage) => (schedule: Schedule) => stage.run(schedule)), shrink: withoutSteps, storyOf })
   },
 )

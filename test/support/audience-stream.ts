@@ -27,15 +27,23 @@ export class AudienceStream {
   readonly table: string
   readonly keyColumns: readonly string[]
   readonly shape: readonly PartShape[]
+  /** Of parts that may move from one document to another, by table. */
+  private readonly partKeys: Readonly<Record<string, readonly string[]>>
   private stream = name()
   private head = 0
   private readonly marks = new Map<number, string>()
   private readonly documents = new Map<string, { readonly entryNo: number; readonly document: StreamDocument | undefined }>()
 
-  constructor(table: string, keyColumns: readonly string[], shape: readonly PartShape[] = []) {
+  constructor(
+    table: string,
+    keyColumns: readonly string[],
+    shape: readonly PartShape[] = [],
+    partKeys: Readonly<Record<string, readonly string[]>> = {},
+  ) {
     this.table = table
     this.keyColumns = keyColumns
     this.shape = shape
+    this.partKeys = partKeys
   }
 
   put(...documents: readonly (StreamDocument | StreamRow)[]): this {
@@ -88,17 +96,28 @@ export class AudienceStream {
 
   private toDocument(recordId: string, document: StreamDocument | undefined): AudienceDocument {
     if (document === undefined) return { recordId, records: [] }
-    const parts = Object.entries(document.parts ?? {}).flatMap(([table, rows]) => rows.map((row, n) => recordOf(table, `[${recordId},${n}]`, row)))
+    const parts = Object.entries(document.parts ?? {}).flatMap(([table, rows]) =>
+      rows.map((row, n) => recordOf(table, this.partId(table, row) ?? `[${recordId},${n}]`, row)),
+    )
     return { recordId, records: [recordOf(this.table, recordId, document.row), ...parts] }
   }
 
   private idOf(row: StreamRow): string {
-    return `[${this.keyColumns.map((column) => textOf(row[column])).join(',')}]`
+    return keyOf(row, this.keyColumns)
+  }
+
+  private partId(table: string, row: StreamRow): string | undefined {
+    const columns = this.partKeys[table]
+    return columns && keyOf(row, columns)
   }
 }
 
 function recordOf(table: string, recordId: string, row: StreamRow): AudienceRecord {
   return { table, recordId, record: `{${Object.entries(row).map(([column, value]) => `${JSON.stringify(column)}:${textOf(value)}`)}}` }
+}
+
+function keyOf(row: StreamRow, columns: readonly string[]): string {
+  return `[${columns.map((column) => textOf(row[column])).join(',')}]`
 }
 
 function textOf(value: unknown): string {

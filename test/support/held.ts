@@ -26,6 +26,12 @@ async function codeOf(shop: Shop, till: Till): Promise<{ code: string; message: 
   return (await shop.pool.query("SELECT code, message FROM sync_quarantine WHERE state = 'waiting' ORDER BY quarantine_id DESC LIMIT 1")).rows[0]
 }
 
+/** The records that wait in quarantine, the last one first. */
+export async function waiting(shop: Pick<Shop, 'pool'>): Promise<string[]> {
+  const { rows } = await shop.pool.query("SELECT record_id FROM sync_quarantine WHERE state = 'waiting' ORDER BY quarantine_id DESC")
+  return rows.map(({ record_id }) => record_id)
+}
+
 /** What held it was mended at central: what waits is tried again. */
 export async function tryAgain(shop: Shop, till: Till): Promise<void> {
   await till.replica.synchronize()

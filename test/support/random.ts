@@ -45,9 +45,9 @@ export function argument(name: string): string | undefined {
   return process.argv.find((argument) => argument.startsWith(prefix))?.slice(prefix.length)
 }
 
-/** The seed of `--seed=N`, or a new one. Whoever uses it prints it. */
+/** The seed of `--seed=N`, or of the environment's TILLSYNC_SEED, or a new one. Whoever uses it prints it. */
 export function seedOfRun(): number {
-  const given = Number(argument('seed'))
+  const given = Number(argument('seed') ?? process.env.TILLSYNC_SEED)
   return Number.isSafeInteger(given) && given > 0 ? given : 1 + Math.floor(Math.random() * 2 ** 31)
 }
 

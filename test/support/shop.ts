@@ -19,6 +19,8 @@ import {
   type Central,
   type Limits,
   type Link,
+  type LinkTransfer,
+  type MailboxTransfer,
   type MirrorRules,
   type Movement,
   mirror,
@@ -27,7 +29,6 @@ import {
   type PublishRules,
   type PullOptions,
   type PullTransfer,
-  type PushTransfer,
   type Register,
   type RegisterName,
   type RetryOptions,
@@ -37,7 +38,7 @@ import {
   type TillsyncErrorCode,
   type ValidateRules,
 } from '../../src/index.ts'
-import type { Clock } from '../../src/ports.ts'
+import type { CentralMailbox, Clock } from '../../src/ports.ts'
 import { RegisterReplica } from '../../src/register.ts'
 import { httpLink, type NodeHandlerOptions, toNodeHandler } from '../../src/transport/http.ts'
 import { archivedBooks, centralBooks, isLedgerSound, tillBooks } from './books.ts'
@@ -102,7 +103,9 @@ export interface TillOptions {
   readonly clock?: Clock
   /** What stands between the register and the HTTP link. */
   readonly link?: (inner: Link) => Link
-  readonly transfer?: Partial<Omit<PushTransfer, 'type'>>
+  readonly transfer?: Partial<Omit<LinkTransfer, 'type' | 'mailbox'>>
+  /** A mailbox instead of the link. */
+  readonly mailed?: Omit<MailboxTransfer, 'type' | 'link'> | undefined
   /** Central starts the exchanges: the till is served on a socket of its own, always by the latest replica that is pulled. */
   readonly pull?: boolean | Partial<PullTransfer>
   /** Another one than the register was given when it was added. */
@@ -141,10 +144,13 @@ export interface ShopOptions {
   readonly longPollMs?: number
   readonly retainArchiveMs?: number
   readonly handlerTimeoutMs?: number
+  readonly filterTimeoutMs?: number
   readonly validate?: ValidateRules<AnyTables>
   readonly numbering?: NumberingRules<AnyTables>
   readonly retry?: RetryOptions
   readonly lanes?: number
+  /** Where registers leave letters. */
+  readonly mailboxes?: readonly CentralMailbox[]
   /** How registers are pulled. Default: with the token that each was added with, every 20 ms. */
   readonly pull?: Partial<PullOptions>
   /** Default: as `toNodeHandler` has it. */
@@ -163,6 +169,7 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
     clock = systemClock,
     retainArchiveMs,
     handlerTimeoutMs,
+    filterTimeoutMs,
     validate,
     numbering,
     retry,
@@ -182,10 +189,12 @@ export async function openShop(t: Test, server: Postgres, options: ShopOptions =
         ...(longPollMs !== undefined && { longPollMs }),
         ...(retainArchiveMs !== undefined && { retainArchiveMs }),
         ...(handlerTimeoutMs !== undefined && { handlerTimeoutMs }),
+        ...(filterTimeoutMs !== undefined && { filterTimeoutMs }),
         ...(validate && { validate }),
         ...(numbering && { numbering }),
         ...(retry && { retry }),
         ...(lanes !== undefined && { lanes }),
+        ...(options.mailboxes && { mailboxes: options.mailboxes }),
         pull: { token: (register) => tokens.get(nameOf(register)) ?? '', everyMs: 20, ...options.pull, ...pull },
       },
       clock,
@@ -264,6 +273,7 @@ async function addTill(t: Test, central: Central, centralUrl: string, register: 
       subscribe,
       link = (inner: Link) => inner,
       transfer,
+      mailed,
       token = added,
       as = register,
       retainMs,
@@ -283,7 +293,9 @@ async function addTill(t: Test, central: Central, centralUrl: string, register: 
         ...(forgetAfterMs !== undefined && { forgetAfterMs }),
         transfer: pull
           ? { type: 'pull', token, ...(recordsPerRun !== undefined && { recordsPerRun }), ...(typeof pull === 'object' && pull) }
-          : { type: 'push', link: link(httpLink({ url: centralUrl, token })), backoff: { minMs: 5, maxMs: 50 }, ...transfer },
+          : mailed
+            ? { type: 'push', backoff: { minMs: 5, maxMs: 50 }, ...mailed }
+            : { type: 'push', link: link(httpLink({ url: centralUrl, token })), backoff: { minMs: 5, maxMs: 50 }, ...transfer },
       },
       clock,
     )

@@ -42,10 +42,10 @@ function known(history: History, more: Partial<Known> = {}): Known {
   return { epoch: 'e1', ancestors: [], branch: undefined, head: history.at(history.head), first: 1, ...more }
 }
 
-/** What the publisher still has a digest of: entries that are not pruned, and the beginning. */
+/** What the publisher still has a digest of: entries that are not pruned, the one before them, from which they go on, and the beginning. */
 function verdict(history: History, word: Subscription, more: Partial<Known> = {}, state: State = SENDING): Verdict {
   const knows = known(history, more)
-  return judge(state, knows, word, (n) => (n === 0 || n >= knows.first ? history.digests[n] : undefined))
+  return judge(state, knows, word, (n) => (n === 0 || n >= knows.first - 1 ? history.digests[n] : undefined))
 }
 
 t.test('a subscriber at an entry of ours is followed, wherever it is', async (t) => {
@@ -67,6 +67,7 @@ t.test('what was pruned is sealed anew, behind the last common point', async (t)
   const history = ten()
   t.match(verdict(history, { standing: history.in('e1', 7) }, { first: 9 }), { kind: 'branch', common: history.at(7), epoch: true, anew: true })
   t.match(verdict(history, { standing: history.in('e1', 8) }, { first: 9 }), { kind: 'follow' }, 'the next one is there')
+  t.match(verdict(history, { standing: ten().copy(7).write('x').in('e1') }, { first: 9 }), { kind: 'seek' }, 'the next one goes on from another')
   t.match(verdict(history, {}, { first: 5 }), { kind: 'branch', common: START, epoch: true, anew: true }, 'it has nothing, and the beginning is gone')
   const begun = { first: 5, epoch: 'e2', branch: { from: { epoch: '', ...START }, common: START, start: history.at(10) } }
   t.same(verdict(history, {}, begun), { kind: 'follow', standing: { epoch: '', ...START } }, 'not again and again')

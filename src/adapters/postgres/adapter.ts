@@ -3,6 +3,7 @@ import { DummyDriver, Kysely } from 'kysely'
 import type { Pool, PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
+import { bad, known } from '../../options.ts'
 import type {
   ApplyingDatabase,
   CapturingDatabase,
@@ -18,7 +19,7 @@ import type {
 import { query } from '../../ports.ts'
 import { PostgresCapture } from './capture.ts'
 import { dialectOf } from './dialect.ts'
-import { causesOf, classify, faultOf, isConflict, isLocked, isUnknown } from './errors.ts'
+import { causesOf, classify, faultOf, isConflict, isLocked, isPlanLost, isUnknown } from './errors.ts'
 import { inspect } from './inspect.ts'
 import { LockFirst } from './installation.ts'
 import { describe } from './introspect.ts'
@@ -39,7 +40,7 @@ export interface PostgresOptions {
 /**
  * A PostgreSQL database, 14 or later, by the host's own pool; the host ends it after `stop()`.
  *
- * @throws ERR_OPTION where `pool` is no pool of `pg`
+ * @throws ERR_OPTION where `pool` is no pool of `pg`, and for an option that there is not
  */
 export function postgres(pool: Pool, options: PostgresOptions = {}): CapturingDatabase & CentralDatabase {
   if (typeof pool?.connect !== 'function' || typeof pool.query !== 'function') {
@@ -47,6 +48,8 @@ export function postgres(pool: Pool, options: PostgresOptions = {}): CapturingDa
       hint: 'postgres(new pg.Pool({ connectionString }))',
     })
   }
+  if (typeof options !== 'object' || options === null) throw bad('the second argument of postgres()', 'an object such as { schema }', options)
+  known('postgres', options, ['schema'])
   const { schema = 'public' } = options
   if (typeof schema !== 'string' || schema === '') {
     throw new TillsyncError('ERR_OPTION', 'Expected `schema` to be the name of a schema', { hint: "postgres(pool, { schema: 'public' })" })
@@ -105,6 +108,9 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   private readonly schema: string
   private readonly reading: ReadTables
   private isOpen = false
+  /** Until it turns out that what is prepared on a connection does not stay there: a pooler between, or a pool that discards it. */
+  private keepsPlans = true
+  private opening: Promise<void> | undefined
   /** What comes back may be an older copy, where transaction ids are lower: then nothing is known of them. */
   private readonly lost = (): void => this.capture.ended(false)
 
@@ -119,6 +125,13 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
 
   async open(): Promise<void> {
     if (this.isOpen) return
+    this.opening ??= this.connect().finally(() => {
+      this.opening = undefined
+    })
+    await this.opening
+  }
+
+  private async connect(): Promise<void> {
     this.pool.on('acquire', attend)
     try {
       await this.pool.query('SELECT 1')
@@ -131,6 +144,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   async close(): Promise<void> {
+    await this.opening?.catch(() => undefined)
+    if (!this.isOpen) return
     this.pool.off('acquire', attend)
     this.pool.off('error', this.lost)
     this.isOpen = false
@@ -171,6 +186,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
         const causes = [...causesOf(error)]
         if (error instanceof LockFirst) lock = lock.union(new Set(error.tables))
         else if (error instanceof Unlocked && Date.now() < patience) lock = new Set()
+        else if (this.keepsPlans && causes.some(isPlanLost)) this.keepsPlans = false
         else if (causes.some(isConflict)) {
           if (++conflicts === TRIES) throw classify(error, 'A transaction failed')
           await sleep(Math.random() * 10 * 2 ** conflicts)
@@ -183,9 +199,10 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
 
   /** One try; undefined where another one works alone now. */
   private async attempt<T>(mode: Mode, work: () => Work<T>, lock: ReadonlySet<string>): Promise<{ readonly value: T } | undefined> {
+    if (this.pool.ending) throw new TillsyncError('ERR_DATABASE', 'The pool is ended', { hint: 'End it after `await stop()`, not before.' })
     const client = await this.pool.connect()
     let broken: Error | undefined
-    const transaction = new Transaction(client, (name) => this.qualify(name), `${WRITER_SETTINGS}; ${DURABLE}`)
+    const transaction = new Transaction(client, (name) => this.qualify(name), `${WRITER_SETTINGS}; ${DURABLE}`, this.keepsPlans)
     try {
       // Before BEGIN: the snapshot must be younger than the end of whoever had the lock before.
       if (mode === 'alone' && !(await this.tryAlone(client))) return undefined

@@ -127,7 +127,7 @@ export class PostgresCapture implements Capture {
                   WHERE f.nspname = $1 AND starts_with(p.proname, 'sync_touch_')
         UNION ALL SELECT format('o%s', c.xmin) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = '${TOUCHES}'
       ) AS versions`
-    const [row] = yield* query<{ version: string | null }>({ sql, parameters: [this.schema, [...this.watched]], name: 'sync_schema_version' })
+    const [row] = yield* query<{ version: string | null }>({ sql, parameters: [this.schema, [...this.watched]], keepsPlan: true })
     return row?.version ?? ''
   }
 

@@ -31,8 +31,8 @@ async function* linesOf(rows: readonly (readonly unknown[])[]): AsyncGenerator<s
 }
 
 function fieldOf(value: unknown): string {
+  if (typeof value === 'string') return SPECIAL.test(value) ? value.replace(ALL_SPECIAL, (char) => ESCAPES[char] as string) : value
   if (value === null || value === undefined) return '\\N'
   if (value instanceof Uint8Array) return `\\\\x${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')}`
-  const text = String(value)
-  return SPECIAL.test(text) ? text.replace(ALL_SPECIAL, (char) => ESCAPES[char] as string) : text
+  return String(value)
 }

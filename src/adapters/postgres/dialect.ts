@@ -31,7 +31,7 @@ export class ClientDriver implements Driver {
   private readonly connection: DatabaseConnection
   private readonly client: PoolClient
   private ended = false
-  private running = 0
+  private readonly running = new Set<Promise<unknown>>()
   /** What the first statement that failed by itself failed with; the handler may keep that to itself. */
   failure: unknown
 
@@ -47,7 +47,15 @@ export class ClientDriver implements Driver {
 
   /** Whether a statement is under way. */
   get isRunning(): boolean {
-    return this.running > 0
+    return this.running.size > 0
+  }
+
+  /** Waits for what was begun and not awaited: it would be lost, as if it had never been, or run when the connection is another's. */
+  async settled(): Promise<void> {
+    do {
+      await Promise.allSettled(this.running)
+      await new Promise(setImmediate)
+    } while (this.isRunning)
   }
 
   /** From here on the connection is another's. */
@@ -66,17 +74,18 @@ export class ClientDriver implements Driver {
         hint: 'SAVEPOINT and ROLLBACK TO are allowed; settings by SET LOCAL.',
       })
     }
-    this.running++
+    // One statement at a time: what stands behind a semicolon would go unseen.
+    const config = { text: sql, values: parameters as unknown[], queryMode: 'extended' }
+    const running = this.client.query(config)
+    this.running.add(running)
     try {
-      // One statement at a time: what stands behind a semicolon would go unseen.
-      const config = { text: sql, values: parameters as unknown[], queryMode: 'extended' }
-      const result = await this.client.query(config)
+      const result = await running
       return { rows: result.rows as R[], numAffectedRows: BigInt(result.rowCount ?? 0) }
     } catch (error) {
       if (!isAborted(error)) this.failure = error
       throw error
     } finally {
-      this.running--
+      this.running.delete(running)
     }
   }
 

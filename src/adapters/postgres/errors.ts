@@ -22,6 +22,11 @@ export function isAborted(thrown: unknown): boolean {
   return sqlState(thrown) === '25P02'
 }
 
+/** Whether a prepared statement is not on this connection, or is though nobody here has prepared it. */
+export function isPlanLost(thrown: unknown): boolean {
+  return ['26000', '42P05'].includes(sqlState(thrown))
+}
+
 /** Whether a table that a statement names is not there, or is no table any more. */
 export function isUnknown(thrown: unknown): boolean {
   return ['42P01', '42809', '3F000'].includes(sqlState(thrown))
@@ -35,10 +40,20 @@ export function isFinal(thrown: unknown): boolean {
 
 /**
  * A statement that was well formed and raised while it read rows: an expression of the host's rules met a value that it can't
- * take, or a function of the host's threw (classes 21, 22, 38, 39, 54, P0).
+ * take, or a function of the host's threw, by whatever code. Not what is wrong with the statement or the session.
  */
 export function isRaised(thrown: unknown): boolean {
-  return /^(2[12]|3[89]|54|P0)/.test(sqlState(thrown))
+  const state = sqlState(thrown)
+  return state !== '' && !/^(0|25|26|3[4DF]|42)/.test(state) && state !== CANCELLED && !SURROUNDINGS.test(state)
+}
+
+/** What is wrong with how the pool was made, or with the role. */
+const HINTS: Readonly<Record<string, string>> = {
+  '28000': 'May the role log in, and does pg_hba.conf let it in from here?',
+  '28P01': 'Check user and password of the pool.',
+  '3D000': 'Create the database, or name another one in the pool.',
+  '3F000': 'Create the schema first: it is that of the tables; postgres(pool, { schema }) names it.',
+  '42501': 'Grant it to the role of the pool: it needs to create tables, functions and triggers in its schema.',
 }
 
 /** A failure of PostgreSQL by its SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html). */
@@ -54,7 +69,12 @@ export function classify(thrown: unknown, doing: string): TillsyncError {
     })
   if (state === '') return asTillsyncError(thrown, 'ERR_DATABASE', doing)
   const retryable = isConflict(thrown) || AWAY.test(state)
-  return new TillsyncError('ERR_DATABASE', `${doing}: ${messageOf(thrown)}`, { retryable, context: { sqlState: state }, cause: thrown })
+  return new TillsyncError('ERR_DATABASE', `${doing}: ${messageOf(thrown)}`, {
+    retryable,
+    hint: HINTS[state],
+    context: { sqlState: state },
+    cause: thrown,
+  })
 }
 
 /** Data that a statement could not take: a value of the wrong type, a constraint of the host's (classes 21, 22, 23). */

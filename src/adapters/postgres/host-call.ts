@@ -5,6 +5,7 @@ import type { AnyTables } from '../../model.ts'
 import type { Step } from '../../ports.ts'
 import { ClientDriver, dialectOf } from './dialect.ts'
 import { isAborted } from './errors.ts'
+import { PLAN_AS_EVER, PLAN_BY_INDEX } from './planning.ts'
 
 /** The host's function has lost the transaction: the connection can't be used any more. */
 export class LostTransaction extends Error {
@@ -27,7 +28,7 @@ export class LostTransaction extends Error {
  * @throws LostTransaction where it takes too long, or has ended the transaction
  */
 export async function callHost(client: PoolClient, { call, timeoutMs }: Step & { kind: 'call' }, restore: string): Promise<unknown> {
-  await client.query('SAVEPOINT sync_handler')
+  await client.query(`SAVEPOINT sync_handler; ${PLAN_AS_EVER}`)
   const driver = new ClientDriver(client)
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
@@ -35,7 +36,11 @@ export async function callHost(client: PoolClient, { call, timeoutMs }: Step & {
   })
   let returned: unknown
   try {
-    const work = (async () => await call(new Kysely<AnyTables>({ dialect: dialectOf(driver) })))()
+    const work = (async () => {
+      const value = await call(new Kysely<AnyTables>({ dialect: dialectOf(driver) }))
+      await driver.settled()
+      return value
+    })()
     returned = await Promise.race([work, late])
   } catch (error) {
     driver.end()
@@ -46,7 +51,7 @@ export async function callHost(client: PoolClient, { call, timeoutMs }: Step & {
   }
   driver.end()
   try {
-    await client.query(`RELEASE SAVEPOINT sync_handler; ${restore}`)
+    await client.query(`RELEASE SAVEPOINT sync_handler; ${restore}; ${PLAN_BY_INDEX}`)
   } catch (error) {
     if (!isAborted(error)) throw new LostTransaction(ended(error), false)
     await client.query('ROLLBACK TO SAVEPOINT sync_handler')

@@ -112,6 +112,7 @@ export class Installation {
   *compare(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>, untouched: boolean): Work<Difference> {
     const places = yield* query<Place>({ sql: PLACES, parameters: [this.schema, [...sources.keys()]] })
     refuseInherited(places)
+    refuseTwice(places)
     const present = yield* this.present()
     const bodies = new Map((yield* this.bodies()).map(({ name, body }) => [name, body]))
     const other = new Map<string, string>()
@@ -188,5 +189,15 @@ function refuseInherited(places: readonly Place[]): void {
   throw new TillsyncError('ERR_INHERITANCE', `\`${parent.root}\` has tables that inherit from it, whose triggers would not fire`, {
     hint: 'Publish the inheriting tables themselves, or use partitions.',
     context: { table: parent.root },
+  })
+}
+
+/** A partition has the triggers of its table, and can have no others by these names. */
+function refuseTwice(places: readonly Place[]): void {
+  const twice = places.find(({ oid, partition }) => partition && places.some((other) => !other.partition && other.oid === oid))
+  if (twice === undefined) return
+  throw new TillsyncError('ERR_INHERITANCE', `${twice.name} is a partition of \`${twice.root}\`, and both are in the rules`, {
+    hint: 'Leave the partition out: its records are published with those of its table.',
+    context: { table: twice.root },
   })
 }

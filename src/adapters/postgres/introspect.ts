@@ -9,7 +9,11 @@ interface ColumnInfo {
   readonly type: string
   readonly nullable: boolean
   readonly generated: boolean
+  /** What a virtual column is computed by, as SQL over the columns of its table. */
+  readonly computed: string | null
+  /** Beneath domains, by a name that needs no search path. */
   readonly base: string
+  readonly revision: string
   /** A sequence hands out its values. */
   readonly numbered: boolean
   /** The default, as SQL. */
@@ -27,10 +31,15 @@ interface UniqueInfo {
 const COLUMNS = `
   SELECT c.relname AS table_name, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
          NOT a.attnotnull AS nullable, a.attidentity <> '' OR coalesce(starts_with(pg_get_expr(d.adbin, d.adrelid), 'nextval('), false) AS numbered, a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
+         CASE WHEN a.attgenerated = 'v' THEN pg_get_expr(d.adbin, d.adrelid) END AS computed,
          (WITH RECURSIVE types AS (
             SELECT t.oid, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid
             UNION ALL SELECT t.oid, t.typbasetype FROM types d JOIN pg_type t ON t.oid = d.typbasetype)
-          SELECT format_type(oid, NULL) FROM types WHERE typbasetype = 0) AS base,
+          SELECT CASE WHEN n.nspname = 'pg_catalog' THEN format_type(u.oid, NULL)
+                      WHEN u.typcategory = 'A' THEN (SELECT format('%I.%I[]', n.nspname, e.typname) FROM pg_type e WHERE e.oid = u.typelem)
+                      ELSE format('%I.%I', n.nspname, u.typname) END
+          FROM types JOIN pg_type u USING (oid) JOIN pg_namespace n ON n.oid = u.typnamespace WHERE types.typbasetype = 0) AS base,
+         concat(a.xmin, CASE WHEN a.attgenerated <> '' THEN ' ' || d.xmin END) AS revision,
          CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS otherwise,
          CASE WHEN a.atthasmissing THEN a.attmissingval::text END AS missing
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
@@ -54,7 +63,15 @@ export function* describe(schema: string, names: readonly string[]): Work<Readon
   const tables = new Map<string, HostTable>()
   for (const [name, own] of Map.groupBy(columns, (column) => column.table_name)) {
     const indexes = uniques.filter((unique) => unique.table_name === name)
-    const described = own.map(({ name, type, nullable, generated, base }) => ({ name, type, nullable, generated, base }))
+    const described = own.map(({ name, type, nullable, generated, computed, base, revision }) => ({
+      name,
+      type,
+      nullable,
+      generated,
+      base,
+      revision,
+      ...(computed !== null && { computed }),
+    }))
     const initials = yield* initialsOf(described, own)
     const key = indexes.find((index) => index.primary)?.columns ?? []
     tables.set(name, {

@@ -1,6 +1,6 @@
 import type { HostTable, Key, OwnColumnType, OwnTable, Step } from '../../ports.ts'
 import { quote, TYPES } from './tables.ts'
-import { keyText } from './values.ts'
+import { castable, isDomain, keyText } from './values.ts'
 
 /**
  * The condition of a lookup. The cast stands in a subquery of its own, which is evaluated once a key: so an index serves the
@@ -8,13 +8,20 @@ import { keyText } from './values.ts'
  * then does so for its own document only.
  */
 export function keyed(table: HostTable | OwnTable, columns: readonly string[]): string {
-  return columns.map((name, n) => `${quote(name)} = (SELECT sync_keys.k${n + 1}::${typeOf(table, name)})`).join(' AND ')
+  return columns
+    .map((name, n) => {
+      const { type, isDomain } = typeOf(table, name)
+      return `${quote(name)}${isDomain ? `::${type}` : ''} = (SELECT sync_keys.k${n + 1}::${type})`
+    })
+    .join(' AND ')
 }
 
-function typeOf(table: HostTable | OwnTable, name: string): string {
+/** Some types have operators only for themselves, and none for a domain over them. */
+function typeOf(table: HostTable | OwnTable, name: string): { readonly type: string; readonly isDomain: boolean } {
   const { columns } = table
-  if (!Array.isArray(columns)) return TYPES[(columns as Readonly<Record<string, OwnColumnType>>)[name] as OwnColumnType]
-  return (table as HostTable).columns.find((column) => column.name === name)?.type ?? 'text'
+  if (!Array.isArray(columns)) return { type: TYPES[(columns as Readonly<Record<string, OwnColumnType>>)[name] as OwnColumnType], isDomain: false }
+  const column = (table as HostTable).columns.find((column) => column.name === name)
+  return column === undefined ? { type: 'text', isDomain: false } : { type: castable(column), isDomain: isDomain(column) }
 }
 
 /**

@@ -1,9 +1,10 @@
 import { TillsyncError } from '../../errors.ts'
-import { type HostColumn, type Mirroring, type MirrorRows, type MirrorTarget, type MirrorUpsert, query, type Work } from '../../ports.ts'
-import { ownOf, withValidText } from '../../record.ts'
+import { type Mirroring, type MirrorRows, type MirrorTarget, type MirrorUpsert, query, type Work } from '../../ports.ts'
+import { ownOf } from '../../record.ts'
 import { givenUp } from './aside.ts'
 import { brokenUnique, refusal } from './errors.ts'
-import { asValue, differs, hasOneSpelling, jsonAs } from './json-values.ts'
+import { asValue, differs, hasOneSpelling } from './json-values.ts'
+import { asArray, columnOf, NUMBER, recordset, value } from './recordset.ts'
 import { quote } from './tables.ts'
 import { type PostgresTarget, Targets } from './targets.ts'
 import { literal } from './triggers.ts'
@@ -241,35 +242,6 @@ export class PostgresMirroring implements Mirroring {
 
 function* statement(sql: string): Work<void> {
   yield* query({ sql, parameters: [] })
-}
-
-function columnOf(table: MirrorTarget, name: string): HostColumn {
-  return table.columns.find((column) => column.name === name) as HostColumn
-}
-
-/** The value of a column as the rows have it: a constant, or a member of the record. */
-function value(rows: MirrorRows, name: string, alias = 'x'): string {
-  const column = columnOf(rows.table, name)
-  return Object.hasOwn(rows.constants, name) ? asValue(column, literal(String(rows.constants[name]))) : jsonAs(column, alias, memberOf(rows, name))
-}
-
-function memberOf(rows: MirrorRows, name: string): string {
-  return ownOf(rows.members, name) ?? name
-}
-
-function asArray(records: readonly string[]): string {
-  return withValidText(`[${records.join(',')}]`)
-}
-
-/** A name that hardly a column of the host's has. */
-const NUMBER = '"sync: number of the record"'
-
-function recordset(rows: MirrorRows, alias: string, parameter: number, numbered = false): string {
-  const names = [...new Set(rows.columns.map((name) => memberOf(rows, name)))].map(quote)
-  if (names.length === 0) names.push('"no column at all"')
-  const typed = names.map((name) => `${name} json`).join(', ')
-  const call = `json_to_recordset($${parameter}::json) AS`
-  return numbered ? `ROWS FROM (${call} (${typed})) WITH ORDINALITY AS ${alias}(${names.join(', ')}, ${NUMBER})` : `${call} ${alias}(${typed})`
 }
 
 /**

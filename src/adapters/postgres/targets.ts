@@ -2,6 +2,7 @@ import { TillsyncError } from '../../errors.ts'
 import { type ForeignKey, type HostTable, type MirrorTarget, query, type Work } from '../../ports.ts'
 import { isUnknown } from './errors.ts'
 import { describe } from './introspect.ts'
+import { BY_INDEX } from './planning.ts'
 
 /** What PostgreSQL must know of a table to write a mirror's rows. */
 export interface PostgresTarget extends MirrorTarget {
@@ -51,6 +52,10 @@ const TARGETS = `
          EXISTS(SELECT FROM pg_constraint c WHERE c.condeferrable AND (c.conrelid = r.oid OR c.confrelid = r.oid)) AS is_deferrable
   FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace WHERE n.nspname = $1 AND r.relname = ANY($2::text[])`
 
+const PLANNED_BY_INDEX = Object.entries(BY_INDEX)
+  .map(([name, value]) => `(SELECT set_config('${name}', '${value}', true)) AS ${name}`)
+  .join(', ')
+
 /**
  * The tables that mirrors write, remembered until somebody alters them. To look whether somebody has costs one query for
  * all of them, which also holds them: an ALTER waits until the transaction ends.
@@ -88,7 +93,7 @@ export class Targets {
     return names.filter((name) => there.has(name))
   }
 
-  /** Whatever alters a table leaves another version of one of these rows. */
+  /** Whatever alters a table leaves another version of one of these rows. What is planned from here on goes by indexes. */
   private *hold(names: readonly string[]): Work<ReadonlyMap<string, string>> {
     const numbers = names.map((_, n) => `($${n + 1}::text, $${names.length + n + 1}::text::regclass)`)
     const held = names.map((name) => `NOT EXISTS (SELECT FROM ONLY ${this.qualify(name)} WHERE false)`)
@@ -99,7 +104,7 @@ export class Targets {
                 UNION ALL SELECT 'y' || y.oid || ' ' || y.xmin FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid WHERE a.attrelid = t.id
                 UNION ALL SELECT 'i' || indexrelid || ' ' || xmin FROM pg_catalog.pg_index WHERE indrelid = t.id
                 UNION ALL SELECT 'c' || oid || ' ' || xmin FROM pg_catalog.pg_constraint WHERE conrelid = t.id
-                UNION ALL SELECT 't' || oid || ' ' || xmin FROM pg_catalog.pg_trigger WHERE tgrelid = t.id) AS parts(v)) AS version
+                UNION ALL SELECT 't' || oid || ' ' || xmin FROM pg_catalog.pg_trigger WHERE tgrelid = t.id) AS parts(v)) AS version, ${PLANNED_BY_INDEX}
               FROM (VALUES ${numbers.join(', ')}) AS t(name, id) WHERE ${held.join(' AND ')}`,
         parameters: [...names, ...names.map((name) => this.qualify(name))],
       })

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
@@ -8,8 +9,9 @@ import { callHost, LostTransaction } from './host-call.ts'
 import { byKey, lookupSql } from './lookup.ts'
 import { copyTarget, eraseSql, insertSql } from './tables.ts'
 
-/** Below this, the extra round trip of COPY costs more than it saves. */
+/** Below this, the extra round trip of COPY costs more than it saves: rows, or characters in them, for as elements of arrays all quotes are escaped at both ends. */
 const COPY_FROM_ROWS = 50
+const COPY_FROM_CHARACTERS = 20_000
 
 /** Values as the library reads them, whatever parsers the host has registered with `pg`: 64-bit counts as numbers, all else as text. */
 const INT8 = 20
@@ -46,6 +48,8 @@ export class Transaction {
   private readonly qualify: (name: string) => string
   /** What the library's statements are read under; the host's code may have set it otherwise. */
   private readonly settings: string
+  /** Whether the connection is ours alone as long as it lives, so that what is prepared on it stays so. */
+  private readonly keepsPlans: boolean
   /** Whether nothing was written since the last savepoint. */
   private saved = false
   private readonly after: (() => void)[] = []
@@ -54,10 +58,11 @@ export class Transaction {
   /** What the last statement that failed by itself failed with. */
   private failure: unknown
 
-  constructor(client: PoolClient, qualify: (name: string) => string, settings: string) {
+  constructor(client: PoolClient, qualify: (name: string) => string, settings: string, keepsPlans: boolean) {
     this.client = client
     this.qualify = qualify
     this.settings = settings
+    this.keepsPlans = keepsPlans
   }
 
   /** To be called when it is committed. */
@@ -82,6 +87,10 @@ export class Transaction {
     return next.value
   }
 
+  private prepared(text: string, keepsPlan = false): { readonly text: string; readonly name?: string } {
+    return keepsPlan && this.keepsPlans ? { text, name: planName(text) } : { text }
+  }
+
   /** After a statement has failed, all others do, which says nothing: what the first one failed with. */
   private firstOf(error: unknown): unknown {
     if (!isAborted(error)) this.failure = error
@@ -96,11 +105,11 @@ export class Transaction {
     const { client } = this
     switch (step.kind) {
       case 'query':
-        return (await client.query({ text: step.sql, values: step.parameters as unknown[], types, ...(step.name && { name: step.name }) })).rows
+        return (await client.query({ ...this.prepared(step.sql, step.keepsPlan), values: step.parameters as unknown[], types })).rows
       case 'insert': {
         const into = this.qualify(step.table.name)
-        if (step.replaceBy === undefined && step.rows.length >= COPY_FROM_ROWS) await copyRows(client, copyTarget(step.table, into), step.rows)
-        else await client.query(insertSql(step.table, into, step.replaceBy), columnsOf(step.rows))
+        if (step.replaceBy === undefined && isBulk(step.rows)) await copyRows(client, copyTarget(step.table, into), step.rows)
+        else await client.query({ ...this.prepared(insertSql(step.table, into, step.replaceBy), true), values: columnsOf(step.rows) })
         return undefined
       }
       case 'erase':
@@ -139,6 +148,21 @@ export class Transaction {
       throw new TillsyncError('ERR_FILTER', `Reading raised an error: ${(error as Error).message}`, { cause: error })
     }
   }
+}
+
+const planNames = new Map<string, string>()
+
+/** Another one for another text: a connection may serve several schemas, and other users of the library. */
+function planName(sql: string): string {
+  const known = planNames.get(sql) ?? `sync_${createHash('sha256').update(sql).digest('hex').slice(0, 32)}`
+  planNames.set(sql, known)
+  return known
+}
+
+function isBulk(rows: readonly (readonly unknown[])[]): boolean {
+  if (rows.length >= COPY_FROM_ROWS) return true
+  const characters = rows.reduce((sum, row) => row.reduce<number>((own, value) => own + (typeof value === 'string' ? value.length : 0), sum), 0)
+  return characters >= COPY_FROM_CHARACTERS
 }
 
 /** Rows turned into one array a column, as `unnest` takes them. */

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import type { HostColumn, HostTable, TouchKind } from '../../ports.ts'
 import { quote } from './tables.ts'
-import { isPlain, SETTINGS, settingsFor, textOf } from './values.ts'
+import { castable, isPlain, SETTINGS, settingsFor, textOf } from './values.ts'
 
 /** A source with the number that its touches carry. */
 export interface NumberedSource {
@@ -14,7 +14,7 @@ export interface NumberedSource {
 }
 
 /** A kind is stored as its number here. */
-export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing', 'whole', 'again']
+export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing', 'whole', 'again', 'compared']
 
 export const TOUCHES = 'sync_touches'
 
@@ -74,7 +74,7 @@ export function functionBody(table: HostTable, sources: readonly NumberedSource[
   const touch = (rows: readonly string[]) => `INSERT INTO ${touches} (source, kind, key) VALUES ${rows.join(', ')}`
   const read = (into: 'now' | 'was', row: 'NEW' | 'OLD') =>
     sources.map(({ columns, refers }, n) => {
-      const key = columns.map((name, at) => asReferred(columnOf(table, name), refers[at], `${row}.${quote(name)}`))
+      const key = columns.map((name, at) => asReferred(columnOf(table, name), refers[at], inTrigger(columnOf(table, name), row)))
       return `${into}_${n} := ARRAY[${key.join(', ')}];`
     })
   const otherwise = `EXCEPTION WHEN OTHERS THEN
@@ -112,6 +112,11 @@ END
 `
 }
 
+/** A virtual column is NULL in a trigger (https://www.postgresql.org/docs/18/ddl-generated-columns.html): it is computed here, from the row. */
+function inTrigger({ name, computed }: HostColumn, row: 'NEW' | 'OLD'): string {
+  return computed === undefined ? `${row}.${quote(name)}` : `(SELECT ${computed} FROM (SELECT ${row}.*) AS row)`
+}
+
 /** Operators under whatever search path. */
 const IS = 'OPERATOR(pg_catalog.=)'
 const IS_NOT = 'OPERATOR(pg_catalog.<>)'
@@ -125,13 +130,6 @@ function asReferred(own: HostColumn, referred: HostColumn | undefined, value: st
   return textOf(referred, `${value}::${castable(referred)}`)
 }
 
-/** A type by a name that needs no search path: of a domain the type beneath. */
-function castable({ type, base = type }: HostColumn): string {
-  if (base === 'text' || base === 'uuid') return `pg_catalog.${base}`
-  if (type.replace(/\([\d,]+\)/, '') === base) return type
-  return base === 'character' ? 'bpchar' : base
-}
-
 /**
  * A fixed search path, and of the settings those on which the text of the keys depends. Each costs a moment at every statement; so a
  * function has none where its keys are of types that depend on none, and whose cast names all by its schema.
@@ -139,7 +137,7 @@ function castable({ type, base = type }: HostColumn): string {
 function settingsOf(table: HostTable, sources: readonly NumberedSource[]): string[] {
   const columns = sources.flatMap((source) => [...source.columns.map((name) => columnOf(table, name)), ...source.refers])
   const settings = settingsFor(columns)
-  if (settings.length === 0 && columns.every(isPlain)) return []
+  if (settings.length === 0 && columns.every((column) => isPlain(column) && column.computed === undefined)) return []
   return ['SET search_path = pg_catalog, pg_temp', ...settings.map((name) => `SET ${name} = '${SETTINGS[name]}'`)]
 }
 

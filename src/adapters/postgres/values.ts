@@ -40,6 +40,21 @@ export function isPlain(column: HostColumn): boolean {
   return PLAIN.includes(baseOf(column))
 }
 
+/** The type that a text is cast to: of a domain the one beneath, for the domain may refuse what is only looked for, NULL among it. */
+export function castable({ type, base = type }: HostColumn): string {
+  if (base === 'text' || base === 'uuid') return `pg_catalog.${base}`
+  if (type.replace(/\([\d,]+\)/, '') === base) return type
+  return LENGTHLESS[base] ?? base
+}
+
+/** Whether a column's type is another than the one beneath; one without a search path's help may be the same by a longer name. */
+export function isDomain({ type, base = type }: HostColumn): boolean {
+  return type.replace(/\([\d,]+\)/, '') !== base
+}
+
+/** By these names the types have no length; by their own they have one of 1. */
+const LENGTHLESS: Readonly<Record<string, string>> = { character: 'pg_catalog.bpchar', bit: 'pg_catalog."bit"' }
+
 /** Types of which equal values have one text (with a collation that tells all texts apart). */
 const WRITTEN_ALIKE = [...INTEGERS, ...TIMES, 'text', 'character varying', 'character', 'uuid', 'boolean', 'date', 'bytea']
 

@@ -3,12 +3,14 @@ import type { Database as Connection } from 'better-sqlite3'
 import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
 import { messageOf, TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
+import { bad, known } from '../../options.ts'
 import type { ApplyingDatabase, CapturingDatabase, HostColumn, HostTable, Key, OwnTable, ReadOptions, Work, WriteOptions } from '../../ports.ts'
 import { turn } from '../../turns.ts'
 import { SqliteCapture } from './capture.ts'
 import { classify, faultOf, isBusy, isForeignKey, unsatisfiedAtEnd } from './errors.ts'
 import { inspect } from './inspect.ts'
 import { describe } from './introspect.ts'
+import { LogGrowth } from './log-growth.ts'
 import { SqliteMirroring } from './mirroring.ts'
 import { Pace } from './pace.ts'
 import { Steps } from './steps.ts'
@@ -36,16 +38,17 @@ export interface SqliteOptions {
  * Its transactions are synchronous and short. While another connection writes, the library waits by timers, never
  * inside SQLite.
  *
- * @throws ERR_OPTION where `connection` is neither
+ * @throws ERR_OPTION where `connection` is neither, and for an option that there is not
  */
 export function sqlite(
   connection: (() => Connection) | Connection,
   options: SqliteOptions = {},
 ): CapturingDatabase & ApplyingDatabase & { readonly dialect: 'sqlite' } {
+  if (typeof options !== 'object' || options === null) throw bad('the second argument of sqlite()', 'an object such as { host }', options)
+  known('sqlite', options, ['host'])
+  if (options.host !== undefined && !isConnection(options.host)) throw bad('sqlite.host', 'a connection of better-sqlite3', options.host)
   if (typeof connection === 'function') return new SqliteDatabase(connection, options.host, false)
-  if (typeof connection === 'object' && connection !== null && typeof connection.prepare === 'function') {
-    return new SqliteDatabase(() => connection, connection, true)
-  }
+  if (isConnection(connection)) return new SqliteDatabase(() => connection, connection, true)
   throw new TillsyncError(
     'ERR_OPTION',
     `Expected the first argument of sqlite() to be a function or a better-sqlite3 connection, got ${typeof connection}`,
@@ -55,6 +58,12 @@ export function sqlite(
   )
 }
 
+/** Other drivers, Node's own among them, have `prepare` too, and no `pragma`. */
+function isConnection(given: unknown): given is Connection {
+  const { prepare, pragma } = (given ?? {}) as { readonly prepare?: unknown; readonly pragma?: unknown }
+  return typeof prepare === 'function' && typeof pragma === 'function'
+}
+
 /** How long a transaction waits for its turn before it gives up for now. */
 const PATIENCE_MS = 10_000
 /** How long is read in one turn of the event loop. */
@@ -62,13 +71,6 @@ const TURN_MS = 2
 /** How often it is tried to read in turns; a host that always writes in between makes us read synchronously, so many times. */
 const SLICED_TRIES = 3
 const SYNCHRONOUS_TIMES = 16
-/**
- * After about so many bytes a checkpoint follows in a turn of the event loop of its own. SQLite's automatic one would come
- * inside a commit, copy 4 MB, and hold up the host for 10 ms where a slice takes 2.
- */
-const CHECKPOINT_BYTES = 1_500_000
-/** What a commit writes beside its rows: the pages on which they stand, and those of the indexes. */
-const COMMIT_BYTES = 16_384
 
 class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   readonly dialect = 'sqlite'
@@ -92,8 +94,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   private readonly shared: boolean
   private opened: { readonly connection: Connection; readonly steps: Steps } | undefined
   private readonly pace = new Pace()
-  /** Written since the last checkpoint, in bytes. */
-  private written = 0
+  private readonly growth = new LogGrowth()
   /** How many times more it is not tried to read in turns. */
   private synchronously = 0
   private lastWrite: Promise<unknown> = Promise.resolve()
@@ -135,8 +136,10 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
         cause: error,
       })
     }
-    if (typeof connection?.prepare === 'function') return connection
-    throw new TillsyncError('ERR_CONNECTION', 'The function given to sqlite() returned no connection', { hint: 'sqlite(() => new Database(file))' })
+    if (isConnection(connection)) return connection
+    throw new TillsyncError('ERR_CONNECTION', 'The function given to sqlite() returned no connection of better-sqlite3', {
+      hint: "import Database from 'better-sqlite3'; sqlite(() => new Database(file)), not an async function.",
+    })
   }
 
   /** Sets what concerns our own connection only; the file is the host's and stays as it is. */
@@ -166,10 +169,10 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
 
   async write<T>(work: () => Work<T>, { signal, alone, lazily, readsFirst, onHeld }: WriteOptions = {}): Promise<T> {
     return this.inTurn(async () => {
+      await this.pace.rest()
       const value = await this.transact(alone || readsFirst ? 'sliced' : 'BEGIN IMMEDIATE', work, signal, onHeld)
       await this.checkpoint()
       if (!lazily && !alone) await this.settle()
-      await this.pace.rest()
       return value
     })
   }
@@ -307,13 +310,13 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   private async checkpoint(): Promise<void> {
     const { opened } = this
     if (opened === undefined || this.shared) return
-    this.written += COMMIT_BYTES + opened.steps.inserted
-    opened.steps.inserted = 0
-    if (this.written < CHECKPOINT_BYTES) return
-    this.written = 0
+    const { connection, steps } = opened
+    const { inserted } = steps
+    steps.inserted = 0
+    if (!this.growth.isDue(connection.name, inserted)) return
     await turn()
     try {
-      opened.connection.pragma('wal_checkpoint(PASSIVE)')
+      connection.pragma('wal_checkpoint(PASSIVE)')
     } catch {
       // Nothing depends on it: what can't be copied now stays in the -wal file, until the next one or the end of the last connection.
     }
@@ -339,8 +342,8 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   /** The key comes first in a WHERE, so that its values come before the statement's other parameters. */
-  keyed(_table: HostTable | OwnTable, columns: readonly string[]): string {
-    return columns.map((name) => `${quote(name)} = ?`).join(' AND ')
+  keyed(_table: HostTable | OwnTable, columns: readonly string[], collations: readonly string[] = []): string {
+    return columns.map((name, n) => `${quote(name)} = ?${collations[n] ? ` COLLATE ${quote(collations[n])}` : ''}`).join(' AND ')
   }
 
   keyOf(_columns: readonly HostColumn[], recordId: string): Key {

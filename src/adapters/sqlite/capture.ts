@@ -65,7 +65,7 @@ export class SqliteCapture implements Capture {
       const numbered = group.map(([source, number]): NumberedSource => ({ source: number, columns: source.columns, root: isOwnKey(source) }))
       for (const [trigger, sql] of triggersFor(tables.get(table) as HostTable, numbered)) wanted.set(trigger, { table, sql })
     }
-    const present = new Map((yield* this.triggers()).map(({ name, sql }) => [name, sql]))
+    const present = new Map((yield* this.triggers()).map(({ name, sql, overtaken }) => [name, overtaken === 1 ? undefined : sql]))
     const missing = [...wanted].filter(([name, { sql }]) => present.get(name) !== sql).map(([, trigger]) => trigger)
     const surplus = [...present].filter(([name, sql]) => wanted.get(name)?.sql !== sql).map(([name]) => name)
     return {
@@ -127,7 +127,7 @@ export class SqliteCapture implements Capture {
     const touches: Touch[] = []
     let before: Key = []
     for (const row of rows) {
-      if (row.every((value, at) => at === 0 || value === before[at])) {
+      if (row.every((value, at) => at === 0 || Object.is(value, before[at]))) {
         before = row
         continue
       }
@@ -163,15 +163,18 @@ export class SqliteCapture implements Capture {
     yield* run(`${into} SELECT ${source}, ${KINDS.indexOf(kind)}, selected.* FROM (${select.sql}) AS selected`, select.parameters)
   }
 
-  /** Where somebody renames sync_touches, SQLite writes the new name into our triggers. */
-  private *triggers(): Work<readonly { name: string; sql: string }[]> {
+  /**
+   * Where somebody renames sync_touches, SQLite writes the new name into our triggers. `overtaken`: the host has made a trigger behind ours
+   * that may end with RAISE(IGNORE). SQLite runs the youngest first, and after it none of the others, though the row is changed; so ours are
+   * made anew.
+   */
+  private *triggers(): Work<readonly Trigger[]> {
     return (yield* run(
-      `SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'sync\\_%' ESCAPE '\\'
-       AND (sql LIKE '%INSERT INTO sync_touches%' OR sql LIKE '%INSERT INTO % (source, kind, %')`,
-    )) as readonly {
-      name: string
-      sql: string
-    }[]
+      `SELECT own.name, own.sql, EXISTS (
+         SELECT 1 FROM sqlite_schema AS other WHERE other.type = 'trigger' AND other.tbl_name = own.tbl_name COLLATE NOCASE AND other.rowid > own.rowid
+         AND other.sql LIKE '%RAISE%IGNORE%' AND NOT (${isOurs('other')})) AS overtaken
+       FROM sqlite_schema AS own WHERE own.type = 'trigger' AND ${isOurs('own')}`,
+    )) as readonly Trigger[]
   }
 
   /** What makes sync_sources and sync_touches, or what somebody has made of them anew; and whether touches may have been lost. */
@@ -209,6 +212,16 @@ export class SqliteCapture implements Capture {
     const columns = (yield* run(`SELECT name FROM pragma_table_info('sync_touches') WHERE name GLOB 'k[0-9]*'`)) as readonly unknown[]
     this.width = columns.length
   }
+}
+
+interface Trigger {
+  readonly name: string
+  readonly sql: string
+  readonly overtaken: number
+}
+
+function isOurs(trigger: string): string {
+  return `${trigger}.name LIKE 'sync\\_%' ESCAPE '\\' AND (${trigger}.sql LIKE '%INSERT INTO sync_touches%' OR ${trigger}.sql LIKE '%INSERT INTO % (source, kind, %')`
 }
 
 function tablesOn(sources: readonly TouchSource[]): ReadonlySet<string> {

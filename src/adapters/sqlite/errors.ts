@@ -14,6 +14,10 @@ export function classify(thrown: unknown, doing: string): TillsyncError {
   if (thrown instanceof TillsyncError) return thrown
   const code = codeOf(thrown)
   if (isBusy(thrown)) return new TillsyncError('ERR_BUSY', `The database is busy: ${doing}`, { retryable: true, cause: thrown })
+  if (code === '' && isClosed(thrown)) {
+    const hint = 'Close a connection that the library shares after `await stop()`, not before.'
+    return new TillsyncError('ERR_DATABASE', `${doing}: the connection is closed`, { hint, cause: thrown })
+  }
   if (code === '') return asTillsyncError(thrown, 'ERR_DATABASE', doing)
   return new TillsyncError('ERR_DATABASE', `${doing}: ${messageOf(thrown)}`, {
     retryable: code === 'SQLITE_FULL' || code.startsWith('SQLITE_IOERR'),
@@ -23,9 +27,14 @@ export function classify(thrown: unknown, doing: string): TillsyncError {
   })
 }
 
-/** A statement that compiled and then raised while it read rows: an expression of the host's rules met a value that it can't take. */
+/**
+ * A statement that compiled and then raised while it read rows: an expression of the host's rules met a value that it can't take, or a function
+ * of the host's threw, which comes as it was thrown.
+ */
 export function isRaised(thrown: unknown): boolean {
-  return ['SQLITE_ERROR', 'SQLITE_MISMATCH', 'SQLITE_TOOBIG'].includes(codeOf(thrown))
+  if (thrown instanceof TillsyncError || isBusy(thrown)) return false
+  const code = codeOf(thrown)
+  return !code.startsWith('SQLITE_') || ['SQLITE_ERROR', 'SQLITE_MISMATCH', 'SQLITE_TOOBIG'].includes(code)
 }
 
 const FOREIGN_KEY = 'SQLITE_CONSTRAINT_FOREIGNKEY'
@@ -138,7 +147,7 @@ export function faultOf(thrown: unknown): Fault | undefined {
 }
 
 /** better-sqlite3, where the connection was closed meanwhile */
-function isClosed(error: Error): boolean {
+function isClosed(error: unknown): boolean {
   return error instanceof TypeError && error.message.includes('connection is not open')
 }
 

@@ -97,10 +97,10 @@ function* describeUniques(table: string, described: readonly ColumnInfo[]): Work
       continue
     }
     if (index.origin === 'pk' && !columns.some(({ info, collation }) => collation !== 'BINARY' || mayBeWrittenOtherwise(info))) continue
-    const where = index.partial === 1 ? conditionOf(index.sql ?? '') : undefined
+    const where = index.partial === 1 ? withLiterals(conditionOf(index.sql ?? ''), described) : undefined
     uniques.push({
       columns: columns.map(({ info, collation }) => ({ name: info.name, collation, ...insteadOfNull(info) })),
-      ...(where !== undefined && { where }),
+      ...(where !== undefined && { where, reads: namedIn(where, described) }),
     })
   }
   return { uniques, expressionUniques }
@@ -118,6 +118,37 @@ function insteadOfNull({ notnull, dflt_value }: ColumnInfo): { readonly insteadO
 
 /** Names, texts and comments: any character may stand in them. */
 export const OPAQUE = /'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|\/\*[\s\S]*?\*\//g
+
+/**
+ * A quoted name that is no column's was taken for a text when the index was made, and is ever since; in a trigger it would not run on a connection that
+ * takes none for such (https://www.sqlite.org/quirks.html#dblquote).
+ */
+function withLiterals(condition: string, described: readonly ColumnInfo[]): string {
+  const names = new Set(['rowid', 'oid', '_rowid_', ...described.map(({ name }) => name.toLowerCase())])
+  return condition.replace(OPAQUE, (token: string, at: number) => {
+    const name = token.slice(1, -1).replaceAll('""', '"')
+    const isOther = /(\b(COLLATE|AS)|\.)\s*$/i.test(condition.slice(0, at)) || /^\s*[(.]/.test(condition.slice(at + token.length))
+    return !token.startsWith('"') || isOther || names.has(name.toLowerCase()) ? token : `'${name.replaceAll("'", "''")}'`
+  })
+}
+
+/** Neither in texts nor in comments; a trigger that names a column keeps it from being dropped. */
+function namedIn(condition: string, described: readonly ColumnInfo[]): readonly string[] {
+  const named = new Set<string>()
+  const bare = condition.replace(OPAQUE, (token) => {
+    const [quote = ''] = token
+    if ('"`['.includes(quote))
+      named.add(
+        token
+          .slice(1, -1)
+          .replaceAll(quote + quote, quote)
+          .toLowerCase(),
+      )
+    return ' '
+  })
+  for (const [word] of bare.matchAll(/[^\s()<>=!+\-*/%|&~,;.]+/g)) named.add(word.toLowerCase())
+  return described.map(({ name }) => name).filter((name) => named.has(name.toLowerCase()))
+}
 
 /** The condition of a partial index: what stands behind the parenthesis that closes its columns. */
 function conditionOf(sql: string): string {

@@ -3,13 +3,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 /** After somebody else's commit it is expected for so long that there are more. */
 const OTHERS_MS = 1_000
 /** For each millisecond that we hold the lock, so many are the others'. */
-const SHARE = 4
-/** What may be written at once before the others are given their share: the few small writes that follow a sale. */
-const BURST_MS = 16
+const SHARE = 2
+/** But so many milliseconds at least: who met our lock has slept one, and is to find it free. */
+const LEAST_MS = 1.2
 
 /**
  * How fast the library writes. A host that meets our lock sleeps in SQLite's busy handler, 1, 2, 5, 10 … milliseconds, far longer than
- * we hold it, and may meet the next one then. So where others write too, most of the time has to be theirs; where nobody does, we take all of it.
+ * we hold it, and may meet the next one then. So where others write too, we hold it shortly and leave it free for longer than the first of these
+ * sleeps; where nobody does, we take all of the time.
  */
 export class Pace {
   private version: number | undefined
@@ -25,17 +26,16 @@ export class Pace {
 
   /** The lock was held for so long. */
   held(ms: number): void {
-    this.evenAt = Math.max(this.evenAt, performance.now()) + ms * SHARE
+    this.evenAt = performance.now() + Math.max(LEAST_MS, ms * SHARE)
   }
 
   get isShared(): boolean {
     return performance.now() - this.othersAt < OTHERS_MS
   }
 
-  /** Waits until it is our turn again. */
+  /** Waits until the lock is ours to take again. */
   async rest(): Promise<void> {
-    if (!this.isShared) return
     const ms = this.evenAt - performance.now()
-    if (ms > BURST_MS) await sleep(ms)
+    if (ms > 0 && this.isShared) await sleep(ms)
   }
 }

@@ -1,5 +1,5 @@
 import type { Database as Connection, Statement as Prepared } from 'better-sqlite3'
-import { TillsyncError } from '../../errors.ts'
+import { messageOf, TillsyncError } from '../../errors.ts'
 import type { Key, Step, Work } from '../../ports.ts'
 import { InvalidText } from '../../record.ts'
 import { classify, isBusy, isRaised } from './errors.ts'
@@ -83,6 +83,7 @@ export class Steps {
         const isOnce = /^(EXPLAIN|PRAGMA)/.test(step.sql)
         const statement = isOnce ? this.prepareOrThrow(step.sql) : this.prepare(step.sql, 'objects')
         const parameters = step.parameters.map(toBindable)
+        if (isOnce && statement.reader) statement.safeIntegers(false) // whatever the host has set for its connection
         if (statement.reader) return statement.all(parameters)
         statement.run(parameters)
         return []
@@ -134,7 +135,7 @@ export class Steps {
       })
     } catch (error) {
       if (!isRaised(error)) throw error
-      throw new TillsyncError('ERR_FILTER', `Reading raised an error: ${(error as Error).message}`, { cause: error })
+      throw new TillsyncError('ERR_FILTER', `Reading raised an error: ${messageOf(error)}`, { cause: error })
     }
   }
 

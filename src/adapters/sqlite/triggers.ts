@@ -1,4 +1,4 @@
-import type { HostTable, TouchKind } from '../../ports.ts'
+import type { HostTable, HostUnique, TouchKind } from '../../ports.ts'
 import { isLoose } from './values.ts'
 
 /** A source with the number that its touches carry. */
@@ -9,7 +9,7 @@ export interface NumberedSource {
   readonly root: boolean
 }
 
-export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing', 'again']
+export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing', 'again', 'compared']
 
 export function quote(name: string): string {
   return `"${name.replaceAll('"', '""')}"`
@@ -50,7 +50,7 @@ export function triggersFor(table: HostTable, sources: readonly NumberedSource[]
     'BEFORE INSERT',
     uniques.flatMap((unique) => sources.map((source) => touchInTheWay(table, source, unique))),
   )
-  const columns = [...new Set(uniques.flatMap((unique) => unique.columns.map((column) => column.name)))]
+  const columns = [...new Set(uniques.flatMap((unique) => [...unique.columns.map((column) => column.name), ...inCondition(table, unique)]))]
   add(
     'displace',
     'BEFORE UPDATE',
@@ -74,14 +74,18 @@ function changed(table: HostTable, names: readonly string[]): string {
   return names
     .flatMap((name) => [
       `OLD.${quote(name)} IS NOT NEW.${quote(name)} COLLATE BINARY`,
-      ...(loose(name) ? [`typeof(OLD.${quote(name)}) <> typeof(NEW.${quote(name)})`] : []),
+      ...(loose(name) ? [`typeof(OLD.${quote(name)}) <> typeof(NEW.${quote(name)})`, isRealZero(`OLD.${quote(name)}`)] : []),
     ])
     .join(' OR ')
 }
 
-interface Unique {
-  readonly columns: readonly { readonly name: string; readonly collation?: string; readonly insteadOfNull?: string }[]
-  readonly where?: string
+/** 0.0 and -0.0 are equal, and no expression tells them apart. */
+function isRealZero(value: string): string {
+  return `(${value} = 0 AND typeof(${value}) = 'real')`
+}
+
+type Unique = Pick<HostUnique, 'where' | 'reads'> & {
+  readonly columns: readonly (Partial<HostUnique['columns'][number]> & { readonly name: string })[]
 }
 
 /**
@@ -92,6 +96,11 @@ interface Unique {
 function inTheWay(table: HostTable, sources: readonly NumberedSource[]): Unique[] {
   const key: Unique = { columns: table.key.map((name) => ({ name })) }
   return table.key.length === 0 || sources.every((source) => source.root) ? [...table.uniques] : [key, ...table.uniques]
+}
+
+/** A row comes into a partial index, too, when what its condition reads changes. */
+function inCondition(table: HostTable, unique: Unique): readonly string[] {
+  return unique.where === undefined ? [] : [...table.key, ...(unique.reads ?? [])] // the key may be called rowid there
 }
 
 function touchInTheWay(table: HostTable, source: NumberedSource, unique: Unique): string {

@@ -7,30 +7,59 @@ const POLL_MS = 1_000
 const SHARED_POLL_MS = 25
 
 /**
+ * When it is looked after the watcher has said so, in milliseconds after the look before. A commit in this process is over by then; another process's writes its pages first,
+ * waits for the disk, and can be seen only after that.
+ */
+const LOOKS_MS = [0, 1, 2, 4, 8, 16, 32, 64, 128]
+
+/**
  * Every commit grows or rewinds the -wal file. The watcher only says "look": `PRAGMA data_version` says whether another
  * connection committed, and a slow poll stands behind a watcher that misses something. Returns the end of it.
  */
-export function watchCommits(connection: Connection, listener: () => void): () => void {
+export function watchCommits(connection: Pick<Connection, 'name' | 'open' | 'pragma'>, listener: () => void): () => void {
   let version: unknown
-  let looking: NodeJS.Timeout | undefined
-  const look = (): void => {
-    looking = undefined
-    if (!connection.open) return
+  let looks = 0
+  let unlook: (() => void) | undefined
+  /** Whether somebody has committed since it was last looked. */
+  const look = (): boolean => {
+    if (!connection.open) return true
     const now = versionOf(connection)
-    if (now !== undefined && now === version) return
+    if (now !== undefined && now === version) return false
     version = now
     listener()
+    return true
+  }
+  const lookOn = (): void => {
+    unlook = undefined
+    if (!look()) lookAgain()
+  }
+  const lookAgain = (): void => {
+    const ms = LOOKS_MS[looks++]
+    if (ms !== undefined) unlook = soon(lookOn, ms)
   }
   const watcher = watchOrNothing(`${connection.name}-wal`, () => {
-    looking ??= setTimeout(look, 1)
+    if (unlook !== undefined && looks <= 1) return
+    unlook?.()
+    looks = 0
+    lookAgain()
   })
   const poll = setInterval(look, POLL_MS)
   look()
   return () => {
     watcher?.close()
     clearInterval(poll)
-    clearTimeout(looking)
+    unlook?.()
   }
+}
+
+/** Answers what takes it back. */
+function soon(run: () => void, ms: number): () => void {
+  if (ms === 0) {
+    const immediate = setImmediate(run)
+    return () => clearImmediate(immediate)
+  }
+  const timer = setTimeout(run, ms)
+  return () => clearTimeout(timer)
 }
 
 /** On a shared connection there is nothing to watch: it is asked, in between the host's own work. */
@@ -40,7 +69,7 @@ export function watchShared(listener: () => void): () => void {
 }
 
 /** Undefined where the database can't say now: then whoever looks finds out why. */
-function versionOf(connection: Connection): unknown {
+function versionOf(connection: Pick<Connection, 'pragma'>): unknown {
   try {
     return connection.pragma('data_version', { simple: true })
   } catch {

@@ -42,5 +42,8 @@ async function settle(world: World, seat: Seat, machine: Machine): Promise<void>
 
 async function synchronize(world: World, machine: Machine): Promise<TillsyncError | undefined> {
   world.network.expect([])
-  return machine.replica.synchronize().then(() => undefined, asExpected)
+  world.post.begin()
+  const error = await machine.replica.synchronize().then(() => undefined, asExpected)
+  world.post.check()
+  return error
 }

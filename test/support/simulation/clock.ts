@@ -8,6 +8,10 @@ export class SimulatedClock implements Clock {
   private time = Date.UTC(2026, 10, 21, 9)
   private readonly chance = new Random(1)
 
+  pass(ms: number): void {
+    this.time += ms
+  }
+
   async sleep(_: number, signal?: AbortSignal): Promise<void> {
     if (signal !== undefined && !signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
   }

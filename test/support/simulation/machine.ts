@@ -1,5 +1,5 @@
 import type { Register, RegisterName } from '../../../src/index.ts'
-import type { CapturingDatabase, Clock, Link } from '../../../src/ports.ts'
+import type { CapturingDatabase, Clock, Link, Mailbox } from '../../../src/ports.ts'
 import { RegisterReplica } from '../../../src/register.ts'
 import type { Host } from './hosts.ts'
 import { type Line, type Sale, salesOf } from './sale.ts'
@@ -9,6 +9,8 @@ export interface MachineOptions {
   readonly name: RegisterName
   readonly clock: Clock
   readonly link: Link
+  /** Instead of the link. */
+  readonly mailbox?: Mailbox | undefined
   readonly identity: boolean
   readonly recordsPerRun: number
   readonly bytesPerRun?: number | undefined
@@ -86,14 +88,19 @@ export class Machine {
   }
 
   private process(): Register {
-    const { name, clock, link, identity, recordsPerRun, bytesPerRun } = this.options
+    const { name, clock, link, mailbox, identity, recordsPerRun, bytesPerRun } = this.options
     this.life = { writes: Number.POSITIVE_INFINITY }
     return new RegisterReplica(
       {
         ...name,
         database: mortal(this.host.database(), this.life),
         publish: publishRules(identity),
-        transfer: { type: 'push', link, recordsPerRun, ...(bytesPerRun && { bytesPerRun }) },
+        transfer: {
+          type: 'push',
+          ...(mailbox ? { mailbox, answerMs: 5_000, everyMs: 1_000, resend: { minMs: 1_000, maxMs: 1_000 } } : { link }),
+          recordsPerRun,
+          ...(bytesPerRun && { bytesPerRun }),
+        },
         retainMs: 0,
       },
       clock,

@@ -7,6 +7,8 @@ import type { Fate } from './steps.ts'
 interface Letter {
   readonly from: RegisterName
   readonly bytes: Uint8Array
+  /** What becomes of it when it arrives, where it goes by mailbox. */
+  deliver?(): Promise<void>
 }
 
 /** More messages than any till needs in one go. */
@@ -16,12 +18,18 @@ const MOST_MESSAGES = 300
 export class Network {
   /** On their way, for however long. */
   readonly letters: Letter[] = []
-  private readonly deliver: (letter: Letter) => Promise<Uint8Array>
+  readonly receive: (from: RegisterName, bytes: Uint8Array) => Promise<Uint8Array>
+  private readonly deliver: (letter: Letter) => Promise<unknown>
   private fates: Fate[] = []
   private messages = 0
 
   constructor(deliver: (from: RegisterName, bytes: Uint8Array) => Promise<Uint8Array>) {
-    this.deliver = ({ from, bytes }) => deliver(from, bytes)
+    this.receive = deliver
+    this.deliver = (letter) => letter.deliver?.() ?? deliver(letter.from, letter.bytes)
+  }
+
+  nextFate(): Fate {
+    return this.fates.shift() ?? 'ok'
   }
 
   /** What becomes of the next messages; those beyond arrive. */
@@ -36,11 +44,11 @@ export class Network {
       exchange: async (bytes) => {
         if (++this.messages > MOST_MESSAGES) throw new Break('endless', `More than ${MOST_MESSAGES} messages in one run`)
         const letter = { from, bytes: Uint8Array.from(bytes) }
-        const fate = this.fates.shift() ?? 'ok'
+        const fate = this.nextFate()
         if (fate === 'kept' || fate === 'copied') this.letters.push(letter)
         if (fate === 'kept' || fate === 'lost') throw unreachable()
         if (fate === 'twice') await this.deliver(letter)
-        const answer = await this.deliver(letter)
+        const answer = await this.receive(from, letter.bytes)
         const earlier = last
         last = answer
         if (fate === 'cut') throw unreachable()

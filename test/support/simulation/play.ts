@@ -6,7 +6,7 @@ import type { Schedule, Step } from './steps.ts'
 import type { Seat, World } from './world.ts'
 
 /** What an exchange may fail with while things go wrong; anything else is a break. */
-const EXPECTED = ['ERR_LINK', 'ERR_MESSAGE', 'ERR_CLONED', 'ERR_FORKED', 'ERR_NOT_NEXT']
+const EXPECTED = ['ERR_LINK', 'ERR_MESSAGE', 'ERR_CLONED', 'ERR_FORKED', 'ERR_NOT_NEXT', 'ERR_UNANSWERED']
 const MOST_COPIES = 3
 
 export async function play(world: World, { steps }: Schedule): Promise<void> {
@@ -54,10 +54,14 @@ async function takeAt(world: World, seat: Seat, machine: Machine, step: Extract<
     }
     case 'exchange':
       network.expect(step.fates)
-      return void (await machine.replica.synchronize().catch(asExpected))
+      world.post.begin()
+      await machine.replica.synchronize().catch(asExpected)
+      return world.post.check()
     case 'crash':
       network.expect(step.fates)
-      return machine.crash(step.writes, () => machine.replica.synchronize())
+      world.post.begin()
+      await machine.crash(step.writes, () => machine.replica.synchronize())
+      return world.post.check()
     case 'seal':
       return void (await machine.replica.seal())
     case 'export':

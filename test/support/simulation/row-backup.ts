@@ -15,14 +15,16 @@ export class Rows {
   }
 
   async backup(): Promise<RowBackup> {
-    const parts = (await this.names()).map((name) => `SELECT '${name}' AS name, json_agg(t)::text AS rows FROM ${this.schema}.${name} t`)
+    const parts = (await this.names()).map(
+      (name) => `SELECT ${quoted(name)} AS name, json_agg(t)::text AS rows FROM ${this.schema}.${quoteName(name)} t`,
+    )
     const { rows } = await this.pool.query<{ name: string; rows: string | null }>(parts.join(' UNION ALL '))
     return new Map(rows.map(({ name, rows }) => [name, rows ?? '[]']))
   }
 
   async restore(backup: RowBackup): Promise<void> {
     const statements = (await this.names()).flatMap((name) => {
-      const [table, rows] = [`${this.schema}.${name}`, backup.get(name) ?? '[]']
+      const [table, rows] = [`${this.schema}.${quoteName(name)}`, backup.get(name) ?? '[]']
       const insert = `INSERT INTO ${table} OVERRIDING SYSTEM VALUE SELECT * FROM json_populate_recordset(NULL::${table}, ${quoted(rows)})`
       return [`DELETE FROM ${table}`, ...(rows === '[]' ? [] : [insert])]
     })
@@ -31,7 +33,7 @@ export class Rows {
 
   /** Gives back the room of what was deleted. */
   async empty(): Promise<void> {
-    await this.pool.query(`TRUNCATE ${(await this.names()).map((name) => `${this.schema}.${name}`).join(', ')}`)
+    await this.pool.query(`TRUNCATE ${(await this.names()).map((name) => `${this.schema}.${quoteName(name)}`).join(', ')}`)
   }
 
   private async names(): Promise<readonly string[]> {
@@ -48,4 +50,8 @@ export class Rows {
 
 function quoted(text: string): string {
   return `'${text.replaceAll("'", "''")}'`
+}
+
+function quoteName(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`
 }

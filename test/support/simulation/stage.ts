@@ -17,6 +17,15 @@ export interface Stage {
   run(schedule: Schedule, look?: () => Promise<void>): Promise<void>
 }
 
+/** With more time several, on which schedules are played side by side: while one waits for PostgreSQL, another goes on. */
+export async function openStages(t: Test, server: Postgres, ms: string | undefined): Promise<readonly Stage[]> {
+  const stages = Number(ms) >= SEVERAL_FROM_MS ? STAGES : 1
+  return Promise.all(Array.from({ length: stages }, () => openStage(t, server)))
+}
+
+const STAGES = 3
+const SEVERAL_FROM_MS = 10_000
+
 export async function openStage(t: Test, server: Postgres): Promise<Stage> {
   const clock = new SimulatedClock()
   const office = await Office.open(await createPool(t, server), clock)

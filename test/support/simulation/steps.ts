@@ -36,6 +36,8 @@ export interface Schedule {
   readonly recordsPerRun: number
   /** Whether messages hold so little that large sales come in frames. */
   readonly frames?: boolean
+  /** Whether the registers have mailboxes instead of links. */
+  readonly mailboxes?: boolean
   /** Whether in the end the mapping is mended, and mended again. */
   readonly mended?: boolean
   readonly steps: readonly Step[]

@@ -1,12 +1,13 @@
 import type { RegisterName } from '../../../src/index.ts'
-import type { Clock } from '../../../src/ports.ts'
 import { Random } from '../random.ts'
 import { Cashier } from './cashier.ts'
+import type { SimulatedClock } from './clock.ts'
 import { Comparisons } from './comparisons.ts'
 import type { Host, Hosts } from './hosts.ts'
 import { Machine } from './machine.ts'
 import { Network } from './network.ts'
 import type { Office } from './office.ts'
+import { Post } from './post.ts'
 import { movedBy, type Sale, textOf } from './sale.ts'
 import type { Schedule } from './steps.ts'
 
@@ -64,6 +65,7 @@ export class Seat {
 export class World {
   readonly office: Office
   readonly network: Network
+  readonly post: Post
   readonly seats: readonly Seat[]
   readonly comparisons = new Comparisons()
   private readonly hosts: Readonly<Record<'sqlite' | 'postgres', Hosts>>
@@ -75,10 +77,11 @@ export class World {
     this.hosts = hosts
     this.schedule = schedule
     this.network = new Network((from, bytes) => office.receive(from, bytes))
+    this.post = new Post(this.network)
     this.seats = schedule.registers.map((_, n) => new Seat({ location: 'BA01', register: `POS${n + 1}` }, schedule.identity))
   }
 
-  static async open(office: Office, hosts: World['hosts'], clock: Clock, schedule: Schedule): Promise<World> {
+  static async open(office: Office, hosts: World['hosts'], clock: SimulatedClock, schedule: Schedule): Promise<World> {
     const world = new World(office, hosts, schedule)
     await office.begin(world.seats.map(({ name }) => name))
     for (const [n, seat] of world.seats.entries()) {
@@ -87,6 +90,7 @@ export class World {
         name: seat.name,
         clock,
         link: world.network.link(seat.name),
+        ...(schedule.mailboxes && { mailbox: world.post.mailbox(seat.name), clock: world.post.clock(clock) }),
         identity,
         recordsPerRun,
         bytesPerRun: frames ? LEAST_BYTES : undefined,

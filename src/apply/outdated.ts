@@ -1,0 +1,29 @@
+import type { AudienceBatch } from '../model.ts'
+import type { RegisterDatabase } from '../ports.ts'
+import { outdate, readWaiting, type WaitingName, waitingNames } from './waiting-documents.ts'
+
+/** Documents that are looked at in one go. */
+const PAGE = 100
+
+/**
+ * What waits with a part that central has given to another document since is not how anything stands: applied, it would take the part back, and what central has made of it,
+ * which is on its way, would then remove it. Before anything of the batch is applied.
+ */
+export async function markOutdated(database: RegisterDatabase, { table, documents }: AudienceBatch): Promise<void> {
+  const parts = new Set(documents.flatMap(({ records }) => records.slice(1).map(partName)))
+  if (parts.size === 0) return
+  for (let after = '', more = true; more; ) {
+    const page = await database.read(() => waitingNames(database, table, ['missing', 'taken', 'other', 'changed'], after, PAGE), { loosely: true })
+    const waiting = page.length === 0 ? [] : await database.read(() => readWaiting(database, page))
+    const moved = new Set(waiting.filter(({ records }) => records.slice(1).some((one) => parts.has(partName(one)))).map(({ recordId }) => recordId))
+    for (const { recordId } of documents) moved.delete(recordId)
+    const names = page.filter(({ recordId }): boolean => moved.has(recordId))
+    if (names.length > 0) await database.write(() => outdate(database, names), { lazily: true })
+    more = page.length === PAGE
+    after = page.at(-1)?.recordId ?? after
+  }
+}
+
+function partName({ table, recordId }: Pick<WaitingName, 'table' | 'recordId'>): string {
+  return JSON.stringify([table, recordId])
+}

@@ -1,0 +1,58 @@
+import { chainDigest } from '../digest.ts'
+import { type Point, START } from '../model.ts'
+import { type CapturingDatabase, query, type Work } from '../ports.ts'
+import { entriesAt, type LoggedEntry, startsDocument, toEntry } from './log.ts'
+import { DIGESTS, ENTRIES } from './tables.ts'
+
+/** Entries that are asked for in one statement. */
+const AT_ONCE = 100
+
+/** Instead of the digest where no document ends: equal to none. */
+const NO_END = ''
+
+/** The digests at these entries, or with which an epoch began there; one that does not exist, or was pruned and not kept, has none. */
+export function* digestsAt(database: CapturingDatabase, entryNos: readonly number[]): Work<ReadonlyMap<number, string>> {
+  const found = new Map<number, string>([[START.entryNo, START.digest]])
+  for (const table of [ENTRIES, DIGESTS]) {
+    for (let from = 0; from < entryNos.length; from += AT_ONCE) {
+      const rows = yield* query<{ entry_no: number; digest: Uint8Array }>(
+        database.build
+          .selectFrom(table.name)
+          .select(['entry_no', 'digest'])
+          .where('entry_no', 'in', entryNos.slice(from, from + AT_ONCE))
+          .compile(),
+      )
+      for (const row of rows) found.set(row.entry_no, Buffer.from(row.digest).toString('hex'))
+    }
+  }
+  return found
+}
+
+/**
+ * The digests of our history at the ends of documents, to be compared with these points. Two copies of a database may have sealed the same entry, the one as all of a document, the other as its beginning: there no
+ * document of ours ends, and the digest is one that is equal to none. Where an entry was pruned with its digest, the one behind it goes on from that: then it is told by what that makes of the point's.
+ */
+export function* endsAt(database: CapturingDatabase, points: readonly Point[]): Work<ReadonlyMap<number, string>> {
+  const numbers = points.map(({ entryNo }) => entryNo)
+  const digests = new Map(yield* digestsAt(database, numbers))
+  for (let from = 0; from < points.length; from += AT_ONCE) {
+    const some = points.slice(from, from + AT_ONCE).filter(({ entryNo, digest }) => [undefined, digest].includes(digests.get(entryNo)))
+    const logged = yield* entriesAt(
+      database,
+      some.flatMap(({ entryNo }) => [entryNo, entryNo + 1]),
+    )
+    for (const point of some) {
+      const next = logged.get(point.entryNo + 1)
+      if (next === undefined) continue
+      const isOurs = startsDocument(next, logged.get(point.entryNo)) && (digests.has(point.entryNo) || leadsTo(point, next))
+      digests.set(point.entryNo, isOurs ? point.digest : NO_END)
+    }
+  }
+  return digests
+}
+
+/** Whether the first entry of a document goes on from this very point. */
+function leadsTo({ digest }: Point, next: LoggedEntry): boolean {
+  const document = { table: next.table_name, recordId: next.record_id }
+  return chainDigest(digest, toEntry(next, document)) === Buffer.from(next.digest).toString('hex')
+}

@@ -1,0 +1,314 @@
+import PQueue from 'p-queue'
+import type { Progress, RunResult, SynchronizeOptions } from './courier.ts'
+import { asTillsyncError, TillsyncError } from './errors.ts'
+import type { Events, RegisterEvents } from './events.ts'
+import { carried, MailListener } from './mail-listener.ts'
+import type { Clock } from './ports.ts'
+import type { Mailed } from './transfer-options.ts'
+import { backoffMs } from './transport/backoff.ts'
+import type { Correspondence, Heard } from './transport/correspondence.ts'
+import type { Exchanged } from './transport/publisher.ts'
+
+export interface MailCourierOptions {
+  readonly clock: Clock
+  readonly transfer: Mailed
+  readonly events: Events<RegisterEvents>
+  readonly correspondence: Correspondence
+  /** Open and installed, or it throws. */
+  ready(): Promise<void>
+  /** Whether there is news for central, be it without an entry. */
+  isPending(): Promise<boolean>
+  /** How many entries central has not acknowledged. */
+  pending(): Promise<number>
+  onExchanged(exchanged: Exchanged): void
+}
+
+/** Who waits by hand for what comes of what was sent. */
+interface Waiter {
+  heard(heard: Heard): void
+  failed(error: TillsyncError): void
+}
+
+/**
+ * Carries the letters of a register that has a mailbox: sends what is sealed behind what was sent, as far as letters may be unanswered; settles central's letters whenever they come; and what
+ * is not answered for a while is sent again. One at a time, whoever asks for it.
+ */
+export class MailCourier {
+  /** What last failed; undefined as soon as a letter of central's is settled, or one could be sent. */
+  failure: TillsyncError | undefined
+  private readonly options: MailCourierOptions
+  private readonly listener: MailListener
+  private readonly queue = new PQueue({ concurrency: 1 })
+  private readonly waiters = new Set<Waiter>()
+  private stopping = new AbortController()
+  private running: Promise<unknown> | undefined
+  private waking = new AbortController()
+  /** In a row: what the carrier refused, and what central did. */
+  private failures = 0
+  private refusals = 0
+  private offline = false
+  /** Something is to be said though there be no entry: at the start, and where central's word asks for more. */
+  private must = false
+  private lastSaid = Number.NEGATIVE_INFINITY
+  /** When what is on its way is sent again, and how often it was. */
+  private resendAt = Number.POSITIVE_INFINITY
+  private resends = 0
+
+  constructor(options: MailCourierOptions) {
+    const { clock, transfer, events } = options
+    this.options = options
+    this.listener = new MailListener({
+      mailbox: transfer.mailbox,
+      clock,
+      backoff: transfer.backoff,
+      hear: (message) => this.inTurn(() => this.hear(message)),
+      onRefused: (error) => events.emit('refused', { source: undefined, error }),
+      onFailed: (error) => this.remember(error),
+    })
+  }
+
+  start(): void {
+    if (this.running !== undefined) return
+    this.stopping = new AbortController()
+    this.running = this.run(this.stopping.signal)
+  }
+
+  async stop(): Promise<void> {
+    this.stopping.abort()
+    await this.running
+    await this.queue.onIdle()
+    this.stopping = new AbortController()
+    this.running = undefined
+    await this.options.transfer.mailbox.close?.()
+  }
+
+  /** Something is there to be sent. After a failure it waits for its turn all the same. */
+  wake(): void {
+    if (this.failures + this.refusals === 0) this.waking.abort()
+  }
+
+  /**
+   * Sends all there is, and waits for the answers.
+   *
+   * @throws ERR_UNANSWERED (retryable) where central has not answered in time: what was sent lies in the mailbox; and what fails
+   */
+  async synchronize({ signal, onProgress }: SynchronizeOptions<Progress>): Promise<RunResult> {
+    const { clock, transfer, events } = this.options
+    const ended = AbortSignal.any([this.stopping.signal, ...(signal ? [signal] : [])])
+    let [sent, quarantined, failure] = [0, 0, undefined as TillsyncError | undefined]
+    let news = Promise.withResolvers<void>()
+    const waiter: Waiter = {
+      heard: ({ exchanged }) => {
+        sent += exchanged.sent
+        quarantined += exchanged.quarantined
+        news.resolve()
+      },
+      failed: (error) => {
+        failure = error
+        news.resolve()
+      },
+    }
+    this.waiters.add(waiter)
+    this.listener.begin()
+    this.must = true
+    let limit = clock.now() + transfer.answerMs
+    try {
+      for (;;) {
+        ended.throwIfAborted()
+        news = Promise.withResolvers<void>()
+        await this.sayAll(ended)
+        if (failure) throw failure
+        if (onProgress) events.tell(onProgress, { sent, quarantined, pending: await this.options.pending() })
+        if (await this.isSettled()) return { sent, quarantined }
+        const heard = await this.until(news.promise, limit, ended)
+        if (failure) throw failure
+        if (heard) limit = clock.now() + transfer.answerMs
+        else if (clock.now() >= limit) throw await this.unanswered()
+      }
+    } catch (thrown) {
+      if (ended.aborted)
+        throw new TillsyncError('ERR_ABORTED', 'The wait for central was aborted; what was sent lies in the mailbox', { cause: thrown })
+      throw thrown
+    } finally {
+      this.waiters.delete(waiter)
+      await this.listener.end()
+    }
+  }
+
+  private async unanswered(): Promise<TillsyncError> {
+    const pending = await this.options.pending()
+    return new TillsyncError('ERR_UNANSWERED', 'Central has not answered in time; what was sent lies in the mailbox', {
+      retryable: true,
+      hint: 'The answers are settled whenever they come. Is a central receiving from this mailbox?',
+      context: { pending },
+    })
+  }
+
+  private async isSettled(): Promise<boolean> {
+    const { correspondence, isPending } = this.options
+    return !this.must && (await correspondence.onTheirWay()).length === 0 && !(await isPending())
+  }
+
+  /** Says whether there was news before it was time to send again, or to end. */
+  private async until(news: Promise<void>, limit: number, ended: AbortSignal): Promise<boolean> {
+    const { clock } = this.options
+    const waiting = new AbortController()
+    const ms = Math.max(0, Math.min(limit, this.resendAt) - clock.now())
+    const late = clock.sleep(ms, AbortSignal.any([ended, waiting.signal])).then(
+      () => false,
+      () => false,
+    )
+    const isNews = await Promise.race([news.then(() => true), late])
+    waiting.abort()
+    await late
+    return isNews
+  }
+
+  private async run(stop: AbortSignal): Promise<void> {
+    const { clock, transfer } = this.options
+    this.listener.begin()
+    this.waitForAnswer()
+    while (!stop.aborted) {
+      const waking = new AbortController()
+      this.waking = waking
+      let pauseMs = 0
+      try {
+        await this.sayAll(stop)
+        const backoff = this.refusals > 0 ? backoffMs(this.refusals, transfer.backoff, clock.random) : 0
+        pauseMs = Math.max(backoff, Math.min(transfer.everyMs, this.resendAt - clock.now()))
+      } catch {
+        if (stop.aborted) break
+        pauseMs = backoffMs(Math.max(1, this.failures), transfer.backoff, clock.random)
+      }
+      await clock.sleep(pauseMs, AbortSignal.any([stop, waking.signal])).catch(() => undefined)
+    }
+    await this.listener.end()
+  }
+
+  /** Whatever there is, one letter after another; what comes in meanwhile has its turn between two of them. What central refuses is not said again at once. */
+  private async sayAll(signal: AbortSignal): Promise<void> {
+    const { refusals } = this
+    await this.inTurn(() => this.resend())
+    for (let more = true; more && !signal.aborted && this.refusals <= refusals; ) more = await this.inTurn(() => this.say(signal))
+  }
+
+  private async inTurn<T>(work: () => Promise<T>): Promise<T> {
+    return (await this.queue.add(async () => {
+      try {
+        return await work()
+      } catch (thrown) {
+        const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
+        if (error.code !== 'ERR_ABORTED') this.remember(error)
+        throw error
+      }
+    })) as T
+  }
+
+  /** What is on its way for too long counts as lost, unless it is known to lie there still. */
+  private async resend(): Promise<void> {
+    const { clock, correspondence } = this.options
+    if (this.offline) await this.lookAgain()
+    if (clock.now() < this.resendAt) return
+    if (await this.isAnyLost()) {
+      this.resends++
+      this.must = true
+      await correspondence.giveUp()
+    }
+    this.waitForAnswer()
+  }
+
+  private async isAnyLost(): Promise<boolean> {
+    const { correspondence, transfer } = this.options
+    const under = await correspondence.onTheirWay()
+    if (under.length === 0) return false
+    const unread = await transfer.mailbox.unread?.()
+    return unread === undefined || under.some(({ id }) => !unread.has(id))
+  }
+
+  /** A stick that is back may be another one, on which nothing lies of what is on its way; or the same, with answers to it. */
+  private async lookAgain(): Promise<void> {
+    const { unread } = this.options.transfer.mailbox
+    if (unread === undefined) return
+    await unread()
+    this.failures = 0
+    this.resends = 0
+    this.reached()
+    this.waitForAnswer()
+  }
+
+  private waitForAnswer(): void {
+    const { clock, transfer } = this.options
+    const { minMs, maxMs } = transfer.resend
+    this.resendAt = clock.now() + Math.min(maxMs, minMs * 2 ** Math.min(30, this.resends))
+  }
+
+  /** Says the next thing, if there is one; whether there may be another. */
+  private async say(signal: AbortSignal): Promise<boolean> {
+    const { clock, correspondence, transfer } = this.options
+    const under = (await correspondence.onTheirWay()).length
+    const isIdle = under === 0 && clock.now() - this.lastSaid >= transfer.everyMs
+    const outgoing = await correspondence.next(this.must || isIdle)
+    if (outgoing === undefined) return false
+    try {
+      await transfer.mailbox.send(outgoing.bytes, { id: outgoing.id, signal })
+    } catch (thrown) {
+      await correspondence.unsay(outgoing.id)
+      throw signal.aborted ? new TillsyncError('ERR_ABORTED', 'The sending was aborted', { cause: thrown }) : carried(thrown)
+    }
+    this.must = false
+    this.lastSaid = clock.now()
+    this.reached()
+    this.failures = 0
+    if (this.failure?.code === 'ERR_LINK' || this.failure?.code === 'ERR_MAILBOX_FULL') this.failure = undefined
+    if (under === 0 || this.resendAt === Number.POSITIVE_INFINITY) this.waitForAnswer()
+    return outgoing.hasBatch
+  }
+
+  private async hear(message: Uint8Array): Promise<void> {
+    const { correspondence, events, ready } = this.options
+    await ready()
+    const heard = await correspondence.hear(message)
+    const { exchanged, asksAgain, isAnswer, error } = heard
+    this.reached()
+    this.options.onExchanged(exchanged)
+    if (exchanged.unfinished || asksAgain) this.must = true
+    if (isAnswer || exchanged.moved) {
+      this.resends = 0
+      this.waitForAnswer()
+    }
+    if (error) {
+      this.refusals++
+      return this.tell(error)
+    }
+    this.refusals = 0
+    this.failure = undefined
+    if (isAnswer) events.emit('exchanged', { sent: exchanged.sent })
+    for (const waiter of this.waiters) waiter.heard(heard)
+    this.wake()
+  }
+
+  /** No network is normal: it is said when it goes and when it is back, not at every try. */
+  private remember(error: TillsyncError): void {
+    this.failures++
+    this.tell(error)
+  }
+
+  private tell(error: TillsyncError): void {
+    const { events } = this.options
+    this.failure = error
+    if (error.code !== 'ERR_LINK') {
+      this.reached()
+      events.emit('failed', { error })
+    } else if (!this.offline) {
+      this.offline = true
+      events.emit('offline', { error })
+    }
+    for (const waiter of this.waiters) waiter.failed(error)
+  }
+
+  private reached(): void {
+    if (!this.offline) return
+    this.offline = false
+    this.options.events.emit('online', {})
+  }
+}

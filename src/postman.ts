@@ -1,0 +1,191 @@
+import { randomBytes } from 'node:crypto'
+import PQueue from 'p-queue'
+import { asTillsyncError, TillsyncError } from './errors.ts'
+import type { CentralEvents, Events } from './events.ts'
+import type { RegisterName, Takes } from './model.ts'
+import type { CentralMailbox, Clock, Letter } from './ports.ts'
+import { backoffMs } from './transport/backoff.ts'
+import { encodeMessage } from './transport/codec.ts'
+import type { Gate } from './transport/gate.ts'
+import { errorFields } from './transport/reception.ts'
+import { Voucher } from './transport/source.ts'
+
+export interface PostmanOptions {
+  readonly mailboxes: readonly CentralMailbox[]
+  readonly clock: Clock
+  readonly events: Events<CentralEvents>
+  readonly gate: Gate
+  readonly takes: Takes
+  /** How many letters are settled at the same time. */
+  readonly lanes: number
+  /** Central's answer to a message of a register; `takes` is what it takes by this mailbox. */
+  answer(register: RegisterName, message: Uint8Array, takes: Takes, confirm: () => Promise<void>): Promise<Uint8Array>
+}
+
+type OpenLetter = Letter & { readonly from: RegisterName }
+
+/** How many letters are open for each that is being settled: a register's own wait for each other. */
+const OPEN_PER_LANE = 4
+const BACKOFF = { minMs: 500, maxMs: 5_000 }
+/** While another letter of a register is settled, be it in another process. */
+const BUSY = { minMs: 10, maxMs: 300 }
+const BUSY_TRIES = 12
+
+/** Receives the letters of registers that have a mailbox, and answers each with one. A letter is acknowledged when what follows from it is committed and the answer is on its way. */
+export class Postman {
+  private readonly options: PostmanOptions
+  private readonly settling: PQueue
+  private stopping = new AbortController()
+  private running: Promise<unknown> | undefined
+
+  constructor(options: PostmanOptions) {
+    this.options = options
+    this.settling = new PQueue({ concurrency: options.lanes })
+  }
+
+  start(): void {
+    if (this.running !== undefined) return
+    this.stopping = new AbortController()
+    this.running = Promise.all(this.options.mailboxes.map((mailbox) => new Round(this.options, mailbox, this.settling).run(this.stopping.signal)))
+  }
+
+  /** Waits for the letters that are being settled; the others stay where they are. */
+  async stop(): Promise<void> {
+    this.stopping.abort()
+    await this.running
+    this.running = undefined
+    await Promise.all(this.options.mailboxes.map((mailbox) => mailbox.close?.()))
+  }
+}
+
+/** The postman at one mailbox. */
+class Round {
+  private readonly options: PostmanOptions
+  private readonly mailbox: CentralMailbox
+  private readonly settling: PQueue
+  /** The last letter of each register that is open: its letters go one after another. */
+  private readonly last = new Map<string, Promise<void>>()
+  private readonly open = new Set<Promise<void>>()
+  /** What is wrong with the mailbox was said, until it is not. */
+  private isAway = false
+
+  constructor(options: PostmanOptions, mailbox: CentralMailbox, settling: PQueue) {
+    this.options = options
+    this.mailbox = mailbox
+    this.settling = settling
+  }
+
+  /** What the mailbox carries it may learn only when it has connected. */
+  private get takes(): Takes {
+    const { message, document } = this.options.takes
+    return { message: Math.min(message, this.mailbox.maxBytes ?? message), document }
+  }
+
+  async run(stop: AbortSignal): Promise<void> {
+    const { clock, events, lanes } = this.options
+    const onRefused = (error: TillsyncError, register: RegisterName | undefined) => events.emit('refused', { register, source: undefined, error })
+    for (let failures = 0; !stop.aborted; ) {
+      try {
+        for await (const letter of this.mailbox.receive({ signal: stop, onRefused })) {
+          if (stop.aborted) break
+          failures = 0
+          this.isAway = false
+          this.begin(letter, stop)
+          while (this.open.size >= lanes * OPEN_PER_LANE) await Promise.race(this.open)
+        }
+      } catch (thrown) {
+        if (stop.aborted) break
+        failures++
+        this.say(carried(thrown))
+      }
+      await clock.sleep(backoffMs(Math.max(1, failures), BACKOFF, clock.random), stop).catch(() => undefined)
+    }
+    await Promise.all(this.open)
+  }
+
+  private begin(letter: OpenLetter, stop: AbortSignal): void {
+    const key = JSON.stringify([letter.from.location, letter.from.register])
+    const turn = (this.last.get(key) ?? Promise.resolve()).then(() => this.settling.add(() => this.settle(letter, stop)))
+    const done: Promise<void> = turn
+      .catch((thrown) => this.say(carried(thrown)))
+      .finally(() => {
+        this.open.delete(done)
+        if (this.last.get(key) === done) this.last.delete(key)
+      })
+    this.open.add(done)
+    this.last.set(key, done)
+  }
+
+  private async settle(letter: OpenLetter, stop: AbortSignal): Promise<void> {
+    if (stop.aborted) return letter.release()
+    let answer: Uint8Array
+    try {
+      answer = await this.answer(letter, stop)
+    } catch (thrown) {
+      const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The letter could not be settled')
+      if (!REFUSED.has(error.code)) {
+        if (!WAITS.has(error.code)) this.options.events.emit('refused', { register: letter.from, source: undefined, error })
+        return letter.release()
+      }
+      this.options.events.emit('refused', { register: letter.from, source: undefined, error })
+      answer = await this.refusal(error)
+    }
+    await this.send(letter, answer)
+  }
+
+  private async answer({ from, message }: OpenLetter, stop: AbortSignal): Promise<Uint8Array> {
+    const { gate, clock } = this.options
+    const voucher = new Voucher(from)
+    await gate.admit(voucher, undefined)
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.options.answer(from, message, this.takes, () => gate.confirm(voucher, from))
+      } catch (thrown) {
+        if (!(thrown instanceof TillsyncError) || thrown.code !== 'ERR_BUSY' || tries >= BUSY_TRIES) throw thrown
+        await clock.sleep(backoffMs(tries, BUSY, clock.random), stop)
+      }
+    }
+  }
+
+  private refusal(error: TillsyncError): Promise<Uint8Array> {
+    const takes = error.code === 'ERR_TOO_LARGE' && { takes: this.takes }
+    return encodeMessage({ from: 'central', id: randomBytes(9).toString('base64url'), ...takes, error: errorFields(error) })
+  }
+
+  /** Where there is no room for the answer, there may be when the letter is gone; if not, or where it may not be written, the register asks again by itself. */
+  private async send(letter: OpenLetter, answer: Uint8Array): Promise<void> {
+    try {
+      await this.mailbox.send(letter.from, answer)
+    } catch (thrown) {
+      const error = carried(thrown)
+      if (error.code === 'ERR_LINK') {
+        await letter.release()
+        throw error
+      }
+      await letter.acknowledge()
+      return this.mailbox.send(letter.from, answer)
+    }
+    await letter.acknowledge()
+  }
+
+  private say(error: TillsyncError): void {
+    if (error.code !== 'ERR_LINK' || !this.isAway) this.options.events.emit('failed', { error })
+    this.isAway = error.code === 'ERR_LINK'
+  }
+}
+
+/** What would be refused again whenever it came: it is answered so, and the register keeps its entries. */
+const REFUSED: ReadonlySet<string> = new Set([
+  'ERR_MESSAGE',
+  'ERR_TOO_LARGE',
+  'ERR_VERSION',
+  'ERR_FOREIGN_REGISTER',
+  'ERR_CREDENTIAL',
+  'ERR_REGISTER',
+])
+/** What is no news to anybody. */
+const WAITS: ReadonlySet<string> = new Set(['ERR_BUSY', 'ERR_STOPPED', 'ERR_RATE_LIMIT', 'ERR_ABORTED'])
+
+function carried(thrown: unknown): TillsyncError {
+  return asTillsyncError(thrown, 'ERR_LINK', 'The mailbox failed')
+}

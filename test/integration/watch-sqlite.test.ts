@@ -1,0 +1,48 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import t from 'tap'
+import { watchCommits } from '../../src/adapters/sqlite/watch.ts'
+import { eventually } from '../support/eventually.ts'
+
+/** The poll that stands behind the watcher. */
+const POLL_MS = 1_000
+
+t.test('a commit is noticed that can be seen only some time after its pages are written, as on a slow disk', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'tillsync-'))
+  const file = join(folder, 'till.sqlite')
+  const [host, own] = [new Database(file), new Database(file)]
+  host.pragma('journal_mode = WAL')
+  host.exec('CREATE TABLE sales (id INTEGER PRIMARY KEY)')
+  // What the library's connection sees, so many milliseconds late.
+  let [seen, until] = [own.pragma('data_version', { simple: true }), 0]
+  const late = {
+    name: file,
+    open: true,
+    pragma: () => {
+      if (performance.now() > until) seen = own.pragma('data_version', { simple: true })
+      return seen
+    },
+  }
+  let noticed = 0
+  const unwatch = watchCommits(late, () => noticed++)
+  t.teardown(() => {
+    unwatch()
+    host.close()
+    own.close()
+    rmSync(folder, { recursive: true })
+  })
+  t.equal(noticed, 1, 'at once')
+  const lags: number[] = []
+  for (let n = 1; n <= 5; n++) {
+    const before = noticed
+    const began = performance.now()
+    until = began + 30
+    host.prepare('INSERT INTO sales VALUES (?)').run(n)
+    await eventually(`sale ${n} is noticed`, () => noticed > before)
+    lags.push(performance.now() - began)
+  }
+  // What the poll finds comes just after it, the next one a whole round later.
+  t.ok(Math.min(...lags.slice(1)) < POLL_MS / 2, `not by the poll: ${lags.map(Math.round)} ms`)
+})

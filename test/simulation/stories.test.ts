@@ -1,0 +1,48 @@
+import t from 'tap'
+import { startServer } from '../support/postgres.ts'
+import { openStage } from '../support/simulation/stage.ts'
+import type { Schedule, Step } from '../support/simulation/steps.ts'
+
+// Schedules that went wrong once.
+
+const at = (copy: number) => ({ register: 0, copy })
+const sell = (copy: number): Step => ({ do: 'sell', ...at(copy), seed: 628_289 })
+const exchange = (copy: number): Step => ({ do: 'exchange', ...at(copy), fates: [] })
+const care = (what: 'clone' | 'prune', copy: number): Step => ({ do: what, ...at(copy) })
+const RESTORE: Step = { do: 'central restore', backup: 0 }
+
+const STORIES: Readonly<Record<string, Pick<Schedule, 'steps' | 'last'>>> = {
+  'a copy that pruned tells central all anew, and a copy of it takes that for what it has sent itself': {
+    steps: [sell(0), care('clone', 0), exchange(1), care('clone', 1), care('prune', 1), RESTORE],
+    last: 2,
+  },
+  'both copies have pruned, and sold since, when central is restored': {
+    steps: [sell(0), exchange(0), care('prune', 0), care('clone', 0), sell(0), sell(1), RESTORE],
+    last: 1,
+  },
+  'central is restored once more, to before a till told it all anew': {
+    steps: [
+      sell(0),
+      exchange(0),
+      { do: 'central backup' },
+      sell(0),
+      exchange(0),
+      care('prune', 0),
+      RESTORE,
+      exchange(0),
+      sell(0),
+      exchange(0),
+      RESTORE,
+    ],
+    last: 0,
+  },
+}
+
+t.test('stories', { timeout: 120_000 }, async (t) => {
+  const stage = await openStage(t, await startServer(t))
+  for (const [name, story] of Object.entries(STORIES)) {
+    for (const kind of ['sqlite', 'postgres'] as const) {
+      await t.resolves(stage.run({ registers: [kind], identity: true, recordsPerRun: 500, ...story }), `${kind}: ${name}`)
+    }
+  }
+})
