@@ -167,7 +167,14 @@ export class CentralPublishing implements AudiencePublisher {
       const now = await this.roots()
       return () => this.cutting.cut(asked, now, ids, request)
     }
-    const cut = async () => database.read(await work())
+    const cut = async () => {
+      const cutting = await work()
+      return database.read(
+        function* (this: CentralPublishing) {
+          return { ...(yield* cutting()), isCurrent: yield* this.sealer.isCurrent() }
+        }.bind(this),
+      )
+    }
     await this.cutting.awaited(registerId)
     const first = await cut().catch(async (thrown) => {
       // A table was changed since it was last sealed: as it stands now it may well be read.
@@ -176,10 +183,13 @@ export class CentralPublishing implements AudiencePublisher {
       return cut()
     })
     let { cuts, isSealed } = first
+    const isResealing = first.isResealing && cuts.some(({ batch }) => batch.after === 0)
     // What was changed a moment ago is to go with this exchange; of what left before its snapshot a register hears nothing, so that has to be sealed by then. And who gets what is not sealed yet does not
     // show it by where he then stands: a central that is restored to before it would not know.
-    const isBeginning = cuts.some(({ batch }) => batch.after === 0)
-    if ((cuts.length === 0 || isBeginning || !isSealed) && (await this.sealed(isBeginning))) ({ cuts, isSealed } = await cut())
+    if (!isSealed || !first.isCurrent || isResealing) {
+      await this.sealed(isResealing)
+      ;({ cuts, isSealed } = await cut())
+    }
     if (!isSealed) cuts = await this.sealedCuts(await work(), cuts)
     for (const { unsendable } of cuts) for (const error of unsendable) events.emit('failed', { error })
     await this.registers.note(registerId, asked, ids)
@@ -211,21 +221,12 @@ export class CentralPublishing implements AudiencePublisher {
     await this.sealer.resealPending()
   }
 
-  /** Seals what is touched, or to be resealed too, as far as that comes soon. Says whether anything was; what fails is said by the sealing in the background. */
-  private async sealed(isResealing: boolean): Promise<boolean> {
-    const sealed = this.sealer.sealAll().then(
-      async ({ entries }) => {
-        const isPending = isResealing && (await this.options.database.read(() => pendingReseals(this.options.database))).length > 0
-        if (isPending) await this.sealer.resealPending()
-        return entries > 0 || isPending
-      },
-      () => false,
-    )
-    return (
-      (await within(
-        this.options.clock,
-        sealed.catch(() => false),
-      )) ?? false
+  /** Seals what is touched, and what is to be resealed where that is asked for, as far as that comes soon; what fails is said by the sealing in the background. */
+  private async sealed(isResealing: boolean): Promise<void> {
+    const sealed = this.sealer.sealAll().then(() => (isResealing ? this.sealer.resealPending() : undefined))
+    await within(
+      this.options.clock,
+      sealed.catch(() => undefined),
     )
   }
 

@@ -21,8 +21,9 @@ export interface AudienceCuttingOptions {
 /** What a register is to have next. */
 export interface Cuts {
   readonly cuts: readonly AudienceCut[]
-  /** Whether all that was read for it is sealed, but for what a reseal may find. */
+  /** Whether all that stood there was sealed, but for what a reseal may find. */
   readonly isSealed: boolean
+  readonly isResealing: boolean
 }
 
 /** More is not sent at once, but for a larger document. */
@@ -55,8 +56,9 @@ export class AudienceCutting {
     const cuts: AudienceCut[] = []
     // However much it asks for: that is held in memory.
     const mostBytes = roomIn({ message: Math.min(request.message, this.options.maxMessageBytes), document: 0 })
-    let isSealed: boolean | undefined
-    let isResealing = false
+    // What is not sealed may be another's by now; then what was cut before is not to be told.
+    const isSealed = !(yield* database.capture.touched())
+    let isResealing: boolean | undefined
     let records = Math.min(request.records, MOST_RECORDS)
     let bytes = Math.min(request.bytes, MOST_BYTES, mostBytes)
     for (const standing of asked) {
@@ -74,11 +76,7 @@ export class AudienceCutting {
       const limits = { records, bytes, mostBytes }
       const cutNow = () =>
         withinLimit(database, this.options.filterTimeoutMs, standing.table, () => cutAudience(database, root, audience, from, limits))
-      // What is not sealed may be another's by now; then what was cut before is not to be told.
-      if (isSealed === undefined) {
-        isSealed = !(yield* database.capture.touched())
-        isResealing = (yield* pendingReseals(database)).length > 0
-      }
+      isResealing ??= (yield* pendingReseals(database)).length > 0
       const where = [audience.mark, from.after, from.begun, records, bytes, mostBytes]
       const cut: AudienceCut = isSealed && !isResealing ? yield* this.recent.take(where, cutNow) : yield* cutNow()
       cuts.push(cut)
@@ -87,7 +85,7 @@ export class AudienceCutting {
       // What comes behind may refer to what is still to come.
       if (!cut.batch.isEnd || records <= 0 || bytes <= 0) break
     }
-    return { cuts, isSealed: isSealed ?? true }
+    return { cuts, isSealed, isResealing: isResealing ?? false }
   }
 
   /** What a register that has got these batches asks for next. Nothing depends on it: where it fails, or nobody asks, it is made again, or forgotten. */

@@ -184,9 +184,9 @@ t.test('a till restored to before it had moved to another audience and back hear
   )
 })
 
-/** Head office, with somebody who works there just before and after it seals. */
+/** Head office, with somebody who works there just before and after it seals, and behind each time that it reads. */
 async function openBusyOffice(t: Test) {
-  const busy: { before?: () => Promise<unknown>; after?: () => Promise<unknown> } = {}
+  const busy: { before?: () => Promise<unknown>; after?: () => Promise<unknown>; read?: () => Promise<unknown> } = {}
   const once = async (when: 'before' | 'after') => {
     const work = busy[when]
     delete busy[when]
@@ -199,7 +199,13 @@ async function openBusyOffice(t: Test) {
       if (options?.alone) await once('after')
       return value
     }
-    return new Proxy(database, { get: (target, name) => (name === 'write' ? write : boundTo(target, name)) })
+    const read: typeof database.read = async (work, options) => {
+      const value = await database.read(work, options)
+      await busy.read?.()
+      return value
+    }
+    const own = { write, read }
+    return new Proxy(database, { get: (target, name) => own[name as keyof typeof own] ?? boundTo(target, name) })
   })
   await office.pool.query("INSERT INTO items SELECT n, 'Item ' || n FROM generate_series(1, 3) n")
   const till = await listen(office.central, 1, 500)
@@ -244,4 +250,19 @@ t.test('a change that is taken back before it is sealed, and that a till was abo
   }
   await till.drain()
   t.same(names(), ['sealed again', 'Item 2', 'Item 3'])
+})
+
+t.test('what was committed before an exchange goes with it, whoever seals it meanwhile', async (t) => {
+  const { pool, busy, till, call, names } = await openBusyOffice(t)
+  const beside = createCentral({ database: postgres(pool), subscribe: {}, publish: PUBLISH, pull: { token: () => '' } })
+  t.teardown(() => beside.stop())
+  for (let at = 1, reads = Number.POSITIVE_INFINITY; at <= reads; at++) {
+    reads = 0
+    busy.read = async () => {
+      if (++reads === at) await beside.synchronize()
+    }
+    await call(`changed ${at}`)
+    await till.exchange()
+    t.equal(names()[0], `changed ${at}`, `sealed behind the ${at}. time that something is read`)
+  }
 })
