@@ -120,3 +120,28 @@ t.test('triggers of another table go while the library waits for the first: both
   t.same(await sealing, ['upsert receipts[1]', 'upsert receipt_lines[1]'])
   t.same(await till.replica.check().then((findings) => findings.filter(({ code }) => code === 'DRIFT')), [])
 })
+
+t.test('while it waits to drop a trigger the library keeps no host waiting at another table', { timeout: 30_000 }, async (t) => {
+  const till = await openTill(t, server)
+  const [host, other] = [await session(t, till), await session(t, till)]
+  // One table is out of the rules, the other one is to get its trigger back; somebody reads the first.
+  await host.query('DROP TRIGGER sync_touch ON receipts')
+  await host.query('BEGIN; SELECT FROM receipt_lines')
+  const installing = till.again({ receipts: {} }).install()
+  const waiting = `
+    SELECT a.query FROM pg_stat_activity a WHERE a.wait_event_type = 'Lock' AND a.datname = current_database()
+    AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted AND l.relation = 'receipt_lines'::regclass)`
+  const waited: string[] = []
+  await eventually('it has waited several times', async () => {
+    for (const { query } of (await other.query<{ query: string }>(waiting)).rows) waited.push(query)
+    return waited.length >= 10
+  })
+  t.same(
+    waited.filter((sql) => !sql.includes('LOCK TABLE')),
+    [],
+    'it waits before it has read or made anything',
+  )
+  await host.query('COMMIT')
+  await installing
+  t.same((await other.query("SELECT tgrelid::regclass::text AS name FROM pg_trigger WHERE tgname = 'sync_touch'")).rows, [{ name: 'receipts' }])
+})

@@ -1,6 +1,8 @@
 import t from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { createRegister } from '../../src/index.ts'
+import { query } from '../../src/ports.ts'
+import { eventually } from '../support/eventually.ts'
 import { createPool, startServer } from '../support/postgres.ts'
 import { openShop } from '../support/shop.ts'
 
@@ -42,4 +44,29 @@ t.test('connections on which nothing that is prepared stays are as good', async 
   }
   t.equal(await shop.stock('A'), -4)
   t.same((await replica.status()).pending, 0)
+})
+
+t.test('so it is for several transactions that find it out at the same time', async (t) => {
+  const pool = await createPool(t, server)
+  const database = postgres(pool)
+  await database.open()
+  t.teardown(() => database.close())
+  const host = await pool.connect()
+  t.teardown(() => host.release())
+  await host.query('SELECT pg_advisory_lock(1)')
+  const asked = { sql: 'SELECT $1::int AS asked', parameters: [1], keepsPlan: true }
+  const run = () => {
+    let isFirst = true
+    return database.write(function* () {
+      yield* query(asked)
+      if (isFirst) yield* query({ sql: 'SELECT pg_advisory_xact_lock_shared(1)', parameters: [] })
+      if (isFirst) yield* query({ sql: 'DEALLOCATE ALL', parameters: [] })
+      isFirst = false
+      return yield* query(asked)
+    })
+  }
+  const running = [run(), run()]
+  await eventually('both have begun while plans were kept', async () => (await host.query('SELECT FROM pg_locks WHERE NOT granted')).rowCount === 2)
+  await host.query('SELECT pg_advisory_unlock(1)')
+  t.same(await Promise.all(running), [[{ asked: 1 }], [{ asked: 1 }]])
 })

@@ -21,7 +21,7 @@ import { PostgresCapture } from './capture.ts'
 import { dialectOf } from './dialect.ts'
 import { causesOf, classify, faultOf, isConflict, isLocked, isPlanLost, isUnknown } from './errors.ts'
 import { inspect } from './inspect.ts'
-import { LockFirst } from './installation.ts'
+import { LockFirst, type Locks, strongest } from './installation.ts'
 import { describe } from './introspect.ts'
 import { keyed } from './lookup.ts'
 import { PostgresMirroring } from './mirroring.ts'
@@ -172,8 +172,10 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       throw new TillsyncError('ERR_STOPPED', 'The database is not open', { hint: 'Call install() or start() first; after stop() only those.' })
     const patience = Date.now() + PATIENCE_MS
     /** Tables that are locked against writers first, because triggers are to be changed. More may come to be while one waits. */
-    let lock: ReadonlySet<string> = new Set()
+    let lock: Locks = new Map()
     for (let attempt = 1, conflicts = 0; ; attempt++) {
+      // Another one that runs meanwhile may find out that they are lost.
+      const { keepsPlans } = this
       try {
         const began = performance.now()
         const done = await this.attempt(mode, work, lock)
@@ -184,9 +186,9 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       } catch (error) {
         if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The transaction was aborted', { cause: signal.reason })
         const causes = [...causesOf(error)]
-        if (error instanceof LockFirst) lock = lock.union(new Set(error.tables))
-        else if (error instanceof Unlocked && Date.now() < patience) lock = new Set()
-        else if (this.keepsPlans && causes.some(isPlanLost)) this.keepsPlans = false
+        if (error instanceof LockFirst) lock = strongest(lock, error.tables)
+        else if (error instanceof Unlocked && Date.now() < patience) lock = new Map()
+        else if (keepsPlans && causes.some(isPlanLost)) this.keepsPlans = false
         else if (causes.some(isConflict)) {
           if (++conflicts === TRIES) throw classify(error, 'A transaction failed')
           await sleep(Math.random() * 10 * 2 ** conflicts)
@@ -198,7 +200,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   /** One try; undefined where another one works alone now. */
-  private async attempt<T>(mode: Mode, work: () => Work<T>, lock: ReadonlySet<string>): Promise<{ readonly value: T } | undefined> {
+  private async attempt<T>(mode: Mode, work: () => Work<T>, lock: Locks): Promise<{ readonly value: T } | undefined> {
     if (this.pool.ending) throw new TillsyncError('ERR_DATABASE', 'The pool is ended', { hint: 'End it after `await stop()`, not before.' })
     const client = await this.pool.connect()
     let broken: Error | undefined
@@ -295,9 +297,10 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
 }
 
 /** @throws Unlocked where one of them is gone by now */
-async function lockTables(client: PoolClient, names: ReadonlySet<string>): Promise<void> {
+async function lockTables(client: PoolClient, locks: Locks): Promise<void> {
+  const each = [...locks].map(([name, mode]) => `LOCK TABLE ${name} IN ${mode} MODE`)
   try {
-    await client.query(`${LOCK_BRIEFLY}; LOCK TABLE ${[...names].join(', ')} IN SHARE ROW EXCLUSIVE MODE`)
+    await client.query([LOCK_BRIEFLY, ...each].join('; '))
   } catch (error) {
     throw isUnknown(error) ? new Unlocked() : error
   }

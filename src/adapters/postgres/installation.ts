@@ -15,14 +15,20 @@ import {
   UNSET,
 } from './triggers.ts'
 
+/** How a table is locked: against writers, which is enough to make a trigger, or against readers too, as to drop one it must be. */
+export type LockMode = 'SHARE ROW EXCLUSIVE' | 'ACCESS EXCLUSIVE'
+/** Tables that are to be locked. */
+export type Locks = ReadonlyMap<string, LockMode>
+
 /**
  * Thrown by work that is about to change triggers: the adapter runs it again with these tables locked before its snapshot is
- * taken, so that what is read then is all that was written without them.
+ * taken, so that what is read then is all that was written without them. As strongly as need be at once: who waits for the stronger
+ * lock while he has the weaker one may be in the way of a host that waits for him, and that PostgreSQL may then end.
  */
 export class LockFirst extends Error {
-  readonly tables: readonly string[]
+  readonly tables: Locks
 
-  constructor(tables: readonly string[]) {
+  constructor(tables: Locks) {
     super('Tables must be locked first')
     this.tables = tables
   }
@@ -47,6 +53,8 @@ interface Present {
   readonly enabled: string
   readonly runs: string
   readonly cloned: boolean
+  /** Whether its table is locked as it must be to drop it. */
+  readonly locked: boolean
 }
 
 /** The tables with their partitions; foreign ones have no triggers of ours. */
@@ -65,7 +73,8 @@ const PLACES = `
 
 const PRESENT = `
   SELECT t.tgrelid::text AS oid, format('%I.%I', n.nspname, c.relname) AS "on", t.tgname::text AS name, t.tgtype AS type, t.tgenabled::text AS enabled,
-         p.proname::text AS runs, t.tgparentid <> 0 AS cloned
+         p.proname::text AS runs, t.tgparentid <> 0 AS cloned,
+         EXISTS (SELECT FROM pg_locks l WHERE l.relation = t.tgrelid AND l.pid = pg_backend_pid() AND l.granted AND l.mode = 'AccessExclusiveLock') AS locked
   FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace f ON f.oid = p.pronamespace
   JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE f.nspname = $1 AND starts_with(p.proname, '${FUNCTIONS}') AND strpos(p.prosrc, '${TOUCHES}') > 0`
@@ -83,8 +92,8 @@ const BODIES = `
 interface Difference {
   /** The tables on which something is missing. */
   readonly changed: ReadonlySet<string>
-  /** Those of them that are not locked yet. */
-  readonly unlocked: readonly string[]
+  /** Those that are not locked yet as they must be. */
+  readonly unlocked: Locks
   readonly statements: readonly string[]
 }
 
@@ -102,7 +111,7 @@ export class Installation {
   *bring(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>, untouched: boolean): Work<Difference> {
     const difference = yield* this.compare(sources, tables, untouched)
     const { unlocked, statements } = difference
-    if (unlocked.length > 0) throw new LockFirst(unlocked)
+    if (unlocked.size > 0) throw new LockFirst(unlocked)
     if (statements.length > 0) yield* run(LOCK_BRIEFLY)
     for (const sql of statements) yield* run(sql)
     return difference
@@ -131,7 +140,10 @@ export class Installation {
     const functions = new Set([...sources.keys()].map(functionName))
     return {
       changed,
-      unlocked: places.filter(({ root, partition, locked }) => changed.has(root) && !partition && !locked).map(({ name }) => name),
+      unlocked: strongest(
+        places.filter(({ root, partition, locked }) => changed.has(root) && !partition && !locked).map(({ name }) => [name, 'SHARE ROW EXCLUSIVE']),
+        surplus.filter(({ locked }) => !locked).map(({ on }) => [on, 'ACCESS EXCLUSIVE']),
+      ),
       statements: [
         ...other.values(),
         ...missing.flatMap(({ place, trigger }) => this.mend(place, trigger, present)),
@@ -169,6 +181,13 @@ export class Installation {
   private qualify(name: string): string {
     return `${quote(this.schema)}.${quote(name)}`
   }
+}
+
+/** Each table as strongly as any of these asks for. */
+export function strongest(...all: readonly Iterable<readonly [string, LockMode]>[]): Locks {
+  const locks = new Map<string, LockMode>()
+  for (const [name, mode] of all.flatMap((some) => [...some])) if (locks.get(name) !== 'ACCESS EXCLUSIVE') locks.set(name, mode)
+  return locks
 }
 
 function dropTrigger({ name, on }: Present): string {
