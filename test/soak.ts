@@ -18,7 +18,7 @@ const OTHERS = [
   'fault/kill-steps',
   'fault/once',
   'fault/weeks-offline',
-  'integration/archive-prune',
+  'fault/archive-prune',
 ].map((name) => join(import.meta.dirname, `${name}.test.ts`))
 /** Budgets in milliseconds: below the first, starting a server takes longer than the test; with more than the second, rounds are few. */
 const [SHORTEST, LONGEST] = [4_000, 20_000]
