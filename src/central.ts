@@ -291,10 +291,11 @@ export class CentralReplica implements Central, Subscriber {
     return this.comparisons.compare(table, register, options)
   }
 
-  async prune({ signal }: { readonly signal?: AbortSignal } = {}): Promise<{ readonly entries: number }> {
+  async prune(options: { readonly signal?: AbortSignal } = {}): Promise<{ readonly entries: number }> {
+    known('options', options, ['signal'])
     await this.ready()
-    await this.publishing?.prune(signal)
-    return this.upkeep.prune(signal)
+    await this.publishing?.prune(options.signal)
+    return this.upkeep.prune(options.signal)
   }
 
   replay(which: WhichReplayed, options?: ReplayOptions): Promise<Replayed> {

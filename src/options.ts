@@ -77,9 +77,33 @@ export function whole(option: string, value: unknown, from: number, to = Number.
   throw bad(option, to === Number.MAX_SAFE_INTEGER ? `a whole number from ${from} up` : `a whole number from ${from} to ${to}`, value)
 }
 
-/** @throws ERR_OPTION where there is an option that nobody reads */
+/** Rows that one call lists at most. */
+const MOST_LISTED = 1_000
+
+/**
+ * How many rows a list is to have. More than it can have is an error: who asks for more would take what comes for all that there is.
+ *
+ * @throws ERR_OPTION
+ */
+export function readLimit(limit: unknown, otherwise: number, most = MOST_LISTED): number {
+  return whole('limit', limit ?? otherwise, 1, most)
+}
+
+function checkSignal(signal: unknown): void {
+  const { aborted, addEventListener } = (signal ?? {}) as Partial<AbortSignal>
+  if (signal !== undefined && (typeof aborted !== 'boolean' || typeof addEventListener !== 'function')) throw bad('signal', 'an AbortSignal', signal)
+}
+
+/** @throws ERR_OPTION */
+export function checkFlag(option: string, flag: unknown): void {
+  if (flag !== undefined && typeof flag !== 'boolean') throw bad(option, 'true or false', flag)
+}
+
+/** @throws ERR_OPTION where it is no object, there is an option that nobody reads, or a `signal` that is none */
 export function known(option: string, given: object, names: readonly string[]): void {
+  if (typeof given !== 'object' || given === null) throw bad(option, `an object such as { ${names.join(', ')} }`, given)
   const other = Object.keys(given).find((name) => !names.includes(name))
+  if (names.includes('signal')) checkSignal((given as { readonly signal?: unknown }).signal)
   if (other === undefined) return
   throw new TillsyncError('ERR_OPTION', `\`${option}.${other}\` is not an option`, {
     hint: `Known here: ${names.join(', ')}.`,

@@ -96,7 +96,7 @@ export interface Register<DB = AnyTables> {
    * @throws ERR_UNKNOWN_TABLE
    */
   reseal(table: TableName<DB>, options?: { readonly signal?: AbortSignal }): Promise<Sealed>
-  /** Sealed entries in order, for people. `after` is an entry number; `limit` is at most 1,000. */
+  /** Sealed entries in order, for people. `after` is an entry number; `limit` is 50 by default, and at most 1,000. @throws ERR_OPTION */
   entries(which?: { readonly table?: TableName<DB>; readonly after?: number; readonly limit?: number }): Promise<readonly ListedEntry[]>
   /**
    * How sealing and sending stand, by what is in the database now. Asks nobody over the line.

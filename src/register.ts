@@ -22,7 +22,7 @@ import { Events, REGISTER_EVENTS, type RegisterEvents } from './events.ts'
 import { Lifecycle } from './lifecycle.ts'
 import { checkMigrated, type Migrations, migrate, migrationStatements } from './migrate.ts'
 import type { AnyTables, Finding, Which } from './model.ts'
-import { bad, known, whole } from './options.ts'
+import { bad, checkFlag, checkName, known, readLimit, whole } from './options.ts'
 import type { CapturingDatabase, Clock, RegisterDatabase, Work } from './ports.ts'
 import type { Register, RegisterStatus, Synchronized } from './register-face.ts'
 import { checkRegisterOptions, type RegisterOptions, readForgetAfterMs, readRetainMs } from './register-options.ts'
@@ -114,6 +114,7 @@ export class RegisterReplica implements Register {
 
   async install(options: { readonly dryRun?: boolean } = {}): Promise<readonly string[]> {
     known('options', options, ['dryRun'])
+    checkFlag('dryRun', options.dryRun)
     return this.lifecycle.turn(() => this.installNow(options.dryRun === true))
   }
 
@@ -223,6 +224,7 @@ export class RegisterReplica implements Register {
 
   async export(table: string, which: Which<AnyTables, string>, options: { readonly related?: boolean } = {}): Promise<Sealed> {
     known('options', options, ['related'])
+    checkFlag('related', options.related)
     await this.ready()
     return this.sealer.export(table, which, options.related ?? false)
   }
@@ -235,8 +237,9 @@ export class RegisterReplica implements Register {
 
   async entries(which: { readonly table?: string; readonly after?: number; readonly limit?: number } = {}): Promise<readonly ListedEntry[]> {
     known('which', which, ['table', 'after', 'limit'])
+    if (which.table !== undefined) checkName('table', which.table)
     const after = whole('after', which.after ?? 0, 0)
-    const limit = Math.min(1_000, whole('limit', which.limit ?? 50, 1))
+    const limit = readLimit(which.limit, 50)
     await this.ready()
     return this.database.read(() => listEntries(this.database, { table: which.table, after, limit }))
   }
@@ -302,9 +305,10 @@ export class RegisterReplica implements Register {
     return traceDocuments(database, await this.sealer.planned(), table, which, await this.acknowledged(), options.signal)
   }
 
-  async prune({ signal }: { readonly signal?: AbortSignal } = {}): Promise<{ readonly entries: number }> {
+  async prune(options: { readonly signal?: AbortSignal } = {}): Promise<{ readonly entries: number }> {
+    known('options', options, ['signal'])
     await this.ready()
-    return this.upkeep.prune(signal)
+    return this.upkeep.prune(options.signal)
   }
 
   async migrate<T>(fn: () => T | Promise<T>): Promise<T> {

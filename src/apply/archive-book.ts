@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { Value } from '../model.ts'
-import { checkName, known, whole } from '../options.ts'
+import { checkName, known, readLimit, whole } from '../options.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import { encodeBlob, encodeReal, encodeText } from '../record.ts'
 import { type ArchivedEntry, type EntryPosition, type EntryState, listArchived } from './archive.ts'
@@ -58,7 +58,7 @@ export class ArchiveBook {
       until,
       state,
       after: readAfter(which.after ?? 0, location !== undefined && register !== undefined),
-      limit: Math.min(1_000, whole('limit', which.limit ?? 100, 1)),
+      limit: readLimit(which.limit, 100),
     }
     await this.ready()
     const entries = await this.database.read(() => listArchived(this.database, read))

@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { Notice, Value } from '../model.ts'
-import { checkName, known, whole } from '../options.ts'
+import { checkName, known, readLimit, whole } from '../options.ts'
 import { type Database, erase, query } from '../ports.ts'
 import { decodeRecord, decodeRecordId } from '../record.ts'
 import { NOTICES } from './notice-tables.ts'
@@ -36,7 +36,7 @@ export class NoticeBook implements Notices {
     const { table } = which
     if (table !== undefined) checkName('table', table)
     const after = whole('after', which.after ?? 0, 0)
-    const limit = Math.min(MOST, whole('limit', which.limit ?? MOST, 1))
+    const limit = readLimit(which.limit, MOST, MOST)
     await this.ready()
     let select = this.database.build.selectFrom(NOTICES.name).selectAll().where('notice_id', '>', after)
     if (table !== undefined) select = select.where('table_name', '=', table)

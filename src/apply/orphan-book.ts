@@ -1,5 +1,5 @@
 import { TillsyncError } from '../errors.ts'
-import { known, whole } from '../options.ts'
+import { known, readLimit, whole } from '../options.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import type { HandlersByTable } from './batch.ts'
 import { offerBack } from './orphan-returns.ts'
@@ -48,7 +48,7 @@ export class OrphanBook implements Orphans {
   async list(which: Parameters<Orphans['list']>[0] = {}): Promise<readonly Orphan[]> {
     known('which', which, ['location', 'register', 'table', 'state', 'after', 'limit'])
     const after = whole('after', which.after ?? 0, 0)
-    const limit = Math.min(1_000, whole('limit', which.limit ?? 100, 1))
+    const limit = readLimit(which.limit, 100)
     await this.ready()
     return this.database.read(() => listOrphans(this.database, { ...which, after, limit }))
   }

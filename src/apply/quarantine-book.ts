@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
-import { checkName, known, whole } from '../options.ts'
+import { checkName, known, readLimit, whole } from '../options.ts'
 import { type ApplyingDatabase, type Clock, query, type Received, type ReleasedDocument, type Work } from '../ports.ts'
 import { Handling, type Subscribed } from './handling.ts'
 import { Quarantine } from './quarantine.ts'
@@ -80,7 +80,7 @@ export class QuarantineBook implements QuarantineFace {
     if (state !== 'waiting' && state !== 'discarded')
       throw new TillsyncError('ERR_OPTION', "Expected `state` to be 'waiting' or 'discarded'", { context: { option: 'state' } })
     const after = whole('after', which.after ?? 0, 0)
-    const limit = Math.min(1_000, whole('limit', which.limit ?? 100, 1))
+    const limit = readLimit(which.limit, 100)
     await this.options.ready()
     return this.options.database.read(() => listQuarantine(this.options.database, which, state, after, limit))
   }

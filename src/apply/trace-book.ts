@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { TableName } from '../model.ts'
-import { checkName, known, whole } from '../options.ts'
+import { checkName, known, readLimit } from '../options.ts'
 import type { ApplyingDatabase, Work } from '../ports.ts'
 import { readTime } from './archive-book.ts'
 import { appliesRemovals, type HandlersByTable } from './handler.ts'
@@ -58,7 +58,7 @@ export class TraceBook {
     const { location, register, signal } = options
     for (const [option, name] of Object.entries({ location, register })) if (name !== undefined) checkName(option, name)
     const since = readTime('since', options.since)
-    const limit = Math.min(MOST, whole('limit', options.limit ?? MOST, 1))
+    const limit = readLimit(options.limit, MOST, MOST)
     await this.ready()
     const search: Search = { table, wanted, since, limit, signal, any: false, unseen: new Set(wanted.flat().map(({ name }) => name)) }
     const registers = await this.read(search, () => searchedRegisters(this.database, table, { location, register }))
