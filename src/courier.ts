@@ -12,6 +12,33 @@ export interface RunResult {
   readonly sent: number
   /** Documents among them that central could not apply: they wait in quarantine there, and are not to be sent again. */
   readonly quarantined: number
+  /** Documents that came of what central publishes, those that are to go included. */
+  readonly received: number
+  /**
+   * Documents of central's that were written here, or removed: those that came, and those that had waited, or that a snapshot did not name any more. Less than `received` where some wait: `status().unapplied`.
+   */
+  readonly applied: number
+}
+
+const NOTHING: RunResult = { sent: 0, quarantined: 0, received: 0, applied: 0 }
+
+/** What exchanges have moved so far. */
+export class Moved {
+  private sum = NOTHING
+
+  get result(): RunResult {
+    return this.sum
+  }
+
+  add({ sent, quarantined, received, applied }: RunResult): void {
+    const { sum } = this
+    this.sum = {
+      sent: sum.sent + sent,
+      quarantined: sum.quarantined + quarantined,
+      received: sum.received + received,
+      applied: sum.applied + applied,
+    }
+  }
 }
 
 export interface Progress extends RunResult {
@@ -84,16 +111,15 @@ export class Courier {
   /** Runs until nothing is pending; a failure ends it and is thrown. */
   async synchronize({ signal, onProgress }: SynchronizeOptions<Progress>): Promise<RunResult> {
     const ended = AbortSignal.any([this.stopping.signal, ...(signal ? [signal] : [])])
-    let [sent, quarantined] = [0, 0]
+    const moved = new Moved()
     this.hands++
     this.idling.abort()
     try {
       for (;;) {
         const exchanged = await this.exchangeOnce(ended)
-        sent += exchanged.sent
-        quarantined += exchanged.quarantined
-        if (onProgress) this.options.events.tell(onProgress, { sent, quarantined, pending: await this.options.pending() })
-        if (!(await this.goesOn(exchanged))) return { sent, quarantined }
+        moved.add(exchanged)
+        if (onProgress) this.options.events.tell(onProgress, { ...moved.result, pending: await this.options.pending() })
+        if (!(await this.goesOn(exchanged))) return moved.result
       }
     } finally {
       this.hands--

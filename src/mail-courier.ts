@@ -1,5 +1,5 @@
 import PQueue from 'p-queue'
-import type { Progress, RunResult, SynchronizeOptions } from './courier.ts'
+import { Moved, type Progress, type RunResult, type SynchronizeOptions } from './courier.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
 import { carried, MailListener } from './mail-listener.ts'
@@ -95,12 +95,12 @@ export class MailCourier {
   async synchronize({ signal, onProgress }: SynchronizeOptions<Progress>): Promise<RunResult> {
     const { clock, transfer, events } = this.options
     const ended = AbortSignal.any([this.stopping.signal, ...(signal ? [signal] : [])])
-    let [sent, quarantined, failure] = [0, 0, undefined as TillsyncError | undefined]
+    const moved = new Moved()
+    let failure: TillsyncError | undefined
     let news = Promise.withResolvers<void>()
     const waiter: Waiter = {
       heard: ({ exchanged }) => {
-        sent += exchanged.sent
-        quarantined += exchanged.quarantined
+        moved.add(exchanged)
         news.resolve()
       },
       failed: (error) => {
@@ -118,8 +118,8 @@ export class MailCourier {
         news = Promise.withResolvers<void>()
         await this.sayAll(ended)
         if (failure) throw failure
-        if (onProgress) events.tell(onProgress, { sent, quarantined, pending: await this.options.pending() })
-        if (await this.isSettled()) return { sent, quarantined }
+        if (onProgress) events.tell(onProgress, { ...moved.result, pending: await this.options.pending() })
+        if (await this.isSettled()) return moved.result
         const heard = await this.until(news.promise, limit, ended)
         if (failure) throw failure
         if (heard) limit = clock.now() + transfer.answerMs

@@ -390,8 +390,18 @@ export interface AudienceSubscriber {
   standings(): Promise<readonly AudienceStanding[]>
   /** What could not be applied, at most `MOST_UNAPPLIED`. */
   unapplied(): Promise<readonly UnappliedDocument[]>
-  /** Applies what an answer of central brought, be it nothing: batches, each with the standing that it reaches; one that does not go on where it stands is left out. Says whether any was taken. */
-  take(batches: readonly AudienceBatch[]): Promise<boolean>
+  /** Applies what an answer of central brought, be it nothing: batches, each with the standing that it reaches; one that does not go on where it stands is left out. */
+  take(batches: readonly AudienceBatch[]): Promise<Taken>
+}
+
+/** What came of what central has sent. */
+export interface Taken {
+  /** Whether any batch was taken, be it without a document. */
+  readonly isAny: boolean
+  /** The documents in those that were. */
+  readonly received: number
+  /** Documents that were applied, be they of those, or that had waited, or left with the end of a snapshot. */
+  readonly applied: number
 }
 
 /** Central as the publisher of what registers subscribe to. */

@@ -67,8 +67,8 @@ export interface Register<DB = AnyTables> {
   /** Seals all that was touched and committed before the call. Happens by itself soon after each commit once started. */
   seal(): Promise<Sealed>
   /**
-   * Now: seals, and exchanges with central until it has everything. `onProgress` is told after each exchange how many entries were sent so far and
-   * how many wait; what it throws is said by `failed` and changes nothing.
+   * Now: seals, and exchanges with central until it has everything, and what it publishes is here. `onProgress` is told after each exchange what was moved so far and
+   * how many entries wait; what it throws is said by `failed` and changes nothing.
    *
    * @throws ERR_LINK (retryable) without a network, ERR_CREDENTIAL, ERR_FORKED, ERR_ABORTED, and what central refuses with; ERR_OPTION where central pulls
    */

@@ -23,6 +23,8 @@ export interface ListedRegister extends RegisterName {
   readonly epoch: string | undefined
   /** The last entry that was applied. */
   readonly entryNo: number
+  /** How many entries it had behind that one for central, as it said with its last batch. */
+  readonly pending: number
   /** Where two copies of its database speak: by the epochs of both, and the last entry of each that was applied. Undefined otherwise. */
   readonly copies: readonly { readonly epoch: string; readonly entryNo: number }[] | undefined
   /** How many of its documents wait in quarantine. */
@@ -107,6 +109,7 @@ interface ListedRow {
   readonly contact_at: string | null
   readonly epoch: string | null
   readonly entry_no: number
+  readonly pending: number
   readonly copies: string | null
   readonly quarantined: number
   readonly url: string | null
@@ -221,6 +224,7 @@ export class RegisterBook implements Registers {
     const rows = await this.database.read(() =>
       query<ListedRow>({
         sql: `SELECT location, register, ${isoTime('added_at')} AS added_at, ${isoTime('revoked_at')} AS revoked_at, epoch, entry_no,
+                greatest(coalesce(head_no, 0) - entry_no, 0) AS pending,
                 ${isoTime('contact_at')} AS contact_at,
                 (SELECT ${isoTime('used_at')} FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at IS NULL) AS used_at,
                 (SELECT ${isoTime('ends_at')} FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at > $1) AS overlap_ends_at,
@@ -242,6 +246,7 @@ export class RegisterBook implements Registers {
       lastBatch: row.contact_at ?? undefined,
       epoch: row.epoch ?? undefined,
       entryNo: row.entry_no,
+      pending: row.pending,
       copies: row.copies === null ? undefined : JSON.parse(row.copies),
       quarantined: row.quarantined,
       pull: row.url === null ? undefined : { url: row.url },

@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import { type AudienceBatch, type AudienceStanding, type Finding, MOST_UNAPPLIED, type UnappliedDocument } from '../model.ts'
-import type { AudienceSubscriber, Work } from '../ports.ts'
+import type { AudienceSubscriber, Taken, Work } from '../ports.ts'
 import { checkBatch, type IncomingDocument, incomingIn } from './audience-documents.ts'
 import type { Arrival, Outcome } from './audience-slice.ts'
 import { AudienceSlices, type AudienceSlicesOptions } from './audience-slices.ts'
@@ -98,7 +98,7 @@ export class AudienceSubscription implements AudienceSubscriber {
     return database.read(() => unapplied(database, [...mirrors.keys()]), { loosely: true })
   }
 
-  take(batches: readonly AudienceBatch[]): Promise<boolean> {
+  take(batches: readonly AudienceBatch[]): Promise<Taken> {
     return this.inTurn(async () => {
       const own = batches.filter(({ table }) => this.options.mirrors.has(table))
       for (const batch of own) checkBatch(batch)
@@ -107,14 +107,14 @@ export class AudienceSubscription implements AudienceSubscriber {
       const there = own.filter(({ table }) => tables.includes(table)).toSorted((a, b) => tables.indexOf(a.table) - tables.indexOf(b.table))
       if (there.length > 0) await this.options.publishing?.seal()
       await this.putRight(outlook)
-      let taken = false
-      await this.telling(async (tell, applied) => {
-        for (const batch of there) if (await this.takeOne(batch, tables, tell)) taken = true
+      const taken: AudienceBatch[] = []
+      const applied = await this.telling(async (tell, applied) => {
+        for (const batch of there) if (await this.takeOne(batch, tables, tell)) taken.push(batch)
         await this.ends.run(tables, this.signal, tell)
         const news = applied()
         await this.tries.afterTake({ outlook: news.size > 0 ? await this.look() : outlook, signal: this.signal, tell }, news)
       })
-      return taken
+      return { isAny: taken.length > 0, received: taken.reduce((sum, { documents }) => sum + documents.length, 0), applied }
     })
   }
 
@@ -233,8 +233,8 @@ export class AudienceSubscription implements AudienceSubscriber {
     }
   }
 
-  /** Says at the end what was applied, and what waits from now on. */
-  private async telling(work: (tell: (outcome: Outcome) => void, applied: () => ReadonlySet<string>) => Promise<void>): Promise<void> {
+  /** Says at the end what was applied, and what waits from now on. Answers how many documents were applied. */
+  private async telling(work: (tell: (outcome: Outcome) => void, applied: () => ReadonlySet<string>) => Promise<void>): Promise<number> {
     const { onApplied, onUnapplied } = this.options
     const applied = new Map<string, { documents: number; removed: number }>()
     const refused = new Map<string, ToWait>()
@@ -249,6 +249,7 @@ export class AudienceSubscription implements AudienceSubscriber {
     }
     try {
       await work(tell, () => new Set(applied.keys()))
+      return [...applied.values()].reduce((sum, { documents, removed }) => sum + documents + removed, 0)
     } finally {
       for (const [table, counts] of applied) onApplied({ table, ...counts })
       const told = [...refused].flatMap(([name, { table, recordId, verdict }]) =>

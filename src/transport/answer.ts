@@ -3,7 +3,7 @@ import { asTillsyncError, type TillsyncError } from '../errors.ts'
 import type { RegisterName, Takes } from '../model.ts'
 import type { AudiencePublisher, Subscriber } from '../ports.ts'
 import { decodeMessage, encodeMessage, encodePublished } from './codec.ts'
-import { type Asking, isSettled, refusalIn, requestOf } from './exchange.ts'
+import { type Asking, isSettled, refusalIn, requestOf, withTaken } from './exchange.ts'
 import type { Holds } from './holds.ts'
 import type { Message } from './message.ts'
 import type { Exchanged, Publisher } from './publisher.ts'
@@ -75,10 +75,10 @@ export async function answerCentral(answerer: RegisterAnswerer, register: Regist
     // What does not answer what was said last may be an old letter.
     const isAnswer = message.answers !== undefined && message.answers === publisher.lastSaid
     const exchanged = await publisher.hear(message)
-    if (isAnswer) await answerer.asking?.subscriber.take(message.published?.batches ?? [])
+    const taken = isAnswer ? await answerer.asking?.subscriber.take(message.published?.batches ?? []) : undefined
     const error = refusalIn(message, exchanged)
     if (error) answerer.onFailed(error)
-    else answerer.onExchanged(exchanged)
+    else answerer.onExchanged(withTaken(exchanged, taken))
   } catch (thrown) {
     failed = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
     answerer.onFailed(failed)

@@ -1,7 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import type { Point, RegisterName, Subscription } from '../model.ts'
 import { decodeMessage, encodeMessage } from './codec.ts'
-import { type Asking, requestOf } from './exchange.ts'
+import { type Asking, requestOf, withTaken } from './exchange.ts'
 import type { Message } from './message.ts'
 import type { Exchanged, Onward, Publisher } from './publisher.ts'
 import { refusal } from './reception.ts'
@@ -127,13 +127,14 @@ export class Correspondence {
     const at = sayings.findIndex(({ id }) => id === message.answers)
     const said = sayings[at]
     if (message.takes && (await publisher.learn(message.takes))) await this.giveUp()
-    const exchanged = await publisher.hear(message, said ? 'answer' : 'late')
+    const settled = await publisher.hear(message, said ? 'answer' : 'late')
     // A snapshot that nobody waits for would bring back what was long ago; what goes on exactly where we stand does no harm.
     const batches = (message.published?.batches ?? []).filter(({ after }) => said !== undefined || after > 0)
-    const taken = asking !== undefined && (await asking.subscriber.take(batches))
+    const taken = asking && (await asking.subscriber.take(batches))
+    const exchanged = withTaken(settled, taken)
     if (said !== undefined) await this.settle(said, sayings.slice(at + 1), message, exchanged)
     const isPassedOver = said?.asks !== true && sayings.slice(0, Math.max(0, at)).some((one) => one.asks && !one.isLost)
-    return { exchanged, asksAgain: taken || isPassedOver, isAnswer: said !== undefined, error: refusalOf(message, said) }
+    return { exchanged, asksAgain: taken?.isAny === true || isPassedOver, isAnswer: said !== undefined, error: refusalOf(message, said) }
   }
 
   private async settle(said: Saying, rest: readonly Saying[], { subscribe, error }: Message, { branched }: Exchanged): Promise<void> {

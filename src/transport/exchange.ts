@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { TillsyncError } from '../errors.ts'
 import type { AudienceAnswer, AudienceRequest, RegisterName, Takes } from '../model.ts'
-import type { AudiencePublisher, AudienceSubscriber, Link, Received, Subscriber } from '../ports.ts'
+import type { AudiencePublisher, AudienceSubscriber, Link, Received, Subscriber, Taken } from '../ports.ts'
 import { decodeMessage, encodeMessage, encodePublished } from './codec.ts'
 import type { Message } from './message.ts'
 import { type Exchanged, type Publisher, UNFINISHED } from './publisher.ts'
@@ -58,11 +58,16 @@ export async function push(
   }
   requireAnswer(answer, said.id, 'Central')
   const exchanged = await publisher.hear(answer)
-  const taken = asking !== undefined && (await asking.subscriber.take(answer.published?.batches ?? []))
+  const taken = asking && (await asking.subscriber.take(answer.published?.batches ?? []))
   const error = refusalIn(answer, exchanged)
   if (error) throw error
   // What was taken is acknowledged at once, and more asked for.
-  return taken ? { ...exchanged, unfinished: true } : exchanged
+  return withTaken({ ...exchanged, unfinished: exchanged.unfinished || taken?.isAny === true }, taken)
+}
+
+/** With what came of what central publishes. */
+export function withTaken(exchanged: Exchanged, taken: Taken | undefined): Exchanged {
+  return taken ? { ...exchanged, received: taken.received, applied: taken.applied } : exchanged
 }
 
 export async function requestOf({ subscriber, limits }: Asking): Promise<AudienceRequest> {

@@ -74,6 +74,9 @@ export interface Exchanged {
   readonly sent: number
   /** How many documents among them central could not apply: they wait there. */
   readonly quarantined: number
+  /** How many documents of what central publishes came, and how many were applied. */
+  readonly received: number
+  readonly applied: number
   /** Whether central's standing is another than the one we knew, be it further back. */
   readonly moved: boolean
   /** Whether something is under way that the next exchange goes on with, though there be no entry to send. */
@@ -221,6 +224,7 @@ export class Publisher {
         const isAsked = this.inquiry.hear(word.compare)
         const isBack = isAnswer && (await this.returning.hear(word.back))
         return {
+          ...NOTHING,
           sent: Math.max(0, moved),
           quarantined: isAnswer ? (word.quarantined ?? 0) : 0,
           moved: moved !== 0 || isStaged || standing?.epoch !== before?.epoch,
@@ -273,8 +277,8 @@ export class Publisher {
   }
 }
 
-const NOTHING: Exchanged = { sent: 0, moved: false, unfinished: false, quarantined: 0 }
-export const UNFINISHED: Exchanged = { sent: 0, quarantined: 0, moved: true, unfinished: true }
+const NOTHING: Exchanged = { sent: 0, quarantined: 0, received: 0, applied: 0, moved: false, unfinished: false }
+export const UNFINISHED: Exchanged = { ...NOTHING, moved: true, unfinished: true }
 
 function publicationOf(state: State, known: Known, standing: Standing | undefined): Publication {
   const { epoch, head, first, branch } = known

@@ -75,7 +75,7 @@ t.test('an open receipt never leaves the till; posted later, it goes out with al
   const shop = await openShop(t, server)
   const till = await shop.addTill()
   const id = till.cashier.sell('R-1', [line('A', '1')], { status: 'open' })
-  t.same(await till.replica.synchronize(), { sent: 0, quarantined: 0 })
+  t.same(await till.replica.synchronize(), { sent: 0, quarantined: 0, received: 0, applied: 0 })
   till.cashier.addLine(id, line('B', '2'))
   t.same(await till.replica.seal(), { documents: 0, entries: 0 })
   till.db.prepare("UPDATE receipts SET status = 'posted' WHERE id = ?").run(id)
@@ -196,7 +196,7 @@ t.test('a sale deleted before it was ever sealed was never there', async (t) => 
   const shop = await openShop(t, server)
   const till = await shop.addTill()
   till.db.prepare('DELETE FROM receipts WHERE id = ?').run(till.cashier.sell('R-1', [line('A', '3')]))
-  t.same(await till.replica.synchronize(), { sent: 0, quarantined: 0 })
+  t.same(await till.replica.synchronize(), { sent: 0, quarantined: 0, received: 0, applied: 0 })
 })
 
 t.test('a key used again is another document: the postings of both stand', async (t) => {

@@ -133,6 +133,31 @@ t.test('a started till has a price at once: the answer that it waits for is ende
   await eventually('the price is there', () => rows(one, 'SELECT unit_price FROM items')[0]?.[0] === 2)
 })
 
+t.test('synchronize says what came and what was applied, the book how much a till still had', async (t) => {
+  const shop = await openOffice(t)
+  const one = await till(t, shop, 'POS1', { transfer: { recordsPerRun: 2 } })
+  await shop.pool.query(`INSERT INTO items VALUES ('A', 'Apple', 1.00), ('B', 'Bread', 2.50);
+    INSERT INTO assortments VALUES ('BA01', 'A'), ('BA01', 'B'); INSERT INTO price_lists VALUES (1, 'A'); INSERT INTO price_list_lines VALUES (1, 'A', 0.80, NULL, NULL)`)
+  t.same(await one.replica.synchronize(), { sent: 0, quarantined: 0, received: 3, applied: 3 })
+  t.same(await one.replica.synchronize(), { sent: 0, quarantined: 0, received: 0, applied: 0 })
+  one.db.exec("CREATE TRIGGER no_bread BEFORE UPDATE ON items WHEN new.item_no = 'B' BEGIN SELECT RAISE(ABORT, 'no bread'); END")
+  await shop.pool.query('UPDATE items SET unit_price = 3; DELETE FROM price_list_lines; DELETE FROM price_lists')
+  const told: unknown[] = []
+  t.match(await one.replica.synchronize({ onProgress: ({ received, applied }) => told.push([received, applied]) }), { received: 3, applied: 2 })
+  t.same(told.at(-1), [3, 2])
+  one.db.exec('DROP TRIGGER no_bread')
+  await shop.pool.query("UPDATE items SET name = 'Rye' WHERE item_no = 'B'")
+  t.match(await one.replica.synchronize(), { received: 1, applied: 1 })
+
+  const add = one.db.prepare('INSERT INTO internal_orders VALUES (?, 1, NULL)')
+  for (let n = 1; n <= 5; n++) add.run(n)
+  const ending = new AbortController()
+  await t.rejects(one.replica.synchronize({ signal: ending.signal, onProgress: () => ending.abort() }), { code: 'ERR_ABORTED' })
+  t.match(await shop.central.registers.list(), [{ entryNo: 2, pending: 3 }])
+  await one.replica.synchronize()
+  t.match(await shop.central.registers.list(), [{ entryNo: 5, pending: 0 }])
+})
+
 t.test('an internal order: the till owns that it exists and its quantity, head office its status', async (t) => {
   const shop = await openOffice(t)
   const one = await till(t, shop)

@@ -177,7 +177,7 @@ t.test('a till that pushes says by hand how far it is', async (t) => {
       throw new Error('the display is gone')
     },
   })
-  t.same(moved, { sent: entries, quarantined: 0 })
+  t.same(moved, { sent: entries, quarantined: 0, received: 0, applied: 0 })
   t.ok(progress.length > 3)
   for (const { sent, pending } of progress) t.equal(sent + pending, entries)
   t.equal(progress.at(-1)?.pending, 0)
