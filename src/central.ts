@@ -37,7 +37,7 @@ import { CENTRAL_EVENTS, type CentralEvents, Events } from './events.ts'
 import { Herald } from './herald.ts'
 import { Lifecycle } from './lifecycle.ts'
 import type { AnyTables, AudienceRules, Batch, Finding, Publication, RegisterName, Takes, Which } from './model.ts'
-import { known } from './options.ts'
+import { checkName, known } from './options.ts'
 import type { ApplyingDatabase, Clock, Received, Subscriber } from './ports.ts'
 import { PullBook } from './pull-book.ts'
 import { checkRegister, checkTarget, RegisterBook } from './registers.ts'
@@ -323,6 +323,7 @@ export class CentralReplica implements Central, Subscriber {
     which: Which<AnyTables, string>,
     options: { readonly to?: ExportTarget } = {},
   ): Promise<{ readonly documents: number }> {
+    checkName('table', table)
     known('options', options, ['to'])
     const { to } = options
     if (to !== undefined) checkTarget(to)

@@ -69,6 +69,32 @@ export function checkRuntime(version: string): void {
 /** @throws ERR_OPTION */
 export function checkName(option: string, name: unknown): void {
   if (typeof name !== 'string' || name === '' || name.length > 200) throw bad(option, 'a string of 1 to 200 characters', name)
+  if (!isPostable(name)) throw bad(option, 'text without a NUL and without half of a surrogate pair', undefined)
+}
+
+/** Names that may be left out. @throws ERR_OPTION */
+export function checkNames(names: Readonly<Record<string, unknown>>): void {
+  for (const [option, name] of Object.entries(names)) if (name !== undefined) checkName(option, name)
+}
+
+/** Why somebody settles a document: kept for ever. @throws ERR_OPTION */
+export function readReason(options: unknown, of: string): string {
+  known('options', options, ['reason'])
+  const { reason } = options as { readonly reason?: unknown }
+  if (typeof reason === 'string' && reason.trim() !== '' && isPostable(reason)) return reason
+  throw new TillsyncError(
+    'ERR_OPTION',
+    `Expected \`reason\` to say why, got ${typeof reason === 'string' ? 'text that says nothing, or can’t be kept' : typeof reason}`,
+    {
+      hint: `${of}(id, { reason: 'a training sale' })`,
+      context: { option: 'reason' },
+    },
+  )
+}
+
+/** Text that a column can hold: PostgreSQL's text has no NUL, and half of a surrogate pair is no character. */
+export function isPostable(text: string): boolean {
+  return text.isWellFormed() && !text.includes('\0')
 }
 
 /** @throws ERR_OPTION */
@@ -99,16 +125,30 @@ export function checkFlag(option: string, flag: unknown): void {
   if (flag !== undefined && typeof flag !== 'boolean') throw bad(option, 'true or false', flag)
 }
 
-/** @throws ERR_OPTION where it is no object, there is an option that nobody reads, or a `signal` that is none */
-export function known(option: string, given: object, names: readonly string[]): void {
-  if (typeof given !== 'object' || given === null) throw bad(option, `an object such as { ${names.join(', ')} }`, given)
+/** A list, a Date, a Promise that nobody awaited or an AbortSignal has no names that could be wrong, and would be taken for an object without any. */
+function isRecord(value: unknown): value is object {
+  return Object.prototype.toString.call(value) === '[object Object]'
+}
+
+/** @throws ERR_OPTION where it is no object of options, where there is an option that nobody reads, and where `signal` or `onProgress`, which are the same everywhere, is none */
+export function known(option: string, given: unknown, names: readonly string[]): void {
+  if (!isRecord(given)) {
+    throw new TillsyncError('ERR_OPTION', `Expected \`${option}\` to be an object, got ${given === null ? 'null' : typeof given}`, {
+      hint: `Known here: ${names.join(', ')}.`,
+      context: { option },
+    })
+  }
   const other = Object.keys(given).find((name) => !names.includes(name))
-  if (names.includes('signal')) checkSignal((given as { readonly signal?: unknown }).signal)
-  if (other === undefined) return
-  throw new TillsyncError('ERR_OPTION', `\`${option}.${other}\` is not an option`, {
-    hint: `Known here: ${names.join(', ')}.`,
-    context: { option: other },
-  })
+  if (other !== undefined) {
+    throw new TillsyncError('ERR_OPTION', `\`${option}.${other}\` is not an option`, {
+      hint: `Known here: ${names.join(', ')}.`,
+      context: { option: other },
+    })
+  }
+  const { signal, onProgress } = given as { readonly signal?: unknown; readonly onProgress?: unknown }
+  if (names.includes('signal')) checkSignal(signal)
+  if (names.includes('onProgress') && onProgress !== undefined && typeof onProgress !== 'function')
+    throw bad('onProgress', 'a function that is told how far it has come', onProgress)
 }
 
 export function checkDatabase(database: unknown, expected: string): void {
@@ -129,10 +169,9 @@ export function bad(option: string, expected: string, got: unknown): TillsyncErr
  * @throws ERR_OPTION
  */
 export function readAttributes(attributes: unknown): Attributes {
-  if (typeof attributes !== 'object' || attributes === null || Array.isArray(attributes))
-    throw bad('attributes', "an object such as { priceGroup: 'A' }", attributes)
+  if (!isRecord(attributes)) throw bad('attributes', "an object such as { priceGroup: 'A' }", attributes)
   for (const [name, value] of Object.entries(attributes))
-    if (!(value === null || typeof value === 'string' || typeof value === 'boolean' || Number.isFinite(value)))
+    if (!(value === null || (typeof value === 'string' && isPostable(value)) || typeof value === 'boolean' || Number.isFinite(value)))
       throw bad(`attributes.${name}`, 'text, a number, a boolean or null', value)
   return attributes as Attributes
 }

@@ -3,7 +3,7 @@ import { CREDENTIALS, EPOCHS, QUARANTINE, REGISTERS } from './apply/tables.ts'
 import { type RotateOptions, readOverlapMs } from './central-options.ts'
 import { TillsyncError } from './errors.ts'
 import type { Attributes, AudienceRegister, RegisterName } from './model.ts'
-import { checkName, known, readAttributes } from './options.ts'
+import { checkName, isPostable, known, readAttributes } from './options.ts'
 import { type ApplyingDatabase, type Clock, query, type Work } from './ports.ts'
 import { type PullBook, type PullTarget, readPullUrl } from './pull-book.ts'
 import { createToken, hashToken } from './transport/credentials.ts'
@@ -212,7 +212,8 @@ export class RegisterBook implements Registers {
 
   async keep(register: RegisterName, copy: { readonly epoch: string }): Promise<void> {
     checkRegister(register)
-    if (typeof copy?.epoch !== 'string')
+    known('copy', copy, ['epoch'])
+    if (typeof copy.epoch !== 'string' || !isPostable(copy.epoch))
       throw new TillsyncError('ERR_OPTION', 'Expected `epoch` to be that of one of the copies', { hint: 'registers.list() names them.' })
     await this.ready()
     await this.database.write(() => this.choose(register, copy.epoch))

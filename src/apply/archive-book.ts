@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { Value } from '../model.ts'
-import { checkName, known, readLimit, whole } from '../options.ts'
+import { checkName, checkNames, known, readLimit, whole } from '../options.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import { encodeBlob, encodeReal, encodeText } from '../record.ts'
 import { type ArchivedEntry, type EntryPosition, type EntryState, listArchived } from './archive.ts'
@@ -44,7 +44,7 @@ export class ArchiveBook {
     if (typeof which !== 'object' || which === null) throw wrong('which', 'an object such as { location, register, table }', which)
     known('which', which, NAMES)
     const { location, register, table, recordId, state } = which
-    for (const [option, name] of Object.entries({ location, register, table })) if (name !== undefined) checkText(option, name)
+    checkNames({ location, register, table })
     if (recordId !== undefined && table === undefined) throw wrong('table', 'given where there is a `recordId`', table)
     if (state !== undefined && !Object.hasOwn(STATES, state)) throw wrong('state', `one of ${Object.keys(STATES).join(', ')}`, state)
     const [since, until] = [readTime('since', which.since), readTime('until', which.until)]
@@ -70,11 +70,6 @@ export class ArchiveBook {
   }
 }
 
-function checkText(option: string, value: unknown): void {
-  checkName(option, value)
-  if ((value as string).includes('\0')) throw wrong(option, 'text without a NUL', 'one')
-}
-
 /** As PostgreSQL takes it. @throws ERR_OPTION */
 export function readTime(option: string, value: Date | string | undefined, hint?: string): string | undefined {
   if (value === undefined) return undefined
@@ -91,8 +86,8 @@ function readAfter(after: EntryPosition | number, isOneRegister: boolean): Entry
     return after
   }
   if (typeof after !== 'object' || after === null || typeof after.epoch !== 'string') throw wrong('after', 'an entry or an entry number', after)
-  checkText('after.location', after.location)
-  checkText('after.register', after.register)
+  checkName('after.location', after.location)
+  checkName('after.register', after.register)
   const { location, register, epoch } = after
   return { location, register, epoch, entryNo: whole('after.entryNo', after.entryNo, 0) }
 }

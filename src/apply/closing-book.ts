@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
-import { known, readLimit, whole } from '../options.ts'
+import { checkName, checkNames, isPostable, known, readLimit, whole } from '../options.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import type { HandlersByTable } from './batch.ts'
 import { type Condition, type FoundClosings, findClosings, findWaiting, type WaitingClosing } from './closing-recall.ts'
@@ -48,6 +48,8 @@ export class ClosingBook {
 
   async waiting(which: Partial<RegisterName> = {}): Promise<readonly WaitingClosing[]> {
     known('which', which, ['location', 'register'])
+    const { location, register } = which
+    checkNames({ location, register })
     await this.open()
     const { database } = this
     return database.read(() => findWaiting(database, which))
@@ -67,7 +69,7 @@ function readWhich(which: WhichClosings): Condition {
   if (typeof which !== 'object' || which === null) throw bad('which', 'an object such as { location }', which)
   known('which', which, ['location', 'register', 'businessDate', 'closingNo', 'after', 'limit'])
   const { location, register } = which
-  if (typeof location !== 'string' || location === '') throw bad('location', 'the code of a warehouse', location)
+  if (typeof location !== 'string' || location === '' || !isPostable(location)) throw bad('location', 'the code of a warehouse', location)
   const parameters: unknown[] = [location]
   const conditions = ['c.location = $1']
   const add = (condition: (name: string) => string, value: unknown) => {
@@ -77,6 +79,8 @@ function readWhich(which: WhichClosings): Condition {
   if (register !== undefined) {
     const name = typeof register === 'string' ? { location, register } : register
     if (typeof name?.location !== 'string' || typeof name.register !== 'string') throw bad('register', 'a name, or { location, register }', register)
+    checkName('register.location', name.location)
+    checkName('register', name.register)
     add((value) => `r.location = ${value}`, name.location)
     add((value) => `r.register = ${value}`, name.register)
   }

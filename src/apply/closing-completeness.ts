@@ -1,4 +1,5 @@
 import { MOST_PARKED } from '../model.ts'
+import { isPostable } from '../options.ts'
 import { query, type Work } from '../ports.ts'
 import { decodeRecord } from '../record.ts'
 import { placeOf, type ReceiptsRule } from './closing-receipts.ts'
@@ -6,7 +7,6 @@ import type { OpenClosing } from './closing-settlement.ts'
 import { CLOSING_RECEIPTS } from './closing-tables.ts'
 import type { KnownRange } from './closings.ts'
 import type { FinishContext } from './finish.ts'
-import { isPostable } from './sums.ts'
 import { ARCHIVE, QUARANTINE, REGISTERS } from './tables.ts'
 
 /**

@@ -1,7 +1,8 @@
 import { type Decimal, negate, sum } from '../decimal.ts'
 import { TillsyncError } from '../errors.ts'
+import { isPostable } from '../options.ts'
 import { kindOf } from './mapping.ts'
-import { type Dimension, dateOf, isPostable, type Scales, type SumsByDimension, Totals } from './sums.ts'
+import { type Dimension, dateOf, type Scales, type SumsByDimension, Totals } from './sums.ts'
 
 /** What a closing and each of its lines sum up. */
 export interface ClosingSums {

@@ -8,9 +8,9 @@ import {
   restOf,
 } from '../comparison.ts'
 import type { ComparisonFailure } from '../comparison-errors.ts'
+import { isPostable } from '../options.ts'
 import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
 import { COMPARISON_ANSWERS, COMPARISONS } from './compare-tables.ts'
-import { isPostable } from './sums.ts'
 
 /** A comparison with a register, under a random name. */
 export interface AskedComparison {

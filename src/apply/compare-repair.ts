@@ -1,6 +1,6 @@
+import { isPostable } from '../options.ts'
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
 import { type FoundDifference, parkedOf } from './compare-judge.ts'
-import { isPostable } from './sums.ts'
 import { DOCUMENTS, LIVES, ORPHANS, POSTINGS, QUARANTINE, REGISTERS } from './tables.ts'
 
 /**

@@ -1,7 +1,8 @@
 import type { Decimal } from '../decimal.ts'
 import { TillsyncError } from '../errors.ts'
+import { isPostable } from '../options.ts'
 import { kindOf } from './mapping.ts'
-import { type Dimension, dateOf, isPostable, type Scales, type SumsByDimension, Totals } from './sums.ts'
+import { type Dimension, dateOf, type Scales, type SumsByDimension, Totals } from './sums.ts'
 
 /** A movement that a document should have caused. What is not a quantity or an amount is its dimension. */
 export interface Movement {

@@ -1,9 +1,9 @@
 import { TillsyncError } from '../errors.ts'
-import { known, readLimit, whole } from '../options.ts'
+import { checkNames, known, readLimit, readReason, whole } from '../options.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import type { HandlersByTable } from './batch.ts'
 import { offerBack } from './orphan-returns.ts'
-import { listOrphans, type Orphan, type OrphanState, withdrawOrphan } from './orphans.ts'
+import { listOrphans, ORPHAN_STATES, type Orphan, type OrphanState, withdrawOrphan } from './orphans.ts'
 
 /** Documents that central has and their registers have lost, because they were restored from a backup. They stay posted until somebody settles them. */
 export interface Orphans {
@@ -47,6 +47,13 @@ export class OrphanBook implements Orphans {
 
   async list(which: Parameters<Orphans['list']>[0] = {}): Promise<readonly Orphan[]> {
     known('which', which, ['location', 'register', 'table', 'state', 'after', 'limit'])
+    const { location, register, table, state = 'orphaned' } = which
+    checkNames({ location, register, table })
+    if (!ORPHAN_STATES.includes(state))
+      throw new TillsyncError('ERR_OPTION', `Expected \`state\` to be one of ${ORPHAN_STATES.join(', ')}`, {
+        hint: "orphans.list({ state: 'withdrawn' })",
+        context: { option: 'state' },
+      })
     const after = whole('after', which.after ?? 0, 0)
     const limit = readLimit(which.limit, 100)
     await this.ready()
@@ -55,12 +62,7 @@ export class OrphanBook implements Orphans {
 
   async withdraw(id: number, options: { readonly reason: string }): Promise<void> {
     whole('id', id, 1)
-    known('options', options ?? {}, ['reason'])
-    const reason = options?.reason
-    if (typeof reason !== 'string' || reason.trim() === '')
-      throw new TillsyncError('ERR_OPTION', 'Expected `reason` to say why the document is withdrawn', {
-        hint: "withdraw(id, { reason: 'entered again as R-4712' })",
-      })
+    const reason = readReason(options, 'orphans.withdraw')
     await this.ready()
     await this.database.write(() => withdrawOrphan(this.database, this.handlers, id, reason))
   }

@@ -11,7 +11,8 @@ import { StockLevels } from './stock-levels.ts'
 import { ARCHIVE, DOCUMENTS, ORPHANS, QUARANTINE, REGISTERS, SHAPES } from './tables.ts'
 
 /** What became of an orphan. */
-export type OrphanState = 'orphaned' | 'returned' | 'withdrawn' | 'former'
+export type OrphanState = (typeof ORPHAN_STATES)[number]
+export const ORPHAN_STATES = ['orphaned', 'returned', 'withdrawn', 'former'] as const
 
 /** A document that central has and its register has lost by a restore. It stays posted. */
 export interface Orphan extends RegisterName {

@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
-import { checkName, known, readLimit, whole } from '../options.ts'
+import { checkNames, known, readLimit, readReason, whole } from '../options.ts'
 import { type ApplyingDatabase, type Clock, query, type Received, type ReleasedDocument, type Work } from '../ports.ts'
 import { Handling, type Subscribed } from './handling.ts'
 import { Quarantine } from './quarantine.ts'
@@ -76,9 +76,13 @@ export class QuarantineBook implements QuarantineFace {
 
   async list(which: Parameters<QuarantineFace['list']>[0] = {}): Promise<readonly Quarantined[]> {
     known('which', which, ['location', 'register', 'table', 'state', 'after', 'limit'])
-    const { state = 'waiting' } = which
+    const { location, register, table, state = 'waiting' } = which
+    checkNames({ location, register, table })
     if (state !== 'waiting' && state !== 'discarded')
-      throw new TillsyncError('ERR_OPTION', "Expected `state` to be 'waiting' or 'discarded'", { context: { option: 'state' } })
+      throw new TillsyncError('ERR_OPTION', "Expected `state` to be 'waiting' or 'discarded'", {
+        hint: "quarantine.list({ state: 'discarded' })",
+        context: { option: 'state' },
+      })
     const after = whole('after', which.after ?? 0, 0)
     const limit = readLimit(which.limit, 100)
     await this.options.ready()
@@ -107,12 +111,7 @@ export class QuarantineBook implements QuarantineFace {
 
   async discard(id: number, options: { readonly reason: string }): Promise<void> {
     whole('id', id, 1)
-    known('options', options ?? {}, ['reason'])
-    const reason = options?.reason
-    if (typeof reason !== 'string' || reason.trim() === '')
-      throw new TillsyncError('ERR_OPTION', 'Expected `reason` to say why the document is discarded', {
-        hint: "discard(id, { reason: 'a training sale' })",
-      })
+    const reason = readReason(options, 'quarantine.discard')
     const { database, clock, ready } = this.options
     await ready()
     const at = new Date(clock.now()).toISOString()
@@ -225,7 +224,8 @@ function checkWhich(which: WhichQuarantined): void {
   if (typeof which !== 'object' || which === null)
     throw new TillsyncError('ERR_OPTION', 'Expected an id, or which documents: { location?, register?, table? }', { hint: 'quarantine.retry(17)' })
   known('which', which, ['location', 'register', 'table'])
-  for (const [name, value] of Object.entries(which)) if (value !== undefined) checkName(name, value)
+  const { location, register, table } = which
+  checkNames({ location, register, table })
 }
 
 function settled(id: number): TillsyncError {

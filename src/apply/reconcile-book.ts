@@ -21,7 +21,7 @@ export class ReconcileBook {
   }
 
   async reconcile(which: WhichDay): Promise<Reconciliation> {
-    const { location, register, signal } = readRegisters(which, ['businessDate'], HINT)
+    const { location, register, signal } = readRegisters(which, ['businessDate'])
     const { businessDate } = which
     if (businessDate === undefined || dateOf(businessDate) !== businessDate) {
       throw new TillsyncError('ERR_OPTION', `Expected \`businessDate\` to be an ISO 8601 date, '2026-11-21', got ${kindOf(businessDate)}`, {

@@ -35,19 +35,14 @@ export function readWhich(which: WhichReplayed): ReadReplayed {
   if (typeof which !== 'object' || which === null) throw wrong('which', 'an object: { table, since?, registers? }', which)
   known('which', which, ['table', 'since', 'registers'])
   const { table, since, registers } = which
-  checkText('table', table)
+  checkName('table', table)
   if (registers !== undefined && !Array.isArray(registers)) throw wrong('registers', 'a list of registers: [{ location, register }]', registers)
   for (const one of registers ?? []) {
     if (typeof one !== 'object' || one === null) throw wrong('registers', 'a list of registers: [{ location, register }]', one)
-    checkText('registers.location', one.location)
-    checkText('registers.register', one.register)
+    checkName('registers.location', one.location)
+    checkName('registers.register', one.register)
   }
   return { table, since: readTime('since', since, HINT), registers }
-}
-
-function checkText(option: string, value: unknown): void {
-  checkName(option, value)
-  if ((value as string).includes('\0')) throw wrong(option, 'text without a NUL', value)
 }
 
 function wrong(option: string, expected: string, got: unknown): TillsyncError {

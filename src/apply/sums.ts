@@ -92,11 +92,6 @@ export function sumsFromJson(json: string, measures: readonly string[]): readonl
   })
 }
 
-/** Text that a dimension can hold: PostgreSQL's text has no NUL, and half of a surrogate pair is no character. */
-export function isPostable(text: string): boolean {
-  return text.isWellFormed() && !text.includes('\0')
-}
-
 let lastDate = ''
 
 /** The date of ISO 8601 text, with or without a time; undefined where it is none. Most of a batch are of the same day. */

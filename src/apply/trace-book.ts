@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { TableName } from '../model.ts'
-import { checkName, known, readLimit } from '../options.ts'
+import { checkName, checkNames, known, readLimit } from '../options.ts'
 import type { ApplyingDatabase, Work } from '../ports.ts'
 import { readTime } from './archive-book.ts'
 import { appliesRemovals, type HandlersByTable } from './handler.ts'
@@ -56,7 +56,7 @@ export class TraceBook {
     const wanted = readWhich(table, which)
     known('options', options, ['location', 'register', 'since', 'limit', 'signal'])
     const { location, register, signal } = options
-    for (const [option, name] of Object.entries({ location, register })) if (name !== undefined) checkName(option, name)
+    checkNames({ location, register })
     const since = readTime('since', options.since)
     const limit = readLimit(options.limit, MOST, MOST)
     await this.ready()
