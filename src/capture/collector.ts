@@ -164,8 +164,8 @@ class Log {
       if (!equal(member.identity, now.identity)) this.note(document, now, member.withheld ? 'withheld' : 'given', member.entryNo)
       return undefined
     }
-    const former = member?.withheld && !another ? byPresentRules(document.root, member.withheld, now.records) : undefined
-    if (former !== undefined && !anyway && ofOtherRules && isStillWithheld(document, former, now)) {
+    const former = member?.withheld && !another ? byPresentRules(document.root, member.withheld, now.records, document.changed) : undefined
+    if (former !== undefined && !anyway && isStillWithheld(document, former, now)) {
       this.withhold(document, now)
       return undefined
     }
@@ -225,7 +225,7 @@ export function isEqual(now: ReadDocument, member: Member): boolean {
   return !isAnother(now, member) && equal(member.hash, now.hash)
 }
 
-/** Other rules are no change of a document. Where they publish what they did not before, only one that nobody has touched can have been like that. */
+/** Other rules or names of columns are no change of a document. Where rules publish what they did not before, only one that nobody has touched can have been like that. */
 function isStillWithheld(document: TouchedDocument, former: Former, now: ReadDocument): boolean {
   return !(former.isGuessed && document.changed) && isUnchanged(document.root, former.records, now.records)
 }

@@ -25,9 +25,12 @@ export function readWithheld(text: string): Withheld {
   return { leftOut, records: records.map(([table, recordId, record]) => ({ table, recordId, record })) }
 }
 
-/** Whether other rules hold now than when it was withheld. */
+/** Whether other rules hold now than when it was withheld, or it has columns that are gone: another may get the name of one. */
 export function isOfOtherRules(root: RootPlan, withheld: Withheld | undefined): boolean {
-  return withheld !== undefined && JSON.stringify(withheld.leftOut) !== JSON.stringify(leftOutBy(root))
+  if (withheld === undefined) return false
+  if (JSON.stringify(withheld.leftOut) !== JSON.stringify(leftOutBy(root))) return true
+  const columns = new Map(plansOf(root).map((plan) => [plan.table, new Set(plan.columns.map(({ name }) => name))]))
+  return withheld.records.some(({ table, record }) => [...writtenMembers(record).keys()].some((name) => !columns.get(table)?.has(name)))
 }
 
 /** What a withheld document was, by the rules that hold now. */
@@ -37,31 +40,69 @@ export interface Former {
   readonly isGuessed: boolean
 }
 
-/** Without what the rules leave out, and with what they did not name when it was withheld, which nobody has kept, as it is now. */
-export function byPresentRules(root: RootPlan, { records, leftOut }: Withheld, now: readonly ReadRecord[]): Former {
+/**
+ * Without what the rules leave out or the tables have no more, and with what they did not name when it was withheld, which nobody has kept, as it is now. A change of the schema is none
+ * of the documents.
+ *
+ * @param isTouched whether somebody has written it since, so that what is in a column now may not have been there
+ */
+export function byPresentRules(root: RootPlan, { records, leftOut }: Withheld, now: readonly ReadRecord[], isTouched: boolean): Former {
   const plans = new Map(plansOf(root).map((plan) => [plan.table, plan]))
   const columnsLeftOut = new Map(leftOut)
   const present = new Map(now.map((one) => [nameOf(one), one.record]))
+  let isGuessed = [...plans.values()].some(({ table, columns }) => {
+    const unknown = columnsLeftOut.get(table)
+    return unknown === undefined || columns.some(({ name }) => unknown.includes(name))
+  })
   const former = records.flatMap((one) => {
     const plan = plans.get(one.table)
     if (plan === undefined) return []
-    return [{ ...one, record: recordByPresentRules(plan, one.record, columnsLeftOut.get(one.table) ?? [], present.get(nameOf(one))) }]
-  })
-  const isGuessed = [...plans.values()].some(({ table, columns }) => {
-    const unknown = columnsLeftOut.get(table)
-    return unknown === undefined || columns.some(({ name }) => unknown.includes(name))
+    const is = present.get(nameOf(one))
+    const by = { leftOut: columnsLeftOut.get(one.table) ?? [], is: is === undefined ? undefined : writtenMembers(is), isTouched }
+    const former = recordByPresentRules(plan, writtenMembers(one.record), by)
+    isGuessed ||= former.isGuessed
+    return [{ ...one, record: former.record }]
   })
   return { records: [...former, ...now.filter(({ table }) => !columnsLeftOut.has(table))], isGuessed }
 }
 
-function recordByPresentRules(plan: TablePlan, record: string, leftOut: readonly string[], now: string | undefined): string {
-  const members = [...writtenMembers(record)].filter(([name]) => !plan.leftOut.includes(name))
-  const is = now === undefined ? undefined : writtenMembers(now)
-  for (const { name, initial = 'null' } of plan.columns) if (leftOut.includes(name)) members.push([name, is?.get(name) ?? initial])
-  return `{${members.map(([name, value]) => `${JSON.stringify(name)}:${value}`).join(',')}}`
+interface Present {
+  /** What the rules left out when it was withheld. */
+  readonly leftOut: readonly string[]
+  readonly is: ReadonlyMap<string, string> | undefined
+  readonly isTouched: boolean
 }
 
-/** Whether a document is as it was, but for columns that have come to its tables since and hold their initial values. */
+function recordByPresentRules(plan: TablePlan, was: ReadonlyMap<string, string>, { leftOut, is, isTouched }: Present) {
+  const names = [...was.keys()]
+  const gone = names.filter((name) => !plan.leftOut.includes(name) && !plan.columns.some((column) => column.name === name))
+  let [from, renamed, came] = [0, 0, 0]
+  const members = plan.columns.map(({ name, initial = 'null' }, at): [string, string] => {
+    const value = is?.get(name) ?? initial
+    if (was.has(name)) return [name, was.get(name) as string]
+    // Nobody has written it: what is in a column that came after was put there when it came.
+    if (leftOut.includes(name) || !isTouched) return [name, value]
+    // It is new, or it was renamed: then it has the value of one that is gone or, where that was changed, its place. Columns keep their order.
+    came++
+    const held = gone.findIndex((other, n) => n >= from && was.get(other) === value)
+    const place = value === initial || !isAlike(was.get(names[at] ?? ''), value) ? -1 : gone.indexOf(names[at] ?? '', from)
+    const former = held === -1 ? place : held
+    if (former === -1) return [name, initial]
+    from = former + 1
+    renamed++
+    return [name, was.get(gone[former] as string) as string]
+  })
+  const record = `{${members.map(([name, value]) => `${JSON.stringify(name)}:${value}`).join(',')}}`
+  return { record, isGuessed: came > 0 && renamed < gone.length }
+}
+
+/** Whether both are numbers, texts, booleans or anything else, as JSON. */
+function isAlike(a = '', b: string): boolean {
+  const kind = (text: string) => text.replace(/^[-\d]/, '0').charAt(0)
+  return kind(a) === kind(b)
+}
+
+/** Whether a document is as it was, by the present rules. */
 export function isUnchanged(root: RootPlan, former: readonly ReadRecord[], now: readonly ReadRecord[]): boolean {
   const plans = new Map(plansOf(root).map((plan) => [plan.table, plan]))
   const records = new Map(former.map((one) => [nameOf(one), one.record]))

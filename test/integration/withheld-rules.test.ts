@@ -89,3 +89,65 @@ onEachDatabase(t, server, 'what really changed while the rules did is sealed, wi
     ['upsert', 'receipt_lines', line(3, 'X')],
   ])
 })
+
+const RECEIPTS = { receipts: {}, receipt_lines: LINES }
+
+onEachDatabase(t, server, 'what is withheld stays withheld when the host renames, drops and adds columns', TABLES, async (t, host) => {
+  const sealed = await changed(host, RECEIPTS, '', RECEIPTS)
+  const alter = async (sql: string) => {
+    await host.exec(sql)
+    t.same(await sealed(), [], sql)
+  }
+  await alter('ALTER TABLE receipts RENAME COLUMN status TO state')
+  await alter('ALTER TABLE receipt_lines RENAME COLUMN item_no TO item')
+  await alter(`ALTER TABLE receipts ADD COLUMN kind text DEFAULT 'sale'`)
+  await alter('ALTER TABLE receipts DROP COLUMN pin')
+  await alter('ALTER TABLE receipts RENAME COLUMN state TO pin')
+  await alter('ALTER TABLE receipts RENAME COLUMN kind TO state')
+  await host.exec(`UPDATE receipts SET pin = 'void' WHERE id = 2`)
+  t.same(
+    await sealed(),
+    [
+      ['baseline', 'receipts', { id: 2, pin: 'posted', state: 'sale' }],
+      ['baseline', 'receipt_lines', { id: 2, receipt_id: 2, item: 'B' }],
+      ['upsert', 'receipts', { id: 2, pin: 'void', state: 'sale' }],
+      ['upsert', 'receipt_lines', { id: 2, receipt_id: 2, item: 'B' }],
+    ],
+    'the baseline is by the columns that there are now',
+  )
+})
+
+onEachDatabase(
+  t,
+  server,
+  'what changes beside a change of the schema has its baseline by the columns that there are then',
+  TABLES,
+  async (t, host) => {
+    const asleep = `ALTER TABLE receipts RENAME COLUMN status TO state; ALTER TABLE receipts DROP COLUMN pin; ALTER TABLE receipts ADD COLUMN deposit integer DEFAULT 0;
+    ALTER TABLE receipt_lines RENAME COLUMN item_no TO item; UPDATE receipts SET deposit = 5 WHERE id = 1; UPDATE receipt_lines SET item = 'X' WHERE id = 2`
+    const sealed = await changed(host, RECEIPTS, asleep, RECEIPTS)
+    const line = (id: number, item: string) => ({ id, receipt_id: id, item })
+    t.same(await sealed(), [
+      ['baseline', 'receipts', { id: 1, state: 'posted', deposit: 0 }],
+      ['baseline', 'receipt_lines', line(1, 'A')],
+      ['upsert', 'receipts', { id: 1, state: 'posted', deposit: 5 }],
+      ['upsert', 'receipt_lines', line(1, 'A')],
+      ['baseline', 'receipts', { id: 2, state: 'posted', deposit: 0 }],
+      ['baseline', 'receipt_lines', line(2, 'B')],
+      ['upsert', 'receipts', { id: 2, state: 'posted', deposit: 0 }],
+      ['upsert', 'receipt_lines', line(2, 'X')],
+    ])
+  },
+)
+
+onEachDatabase(t, server, 'what is written to a column that was renamed is a change, be it what the column begins with', TABLES, async (t, host) => {
+  const asleep = `ALTER TABLE receipts RENAME COLUMN status TO state; UPDATE receipts SET state = NULL WHERE id = 1; UPDATE receipts SET state = 'void' WHERE id = 2;
+    UPDATE receipts SET state = state WHERE id = 4`
+  const sealed = await changed(host, { receipts: {} }, asleep, { receipts: {} })
+  const baselines = (await sealed()).filter(([operation]) => operation === 'baseline')
+  t.same(
+    baselines.map(([, , record]) => (record as { id: number }).id),
+    [1, 2],
+  )
+  t.same(baselines[1]?.[2], { id: 2, state: 'posted', pin: '22' })
+})

@@ -39,8 +39,11 @@ export class Witness {
   /** The documents that the entries, replayed, leave. */
   readonly given = new Map<string, Doc>()
   readonly withheld = new Map<string, Doc>()
-  /** Withheld ones whose rules have become others: of what these name for the first time nobody knows how it was, until it is looked at. */
+  /** Withheld ones whose rules or columns have become others: of what these name for the first time nobody knows how it was, until it is looked at. */
   private readonly unsure = new Set<string>()
+  /** Each table's columns when its schema was last looked at; and those that were gone at some time since it last looked, whatever has their names now. */
+  private readonly columns = new Map<string, ReadonlySet<string>>()
+  private readonly uncertain = new Set<string>()
   private rules: readonly RootRules[]
   private after = 0
   private digest = START
@@ -70,9 +73,24 @@ export class Witness {
 
   /** After each change of the schema. */
   noteInitials(initials: ReadonlyMap<string, Exact>): void {
+    const columns = new Map<string, Set<string>>()
+    for (const name of initials.keys()) {
+      const [table, column] = name.split('\n') as [string, string]
+      columns.set(table, (columns.get(table) ?? new Set()).add(column))
+    }
+    for (const [table, now] of columns) this.noteColumns(table, now)
     for (const [column, value] of initials) {
       for (const known of [this.everInitial, this.lately]) known.set(column, (known.get(column) ?? new Set()).add(value))
     }
+  }
+
+  /** A column that comes, goes or is renamed is no change of a document: what is withheld stays so, by the columns that there are then. */
+  private noteColumns(table: string, now: ReadonlySet<string>): void {
+    const before = this.columns.get(table)
+    this.columns.set(table, now)
+    if (before === undefined || before.symmetricDifference(now).size === 0) return
+    for (const column of before.difference(now)) this.uncertain.add(`${table}\n${column}`)
+    for (const [document, { records }] of this.withheld) if (records.some((record) => record.table === table)) this.unsure.add(document)
   }
 
   /** @param exported roots of which versions may come again unchanged */
@@ -132,6 +150,7 @@ export class Witness {
     this.fresh = []
     this.lately.clear()
     this.unsure.clear()
+    this.uncertain.clear()
     this.noteInitials(now.initials)
   }
 
@@ -147,7 +166,7 @@ export class Witness {
     }
     if (withheld === undefined) throw new Break('missing', `${document} stands there and is not sealed`)
     if (this.unsure.has(document)) {
-      if (hasChanged(withheld.records, doc.records))
+      if (hasChanged(withheld.records, doc.records, this.uncertain))
         throw new Break('missing', `${document} was withheld, has changed with its rules and is not sealed`)
       this.withheld.set(document, doc)
       return
@@ -237,10 +256,11 @@ function difference(a: readonly Record_[], b: readonly Record_[], initialsOfA: I
 }
 
 /** Whether one of the columns that both versions have is another. */
-function hasChanged(a: readonly Record_[], b: readonly Record_[]): boolean {
+function hasChanged(a: readonly Record_[], b: readonly Record_[], uncertain: ReadonlySet<string>): boolean {
   return a.some(({ table, id, values }) => {
     const other = b.find((record) => record.table === table && record.id === id)
-    return Object.keys(values).some((column) => (valueAt(other?.values, column) ?? values[column]) !== values[column])
+    const known = Object.keys(values).filter((column) => !uncertain.has(`${table}\n${column}`))
+    return known.some((column) => (valueAt(other?.values, column) ?? values[column]) !== values[column])
   })
 }
 
