@@ -1,7 +1,7 @@
 import { AudienceUpkeep } from './audience-upkeep.ts'
 import { keepUp, type Upkeep } from './capture/activation.ts'
 import { type SentRoot, sentRoot } from './capture/audience-batch.ts'
-import { AudienceCutting, type Cuts } from './capture/audience-cutting.ts'
+import { AudienceCutting, type Cuts, type SentRoots } from './capture/audience-cutting.ts'
 import { resend } from './capture/audience-export.ts'
 import { AudienceMaking, nameOf, within } from './capture/audience-making.ts'
 import { AudienceRegisters } from './capture/audience-registers.ts'
@@ -13,7 +13,7 @@ import { checkCapture } from './capture/check.ts'
 import { checkWhich } from './capture/export.ts'
 import { withinLimit } from './capture/filter-limit.ts'
 import { listParked, type ParkedDocument } from './capture/parked.ts'
-import { type CapturePlan, type Problem, requireRoot } from './capture/plan.ts'
+import { type Problem, requireRoot } from './capture/plan.ts'
 import { pendingReseals } from './capture/reseal.ts'
 import { Sealer } from './capture/sealer.ts'
 import { MEMBERS, PARKED } from './capture/tables.ts'
@@ -48,6 +48,8 @@ export interface KnownRegister extends AudienceRegister {
 
 /** A table whose filter took too long is left alone for so long, in milliseconds: no register is to wait for it at each exchange. */
 const REST_MS = 60_000
+/** How often it is tried to cut where tables are changed at the same time. */
+const TRIES = 3
 
 /** Central's side as a publisher: it seals what was changed, for each audience, and cuts for each register what it is to have. */
 export class CentralPublishing implements AudiencePublisher {
@@ -55,7 +57,7 @@ export class CentralPublishing implements AudiencePublisher {
   readonly sealing: Sealing
   private readonly options: CentralPublishingOptions
   private readonly specs: ReadonlyMap<string, AudienceSpec>
-  private sent: { readonly plan: CapturePlan; readonly roots: ReadonlyMap<string, SentRoot> } | undefined
+  private sent: (SentRoots & { readonly kept: Upkeep }) | undefined
   /** Registers for which a table can't be published, and why. */
   private readonly failing = new Map<string, string>()
   /** Until when a table is left alone. */
@@ -146,12 +148,11 @@ export class CentralPublishing implements AudiencePublisher {
     if (await this.registers.hear(register.registerId, request.unapplied))
       this.options.events.emit('unapplied', { register: { location: register.location, register: register.register }, documents: request.unapplied })
     const { database, events } = this.options
-    const roots = await this.roots()
+    const sent = await this.planned()
     const ids = new Map<string, number>()
     let waits = false
     for (const { table } of asked) {
-      const root = roots.get(table)
-      if (root === undefined) continue
+      if (!sent.roots.has(table)) continue
       const id = await this.audienceOf(register, table).catch((thrown) => {
         this.fail(register, table, asTillsyncError(thrown, 'ERR_DATABASE', `Publishing \`${table}\` failed`))
         return undefined
@@ -163,38 +164,35 @@ export class CentralPublishing implements AudiencePublisher {
       }
     }
     const { registerId } = register
+    let planned = sent
     const work = async () => {
-      const now = await this.roots()
-      return () => this.cutting.cut(asked, now, ids, request)
+      planned = await this.planned()
+      return () => this.cutting.cut(asked, planned, ids, request)
     }
-    const cut = async () => {
+    const cut = async (tries = TRIES): Promise<Cuts> => {
       const cutting = await work()
-      return database.read(
-        function* (this: CentralPublishing) {
-          return { ...(yield* cutting()), isCurrent: yield* this.sealer.isCurrent() }
-        }.bind(this),
-      )
+      return database.read(cutting).catch(async (thrown) => {
+        // A table was changed since it was planned: as it stands now it may well be read.
+        if (tries === 1 || (await database.read(() => this.sealer.isCurrent(planned.kept)))) throw thrown
+        await this.sealed(false)
+        return cut(tries - 1)
+      })
     }
     await this.cutting.awaited(registerId)
-    const first = await cut().catch(async (thrown) => {
-      // A table was changed since it was last sealed: as it stands now it may well be read.
-      if (await database.read(() => this.sealer.isCurrent())) throw thrown
-      await this.sealed(false)
-      return cut()
-    })
-    let { cuts, isSealed } = first
+    const first = await cut()
+    let { cuts, isSealed, isCurrent } = first
     const isResealing = first.isResealing && cuts.some(({ batch }) => batch.after === 0)
     // What was changed a moment ago is to go with this exchange; of what left before its snapshot a register hears nothing, so that has to be sealed by then. And who gets what is not sealed yet does not
     // show it by where he then stands: a central that is restored to before it would not know.
-    if (!isSealed || !first.isCurrent || isResealing) {
+    if (!isSealed || !isCurrent || isResealing) {
       await this.sealed(isResealing)
-      ;({ cuts, isSealed } = await cut())
+      ;({ cuts, isSealed, isCurrent } = await cut())
     }
-    if (!isSealed) cuts = await this.sealedCuts(await work(), cuts)
+    if (!isSealed || !isCurrent) cuts = await this.sealedCuts(await work(), isCurrent ? cuts : [])
     for (const { unsendable } of cuts) for (const error of unsendable) events.emit('failed', { error })
     await this.registers.note(registerId, asked, ids)
     const batches = cuts.map(({ batch }) => batch)
-    this.cutting.ahead(registerId, asked, roots, ids, request, batches)
+    this.cutting.ahead(registerId, asked, planned, ids, request, batches)
     return { batches, more: batches.some(({ isEnd }) => !isEnd) || (waits && batches.length > 0) }
   }
 
@@ -236,7 +234,7 @@ export class CentralPublishing implements AudiencePublisher {
    */
   private async sealedCuts(work: () => Work<Cuts>, unsealed: Cuts['cuts']): Promise<Cuts['cuts']> {
     const sealed = this.sealer.sealedWith(work).then(
-      (value) => value?.cuts,
+      (value) => (value?.isCurrent ? value.cuts : undefined),
       () => undefined,
     )
     return (await within(this.options.clock, sealed)) ?? unsealed
@@ -244,17 +242,17 @@ export class CentralPublishing implements AudiencePublisher {
 
   /** Undefined where it is being made. */
   private async audienceOf(register: KnownRegister, table: string): Promise<number | undefined> {
-    const { root } = (await this.roots()).get(table) as SentRoot
+    const { root } = (await this.planned()).roots.get(table) as SentRoot
     return this.making.audienceOf(register, root, this.specs.get(table) as AudienceSpec, () => this.sealed(false))
   }
 
-  private async roots(): Promise<ReadonlyMap<string, SentRoot>> {
-    const plan = await this.sealer.planned()
-    if (this.sent?.plan !== plan) {
-      const roots = [...plan.roots.values()].map((root) => [root.table, sentRoot(root, this.specs.get(root.table)?.origin ?? [])] as const)
-      this.sent = { plan, roots: new Map(roots) }
+  private async planned(): Promise<SentRoots & { readonly kept: Upkeep }> {
+    const kept = await this.sealer.kept()
+    if (this.sent?.kept !== kept) {
+      const roots = [...kept.plan.roots.values()].map((root) => [root.table, sentRoot(root, this.specs.get(root.table)?.origin ?? [])] as const)
+      this.sent = { kept, schema: kept.schema, roots: new Map(roots) }
     }
-    return this.sent.roots
+    return this.sent
   }
 
   /**

@@ -187,7 +187,7 @@ export interface Capture {
   schemaVersion(): Work<string>
   /** Drops every trigger and touch table of the library. */
   uninstall(): Work<void>
-  /** Whether anything is touched. */
+  /** Whether anything is touched. Asked in a snapshot, it comes before all else: what is sealed between the two is neither touched any more nor seen to be sealed. */
   touched(): Work<boolean>
   /** How many touches wait. */
   countTouches(): Work<number>

@@ -5,7 +5,7 @@ import { NoticeWatch } from './apply/notice-watch.ts'
 import { followRules, optionsOf, readMirrors, targetOf } from './apply/subscribed-mirrors.ts'
 import type { SubscriptionProblem } from './apply/subscription-outlook.ts'
 import type { WaitingDocument } from './apply/waiting-documents.ts'
-import type { CapturePlan } from './capture/plan.ts'
+import type { Upkeep } from './capture/activation.ts'
 import { readBefore, removedBehind, settleReceived, tablesIn } from './capture/received.ts'
 import type { Sealer } from './capture/sealer.ts'
 import type { RootPlan } from './capture/table-plan.ts'
@@ -156,7 +156,7 @@ export class RegisterSubscription {
     return {
       published: async (isStale) => {
         if (isStale) sealer.forgetPlan()
-        return this.published(await sealer.planned())
+        return this.published(await sealer.kept())
       },
       // What can't be sealed now counts as changed here, and is said by whoever seals in the background.
       seal: () =>
@@ -167,14 +167,15 @@ export class RegisterSubscription {
     }
   }
 
-  private published({ roots }: CapturePlan): Published {
+  private published(kept: Upkeep): Published {
     const { database, sealer } = this.options
+    const { roots } = kept.plan
     const root = (name: string) => roots.get(name) as RootPlan
     const acknowledged = function* (): Work<number> {
       return (yield* readPeer(database, CENTRAL))?.standing?.entryNo ?? 0
     }
     return {
-      isCurrent: () => sealer.isCurrent(),
+      isCurrent: () => sealer.isCurrent(kept),
       tables: (name) => (roots.has(name) ? tablesIn(root(name)) : undefined),
       *before(name, recordIds) {
         return yield* readBefore(database, root(name), recordIds, yield* acknowledged())

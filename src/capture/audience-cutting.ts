@@ -18,11 +18,19 @@ export interface AudienceCuttingOptions {
   forget(id: number | undefined): void
 }
 
+/** The root tables as they are sent, and the schema that this was planned for. */
+export interface SentRoots {
+  readonly roots: ReadonlyMap<string, SentRoot>
+  readonly schema: string
+}
+
 /** What a register is to have next. */
 export interface Cuts {
   readonly cuts: readonly AudienceCut[]
   /** Whether all that stood there was sealed, but for what a reseal may find. */
   readonly isSealed: boolean
+  /** Whether the tables stood as planned. Otherwise what was cut may lack what was sealed by a newer plan, and the register would never hear of it. */
+  readonly isCurrent: boolean
   readonly isResealing: boolean
 }
 
@@ -45,19 +53,15 @@ export class AudienceCutting {
   }
 
   /** In the order in which the register asks: what others refer to comes first. */
-  *cut(
-    asked: readonly AudienceStanding[],
-    roots: ReadonlyMap<string, SentRoot>,
-    ids: ReadonlyMap<string, number>,
-    request: AudienceRequest,
-  ): Work<Cuts> {
+  *cut(asked: readonly AudienceStanding[], { roots, schema }: SentRoots, ids: ReadonlyMap<string, number>, request: AudienceRequest): Work<Cuts> {
     const { database } = this.options
+    // What is not sealed may be another's by now; then what was cut before is not to be told.
+    const isSealed = !(yield* database.capture.touched())
+    const isCurrent = (yield* database.capture.schemaVersion()) === schema
     const audiences = yield* audiencesAt(database, [...ids.values()])
     const cuts: AudienceCut[] = []
     // However much it asks for: that is held in memory.
     const mostBytes = roomIn({ message: Math.min(request.message, this.options.maxMessageBytes), document: 0 })
-    // What is not sealed may be another's by now; then what was cut before is not to be told.
-    const isSealed = !(yield* database.capture.touched())
     let isResealing: boolean | undefined
     let records = Math.min(request.records, MOST_RECORDS)
     let bytes = Math.min(request.bytes, MOST_BYTES, mostBytes)
@@ -69,7 +73,8 @@ export class AudienceCutting {
       }
       const isKnown = yield* isOurs(database, audience, standing)
       if (isKnown && standing.entryNo === audience.head_no) continue
-      const root = roots.get(standing.table) as SentRoot
+      const root = roots.get(standing.table)
+      if (root === undefined) continue
       const after = isKnown ? standing.entryNo : 0
       const begun = after === 0 ? audience.head_no : begunOf(standing)
       const from = { after, begun: begun > after ? begun : 0 }
@@ -78,21 +83,21 @@ export class AudienceCutting {
         withinLimit(database, this.options.filterTimeoutMs, standing.table, () => cutAudience(database, root, audience, from, limits))
       isResealing ??= (yield* pendingReseals(database)).length > 0
       const where = [audience.mark, from.after, from.begun, records, bytes, mostBytes]
-      const cut: AudienceCut = isSealed && !isResealing ? yield* this.recent.take(where, cutNow) : yield* cutNow()
+      const cut: AudienceCut = isSealed && isCurrent && !isResealing ? yield* this.recent.take(where, cutNow) : yield* cutNow()
       cuts.push(cut)
       records -= cut.records
       bytes -= cut.bytes
       // What comes behind may refer to what is still to come.
       if (!cut.batch.isEnd || records <= 0 || bytes <= 0) break
     }
-    return { cuts, isSealed, isResealing: isResealing ?? false }
+    return { cuts, isSealed, isCurrent, isResealing: isResealing ?? false }
   }
 
   /** What a register that has got these batches asks for next. Nothing depends on it: where it fails, or nobody asks, it is made again, or forgotten. */
   ahead(
     registerId: number,
     asked: readonly AudienceStanding[],
-    roots: ReadonlyMap<string, SentRoot>,
+    sent: SentRoots,
     ids: ReadonlyMap<string, number>,
     request: AudienceRequest,
     batches: readonly AudienceBatch[],
@@ -104,7 +109,7 @@ export class AudienceCutting {
       return batch === undefined ? standing : { table: standing.table, stream: batch.stream, entryNo: batch.through, mark: batch.mark }
     })
     const cut = this.options.database
-      .read(() => this.cut(next, roots, ids, request))
+      .read(() => this.cut(next, sent, ids, request))
       .catch(() => undefined)
       .finally(() => this.coming.delete(registerId))
     this.coming.set(registerId, cut)

@@ -134,9 +134,9 @@ export class Sealer {
     return (yield* this.database.capture.touched()) || !(yield* this.isCurrent())
   }
 
-  /** Whether the tables still stand as they were `planned`. */
-  *isCurrent(): Work<boolean> {
-    return (yield* this.database.capture.schemaVersion()) === this.upkeep?.schema
+  /** Whether the tables still stand as they were planned: last, or when the plan was made that the caller goes by. Others may have planned anew since then. */
+  *isCurrent(kept = this.upkeep): Work<boolean> {
+    return (yield* this.database.capture.schemaVersion()) === kept?.schema
   }
 
   /** @param work what is done with the last slice */
