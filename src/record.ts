@@ -116,11 +116,19 @@ function parse(text: string): unknown {
   }
 }
 
+/** JSON of plain values, with integers that a double can't hold as bigint. */
+export function parseWhole(text: string): unknown {
+  return JSON.parse(text, ((_key: string, value: unknown, context?: { source?: string }) =>
+    typeof value === 'number' ? wholeOr(value, context?.source) : value) as (key: string, value: unknown) => unknown)
+}
+
+/** A whole number that a double can't hold as it is written. */
+function wholeOr(value: number, source: string | undefined): number | bigint {
+  return source !== undefined && !Number.isSafeInteger(value) && /^-?\d+$/.test(source) ? BigInt(source) : value
+}
+
 function revive(this: unknown, key: string, value: unknown, context?: { source?: string }): unknown {
-  if (typeof value === 'number') {
-    const source = context?.source
-    return source !== undefined && !Number.isSafeInteger(value) && /^-?\d+$/.test(source) ? BigInt(source) : value
-  }
+  if (typeof value === 'number') return wholeOr(value, context?.source)
   if (typeof value !== 'object' || value === null || Array.isArray(value) || key === '') return value
   const tags = Object.entries(value)
   const [tag, content] = tags[0] ?? []

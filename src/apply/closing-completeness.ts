@@ -56,17 +56,19 @@ function covers(ranges: readonly KnownRange[], { series, number }: { readonly se
 }
 
 function* quarantined(rule: ReceiptsRule, { database, registerId }: FinishContext): Work<readonly Held[]> {
-  const rows = yield* query<{ record_id: string; record: string | null; series: string | null; number: string | null }>({
-    sql: `SELECT q.record_id, a.record, c.series, c.number::text FROM ${database.qualify(QUARANTINE.name)} q
+  const rows = yield* query<{ record_id: string; record: string | null; is_removal: boolean | null; series: string | null; number: string | null }>({
+    sql: `SELECT q.record_id, a.record, a.operation = 'remove' AS is_removal, c.series, c.number::text FROM ${database.qualify(QUARANTINE.name)} q
           LEFT JOIN ${database.qualify(ARCHIVE.name)} a USING (register_id, epoch_no, entry_no)
           LEFT JOIN ${database.qualify(CLOSING_RECEIPTS.name)} c
             ON c.register_id = q.register_id AND c.table_name = q.table_name AND c.record_id = q.record_id AND c.incarnation = q.incarnation
           WHERE q.register_id = $1 AND q.table_name = $2 AND q.state = 'waiting' ORDER BY q.record_id`,
     parameters: [registerId, rule.table],
   })
-  return rows.map(({ record_id, record, series, number }) => {
-    const own = record === null ? undefined : readPlace(rule, record)
+  return rows.map(({ record_id, record, is_removal, series, number }) => {
     const before = series === null || number === null ? [] : [{ series, number }]
+    // A removal belongs where the receipt was.
+    if (is_removal === true) return { recordId: record_id, places: before }
+    const own = record === null ? undefined : readPlace(rule, record)
     return { recordId: record_id, places: own && [own, ...before] }
   })
 }

@@ -1,5 +1,6 @@
 import type { RegisterName } from '../model.ts'
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import { parseWhole } from '../record.ts'
 import { isoTime } from './archived.ts'
 import type { Waits } from './closing-completeness.ts'
 import { CLOSINGS, OPEN_CLOSINGS, POSTED_CLOSING_LINES, POSTED_CLOSINGS } from './closing-tables.ts'
@@ -25,6 +26,14 @@ export interface PostedClosingLine extends PostedSums {
   readonly customer: string | null
 }
 
+/** Receipts of a series, by their numbers. Those beyond 2^53 are bigint. */
+export interface ClosedRange {
+  /** Empty where they have none. */
+  readonly series: string
+  readonly from: number | bigint
+  readonly through: number | bigint
+}
+
 /** A closing as it was posted. Its sums are those of its lines. */
 export interface PostedClosing extends PostedSums {
   readonly location: string
@@ -38,7 +47,7 @@ export interface PostedClosing extends PostedSums {
   /** 0 for a first closing, then 1, 2, 3 … */
   readonly supplementNo: number
   /** The receipts that it sums up, where it was computed. */
-  readonly ranges: readonly { readonly series: string; readonly from: number; readonly through: number }[] | null
+  readonly ranges: readonly ClosedRange[] | null
   /** The register that closed. */
   readonly register: RegisterName
   /** Its document: the root table and the record id as JSON text. */
@@ -138,7 +147,7 @@ function toClosing(row: ClosingRow, lines: readonly LineRow[]): PostedClosing {
     document: row.document_no,
     supplements: row.supplements,
     supplementNo: row.supplement_no,
-    ranges: row.ranges === null ? null : JSON.parse(row.ranges),
+    ranges: row.ranges === null ? null : (parseWhole(row.ranges) as readonly ClosedRange[]),
     register: { location: row.at, register: row.register },
     table: row.table_name,
     recordId: row.record_id,

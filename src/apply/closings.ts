@@ -151,7 +151,7 @@ export function readLines(lines: unknown, scales: Scales): SumsByDimension {
   for (const value of lines) {
     if (value === null || value === undefined) continue
     const line = fieldsOf(value, LINE_FIELDS, 'line')
-    totals.add(dimensionOf(line), valuesOf(line as unknown as ClosingLine))
+    totals.add(dimensionOf(line), valuesOf(line as unknown as ClosingLine, scales))
   }
   return totals.sums(scales)
 }
@@ -171,20 +171,12 @@ function dimensionOf(line: Readonly<Record<string, unknown>>): Dimension {
   return dimension
 }
 
-function valuesOf({ quantity, returnQuantity, discountAmount, netAmount, vatAmount, grossAmount }: ClosingLine): readonly Decimal[] {
-  const vat = vatAmount ?? '0'
-  return [
-    quantity,
-    returnQuantity ?? (isNegative(quantity) ? negate(quantity) : '0'),
-    discountAmount ?? '0',
-    netAmount,
-    vat,
-    grossAmount ?? sum([netAmount, vat]),
-  ]
-}
-
-function isNegative(quantity: Decimal): boolean {
-  return typeof quantity === 'string' ? quantity.startsWith('-') : quantity < 0
+/** What is left out follows from what is posted of the others, as they are rounded: net and VAT are gross to the last digit. */
+function valuesOf({ quantity, returnQuantity, discountAmount, netAmount, vatAmount, grossAmount }: ClosingLine, scales: Scales): readonly Decimal[] {
+  const rounded = (measure: (typeof CLOSING_MEASURES)[number], value: Decimal): string => sum([value], scales[CLOSING_MEASURES.indexOf(measure)])
+  const [sold, net, vat] = [rounded('quantity', quantity), rounded('netAmount', netAmount), rounded('vatAmount', vatAmount ?? '0')]
+  const cameBack = sold.startsWith('-') ? negate(sold) : '0'
+  return [sold, returnQuantity ?? cameBack, discountAmount ?? '0', net, vat, grossAmount ?? sum([net, vat])]
 }
 
 function fieldsOf(value: unknown, names: readonly string[], what: string): Readonly<Record<string, unknown>> {

@@ -1,5 +1,13 @@
 import t from 'tap'
-import { type AnyDocument, type AnyTables, type PluClosingsOptions, type PublishRules, pluClosings, type SubscribeRules } from '../../src/index.ts'
+import {
+  type AnyDocument,
+  type AnyTables,
+  type PluClosingsOptions,
+  type PublishRules,
+  pluClosings,
+  type SubscribeRules,
+  stockMovements,
+} from '../../src/index.ts'
 import {
   CLOSING_PUBLISH,
   CLOSING_TILL,
@@ -509,4 +517,69 @@ t.test('a closing with several part tables names the one with its lines', async 
   named.cashier.close('Z-1', [line('A', '1', '1')])
   await named.sync()
   t.same(await postedClosings(named.shop), ['BA01 1 2026-11-21 Z-1: A A - 1 1'])
+})
+
+t.test('with a scale, gross is net and VAT as they are posted, whatever the digits of the till', async (t) => {
+  const { shop, cashier, sync } = await openOffice(t, { plu_closings: pluClosings({ closing: closingOf, line: lineOf, scale: 2 }) })
+  cashier.close('Z-1', [
+    line('A', '1', '1.005', { vat: '0.205' }),
+    line('B', '1', '1.12345678', { vat: '0.2246913560' }),
+    line('C', '-0.00500000049', '-1.015', { vat: '-0.215' }),
+  ])
+  await sync()
+  t.same(await waiting(shop), [], 'nothing is refused')
+  const { closings } = await shop.central.closings({ location: 'BA01' })
+  const lines = closings[0]?.lines.map(({ item, quantity, returnQuantity, netAmount, vatAmount, grossAmount }) =>
+    [item, ...[quantity, returnQuantity, netAmount, vatAmount, grossAmount].map(Number)].join(' '),
+  )
+  t.same(lines, ['A 1 0 1 0.2 1.2', 'B 1 0 1.12 0.22 1.34', 'C -0.01 0.01 -1.02 -0.22 -1.24'])
+})
+
+t.test('ranges of numbers that no double holds are told as they are', async (t) => {
+  const { shop, cashier, sync } = await openOffice(t)
+  const [first, last] = [2n ** 53n + 1n, 2n ** 63n - 1n]
+  cashier.db.exec(
+    `INSERT INTO receipts (id, series, number, business_date) VALUES (1, 'sale', ${first}, '2026-11-21'), (2, 'sale', ${last}, '2026-11-21')`,
+  )
+  for (const receipt of [1, 2]) cashier.addLine(receipt, line('A', '1', '10'))
+  cashier.db.exec(`INSERT INTO plu_closings (closing_no, business_date, first_sale, last_sale) VALUES ('Z-1', '2026-11-21', ${first}, ${last})`)
+  await sync()
+  t.same(await postedClosings(shop), ['BA01 1 2026-11-21 Z-1: A A - 2 20'])
+  const { closings } = await shop.central.closings({ location: 'BA01' })
+  t.same(closings[0]?.ranges, [{ series: 'sale', from: first, through: last }])
+})
+
+t.test('a removal in quarantine holds the closing of its receipt, and no other', async (t) => {
+  let isRefused = false
+  const post = async () => {
+    if (isRefused) throw new Error('the ledger is closed')
+  }
+  const closing = (one: AnyDocument, origin: { readonly location: string }) => {
+    const known = closingOf(one, origin)
+    return known && { ...known, ranges: rangesOf(one) }
+  }
+  const { shop, cashier, sync } = await openOffice(t, {
+    receipts: stockMovements((receipt: AnyDocument) => [{ item: 'A', location: 'BA01', quantity: '-1', document: String(receipt.number) }], {
+      removals: 'apply',
+      post,
+    }),
+    plu_closings: pluClosings({
+      closing,
+      receipts: { table: 'receipts', number: 'number', series: 'series', lines: receiptLines },
+      removals: 'apply',
+    }),
+  })
+  const ids = [1, 2].map((number) => cashier.sell('sale', number, [line('A', '1', '10')]))
+  cashier.closeRange('Z-1', [1, 1])
+  await sync()
+  isRefused = true
+  cashier.db.prepare('DELETE FROM receipts WHERE id = ?').run(ids[0])
+  await sync()
+  t.same(await waiting(shop), [`[${ids[0]}]`])
+  isRefused = false
+  cashier.closeRange('Z-2', [2, 2])
+  cashier.db.exec("UPDATE plu_closings SET business_date = '2026-11-22' WHERE closing_no = 'Z-1'")
+  await sync()
+  const waits = (await shop.central.waitingClosings()).map(({ document, waits }) => [document, waits])
+  t.same(waits, [['Z-1', { why: 'quarantined', receipts: [`[${ids[0]}]`] }]])
 })
