@@ -6,12 +6,12 @@ import { resend } from './capture/audience-export.ts'
 import { AudienceMaking, nameOf, within } from './capture/audience-making.ts'
 import { AudienceRegisters } from './capture/audience-registers.ts'
 import { type AudienceSpec, checkAudienceFilters, readAudienceRules } from './capture/audience-rules.ts'
-import { type AudienceSlice, sealAudiences } from './capture/audience-seal.ts'
+import { type AudienceSlice, type SlowAudience, sealAudiences } from './capture/audience-seal.ts'
 import { listSubscribed, type SubscribedTable } from './capture/audience-status.ts'
 import { AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, AUDIENCES, UNAPPLIED } from './capture/audience-tables.ts'
 import { checkCapture } from './capture/check.ts'
 import { checkWhich } from './capture/export.ts'
-import { withinLimit } from './capture/filter-limit.ts'
+import { tooSlow, withinLimit } from './capture/filter-limit.ts'
 import { listParked, type ParkedDocument } from './capture/parked.ts'
 import { type Problem, requireRoot } from './capture/plan.ts'
 import { pendingReseals } from './capture/reseal.ts'
@@ -46,10 +46,18 @@ export interface KnownRegister extends AudienceRegister {
   readonly registerId: number
 }
 
-/** A table whose filter took too long is left alone for so long, in milliseconds: no register is to wait for it at each exchange. */
+/** A table whose filter took too long is left alone for so long, in milliseconds: no register is to wait for it at each exchange. Where it takes too long again soon after that, for twice as long. */
 const REST_MS = 60_000
+const LONGEST_REST_MS = 3_600_000
 /** How often it is tried to cut where tables are changed at the same time. */
 const TRIES = 3
+
+/** A table that is left alone. */
+interface Rest {
+  readonly until: number
+  readonly ms: number
+  readonly error: TillsyncError
+}
 
 /** Central's side as a publisher: it seals what was changed, for each audience, and cuts for each register what it is to have. */
 export class CentralPublishing implements AudiencePublisher {
@@ -61,7 +69,7 @@ export class CentralPublishing implements AudiencePublisher {
   /** Registers for which a table can't be published, and why. */
   private readonly failing = new Map<string, string>()
   /** Until when a table is left alone. */
-  private readonly resting = new Map<string, number>()
+  private readonly resting = new Map<string, Rest>()
   private readonly registers: AudienceRegisters
   private readonly cutting: AudienceCutting
   private readonly making: AudienceMaking
@@ -83,7 +91,8 @@ export class CentralPublishing implements AudiencePublisher {
       clock,
       (slice) => options.onNews(new Set((slice as AudienceSlice).audiences)),
       ({ mended, problems }) => events.emit('schema', { mended, problems }),
-      (database, plan, limit, now) => withinLimit(options.database, filterTimeoutMs, undefined, () => sealAudiences(database, plan, limit, now)),
+      (_, plan, limit, now) =>
+        withinLimit(database, filterTimeoutMs, undefined, () => sealAudiences(database, plan, limit, now, (slow) => this.giveUp(slow))),
     )
     this.sealing = new Sealing({ database, clock, sealer: this.sealer, onFailed: (error) => events.emit('failed', { error }) })
   }
@@ -197,11 +206,32 @@ export class CentralPublishing implements AudiencePublisher {
   }
 
   private isResting(table: string): boolean {
-    return (this.resting.get(table) ?? 0) > this.options.clock.now()
+    return (this.resting.get(table)?.until ?? 0) > this.options.clock.now()
   }
 
-  private rest({ code, retryable, context }: TillsyncError): void {
-    if (code === 'ERR_FILTER' && retryable) this.resting.set(String(context.table), this.options.clock.now() + REST_MS)
+  private rest(error: TillsyncError): void {
+    const { table } = error.context
+    if (error.code !== 'ERR_FILTER' || !error.retryable || typeof table !== 'string') return
+    const now = this.options.clock.now()
+    const { until, ms } = this.resting.get(table) ?? { until: 0, ms: REST_MS }
+    if (until > now) return
+    const again = now - until < ms ? Math.min(LONGEST_REST_MS, ms * 2) : REST_MS
+    this.resting.set(table, { until: now + again, ms: again, error })
+  }
+
+  /** Its registers keep what they have, and begin anew when the filter can be asked. */
+  private giveUp({ audience: { audience_id, table_name }, cause }: SlowAudience): void {
+    const { filterTimeoutMs, events } = this.options
+    const error = tooSlow(filterTimeoutMs, table_name, cause)
+    this.making.forget(audience_id)
+    this.rest(error)
+    events.emit('failed', { error })
+  }
+
+  /** What sealing fails with, or why a table is left alone. */
+  private get lastError(): TillsyncError | undefined {
+    const now = this.options.clock.now()
+    return this.sealing.failure ?? [...this.resting.values()].find(({ until }) => until > now)?.error
   }
 
   /** Said once: the register asks every few seconds, and goes on with what it has. */
@@ -296,7 +326,7 @@ export class CentralPublishing implements AudiencePublisher {
         subscribed: yield* listSubscribed(database),
       }
     })
-    return { ...found, problems, lastError: this.sealing.failure }
+    return { ...found, problems, lastError: this.lastError }
   }
 }
 

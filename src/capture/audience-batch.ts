@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { AudienceBatch, AudienceDocument, AudienceStanding, PartShape } from '../model.ts'
-import { type CapturingDatabase, type Key, query, type Work } from '../ports.ts'
+import { type CapturingDatabase, type Key, type PublishingDatabase, query, type Work } from '../ports.ts'
 import { AUDIENCE_MEMBERS, AUDIENCE_POINTS } from './audience-tables.ts'
 import { type Audience, evaluate } from './audiences.ts'
 import { readDocuments, recordIdText } from './documents.ts'
@@ -124,7 +124,7 @@ const PAGE = 200
  * less than one document. Undefined where nothing does, and the register knows that.
  */
 export function* cutAudience(
-  database: CapturingDatabase,
+  database: PublishingDatabase,
   { root, sent, shape, keyColumns }: SentRoot,
   audience: Audience,
   { after, begun }: { readonly after: number; readonly begun: number },

@@ -18,7 +18,10 @@ export function* pruneAudience(database: CapturingDatabase, audienceId: number, 
   const { build } = database
   const asked = build.selectFrom(AUDIENCES.name).select(['floor_no', 'asked_at']).where('audience_id', '=', audienceId)
   const [dead] = yield* query(asked.where('asked_at', '<', before).compile())
-  if (dead !== undefined) return yield* drop(database, audienceId)
+  if (dead !== undefined) {
+    yield* dropAudience(database, audienceId)
+    return false
+  }
   const [row] = yield* query<{ floor_no: number }>(asked.compile())
   if (row === undefined) return false
   const floor = yield* floorOf(database, audienceId, before)
@@ -33,10 +36,10 @@ export function* pruneAudience(database: CapturingDatabase, audienceId: number, 
   return false
 }
 
-function* drop({ build }: CapturingDatabase, audienceId: number): Work<boolean> {
+/** It is not there any more: who is in it begins anew. */
+export function* dropAudience({ build }: CapturingDatabase, audienceId: number): Work<void> {
   for (const table of [AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, AUDIENCES])
     yield* query(build.deleteFrom(table.name).where('audience_id', '=', audienceId).compile())
-  return false
 }
 
 /** Up to here everybody has what was sealed before. */

@@ -1,4 +1,5 @@
-import { type CapturingDatabase, erase, insert, type Key, pause, query, type Work, writing } from '../ports.ts'
+import { type CapturingDatabase, committed, erase, insert, type Key, type PublishingDatabase, pause, query, type Work, writing } from '../ports.ts'
+import { dropAudience } from './audience-prune.ts'
 import { AUDIENCE_MEMBERS } from './audience-tables.ts'
 import { type Audience, evaluate, moveHead, readAudiences } from './audiences.ts'
 import { inChunks, isEqual, membersOf, readAll, type Slice } from './collector.ts'
@@ -13,11 +14,24 @@ export interface AudienceSlice extends Slice {
   readonly audiences: readonly number[]
 }
 
+/** An audience whose filter takes too long: it is not there any more, and whoever is in it begins anew once the filter can be asked. */
+export interface SlowAudience {
+  readonly audience: Audience
+  /** What its statement was cancelled with. */
+  readonly cause: unknown
+}
+
 /**
  * Seals what up to `limit` touches lead to, for every audience of the tables: each touched document is read once, and looked for in each filter once. In one
- * transaction, alone; all is read before anything is written.
+ * transaction, alone; all is read before anything is written. A filter that takes too long holds up nobody else: its audience is given up.
  */
-export function* sealAudiences(database: CapturingDatabase, plan: CapturePlan, limit: number, now: () => number): Work<AudienceSlice> {
+export function* sealAudiences(
+  database: PublishingDatabase,
+  plan: CapturePlan,
+  limit: number,
+  now: () => number,
+  onSlow: (slow: SlowAudience) => void,
+): Work<AudienceSlice> {
   const { touches, more, through: touch, forget } = yield* database.capture.takeTouches(limit)
   const { documents: meant, whole } = yield* documentsTouched(plan, touches)
   const readings = yield* readAll([...meant.values()])
@@ -28,11 +42,13 @@ export function* sealAudiences(database: CapturingDatabase, plan: CapturePlan, l
   const failed = new Set(parked.map(({ document }) => document))
   const there = touched.filter((document) => !failed.has(document))
   const moves: Move[] = []
+  const slow: SlowAudience[] = []
   const tables = [...new Set(there.map(({ root }) => root.table))]
   for (const audience of yield* readAudiences(database, tables)) {
     const own = there.filter(({ root }) => root.table === audience.table_name)
     const move = yield* moveOf(database, audience, own, { changed, readings, parked })
-    if (move.rows.length > 0) moves.push(move)
+    if ('cause' in move) slow.push(move)
+    else if (move.rows.length > 0) moves.push(move)
   }
   // What could not be read, or not be looked for in every filter, counts as changed when it is looked at again.
   const unsure = new Set(
@@ -48,6 +64,10 @@ export function* sealAudiences(database: CapturingDatabase, plan: CapturePlan, l
   for (const { audience, rows, entryNo } of moves) {
     yield* insert(AUDIENCE_MEMBERS, rows, AUDIENCE_MEMBERS.primaryKey)
     yield* moveHead(database, audience, entryNo)
+  }
+  for (const one of slow) {
+    yield* dropAudience(database, one.audience.audience_id)
+    yield* committed(() => onSlow(one))
   }
   yield* park(anyParked.length > 0 ? touched : [], parked, new Date(now()).toISOString())
   return {
@@ -116,7 +136,21 @@ interface Outlook {
 /** Documents are looked for in a filter so many at a time. */
 const AT_ONCE = 500
 
-function* moveOf(database: CapturingDatabase, audience: Audience, documents: readonly TouchedDocument[], outlook: Outlook): Work<Move> {
+function* moveOf(
+  database: PublishingDatabase,
+  audience: Audience,
+  documents: readonly TouchedDocument[],
+  outlook: Outlook,
+): Work<Move | SlowAudience> {
+  try {
+    return yield* moved(database, audience, documents, outlook)
+  } catch (cause) {
+    if (database.faultOf(cause) !== 'cancelled') throw cause
+    return { audience, cause }
+  }
+}
+
+function* moved(database: PublishingDatabase, audience: Audience, documents: readonly TouchedDocument[], outlook: Outlook): Work<Move> {
   const { changed, readings, parked } = outlook
   const rows: unknown[][] = []
   let entryNo = audience.head_no

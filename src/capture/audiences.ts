@@ -2,7 +2,7 @@ import { hash, randomBytes } from 'node:crypto'
 import { type SelectQueryBuilder, sql } from 'kysely'
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, AudienceRegister } from '../model.ts'
-import { type CapturingDatabase, insert, type Key, lookup, pause, query, type Statement, type Work } from '../ports.ts'
+import { type CapturingDatabase, insert, type Key, lookup, type PublishingDatabase, pause, query, type Statement, type Work } from '../ports.ts'
 import type { AudienceSpec } from './audience-rules.ts'
 import { AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCES } from './audience-tables.ts'
 import { LONGEST_RECORD_ID, recordIdText } from './documents.ts'
@@ -145,7 +145,7 @@ export function* findAudience({ build }: CapturingDatabase, table: string, filte
 }
 
 /** Makes an audience with all that is inside its filter, in the caller's transaction, one after another with all that is sealed. */
-export function* beginAudience(database: CapturingDatabase, compiled: CompiledAudience, at: string): Work<Audience> {
+export function* beginAudience(database: PublishingDatabase, compiled: CompiledAudience, at: string): Work<Audience> {
   const { root, filterHash, all, parameters } = compiled
   const known = yield* findAudience(database, root.table, filterHash)
   if (known !== undefined) return known
@@ -158,7 +158,7 @@ export function* beginAudience(database: CapturingDatabase, compiled: CompiledAu
 }
 
 /** Puts all that is inside into a new audience. Returns the last entry. */
-function* gather(database: CapturingDatabase, compiled: CompiledAudience, audience: Audience): Work<number> {
+function* gather(database: PublishingDatabase, compiled: CompiledAudience, audience: Audience): Work<number> {
   const { root } = compiled
   let entryNo = 0
   let isSound = true
@@ -192,8 +192,16 @@ export interface Evaluated {
   readonly failed: ReadonlyMap<string, TillsyncError>
 }
 
+/** Fewer documents than so many are not looked for at a time because a filter is slow: one that takes too long for these is too slow. */
+const FEW = 50
+/** So much less is tried where it took too long. */
+const LESS = 10
+
+/**
+ * By a filter that takes long, fewer at a time. Throws what cancels a statement where that does not help, be it that few took too long twice: once may be the server's doing.
+ */
 export function* evaluate(
-  database: CapturingDatabase,
+  database: PublishingDatabase,
   root: RootPlan,
   filter: string,
   documents: readonly { readonly key: Key; readonly recordId: string }[],
@@ -201,14 +209,17 @@ export function* evaluate(
   const statement = insideOf(database, root, filter)
   const inside = new Set<string>()
   const failed = new Map<string, TillsyncError>()
-  for (let at = 0, size = documents.length; at < documents.length; ) {
+  let [most, isSecond] = [documents.length, false]
+  for (let at = 0, size = most; at < documents.length; ) {
     const some = documents.slice(at, at + size)
-    const found = yield* unlessRaised(
-      lookup(
-        statement,
-        some.map(({ key }) => key),
-      ),
-    )
+    const keys = some.map(({ key }) => key)
+    const found = yield* unlessRaised(isSecond && some.length <= FEW ? lookup(statement, keys) : unlessCancelled(database, lookup(statement, keys)))
+    isSecond = found === 'cancelled'
+    if (found === 'cancelled') {
+      most = Math.min(some.length, Math.max(FEW, Math.ceil(some.length / LESS)))
+      size = most
+      continue
+    }
     if (found instanceof TillsyncError) {
       if (some.length === 1) failed.set((some[0] as { recordId: string }).recordId, found)
       size = Math.ceil(size / 2)
@@ -216,11 +227,20 @@ export function* evaluate(
     } else {
       // The database compares keys by its own collations; a document is the one whose key is equal to the bit.
       for (const [n, { recordId }] of some.entries()) if (found[n]?.some((key) => recordIdText(root, key) === recordId)) inside.add(recordId)
-      size *= 2
+      size = Math.min(most, size * 2)
     }
     at += some.length
   }
   return { inside, failed }
+}
+
+function* unlessCancelled<T>({ faultOf }: Pick<PublishingDatabase, 'faultOf'>, work: Work<T>): Work<T | 'cancelled'> {
+  try {
+    return yield* work
+  } catch (error) {
+    if (faultOf(error) === 'cancelled') return 'cancelled'
+    throw error
+  }
 }
 
 /** What a filter of the host's raises is no end of the transaction. */

@@ -12,15 +12,20 @@ export function* withinLimit<T>(database: Pick<ApplyingDatabase, 'faultOf'>, ms:
     return yield* work()
   } catch (error) {
     if (database.faultOf(error) !== 'cancelled') throw error
-    throw new TillsyncError(
-      'ERR_FILTER',
-      `${table === undefined ? 'A filter' : `The filter of \`${table}\``} was cancelled: it took longer than ${ms} ms`,
-      {
-        retryable: true,
-        hint: 'Which indexes do its joins and subqueries need? EXPLAIN shows it. Or raise `filterTimeoutMs`.',
-        context: table === undefined ? {} : { table },
-        cause: error,
-      },
-    )
+    throw tooSlow(ms, table, error)
   }
+}
+
+/** A filter of the host's was cancelled. */
+export function tooSlow(ms: number, table: string | undefined, cause: unknown): TillsyncError {
+  return new TillsyncError(
+    'ERR_FILTER',
+    `${table === undefined ? 'A filter' : `The filter of \`${table}\``} was cancelled: it took longer than ${ms} ms`,
+    {
+      retryable: true,
+      hint: 'Which indexes do its joins and subqueries need? EXPLAIN shows it. Or raise `filterTimeoutMs`.',
+      context: table === undefined ? {} : { table },
+      cause,
+    },
+  )
 }

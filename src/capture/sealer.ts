@@ -146,7 +146,7 @@ export class Sealer {
     work?: () => Work<T>,
   ): Promise<Slice & { readonly limit: number; readonly value: T | undefined }> {
     let tries = 0
-    const { upkeep, slice } = await this.database.write(
+    const written = this.database.write(
       function* (this: Sealer) {
         // The host wrote meanwhile: less is more likely to come through.
         const less = tries++ === 0 ? limit : Math.ceil(limit / 2)
@@ -158,6 +158,11 @@ export class Sealer {
       }.bind(this),
       { signal, alone: true },
     )
+    const { upkeep, slice } = await written.catch((error) => {
+      // What takes too long, or is too much, may go well with less.
+      this.limit = Math.max(LIMITS.least, Math.ceil(limit / 2))
+      throw error
+    })
     if (upkeep !== this.upkeep) this.keep(upkeep)
     const { sliceMs } = this.database
     const { more, wroteMs } = slice

@@ -360,3 +360,55 @@ t.test('a filter that takes too long is cancelled and said, keeps no sale from h
     return rows(one, 'SELECT name FROM items')[0]?.[0] === 'B'
   })
 })
+
+t.test('a filter that takes too long holds up its own table only; one that does for many is asked for fewer', async (t) => {
+  let later = 0
+  const clock = { ...systemClock, now: () => Date.now() + later }
+  const tables = (key: string) => `CREATE TABLE items (id ${key}, name text); CREATE TABLE contacts (id ${key}, name text)`
+  const shop = await openShop(t, server, {
+    schema: `${tables('integer PRIMARY KEY')}; CREATE TABLE pauses (seconds float8); INSERT INTO pauses VALUES (0);
+      CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(seconds) FROM pauses; RETURN true; END $$`,
+    // By location: two audiences of each table.
+    publish: {
+      items: { where: (eb, { location }) => eb.or([sql<boolean>`${location} = 'BA02'`, sql<boolean>`slow()`]) },
+      contacts: {},
+    },
+    subscribe: {},
+    filterTimeoutMs: 500,
+    clock,
+  })
+  const options = { schema: tables('INTEGER PRIMARY KEY'), publish: {}, subscribe: { items: mirror(), contacts: mirror() } }
+  const one = await till(t, shop, 'POS1', options)
+  const other = await till(t, shop, 'POS2', { ...options, location: 'BA02' })
+  const failures: string[] = []
+  shop.central.on('failed', ({ error }) => failures.push(error.message))
+  const names = (of: Till, table: string) => rows(of, `SELECT DISTINCT name FROM ${table}`).flat()
+  await shop.pool.query(`INSERT INTO items SELECT n, 'A' FROM generate_series(1, 300) n; INSERT INTO contacts VALUES (1, 'A')`)
+  for (const each of [one, other]) t.match(await each.replica.synchronize(), { applied: 301 })
+
+  await shop.pool.query(`UPDATE pauses SET seconds = 0.003; UPDATE items SET name = 'B'; UPDATE contacts SET name = 'B'`)
+  await eventually('fewer at a time are soon enough', async () => {
+    await one.replica.synchronize()
+    return names(one, 'items').join() === 'B'
+  })
+  t.same(names(one, 'contacts'), ['B'])
+  t.same(failures, [])
+
+  await shop.pool.query(`UPDATE pauses SET seconds = 5; UPDATE items SET name = 'C'; UPDATE contacts SET name = 'C'`)
+  await eventually('the others go on', async () => {
+    for (const each of [one, other]) await each.replica.synchronize()
+    return [...names(one, 'contacts'), ...names(other, 'contacts')].join() === 'C,C'
+  })
+  t.same(names(one, 'items'), ['B'])
+  t.match(failures, [/The filter of `items` was cancelled/])
+  t.match((await shop.central.status()).lastError, { code: 'ERR_FILTER' })
+  t.equal((await shop.central.status()).unsealed, 0)
+
+  await shop.pool.query('UPDATE pauses SET seconds = 0; DELETE FROM items WHERE id > 100')
+  later = 120_000
+  await eventually('its own registers have it when it is mended', async () => {
+    for (const each of [one, other]) await each.replica.synchronize()
+    return [one, other].every((each) => names(each, 'items').join() === 'C' && rows(each, 'SELECT id FROM items').length === 100)
+  })
+  t.equal((await shop.central.status()).lastError, undefined)
+})
