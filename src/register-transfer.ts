@@ -45,7 +45,7 @@ export class RegisterTransfer {
   private readonly server: HttpServer | undefined
   private readonly answers = new PQueue({ concurrency: 1 })
   private pulledFailure: TillsyncError | undefined
-  private sealing: Promise<boolean> | undefined
+  private sealing: Promise<void> | undefined
   private stopping = new AbortController()
 
   constructor(options: RegisterTransferOptions) {
@@ -234,25 +234,20 @@ export class RegisterTransfer {
   }
 
   /** What was sold a moment ago is to go with this run. What fails here is said by the sealing in the background. */
-  private async sealed(): Promise<boolean> {
+  private async sealed(): Promise<void> {
     const { sealer, clock } = this.options
     const waiting = new AbortController()
     this.sealing ??= sealer
       .seal(this.stopping.signal)
       .then(
-        ({ entries }) => entries > 0,
-        () => false,
+        () => undefined,
+        () => undefined,
       )
       .finally(() => {
         this.sealing = undefined
       })
-    const late = clock.sleep(SEAL_MS, waiting.signal).then(
-      () => false,
-      () => false,
-    )
-    const sealed = await Promise.race([this.sealing, late])
+    await Promise.race([this.sealing, clock.sleep(SEAL_MS, waiting.signal).catch(() => undefined)])
     waiting.abort()
-    return sealed
   }
 
   private tellFork({ branched }: Exchanged): void {

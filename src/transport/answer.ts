@@ -54,8 +54,8 @@ export interface RegisterAnswerer {
   readonly publisher: Publisher
   readonly maxMessageBytes: number
   readonly asking?: Asking | undefined
-  /** There is nothing more to send. Seals what is touched, and says whether there is now. */
-  sealed(): Promise<boolean>
+  /** There is nothing more to send. Seals what is touched. */
+  sealed(): Promise<void>
   onExchanged(exchanged: Exchanged): void
   /** Central refused what was sent, or what it says can't be settled. */
   onFailed(error: TillsyncError): void
@@ -85,7 +85,11 @@ export async function answerCentral(answerer: RegisterAnswerer, register: Regist
   }
   const batch = failed === undefined && message.subscribe !== undefined
   let said = await publisher.say({ batch })
-  if (batch && said.batch === undefined && (await answerer.sealed())) said = await publisher.say({ batch })
+  if (batch && said.batch === undefined) {
+    await answerer.sealed()
+    // Whoever has sealed it.
+    if (await publisher.hasGrown()) said = await publisher.say({ batch })
+  }
   const audiences = answerer.asking && (await requestOf(answerer.asking))
   const encoded = await encodeMessage({ from: register, answers: message.id, ...said, audiences, ...(failed && { error: errorFields(failed) }) })
   publisher.readAhead()

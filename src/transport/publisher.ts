@@ -157,6 +157,11 @@ export class Publisher {
     }
   }
 
+  /** Whether anything was sealed since what was said last was begun. */
+  async hasGrown(): Promise<boolean> {
+    return (await this.source.known()).head.entryNo > (this.last?.known.head.entryNo ?? 0)
+  }
+
   /** Where the batch of what was said last begins and ends, if it had one. */
   get lastBatch(): (Onward & { readonly after: Point }) | undefined {
     const { batch, after } = this.last ?? {}

@@ -1,12 +1,14 @@
 import { setTimeout as pause } from 'node:timers/promises'
+import Database from 'better-sqlite3'
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
-import { createCentral, type Progress, type RegisterEvents } from '../../src/index.ts'
+import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
+import { createCentral, createRegister, type Progress, type RegisterEvents } from '../../src/index.ts'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
 import { Random, seedOfRun } from '../support/random.ts'
 import { refused } from '../support/refused.ts'
-import { listen, openShop, type Shop, type Till } from '../support/shop.ts'
+import { listen, openShop, PUBLISH, type Shop, type Till } from '../support/shop.ts'
 
 const server = await startServer(t)
 const seed = seedOfRun()
@@ -57,6 +59,46 @@ t.test('a backlog is drained by hand: all is there, and central says what it got
   t.equal(progress.length, before + 1, 'an exchange that finds nothing new ends the run')
   sell(till, 61, 61)
   t.match(await shop.central.synchronize(), [{ location: 'BA01', register: 'POS1', documents: Number, error: undefined }])
+  await shop.balances(t, till)
+})
+
+t.test('what was sold before an exchange goes with it, whoever seals it meanwhile', async (t) => {
+  const shop = await openShop(t, server)
+  const till = await pulledTill(t, shop)
+  const { location, register, file, token } = till
+  const beside = createRegister({ location, register, database: sqlite(() => new Database(file)), publish: PUBLISH })
+  t.teardown(() => beside.stop())
+  const database = sqlite(() => new Database(file))
+  let between: (() => Promise<unknown>) | undefined
+  const read: typeof database.read = async (work, options) => {
+    const value = await database.read(work, options)
+    await between?.()
+    return value
+  }
+  const served = createRegister({
+    location,
+    register,
+    database: new Proxy(database, {
+      get(target, name) {
+        const value = name === 'read' ? read : Reflect.get(target, name, target)
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    }),
+    publish: PUBLISH,
+    transfer: { type: 'pull', token },
+  })
+  t.teardown(() => served.stop())
+  const central = shop.again({ fetch: (url, init) => served.fetch(new Request(url, init)) })
+  await central.synchronize(till)
+  for (let at = 1, reads = at; at <= reads; at++) {
+    reads = 0
+    between = async () => {
+      if (++reads === at) await beside.seal()
+    }
+    till.cashier.sell(`R-${at}`, [{ item: 'TEA', quantity: '1', amount: '2.50' }])
+    t.ok((await central.synchronize(till)).received > 0, `sealed behind the ${at}. time that something is read`)
+  }
+  between = undefined
   await shop.balances(t, till)
 })
 
