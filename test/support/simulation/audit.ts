@@ -19,7 +19,7 @@ export async function audit(world: World, live: ReadonlyMap<Seat, Machine>): Pro
   if (staged.rowCount !== 0) throw new Break('staged', `Left of a document that came in frames: ${staged.rowCount}`)
   for (const [seat, machine] of live) await checkSeat(world, seat, await machine.sales())
   if (world.isMended) await checkMended(world.office)
-  for (const [seat, machine] of live) await checkAlike(world.office, seat, machine)
+  for (const [seat, machine] of live) await checkAlike(world, seat, machine)
   for (const { id } of await central.orphans.list({ limit: 1_000 })) await central.orphans.withdraw(id, { reason: 'audit' })
   await checkLedger(pool)
   if (world.isMended) await replayIdly(world.office)
