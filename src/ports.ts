@@ -103,6 +103,8 @@ export interface HostColumn {
   /** The type beneath domains, without length and precision, where the dialect has such. */
   readonly base?: string
   readonly nullable: boolean
+  /** The collation by which texts are equal that are not the same, where the dialect has it by column; undefined where none are. */
+  readonly collation?: string
   /** The database computes it; it can be read, not written. */
   readonly generated: boolean
   /** By which expression over the table's other columns, where the dialect's triggers do not see its value. */
@@ -258,13 +260,22 @@ export interface TableRead {
   readonly whole: boolean
 }
 
+/** Columns that others refer to, in the order of those. */
+export interface ReferredColumns {
+  readonly table: HostTable
+  readonly columns: readonly string[]
+}
+
 /** A database whose changes can be captured. */
 export interface CapturingDatabase extends Database {
   readonly capture: Capture
   /** How long a transaction that seals may write, in milliseconds, before others would feel it. */
   readonly sliceMs: number
-  /** `columns = the key of a lookup`, as SQL text for the start of a WHERE; see the step `lookup`. `collations` say which texts are equal where the dialect lets them. */
-  keyed(table: HostTable | OwnTable, columns: readonly string[], collations?: readonly string[]): string
+  /**
+   * `columns = the key of a lookup`, as SQL text for the start of a WHERE; see the step `lookup`. Where the key is another record's, to which they refer, `referred` says which values are
+   * equal, as for a foreign key.
+   */
+  keyed(table: HostTable | OwnTable, columns: readonly string[], referred?: ReferredColumns): string
   /** What a lookup reads, once for each place where it does; it is not run. */
   inspect(statement: Statement, keyWidth: number): Work<readonly TableRead[]>
   /** How the values of a column are written as JSON text, exactly. What it returns throws ERR_VALUE where it can't. */

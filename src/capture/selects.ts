@@ -41,18 +41,10 @@ export function readParts(
   parent: HostTable,
   { own, others }: ReferenceSpec,
 ): Statement {
-  const keyed = database.keyed(table, own, collationsOf(parent, others))
+  const keyed = database.keyed(table, own, { table: parent, columns: others })
   let select = selectColumns(database, table.name, selected).where(sql.raw<boolean>(keyed))
   for (const name of table.key) select = select.orderBy(sql.id(name))
   return select.compile()
-}
-
-/** Which values are equal says the unique index that is referred to, as for a foreign key (https://www.sqlite.org/foreignkeys.html), and not the column that refers. */
-function collationsOf({ uniques }: HostTable, columns: readonly string[]): readonly string[] {
-  const unique = uniques.find(
-    ({ where, columns: own }) => where === undefined && own.length === columns.length && own.every(({ name }) => columns.includes(name)),
-  )
-  return columns.map((column) => unique?.columns.find(({ name }) => name === column)?.collation ?? 'BINARY')
 }
 
 /** Reads the row of a key, where it is inside the filter. */

@@ -133,3 +133,52 @@ t.test('a type that is changed in the middle of a document, while touches wait, 
   t.same(await sealed(), ['upsert receipts[1]', 'upsert receipt_lines["00000000-0000-0000-0000-000000000007"]', 'upsert discounts[1]'])
   t.match((await replica.entries()).at(-1)?.record, { percent: 4 })
 })
+
+const LOOSE = "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+const EQUAL = {
+  'a number that is written otherwise': { key: 'numeric(10, 2)', reference: 'integer', keys: ['1', '2.5'], references: ['1'], id: '1.00' },
+  'a number that its own type does not hold': { key: 'bigint', reference: 'smallint', keys: ['1', '70000'], references: ['1'], id: 1 },
+  'a text with blanks behind it': { key: 'char(5)', reference: 'varchar(9)', keys: ['a', 'b'], references: ['a'], id: 'a    ' },
+  'a moment by its day': {
+    key: 'timestamp',
+    reference: 'date',
+    keys: ['2026-01-01', '2026-01-01 12:00'],
+    references: ['2026-01-01'],
+    id: '2026-01-01T00:00:00.000000',
+  },
+  'a text that the key’s collation takes for equal': {
+    key: 'text COLLATE loose',
+    reference: 'text',
+    keys: ['Ab', 'c'],
+    references: ['Ab', 'AB', 'ab'],
+    id: 'Ab',
+  },
+  'a text that only its own collation takes for equal': {
+    key: 'text',
+    reference: 'text COLLATE loose',
+    keys: ['Ab', 'AB'],
+    references: ['Ab'],
+    id: 'Ab',
+  },
+} as const
+
+for (const [what, { key, reference, keys, references, id }] of Object.entries(EQUAL)) {
+  t.test(`a part belongs to the document whose key is equal to its reference as the key has it: ${what}`, async (t) => {
+    const { pool, replica, sealed } = await openTill(t, server, {
+      tables: `${LOOSE}; CREATE TABLE items (id ${key} PRIMARY KEY, name text); CREATE TABLE item_barcodes (no integer PRIMARY KEY, item_id ${reference});
+        CREATE INDEX ON item_barcodes (item_id)`,
+      publish: { items: {}, item_barcodes: { partOf: { items: { item_id: 'id' } } } },
+    })
+    const document = [`upsert items${JSON.stringify([id])}`, ...references.map((_, n) => `upsert item_barcodes[${n}]`)]
+    await pool.query(`INSERT INTO items VALUES ${keys.map((one) => `('${one}')`).join()}`)
+    await sealed()
+    await pool.query(`INSERT INTO item_barcodes VALUES ${references.map((one, n) => `(${n}, '${one}')`).join()}`)
+    t.same(await sealed(), document)
+    await pool.query("UPDATE items SET name = 'x'")
+    const all = await sealed()
+    t.same(all.slice(0, document.length), document)
+    t.equal(all.length, document.length + keys.length - 1, 'no other document has them')
+    t.match(await replica.status(), { parked: [], unsealed: 0 })
+    t.same(await replica.reseal('items'), { documents: 0, entries: 0 })
+  })
+}

@@ -8,6 +8,8 @@ interface ColumnInfo {
   readonly name: string
   readonly type: string
   readonly nullable: boolean
+  /** One that takes different texts for equal. */
+  readonly collation: string | null
   readonly generated: boolean
   /** What a virtual column is computed by, as SQL over the columns of its table. */
   readonly computed: string | null
@@ -30,7 +32,10 @@ interface UniqueInfo {
 
 const COLUMNS = `
   SELECT c.relname AS table_name, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
-         NOT a.attnotnull AS nullable, a.attidentity <> '' OR coalesce(starts_with(pg_get_expr(d.adbin, d.adrelid), 'nextval('), false) AS numbered, a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
+         NOT a.attnotnull AS nullable,
+         (SELECT format('%I.%I', s.nspname, l.collname) FROM pg_collation l JOIN pg_namespace s ON s.oid = l.collnamespace
+          WHERE l.oid = a.attcollation AND NOT l.collisdeterministic) AS collation,
+         a.attidentity <> '' OR coalesce(starts_with(pg_get_expr(d.adbin, d.adrelid), 'nextval('), false) AS numbered, a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
          CASE WHEN a.attgenerated = 'v' THEN pg_get_expr(d.adbin, d.adrelid) END AS computed,
          (WITH RECURSIVE types AS (
             SELECT t.oid, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid
@@ -63,13 +68,14 @@ export function* describe(schema: string, names: readonly string[]): Work<Readon
   const tables = new Map<string, HostTable>()
   for (const [name, own] of Map.groupBy(columns, (column) => column.table_name)) {
     const indexes = uniques.filter((unique) => unique.table_name === name)
-    const described = own.map(({ name, type, nullable, generated, computed, base, revision }) => ({
+    const described = own.map(({ name, type, nullable, collation, generated, computed, base, revision }) => ({
       name,
       type,
       nullable,
       generated,
       base,
       revision,
+      ...(collation !== null && { collation }),
       ...(computed !== null && { computed }),
     }))
     const initials = yield* initialsOf(described, own)

@@ -1,27 +1,47 @@
-import type { HostTable, Key, OwnColumnType, OwnTable, Step } from '../../ports.ts'
+import type { HostColumn, HostTable, Key, OwnColumnType, OwnTable, ReferredColumns, Step } from '../../ports.ts'
 import { quote, TYPES } from './tables.ts'
-import { castable, isDomain, keyText } from './values.ts'
+import { areOfOneKind, castable, isDomain, keyText } from './values.ts'
 
 /**
  * The condition of a lookup. The cast stands in a subquery of its own, which is evaluated once a key: so an index serves the
  * condition, and PostgreSQL, which orders conditions by their cost, checks it before the host's filter. A filter that raises
  * then does so for its own document only.
  */
-export function keyed(table: HostTable | OwnTable, columns: readonly string[]): string {
+export function keyed(table: HostTable | OwnTable, columns: readonly string[], referred?: ReferredColumns): string {
   return columns
     .map((name, n) => {
-      const { type, isDomain } = typeOf(table, name)
-      return `${quote(name)}${isDomain ? `::${type}` : ''} = (SELECT sync_keys.k${n + 1}::${type})`
+      const { type, own } = typeOf(table, name)
+      const key = (type: string) => `(SELECT sync_keys.k${n + 1}::${type})`
+      const column = own === undefined ? undefined : columnOf(referred?.table, referred?.columns[n])
+      return own === undefined || column === undefined ? `${compared(own, name, type)} = ${key(type)}` : equalAsReferred(own, column, key)
     })
     .join(' AND ')
 }
 
+/** By the type and the collation of what is referred to; where those differ, an index on the column that refers may be of no use. */
+function equalAsReferred(own: HostColumn, referred: HostColumn, key: (type: string) => string): string {
+  const type = castable(areOfOneKind(own, referred) ? referred : own)
+  const column = compared(own, own.name, castable(own))
+  const equal = `${column} = ${key(type)}`
+  if (own.collation === referred.collation) return equal
+  const collated = `${column} COLLATE ${referred.collation ?? 'pg_catalog."default"'} = ${key(type)}`
+  return referred.collation === undefined ? `${equal} AND ${collated}` : collated
+}
+
 /** Some types have operators only for themselves, and none for a domain over them. */
-function typeOf(table: HostTable | OwnTable, name: string): { readonly type: string; readonly isDomain: boolean } {
+function compared(own: HostColumn | undefined, name: string, type: string): string {
+  return own !== undefined && isDomain(own) ? `${quote(name)}::${type}` : quote(name)
+}
+
+function typeOf(table: HostTable | OwnTable, name: string): { readonly type: string; readonly own?: HostColumn } {
   const { columns } = table
-  if (!Array.isArray(columns)) return { type: TYPES[(columns as Readonly<Record<string, OwnColumnType>>)[name] as OwnColumnType], isDomain: false }
-  const column = (table as HostTable).columns.find((column) => column.name === name)
-  return column === undefined ? { type: 'text', isDomain: false } : { type: castable(column), isDomain: isDomain(column) }
+  if (!Array.isArray(columns)) return { type: TYPES[(columns as Readonly<Record<string, OwnColumnType>>)[name] as OwnColumnType] }
+  const own = columnOf(table as HostTable, name)
+  return own === undefined ? { type: 'text' } : { type: castable(own), own }
+}
+
+function columnOf(table: HostTable | undefined, name: string | undefined): HostColumn | undefined {
+  return table?.columns.find((column) => column.name === name)
 }
 
 /**

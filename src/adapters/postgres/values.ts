@@ -63,6 +63,17 @@ export function isWrittenAlike(column: HostColumn): boolean {
   return WRITTEN_ALIKE.includes(baseOf(column))
 }
 
+/** Types of one kind are compared by their values, whatever their texts: 1 and 1.00. */
+const KINDS = [
+  [...INTEGERS, ...REALS, 'numeric'],
+  ['text', 'character varying', 'character'],
+  [...TIMES, 'date'],
+]
+
+export function areOfOneKind(a: HostColumn, b: HostColumn): boolean {
+  return KINDS.some((kind) => kind.includes(baseOf(a)) && kind.includes(baseOf(b)))
+}
+
 /** The type beneath domains, without length and precision. */
 function baseOf(column: HostColumn): string {
   return column.base ?? column.type

@@ -4,7 +4,18 @@ import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryComp
 import { messageOf, TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
 import { bad, known } from '../../options.ts'
-import type { ApplyingDatabase, CapturingDatabase, HostColumn, HostTable, Key, OwnTable, ReadOptions, Work, WriteOptions } from '../../ports.ts'
+import type {
+  ApplyingDatabase,
+  CapturingDatabase,
+  HostColumn,
+  HostTable,
+  Key,
+  OwnTable,
+  ReadOptions,
+  ReferredColumns,
+  Work,
+  WriteOptions,
+} from '../../ports.ts'
 import { turn } from '../../turns.ts'
 import { SqliteCapture } from './capture.ts'
 import { classify, faultOf, isBusy, isForeignKey, unsatisfiedAtEnd } from './errors.ts'
@@ -342,7 +353,8 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   /** The key comes first in a WHERE, so that its values come before the statement's other parameters. */
-  keyed(_table: HostTable | OwnTable, columns: readonly string[], collations: readonly string[] = []): string {
+  keyed(_table: HostTable | OwnTable, columns: readonly string[], referred?: ReferredColumns): string {
+    const collations = referred === undefined ? [] : collationsOf(referred)
     return columns.map((name, n) => `${quote(name)} = ?${collations[n] ? ` COLLATE ${quote(collations[n])}` : ''}`).join(' AND ')
   }
 
@@ -358,4 +370,12 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
     const { connection } = this.open_()
     return this.shared ? watchShared(listener) : watchCommits(connection, listener)
   }
+}
+
+/** Which values are equal says the unique index that is referred to, as for a foreign key (https://www.sqlite.org/foreignkeys.html), and not the column that refers. */
+function collationsOf({ table: { uniques }, columns }: ReferredColumns): readonly string[] {
+  const unique = uniques.find(
+    ({ where, columns: own }) => where === undefined && own.length === columns.length && own.every(({ name }) => columns.includes(name)),
+  )
+  return columns.map((column) => unique?.columns.find(({ name }) => name === column)?.collation ?? 'BINARY')
 }
