@@ -40,8 +40,8 @@ export interface BatchLimits {
 type Cut = Omit<Batch, 'shapes' | 'identities' | 'keys'>
 
 /**
- * The next whole documents after `after`: at most `records` entries and about `bytes`, but never less than one document; what was sealed together stays together where that
- * leaves half of a batch at least. Of a document that is larger than `bytes` a frame, never less than one entry. With `base`, the next frame of the document that begins there. Undefined when there is none.
+ * The next whole documents after `after`: at most `records` entries and about `bytes`, but never less than one document; what was sealed together stays together where a
+ * batch holds it: two batches one after another hold more than one may. Of a document that is larger than `bytes` a frame, never less than one entry. With `base`, the next frame of the document that begins there. Undefined when there is none.
  */
 export function* cutBatch(database: Database, epoch: string, after: Point, limits: BatchLimits, base?: Point): Work<Cut | undefined> {
   const [before] = base === undefined ? [] : yield* readPage(database, after.entryNo - 1, 1)
@@ -62,7 +62,7 @@ export function* cutBatch(database: Database, epoch: string, after: Point, limit
         if (base !== undefined) return whole === 0 ? undefined : toBatch(epoch, after, rows, frame(true), before)
       }
       if (whole > 0 && (rows.length >= limits.records || bytes + size > limits.bytes))
-        return toBatch(epoch, after, rows.slice(0, together * 2 >= whole ? together : whole))
+        return toBatch(epoch, after, rows.slice(0, together > 0 ? together : whole))
       if (whole === 0 && rows.length > 0 && bytes + size > limits.bytes) return toBatch(epoch, after, rows, frame(false), before)
       rows.push(row)
       bytes += size

@@ -188,6 +188,29 @@ t.test('a part that moves to another document whose former one is removed keeps 
   t.same(await rows('SELECT id, order_id, confirmed FROM order_lines'), [['1', '2', 1]])
 })
 
+t.test('what was sealed together, and a batch holds, is not cut apart by what was sealed before it', async (t) => {
+  const { till, office, seal, rows } = await open(
+    t,
+    'CREATE TABLE orders (id INTEGER PRIMARY KEY); CREATE TABLE order_lines (id INTEGER PRIMARY KEY, order_id INTEGER); CREATE INDEX l ON order_lines (order_id)',
+    `CREATE TABLE orders (id bigint PRIMARY KEY);
+      CREATE TABLE order_lines (id bigint PRIMARY KEY, order_id bigint NOT NULL REFERENCES orders ON DELETE CASCADE, confirmed integer)`,
+    { orders: {}, order_lines: { partOf: { orders: { order_id: 'id' } } } },
+    { orders: mirror({ removals: 'apply' }) },
+  )
+  const replica = till.again({ transfer: { recordsPerRun: 7 } })
+  await seal('INSERT INTO orders VALUES (1), (2), (5); INSERT INTO order_lines VALUES (1, 1), (2, 1), (3, 2), (4, 5)')
+  await replica.synchronize()
+  await office.query('UPDATE order_lines SET confirmed = id')
+  await seal('INSERT INTO orders VALUES (9)')
+  await seal('DELETE FROM orders WHERE id IN (1, 5); UPDATE order_lines SET order_id = 2')
+  t.equal((await till.replica.status()).pending, 8)
+  await replica.synchronize()
+  t.same(
+    await rows('SELECT id, order_id, confirmed FROM order_lines ORDER BY id'),
+    [1, 2, 3, 4].map((id) => [String(id), '2', id]),
+  )
+})
+
 t.test('a document whose key only changes its case keeps its row where that is the same to head office', async (t) => {
   const { sell, rows } = await open(
     t,
