@@ -98,15 +98,31 @@ class TableLedger implements HostLedger {
   }
 
   private *insert(database: ApplyingDatabase, columns: readonly HostColumn[], rows: readonly Row[]): Work<void> {
-    const names = columns.map(({ name }) => quote(name))
-    const aliases = columns.map((_, n) => `c${n}`)
-    const arrays = columns.map((_, n) => `$${n + 1}::text[]`)
     if (columns.length === 0) throw this.unfit('a row without a column')
+    const texts = columns.map((column) => rows.map((row) => this.toText(column, row.get(column.name))))
+    yield* this.checkKept(columns, texts)
+    const names = columns.map(({ name }) => quote(name))
     yield* query({
       sql: `INSERT INTO ${database.qualify(this.post.table)} (${names.join(', ')})
-            SELECT ${columns.map((column, n) => `c${n}::${castOf(column)}`).join(', ')} FROM unnest(${arrays.join(', ')}) AS r(${aliases.join(', ')})`,
-      parameters: columns.map((column) => rows.map((row) => this.toText(column, row.get(column.name)))),
+            SELECT ${columns.map((column, n) => `c${n}::${castOf(column)}`).join(', ')} FROM ${recordset(columns.length)}`,
+      parameters: texts,
     })
+  }
+
+  /** What only PostgreSQL can say: whether a column keeps a value as it is. */
+  private *checkKept(columns: readonly HostColumn[], texts: readonly (readonly (string | null)[])[]): Work<void> {
+    const doubtful = columns.flatMap((column, n) => {
+      const values = texts[n] ?? []
+      return isDoubtful(column, values) ? [{ column, values }] : []
+    })
+    if (doubtful.length === 0) return
+    const kept = doubtful.map(({ column }, n) => `coalesce(${keeps(column, `c${n}`)}, true)`)
+    const [found] = yield* query<{ n: number }>({
+      sql: `SELECT CASE ${kept.map((is, n) => `WHEN NOT ${is} THEN ${n}`).join(' ')} END AS n FROM ${recordset(doubtful.length)} WHERE NOT (${kept.join(' AND ')}) LIMIT 1`,
+      parameters: doubtful.map(({ values }) => values),
+    })
+    const lossy = found && doubtful[found.n]?.column
+    if (lossy) throw this.unfit(`more than \`${lossy.name}\` ${lossy.type} keeps`)
   }
 
   /** The columns of a row that are given a value. */
@@ -152,9 +168,9 @@ class TableLedger implements HostLedger {
       (typeof value === 'number' && Number.isFinite(value))
     ) {
       const text = String(value)
-      const places = /^numeric\(\d+,(\d+)\)$/.exec(column.type)?.[1]
+      const places = PLACES.exec(column.type)?.[1]
       const point = text.indexOf('.')
-      if (places !== undefined && point >= 0 && text.replace(/0+$/, '').length - point - 1 > Number(places))
+      if (places !== undefined && PLAIN.test(text) && point >= 0 && text.replace(/0+$/, '').length - point - 1 > Number(places))
         throw this.unfit(`more places behind the point than \`${column.name}\` ${column.type} keeps`)
       return text
     }
@@ -175,6 +191,41 @@ class TableLedger implements HostLedger {
 }
 
 type Row = ReadonlyMap<string, LedgerValue>
+
+const PLACES = /^numeric\(\d+,(\d+)\)$/
+const PLAIN = /^[-+]?\d*\.?\d*$/
+/** Types of which PostgreSQL itself refuses what is too long, by assignment. */
+const REFUSES = /^(character|bit)/
+
+/** Whether the column may keep less than it is given, and nobody but PostgreSQL can say. */
+function isDoubtful({ base, type }: HostColumn, values: readonly (string | null)[]): boolean {
+  const plain = base ?? type
+  if (plain === 'date') return values.some((text) => text !== null && text.length > DATE_LENGTH)
+  if (INEXACT.includes(plain)) return true
+  if (PLACES.test(type)) return values.some((text) => text !== null && !PLAIN.test(text))
+  return type !== plain && !REFUSES.test(type)
+}
+
+const DATE_LENGTH = '2026-11-21'.length
+const INEXACT = ['real', 'double precision', 'money']
+
+/** SQL that holds where a value is the same in the column as it was given. */
+function keeps(column: HostColumn, text: string): string {
+  const { base, type } = column
+  const plain = base ?? type
+  if (plain === 'date') return `${text}::timestamp = ${text}::date`
+  if (plain === 'money') return `CASE WHEN ${text} ~ '^[-+]?[0-9.]+$' THEN ${text}::numeric = ${text}::money::numeric END`
+  // As it is shown: in the fewest digits that tell it from others.
+  if (INEXACT.includes(plain)) return `${text}::numeric = ${text}::${castOf(column)}::text::numeric`
+  const as = plain.startsWith('numeric') ? '' : '::text'
+  return `${text}::${castOf(column)}${as} = (${text}::${castOf(column)}::${type})${as}`
+}
+
+/** Rows of text columns c0, c1 … */
+function recordset(columns: number): string {
+  const each = (write: (n: number) => string): string => Array.from({ length: columns }, (_, n) => write(n)).join(', ')
+  return `unnest(${each((n) => `$${n + 1}::text[]`)}) AS r(${each((n) => `c${n}`)})`
+}
 
 function hasColumn(table: HostTable, name: string): boolean {
   return table.columns.some((column) => column.name === name)

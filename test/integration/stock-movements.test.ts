@@ -268,6 +268,44 @@ t.test('what the ledger would cut, round or refuse is refused whole', async (t) 
   }
 })
 
+t.test('what only PostgreSQL knows that a column would not keep is refused too, and what it keeps is taken', async (t) => {
+  const cases: readonly (readonly [column: string, lost: unknown, kept: unknown])[] = [
+    ['n numeric(18, 6)', 1e-7, 1e-6],
+    ['n numeric(18, 2)', '1e-3', '1e-2'],
+    ['n hundredths', '1.257', '1.250'],
+    ['n numeric(5, 1)[]', '{1.25}', '{1.20}'],
+    ['n real', '0.123456789', '0.1'],
+    ['n double precision', '123456789012.123456', 0.1 + 0.2],
+    ['n money', '1.005', '1.01'],
+    ['d date', '2026-11-21 23:59', '2026-11-21'],
+    ['d date', new Date('2026-11-20T23:00:00Z'), new Date('2026-11-21T00:00:00Z')],
+    ['d timestamp(0)', '2026-11-21 10:00:00.6', '2026-11-21 10:00:00.0'],
+    ['d interval(0)', '1.5 seconds', '2 seconds'],
+    ['v short', 'abcd', 'abc'],
+    ['v varchar(3)', 'abcd', 'abc'],
+  ]
+  let value: unknown
+  const columns = cases.map(([column], n) => `${column.replace(/^\w+/, `c${n}`)}`)
+  let at = 0
+  const post = { table: 'ledger', row: ({ key }: StockPosting) => ({ key, [`c${at}`]: value }) as Record<string, string> }
+  const { shop, till } = await openOffice(
+    t,
+    { post },
+    `CREATE DOMAIN hundredths AS numeric(10, 2); CREATE DOMAIN short AS varchar(3); CREATE TABLE ledger (key text, ${columns.join(', ')})`,
+  )
+  for (const [n, [column, lost, kept]] of cases.entries()) {
+    at = n
+    value = lost
+    const id = till.cashier.sell(`R-${n}`, [line('A', '3')])
+    await held(t, shop, till, column.startsWith('v varchar') ? 'ERR_HANDLER' : 'ERR_LEDGER', `${column} ${lost}`)
+    t.same(await waiting(shop), [`[${id}]`], column)
+    value = kept
+    await tryAgain(shop, till)
+    t.same(await rows(shop, `SELECT count(*)::int FROM ledger WHERE c${n} IS NOT NULL`), [[1]], `${column} ${kept}`)
+    t.same(await waiting(shop), [], column)
+  }
+})
+
 t.test('a column that is added to the ledger later is known', async (t) => {
   let colour = false
   const post = {
