@@ -54,6 +54,8 @@ export class Sealing {
     this.again = true
     this.running ??= this.sealAll().finally(() => {
       this.running = undefined
+      // It was asked for when the last look was over and this was not known yet.
+      if (this.again && !this.stopping.signal.aborted) this.soon()
     })
   }
 

@@ -102,10 +102,21 @@ export class Sealer {
   async seal(signal?: AbortSignal): Promise<Sealed> {
     // What a run that is under way has not seen needs another one after it.
     if (this.running !== undefined) await this.running.catch(() => undefined)
-    this.running ??= this.run(signal).finally(() => {
+    if (this.running !== undefined) return this.shared(this.running, signal)
+    this.running = this.run(signal).finally(() => {
       this.running = undefined
     })
     return this.running
+  }
+
+  /** Another call's run that began behind this call: if somebody ends that one, it is no end of ours. */
+  private async shared(running: Promise<Sealed>, signal: AbortSignal | undefined): Promise<Sealed> {
+    try {
+      return await running
+    } catch (thrown) {
+      if (signal?.aborted || !(thrown instanceof TillsyncError) || thrown.code !== 'ERR_ABORTED') throw thrown
+      return this.seal(signal)
+    }
   }
 
   /** Seals what is touched, and does `work` in the same transaction, behind which nothing is left to be sealed. Undefined where it is more than a slice, or the tables stand otherwise by now. */
