@@ -97,9 +97,17 @@ export class QuarantineBook implements QuarantineFace {
     await ready()
     const rows = await database.read(() => this.waiting(isOne ? { id: which } : which))
     if (isOne && rows.length === 0) throw settled(which)
-    let released = 0
-    for (const all of Map.groupBy(rows, ({ registerId }) => registerId).values()) released += (await this.retryAll(all)).released
-    return { released, waiting: rows.length - released }
+    for (const all of Map.groupBy(rows, ({ registerId }) => registerId).values()) await this.retryAll(all)
+    return database.read(() => this.outcomeOf(rows.map(({ id }) => id)))
+  }
+
+  /** Whoever has tried them last: the background, another process, or a batch with a newer version may have come in between. What is applied is gone from here. */
+  private *outcomeOf(ids: readonly number[]): Work<Retried> {
+    const rows = yield* query<{ state: QuarantineState }>({
+      sql: `SELECT state FROM ${this.table} WHERE quarantine_id = ANY ($1::bigint[])`,
+      parameters: [ids],
+    })
+    return { released: ids.length - rows.length, waiting: rows.filter(({ state }) => state === 'waiting').length }
   }
 
   /** Tries documents of a table of a register again: those that were received since a time; with `missing` only those that refer to something missing. */

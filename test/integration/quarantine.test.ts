@@ -1,5 +1,6 @@
 import t from 'tap'
-import { mirror } from '../../src/index.ts'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { createCentral, mirror } from '../../src/index.ts'
 import { startServer } from '../support/postgres.ts'
 import { count, eventsOf, line, poisoned } from '../support/quarantine.ts'
 import { openShop } from '../support/shop.ts'
@@ -47,6 +48,39 @@ t.test('one bad document holds up itself, nothing else', async (t) => {
   t.match(events.released, [{ documents: [{ id: held?.id, recordId: '[17]' }] }])
   await shop.balances(t, till)
   await t.rejects(shop.central.quarantine.retry(held?.id as number), { code: 'ERR_QUARANTINE' })
+})
+
+t.test('what another process applies while it is tried by hand is applied, and waits no more', async (t) => {
+  const { handler, state } = poisoned()
+  const subscribe = { receipts: [mirror({ origin: ['location', 'register'] }), handler] }
+  const shop = await openShop(t, server, { subscribe })
+  const till = await shop.addTill()
+  for (let n = 1; n <= 3; n++) till.cashier.sell(`R-${n}`, [line('POISON')])
+  await till.replica.synchronize()
+  state.mended = true
+  const database = postgres(shop.pool)
+  let between: (() => Promise<unknown>) | undefined
+  const read: typeof database.read = async (work, options) => {
+    const value = await database.read(work, options)
+    if (Array.isArray(value) && value.length === 3) await between?.()
+    return value
+  }
+  const central = createCentral({
+    subscribe,
+    database: new Proxy(database, {
+      get(target, name) {
+        const value = name === 'read' ? read : Reflect.get(target, name, target)
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    }),
+  })
+  t.teardown(() => central.stop())
+  between = async () => {
+    between = undefined
+    t.same(await shop.central.quarantine.retry({}), { released: 3, waiting: 0 })
+  }
+  t.same(await central.quarantine.retry({}), { released: 3, waiting: 0 })
+  await shop.balances(t, till)
 })
 
 t.test('a newer version takes the place of the one that waits, and clears it', async (t) => {
