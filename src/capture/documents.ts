@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import { hashedLine } from '../comparison.ts'
 import { asTillsyncError, TillsyncError } from '../errors.ts'
 import { type Key, lookup, pause, query, type Statement, type Touch, type Work } from '../ports.ts'
-import { type CapturePlan, MANY, type Resolver } from './plan.ts'
+import { type CapturePlan, MANY, RECORD_ID, type Resolver } from './plan.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'
 
 /** A document as it stands: its records, header first. */
@@ -24,6 +24,7 @@ export interface ReadRecord {
 export interface TouchedDocument {
   readonly root: RootPlan
   readonly recordId: string
+  /** Empty where it can't be one of the table's, so that there is no such document. */
   readonly key: Key
   exported: boolean
   /** It is sealed though it has not changed, unless it is withheld. */
@@ -122,10 +123,11 @@ function rootAbove(plan: CapturePlan, resolver: Resolver): RootPlan {
 }
 
 function add(found: Map<string, TouchedDocument>, root: RootPlan, touch: Touch): void {
-  const recordId = recordIdText(root, touch.key)
+  const hasKey = touch.refers[0] !== RECORD_ID[0]
+  const recordId = hasKey ? recordIdText(root, touch.key) : String(touch.key[0])
   const name = `${root.table}\n${recordId}`
   const known = found.get(name)
-  const document = known ?? { root, recordId, key: touch.key, exported: false, again: false, existing: false, changed: false }
+  const document = known ?? { root, recordId, key: hasKey ? touch.key : [], exported: false, again: false, existing: false, changed: false }
   if (touch.kind !== 'compared') document.changed = true
   if (touch.kind === 'exported') document.exported = true
   if (touch.kind === 'again') document.again = true
@@ -141,6 +143,11 @@ export type Reading = ReadDocument | undefined | TillsyncError
  * Reads documents of one root. One that can't be read or encoded comes back as its error and harms no other.
  */
 export function* readDocuments(root: RootPlan, documents: readonly TouchedDocument[]): Work<readonly Reading[]> {
+  const keyed = documents.filter(({ key }) => key.length > 0)
+  if (keyed.length < documents.length) {
+    const readings = yield* readDocuments(root, keyed)
+    return documents.map((document) => readings[keyed.indexOf(document)])
+  }
   try {
     refuseLongKeys(root, documents)
     yield* refuseMissingKeys(root, documents)
@@ -148,10 +155,35 @@ export function* readDocuments(root: RootPlan, documents: readonly TouchedDocume
   } catch (error) {
     const failure = asTillsyncError(error, 'ERR_DATABASE', `Reading \`${root.table}\` failed`)
     if (!OF_ONE_DOCUMENT.includes(failure.code)) throw failure
-    if (documents.length === 1) return [failure]
+    const [one] = documents as [TouchedDocument]
+    if (documents.length === 1) return [failure.code === 'ERR_FILTER' && (yield* isNoKey(root, one)) ? undefined : failure]
     const readings: Reading[] = []
     for (const document of documents) readings.push(...(yield* readDocuments(root, [document])))
     return readings
+  }
+}
+
+/** Whether it is not the filter that raises, but a key that is no value of its column: another type has come to it since. */
+function* isNoKey(root: RootPlan, { key }: TouchedDocument): Work<boolean> {
+  try {
+    yield* lookup(root.identify, [key])
+    return false
+  } catch (error) {
+    if (!(error instanceof TillsyncError) || error.retryable) throw error
+    return true
+  }
+}
+
+/** A lookup in which a key that raises finds nothing, and harms no other. */
+export function* lookupEach(statement: Statement, keys: readonly Key[]): Work<readonly (readonly Key[])[]> {
+  try {
+    return yield* lookup(statement, keys)
+  } catch (error) {
+    if (!(error instanceof TillsyncError) || error.retryable) throw error
+    if (keys.length === 1) return [[]]
+    const found: (readonly Key[])[] = []
+    for (const key of keys) found.push(...(yield* lookupEach(statement, [key])))
+    return found
   }
 }
 
@@ -242,9 +274,11 @@ export function* otherwiseWritten(
   readings: ReadonlyMap<TouchedDocument, Reading>,
 ): Work<readonly TouchedDocument[]> {
   const others = new Map<string, TouchedDocument>()
-  const unread = [...touched.values()].filter((document) => readings.get(document) === undefined && !document.key.includes(null))
+  const unread = [...touched.values()]
+    .filter(({ key }) => key.length > 0 && !key.includes(null))
+    .filter((document) => readings.get(document) === undefined)
   for (const [root, documents] of Map.groupBy(unread, (document) => document.root)) {
-    const found = yield* lookup(
+    const found = yield* lookupEach(
       root.identify,
       documents.map((document) => document.key),
     )

@@ -98,6 +98,9 @@ function resolverName(table: string, refers: readonly string[]): string {
   return JSON.stringify([table, ...refers])
 }
 
+/** What a touch holds of a document whose key is none of its table any more: its record id. No column has such a name. */
+export const RECORD_ID: readonly string[] = ['\0']
+
 /** More documents than this are not looked for one by one: their whole table is compared. */
 export const MANY = 1_000
 
@@ -115,7 +118,7 @@ class Paths {
 
   addRoot(root: RootPlan): void {
     this.sources.push({ on: root.table, columns: root.key, table: root.table, refers: root.key })
-    this.resolvers.set(resolverName(root.table, root.key), { kind: 'root', root })
+    for (const refers of [root.key, RECORD_ID]) this.resolvers.set(resolverName(root.table, refers), { kind: 'root', root })
     this.addBelow(root, root)
   }
 

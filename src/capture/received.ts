@@ -1,10 +1,9 @@
-import { TillsyncError } from '../errors.ts'
-import { type CapturingDatabase, erase, type HostColumn, insert, type Key, lookup, query, type Work } from '../ports.ts'
+import { type CapturingDatabase, erase, type HostColumn, insert, type Key, query, type Work } from '../ports.ts'
 import { decodeRecord, encodeValue } from '../record.ts'
 import type { Meant, OwnDocument, OwnTableColumns } from '../two-way.ts'
 import { bouncedOf, endBounced, noteBounced } from './bounced.ts'
 import { isEqual, type Member, membersOf, readAll } from './collector.ts'
-import { type ReadDocument, type Reading, type ReadRecord, recordIdText, type TouchedDocument } from './documents.ts'
+import { lookupEach, type ReadDocument, type Reading, type ReadRecord, recordIdText, type TouchedDocument } from './documents.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'
 import { ENTRIES, MEMBERS, WITHHELD } from './tables.ts'
 
@@ -53,7 +52,7 @@ export function* readBefore(
 /** The documents that the database takes these record ids for; of one that is not there the record id as it was given. */
 function* find(database: CapturingDatabase, root: RootPlan, recordIds: readonly string[]): Work<readonly TouchedDocument[]> {
   const keys = recordIds.map((recordId) => database.keyOf(root.keyColumns, recordId))
-  const found = yield* identify(root, keys)
+  const found = yield* lookupEach(root.identify, keys)
   const documents = new Map<string, TouchedDocument>()
   return recordIds.map((recordId, n) => {
     const same = found[n] ?? []
@@ -71,19 +70,6 @@ function* find(database: CapturingDatabase, root: RootPlan, recordIds: readonly 
     documents.set(own, known)
     return known
   })
-}
-
-/** A key that can't be one of the table's finds nothing, and harms no other. */
-function* identify(root: RootPlan, keys: readonly Key[]): Work<readonly (readonly Key[])[]> {
-  try {
-    return yield* lookup(root.identify, keys)
-  } catch (error) {
-    if (!(error instanceof TillsyncError) || error.retryable) throw error
-    if (keys.length === 1) return [[]]
-    const found: (readonly Key[])[] = []
-    for (const key of keys) found.push(...(yield* identify(root, [key])))
-    return found
-  }
 }
 
 /** Those whose removal was sealed and lies behind what is acknowledged. */

@@ -1,8 +1,10 @@
 import { sql } from 'kysely'
+import { TillsyncError } from '../errors.ts'
 import { readState, readStates, STATE, writeState } from '../migrate.ts'
-import { type CapturingDatabase, erase, lookup, type OwnTable, query, type Work } from '../ports.ts'
+import { type CapturingDatabase, erase, type Key, lookup, type OwnTable, query, type Work } from '../ports.ts'
 import { decodeKeyValues } from '../record.ts'
-import { recordIdOf, recordIdText } from './documents.ts'
+import { lookupEach, recordIdOf, recordIdText } from './documents.ts'
+import { RECORD_ID } from './plan.ts'
 import { behind, selectColumns } from './selects.ts'
 import type { RootPlan } from './table-plan.ts'
 import { MEMBERS, PARKED } from './tables.ts'
@@ -70,21 +72,33 @@ function writeProgress(table: string, progress: Progress): Work<void> {
 
 /** Returns the record id of the last one; undefined at the end. */
 function* touchRecords(database: CapturingDatabase, root: RootPlan, after: string | undefined, all: boolean): Work<string | undefined> {
-  let select = selectColumns(database, root.table, root.key)
-  if (after !== undefined) select = select.where(behind(root.table, root.key, database.keyOf(root.keyColumns, after)))
-  for (const column of root.key) select = select.orderBy(sql.id(column))
-  const [keys = []] = yield* lookup(select.limit(SLICE).compile(), [[]])
+  const keys = yield* keysBehind(database, root, after)
   yield* database.capture.touch(root.table, root.key, keys, all ? 'again' : 'compared')
   const last = keys.at(-1)
   return keys.length < SLICE || last === undefined ? undefined : recordIdText(root, last)
 }
 
+/** From the beginning where the key is another by now than when it was left off. */
+function* keysBehind(database: CapturingDatabase, root: RootPlan, after: string | undefined): Work<readonly Key[]> {
+  const key = after === undefined ? [] : database.keyOf(root.keyColumns, after)
+  const isKey = key.length === root.key.length
+  let select = selectColumns(database, root.table, root.key)
+  if (isKey) select = select.where(behind(root.table, root.key, key))
+  for (const column of root.key) select = select.orderBy(sql.id(column))
+  try {
+    return (yield* lookup(select.limit(SLICE).compile(), [[]]))[0] ?? []
+  } catch (error) {
+    if (!isKey || !(error instanceof TillsyncError) || error.retryable) throw error
+    return yield* keysBehind(database, root, undefined)
+  }
+}
+
 const KNOWN = { members: MEMBERS, parked: PARKED } as const
 
-function* touchMissing(database: CapturingDatabase, root: RootPlan, known: OwnTable, after: string | undefined): Work<string | undefined> {
+function* touchMissing(database: CapturingDatabase, root: RootPlan, table: OwnTable, after: string | undefined): Work<string | undefined> {
   const rows = yield* query<{ record_id: string }>(
     database.build
-      .selectFrom(known.name)
+      .selectFrom(table.name)
       .select('record_id')
       .where('table_name', '=', root.table)
       .where('record_id', '>', after ?? '')
@@ -95,23 +109,27 @@ function* touchMissing(database: CapturingDatabase, root: RootPlan, known: OwnTa
   const ids = rows.map((row) => row.record_id)
   const none = ids.filter((id) => !isRecordId(id))
   yield* erase(
-    known,
-    known.primaryKey,
+    table,
+    table.primaryKey,
     none.map((id) => [root.table, id]),
   )
-  const keys = ids.filter((id) => !none.includes(id)).map((recordId) => ({ recordId, key: database.keyOf(root.keyColumns, recordId) }))
-  const found = yield* lookup(
+  const known = ids.filter((id) => !none.includes(id)).map((recordId) => ({ recordId, key: database.keyOf(root.keyColumns, recordId) }))
+  const keyed = known.filter(({ key }) => key.length === root.key.length)
+  const found = yield* lookupEach(
     root.read,
-    keys.map(({ key }) => key),
+    keyed.map(({ key }) => key),
   )
   // Compared to the bit: a key that changed its case is another record's.
-  const missing = keys.filter(({ recordId }, n) => !found[n]?.some((tuple) => recordIdOf(root, tuple) === recordId))
+  const missing = keyed.filter(({ recordId }, n) => !found[n]?.some((tuple) => recordIdOf(root, tuple) === recordId))
   yield* database.capture.touch(
     root.table,
     root.key,
     missing.map(({ key }) => key),
     'changed',
   )
+  // The key had more columns, or fewer, when they were sealed.
+  const formerly = known.filter(({ key }) => key.length !== root.key.length).map(({ recordId }) => [recordId])
+  if (formerly.length > 0) yield* database.capture.touch(root.table, RECORD_ID, formerly, 'changed')
   return rows.length < SLICE ? undefined : rows.at(-1)?.record_id
 }
 

@@ -138,7 +138,8 @@ function literalOf(value: unknown): string {
 }
 
 function toDocument(database: CapturingDatabase, root: RootPlan, recordId: string): TouchedDocument {
-  return { root, recordId, key: database.keyOf(root.keyColumns, recordId), exported: false, again: false, existing: false, changed: false }
+  const key = database.keyOf(root.keyColumns, recordId)
+  return { root, recordId, key: key.length === root.key.length ? key : [], exported: false, again: false, existing: false, changed: false }
 }
 
 function* knownOf(database: CapturingDatabase, root: RootPlan, recordIds: readonly string[]): Work<readonly Known[]> {

@@ -121,3 +121,14 @@ t.test('a table that is no root is refused', async (t) => {
   const { till } = await shop(t)
   await t.rejects(till.reseal('receipt_lines' as 'receipts'), { code: 'ERR_UNKNOWN_TABLE' })
 })
+
+t.test('a document that its filter can no longer say anything of is parked by a reseal, and holds it up no more than others', async (t) => {
+  const { till, db, unseen, news } = await shop(t, { where: (eb) => eb(eb.fn('json_type', ['status', eb.val('$')]), 'is', null) })
+  t.same(await news(0), [])
+  db.exec(`DELETE FROM receipts WHERE id NOT IN ('R1', 'R2', 'R3'); UPDATE receipts SET status = NULL`)
+  await till.seal()
+  unseen(`UPDATE receipts SET status = 'posted' WHERE id = 'R1'; DELETE FROM receipts WHERE id = 'R2'`)
+  await till.reseal('receipts')
+  t.match((await till.status()).parked, [{ table: 'receipts', recordId: ['R1'], code: 'ERR_FILTER' }])
+  t.same((await news(0)).slice(-1), [['remove', 'receipts', 'R2']])
+})
