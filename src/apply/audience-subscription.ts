@@ -11,7 +11,7 @@ import { SnapshotEnd } from './snapshot-end.ts'
 import { rulesOf } from './subscribed-mirrors.ts'
 import { lookOut, type Outlook, type SubscriptionProblem, subscriptionFindings } from './subscription-outlook.ts'
 import { holdPlace, isNext, isSamePlace, type LeftOut, nowhere, type Place, readPlace, writePlace } from './subscription-standing.ts'
-import { countWaiting, listWaiting, type ToWait, unapplied, type WaitingDocument } from './waiting-documents.ts'
+import { countWaiting, listWaiting, type ToWait, unapplied, type WaitingDocument, type WaitingName, waitingName } from './waiting-documents.ts'
 import { WaitingTries } from './waiting-tries.ts'
 
 export interface AudienceSubscriptionOptions extends AudienceSlicesOptions {
@@ -108,11 +108,11 @@ export class AudienceSubscription implements AudienceSubscriber {
       if (there.length > 0) await this.options.publishing?.seal()
       await this.putRight(outlook)
       const taken: AudienceBatch[] = []
-      const applied = await this.telling(async (tell, applied) => {
+      const applied = await this.telling(async (tell, applied, refused) => {
         for (const batch of there) if (await this.takeOne(batch, tables, tell)) taken.push(batch)
         await this.ends.run(tables, this.signal, tell)
         const news = applied()
-        await this.tries.afterTake({ outlook: news.size > 0 ? await this.look() : outlook, signal: this.signal, tell }, news)
+        await this.tries.afterTake({ outlook: news.size > 0 ? await this.look() : outlook, signal: this.signal, tell }, news, refused())
       })
       return { isAny: taken.length > 0, received: taken.reduce((sum, { documents }) => sum + documents.length, 0), applied }
     })
@@ -234,7 +234,9 @@ export class AudienceSubscription implements AudienceSubscriber {
   }
 
   /** Says at the end what was applied, and what waits from now on. Answers how many documents were applied. */
-  private async telling(work: (tell: (outcome: Outcome) => void, applied: () => ReadonlySet<string>) => Promise<void>): Promise<number> {
+  private async telling(
+    work: (tell: (outcome: Outcome) => void, applied: () => ReadonlySet<string>, refused: () => readonly WaitingName[]) => Promise<void>,
+  ): Promise<number> {
     const { onApplied, onUnapplied } = this.options
     const applied = new Map<string, { documents: number; removed: number }>()
     const refused = new Map<string, ToWait>()
@@ -248,7 +250,11 @@ export class AudienceSubscription implements AudienceSubscriber {
       for (const name of outcome.news) news.add(name)
     }
     try {
-      await work(tell, () => new Set(applied.keys()))
+      await work(
+        tell,
+        () => new Set(applied.keys()),
+        () => [...refused.values()].map(waitingName),
+      )
       return [...applied.values()].reduce((sum, { documents, removed }) => sum + documents + removed, 0)
     } finally {
       for (const [table, counts] of applied) onApplied({ table, ...counts })

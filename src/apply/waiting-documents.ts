@@ -55,11 +55,11 @@ export function* wait(database: CapturingDatabase, documents: readonly ToWait[],
       const [tries, since, before] = known[n]?.[0] ?? [0, undefined, undefined]
       const count = Number(tries) + 1
       const due = new Date(now + Math.min(AGAIN.maxMs, AGAIN.minMs * 2 ** Math.min(count - 1, 30))).toISOString()
-      const cause: Cause = 'isTaken' in verdict ? 'taken' : verdict.cause
+      const cause = causeOf(verdict)
       const why = 'code' in verdict ? [verdict.code, verdict.message] : ['', '']
       // What waited for central's word was not refused before.
       const begun = before === undefined || (before === 'changed') !== (cause === 'changed') ? new Date(now).toISOString() : since
-      const contents = JSON.stringify(records.map((one) => [one.table, one.recordId, one.record]))
+      const contents = contentsOf(records)
       const texts = [JSON.stringify(shape), JSON.stringify(keyColumns), contents]
       return [table, recordId, cause, ...why, count, due, begun, snapshotNo, contents.length, ...texts]
     }),
@@ -67,6 +67,19 @@ export function* wait(database: CapturingDatabase, documents: readonly ToWait[],
   )
   const isNew = (one: ToWait, before: unknown) => one.verdict.cause !== 'changed' && (before === undefined || before === 'changed')
   return new Set(documents.filter((one, n) => isNew(one, known[n]?.[0]?.[2])).map(nameOf))
+}
+
+/** As what it waits from now on. */
+export function waitingName({ table, recordId, verdict, records }: ToWait): WaitingName {
+  return { table, recordId, cause: causeOf(verdict), size: contentsOf(records).length }
+}
+
+function causeOf(verdict: ToWait['verdict']): Cause {
+  return 'isTaken' in verdict ? 'taken' : verdict.cause
+}
+
+function contentsOf(records: ToWait['records']): string {
+  return JSON.stringify(records.map((one) => [one.table, one.recordId, one.record]))
 }
 
 /** They wait no more. */

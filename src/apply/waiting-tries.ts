@@ -12,6 +12,8 @@ const TOGETHER_SIZE = 1_048_576
 /** How long it is tried at a time, in milliseconds; then it is the turn of others. */
 const BUDGET_MS = 1_000
 const REFUSED: readonly Cause[] = ['missing', 'taken', 'other']
+/** Of these one may hold up another. */
+const BOUND: readonly Cause[] = ['missing', 'taken']
 
 /** Where documents are tried again, and who is told. */
 export interface Tries {
@@ -48,12 +50,17 @@ export class WaitingTries {
     await this.goOn(tries)
   }
 
-  /** @param news the root tables of which anything was applied: what waits for it may go */
-  async afterTake(tries: Tries, news: ReadonlySet<string>): Promise<void> {
+  /**
+   * @param applied the root tables of which anything was applied: what waits for it may go
+   * @param refused what was refused just now: with what waits already it may go
+   */
+  async afterTake(tries: Tries, applied: ReadonlySet<string>, refused: readonly WaitingName[]): Promise<void> {
     const { database, clock } = this.options
     const { outlook } = tries
     const due = await database.read(() => dueNames(database, outlook.tables, REFUSED, new Date(clock.now()).toISOString(), PAGE), { loosely: true })
-    await this.tryAgain(due, tries)
+    const left = new Set(await this.tryAgain(due, tries))
+    const gone = due.filter((name) => !left.has(name)).map(({ table }) => table)
+    const news = new Set([...applied, ...gone, ...(await this.tryWithOthers([...refused, ...left], tries))])
     if (this.sweep === undefined) this.sweep = begin(stepsFor(outlook, news))
     else for (const table of news) this.sweep.news.add(table)
     await this.goOn(tries)
@@ -96,6 +103,27 @@ export class WaitingTries {
     return left
   }
 
+  /** With what waits beside it, due or not: two that hold each other up may have come one after the other, and each is due at another time. Answers the tables of which anything went. */
+  private async tryWithOthers(names: readonly WaitingName[], tries: Tries): Promise<readonly string[]> {
+    const { database } = this.options
+    const { tables, areRelated } = tries.outlook
+    const own = names.filter(({ cause }) => BOUND.includes(cause)).slice(0, TOGETHER)
+    const near = tables.filter((table) => own.some((one) => one.table === table || areRelated(one.table, table)))
+    const some = new Map(own.map((name) => [nameOf(name), name]))
+    for (const table of near) {
+      const most = Math.ceil(TOGETHER / near.length)
+      for (const name of await database.read(() => waitingNames(database, table, BOUND, '', most), { loosely: true })) some.set(nameOf(name), name)
+    }
+    return this.tryAtOnce(bound([...some.values()], tries.outlook), tries)
+  }
+
+  /** In one transaction. Answers the tables of which anything went. */
+  private async tryAtOnce(names: readonly WaitingName[], tries: Tries): Promise<readonly string[]> {
+    if (names.length < 2) return []
+    const refused = new Set(await this.tryChunk(names, tries, true))
+    return names.flatMap((name) => (refused.has(name) ? [] : name.table))
+  }
+
   /** What is bound to others beyond its own table. Answers the tables of which anything went. */
   private async tryAcross(tries: Tries): Promise<readonly string[]> {
     const { database } = this.options
@@ -103,12 +131,10 @@ export class WaitingTries {
     const names: WaitingName[] = []
     for (const table of tables) {
       const most = Math.ceil(TOGETHER / tables.length)
-      names.push(...(await database.read(() => waitingNames(database, table, ['missing', 'taken'], '', most), { loosely: true })))
+      names.push(...(await database.read(() => waitingNames(database, table, BOUND, '', most), { loosely: true })))
     }
     const some = bound(names, tries.outlook)
-    if (new Set(some.map(({ table }) => table)).size < 2) return []
-    const refused = new Set(await this.tryChunk(some, tries, true))
-    return some.flatMap((name) => (refused.has(name) ? [] : name.table))
+    return new Set(some.map(({ table }) => table)).size < 2 ? [] : this.tryAtOnce(some, tries)
   }
 
   private async tryEach(names: readonly WaitingName[], tries: Tries): Promise<readonly WaitingName[]> {

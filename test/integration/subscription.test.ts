@@ -112,6 +112,23 @@ onEachDatabase(t, server, 'a version that waits takes no part back from a docume
   t.same((await again.status()).unapplied, [])
 })
 
+onEachDatabase(t, server, 'documents that exchange unique values go with the last of them, whichever comes when', TABLES, async (t, host) => {
+  await host.exec('ALTER TABLE items ADD COLUMN plu INTEGER; CREATE UNIQUE INDEX items_plu ON items (plu)')
+  const till = await open(host)
+  const stream = items()
+  const put = (no: string, plu: number) => deliver(till, [stream.put({ item_no: no, name: 'n', plu })])
+  for (const [n, no] of ['I1', 'I2', 'I3'].entries()) await put(no, n)
+  await put('I1', 1)
+  await put('I2', 2)
+  t.equal((await subscriberOf(till).unapplied()).length, 2)
+  await put('I3', 0)
+  t.same(await subscriberOf(till).unapplied(), [])
+  t.same(
+    (await host.query('SELECT item_no, plu FROM items ORDER BY item_no')).map((row) => Object.values(row as object).join(' ')),
+    ['I1 1', 'I2 2', 'I3 0'],
+  )
+})
+
 onEachDatabase(t, server, 'documents of several tables that wait for each other go together', TABLES, async (t, host) => {
   await host.exec('ALTER TABLE items ADD COLUMN plu INTEGER; CREATE UNIQUE INDEX items_plu ON items (plu)')
   const till = await open(host)
