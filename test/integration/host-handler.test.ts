@@ -195,6 +195,38 @@ t.test('a handler may try what can fail between savepoints, and set what holds f
   t.same(rows, [{ right: true }], 'the mirror writes under its own settings, before and behind')
 })
 
+t.test('what a handler sets for its own statements is as it was for the next one, and for what the library writes behind it', async (t) => {
+  const names = [
+    'role',
+    'search_path',
+    'session_replication_role',
+    'statement_timeout',
+    'lock_timeout',
+    'idle_in_transaction_session_timeout',
+    'row_security',
+  ]
+  const others = ['pg_monitor', 'pg_catalog', 'replica', '7s', '7s', '7s', 'off']
+  const seen: unknown[] = []
+  let isSetting = false
+  const first: HostHandler = async (_, { trx }) => {
+    for (const [n, name] of names.entries()) if (isSetting && name !== 'role') await sql`SELECT set_config(${name}, ${others[n]}, true)`.execute(trx)
+    if (isSetting) await sql`SELECT set_config('role', 'pg_monitor', true)`.execute(trx)
+  }
+  const second: HostHandler = async (_, { trx }) => {
+    seen.push((await sql<object>`SELECT name, current_setting(name) AS value FROM unnest(${names}::text[]) AS s(name)`.execute(trx)).rows)
+  }
+  const shop = await openShop(t, server, { subscribe: { receipts: [first, second, stockMovements(movementsAt('BA01'))] } })
+  const till = await shop.addTill()
+  for (const is of [false, true]) {
+    isSetting = is
+    till.cashier.sell(`R-${is}`, [LINE])
+    await till.deliver()
+  }
+  t.equal(seen.length, 2)
+  t.same(seen[1], seen[0])
+  t.equal(await shop.stock('tea'), -2)
+})
+
 for (const [what, hang] of Object.entries<Handle>({
   'waits for ever': () => new Promise(() => undefined),
   'waits for a statement without end': (_, { trx }) => sql`SELECT pg_sleep(600)`.execute(trx),

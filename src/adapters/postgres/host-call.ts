@@ -6,6 +6,7 @@ import type { Step } from '../../ports.ts'
 import { ClientDriver, dialectOf } from './dialect.ts'
 import { isAborted } from './errors.ts'
 import { PLAN_AS_EVER, PLAN_BY_INDEX } from './planning.ts'
+import { literal } from './triggers.ts'
 
 /** The host's function has lost the transaction: the connection can't be used any more. */
 export class LostTransaction extends Error {
@@ -28,7 +29,7 @@ export class LostTransaction extends Error {
  * @throws LostTransaction where it takes too long, or has ended the transaction
  */
 export async function callHost(client: PoolClient, { call, timeoutMs }: Step & { kind: 'call' }, restore: string): Promise<unknown> {
-  await client.query(`SAVEPOINT sync_handler; ${PLAN_AS_EVER}`)
+  const before = await readKept(client)
   const driver = new ClientDriver(client)
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
@@ -51,7 +52,7 @@ export async function callHost(client: PoolClient, { call, timeoutMs }: Step & {
   }
   driver.end()
   try {
-    await client.query(`RELEASE SAVEPOINT sync_handler; ${restore}; ${PLAN_BY_INDEX}`)
+    await client.query(`RELEASE SAVEPOINT sync_handler; ${setKept(before)}; ${restore}; ${PLAN_BY_INDEX}`)
   } catch (error) {
     if (!isAborted(error)) throw new LostTransaction(ended(error), false)
     await client.query('ROLLBACK TO SAVEPOINT sync_handler')
@@ -61,6 +62,38 @@ export async function callHost(client: PoolClient, { call, timeoutMs }: Step & {
     })
   }
   return returned
+}
+
+/** What a handler may have set for its own statements, and would mean something to all that come behind it: other handlers, mirrors, the library. */
+const KEPT = [
+  'role',
+  'search_path',
+  'session_replication_role',
+  'row_security',
+  'statement_timeout',
+  'lock_timeout',
+  'transaction_timeout',
+  'idle_in_transaction_session_timeout',
+]
+/** One that this version of PostgreSQL does not have is NULL. */
+const READ_KEPT = `SELECT name, pg_catalog.current_setting(name, true) AS value FROM unnest(ARRAY[${KEPT.map(literal).join(', ')}]) AS s(name)`
+
+interface Setting {
+  readonly name: string
+  readonly value: string | null
+}
+
+/** Begins the savepoint; returns what is set before the host's code runs. */
+async function readKept(client: PoolClient): Promise<readonly Setting[]> {
+  const results: unknown = await client.query(`SAVEPOINT sync_handler; ${PLAN_AS_EVER}; ${READ_KEPT}`)
+  return (results as readonly { readonly rows: readonly Setting[] }[]).at(-1)?.rows ?? []
+}
+
+/** Only what is another one now: a role may be denied to set what it has. */
+function setKept(settings: readonly Setting[]): string {
+  const rows = settings.flatMap(({ name, value }) => (value === null ? [] : [`(${literal(name)}, ${literal(value)})`]))
+  return `SELECT pg_catalog.set_config(name, value, true) FROM (VALUES ${rows.join(', ')}) AS s(name, value)
+          WHERE pg_catalog.current_setting(name) IS DISTINCT FROM value`
 }
 
 function tooLong(timeoutMs: number): TillsyncError {
