@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import { readStates, STATE, writeState } from '../migrate.ts'
 import { type CapturingDatabase, erase, query, type Work } from '../ports.ts'
-import { type CapturePlan, type Problem, planCapture } from './plan.ts'
+import { type CapturePlan, type Problem, planAnd, planCapture } from './plan.ts'
 import { askReseal, forgetReseal } from './reseal.ts'
 import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'
@@ -28,9 +28,10 @@ export interface Upkeep {
  */
 export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[], strict: boolean): Work<Upkeep> {
   const problems: Problem[] = []
-  const plan = yield* planCapture(database, specs, strict ? undefined : problems)
   const before = new Set((yield* readStates(database, PREFIX)).map(({ key }) => key.slice(PREFIX.length)))
-  const { tables: changed, statements } = yield* database.capture.install(plan.sources, plan.tables)
+  const install = ({ sources, tables }: CapturePlan) => database.capture.install(sources, tables)
+  const { plan, done } = yield* planAnd(database, specs, strict ? undefined : problems, install)
+  const { tables: changed, statements } = done
   const mended = [...plan.roots.values()].filter(
     ({ table, spec }) => before.has(table) && [...tablesOf(spec), ...dependenciesOf(spec)].some((name) => changed.has(name)),
   )

@@ -1,21 +1,20 @@
 import type { Finding } from '../model.ts'
 import type { CapturingDatabase, Statement, Work } from '../ports.ts'
-import { type CapturePlan, type Problem, planCapture } from './plan.ts'
+import { type CapturePlan, type Problem, planAnd } from './plan.ts'
 import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'
 
 /** What about the rules and the tables as they stand would cost time or let something slip through. Changes nothing. */
 export function* checkCapture(database: CapturingDatabase, specs: readonly RootSpec[]): Work<readonly Finding[]> {
   const problems: Problem[] = []
-  const plan = yield* planCapture(database, specs, problems)
+  const { plan, done } = yield* planAnd(database, specs, problems, ({ sources, tables }) => database.capture.changes(sources, tables))
   const findings: Finding[] = problems.map(({ table, error }) => ({
     code: 'DRIFT',
     table,
     message: `\`${table}\` can't be published as it stands: ${error.message}`,
     hint: error.hint ?? 'Bring the rules and the table together.',
   }))
-  const { tables } = yield* database.capture.changes(plan.sources, plan.tables)
-  for (const table of tables) findings.push(drifted(table))
+  for (const table of done.tables) findings.push(drifted(table))
   const found = yield* database.capture.findings(plan.sources, plan.tables)
   const hidden = found.flatMap(({ code, table }) => (code === 'ROW_SECURITY' ? [table] : []))
   for (const root of plan.roots.values()) {

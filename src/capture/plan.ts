@@ -50,6 +50,38 @@ export function* planCapture(database: CapturingDatabase, specs: readonly RootSp
 }
 
 /**
+ * The plan with what is done by it. With `problems`, a root of which a table can't be captured is left out and named there too, and the others go on.
+ *
+ * @throws ERR_INHERITANCE, and what `planCapture` throws
+ */
+export function* planAnd<T>(
+  database: CapturingDatabase,
+  specs: readonly RootSpec[],
+  problems: Problem[] | undefined,
+  work: (plan: CapturePlan) => Work<T>,
+): Work<{ readonly plan: CapturePlan; readonly done: T }> {
+  const found: Problem[] = []
+  const plan = yield* planCapture(database, specs, problems && found)
+  try {
+    const done = yield* work(plan)
+    problems?.push(...found)
+    return { plan, done }
+  } catch (error) {
+    const refused = specs.find(
+      (spec) => error instanceof TillsyncError && [...tablesOf(spec), ...dependenciesOf(spec)].includes(String(error.context.table)),
+    )
+    if (problems === undefined || refused === undefined || (error as TillsyncError).code !== 'ERR_INHERITANCE') throw error
+    problems.push({ table: refused.table, error: error as TillsyncError })
+    return yield* planAnd(
+      database,
+      specs.filter((spec) => spec !== refused),
+      problems,
+      work,
+    )
+  }
+}
+
+/**
  * Runs the filters once, for a key that there can't be and for no row: what they name must be there, what they compare with must be a
  * value, and they may read nothing that the rules don't name, by whatever text or view.
  */

@@ -132,6 +132,27 @@ t.test('tables that others inherit from are refused, and nothing is changed', as
   t.same((await pool.query(`SELECT relname FROM pg_class WHERE relname LIKE 'sync%'`)).rows, [])
 })
 
+t.test('a table that others inherit from one day is named, and holds up no other', async (t) => {
+  const { pool, replica, sealed } = await openTill(t, server, {
+    tables: `${TABLES}; CREATE TABLE items (id integer PRIMARY KEY)`,
+    publish: { ...PUBLISH, items: {} },
+  })
+  await pool.query(
+    'CREATE TABLE old_receipts () INHERITS (receipts); ALTER TABLE receipts ADD COLUMN note text; INSERT INTO items VALUES (1); INSERT INTO receipts VALUES (1)',
+  )
+  t.same(await sealed(), ['upsert items[1]'])
+  t.match((await replica.status()).problems, [{ table: 'receipts', error: { code: 'ERR_INHERITANCE' } }])
+  t.match(
+    (await replica.check()).filter(({ code }) => code === 'DRIFT'),
+    [{ table: 'receipts' }],
+  )
+  await pool.query('INSERT INTO receipts VALUES (2); DROP TABLE old_receipts; ALTER TABLE receipts ADD COLUMN other text')
+  await replica.seal()
+  for (const table of (await replica.status()).resealing) await replica.reseal(table)
+  t.same(await sealed(), ['upsert receipts[1]', 'upsert receipts[2]'])
+  t.same((await replica.status()).problems, [])
+})
+
 t.test('a partition beside its table is refused, and nothing is changed', async (t) => {
   const pool = await createPool(t, server)
   await pool.query(
