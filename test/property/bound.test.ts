@@ -116,10 +116,14 @@ async function play(t: Test, random: Random): Promise<void> {
   await pool.query(OFFICE)
   const tills: Till[] = []
   const tokens = new Map<string, string>()
-  const byPull = (input: unknown, init?: RequestInit): Promise<Response> => {
+  let isCalm = false
+  const byPull = async (input: unknown, init?: RequestInit): Promise<Response> => {
     const request = new Request(input as string, init)
-    const till = tills.find(({ name }) => name.register.toLowerCase() === new URL(request.url).hostname)
-    return (till as Till).replica.fetch(request)
+    const till = tills.find(({ name }) => name.register.toLowerCase() === new URL(request.url).hostname) as Till
+    const fate = isCalm || random.chance(0.8) ? 'whole' : random.pick(['message lost', 'answer lost'])
+    const answer = fate === 'message lost' ? undefined : await till.replica.fetch(request)
+    if (answer === undefined || fate === 'answer lost') throw new TypeError('fetch failed')
+    return answer
   }
   const open = () => {
     const central = createCentral({
@@ -133,7 +137,6 @@ async function play(t: Test, random: Random): Promise<void> {
   }
   const centrals = [open(), open()] as [Central, Central]
   for (const central of centrals) await central.install()
-  let isCalm = false
   const fetchAny = { fetch: (...args: Parameters<Central['fetch']>) => random.pick(centrals).fetch(...args) }
   const change = async () => {
     const statements = Array.from({ length: random.int(1, 5) }, () => changeOf(random))
