@@ -11,6 +11,7 @@ import { scripted } from '../support/links.ts'
 import { createPool, startServer } from '../support/postgres.ts'
 import { argument, budgetOfRun, Random, roundsOfRun, seedOfRun } from '../support/random.ts'
 import { openDatabase } from '../support/shop.ts'
+import { type RowBackup, Rows } from '../support/simulation/row-backup.ts'
 
 // Root tables that refer to each other in circles and to themselves, with unique values that move, parts that change their documents, keys that change, at tills with the same constraints, pushed
 // and pulled, from two processes of central, while head office goes on: once it is calm, each till holds what is meant for it, and nothing waits.
@@ -136,6 +137,26 @@ async function play(t: Test, random: Random): Promise<void> {
     return central
   }
   const centrals = [open(), open()] as [Central, Central]
+  const rows = new Rows(pool, 'public')
+  let backedUp: RowBackup | undefined
+  /** Registers that were added since are added again, and all attributes are as the operator wants them. */
+  const restoreOffice = async (backup: RowBackup) => {
+    for (const central of centrals) await central.stop()
+    await rows.restore(backup)
+    for (const at of centrals.keys()) centrals[at] = open()
+    const listed = await centrals[0].registers.list()
+    for (const till of tills) {
+      if (listed.some(({ register }) => register === till.name.register))
+        await centrals[0].registers.change(till.name, { attributes: { group: till.group } })
+      else await register(till)
+    }
+  }
+  const register = (till: Till) =>
+    centrals[0].registers.add({
+      ...till.name,
+      attributes: { group: till.group },
+      ...(till.isPulled && { pull: { url: `http://${till.name.register.toLowerCase()}/sync` } }),
+    })
   for (const central of centrals) await central.install()
   const fetchAny = { fetch: (...args: Parameters<Central['fetch']>) => random.pick(centrals).fetch(...args) }
   const change = async () => {
@@ -155,11 +176,7 @@ async function play(t: Test, random: Random): Promise<void> {
   const add = async () => {
     const till = await addTill(t, random, tills.length, fetchAny, () => isCalm, tokens)
     tills.push(till)
-    await centrals[0].registers.add({
-      ...till.name,
-      attributes: { group: till.group },
-      ...(till.isPulled && { pull: { url: `http://${till.name.register.toLowerCase()}/sync` } }),
-    })
+    await register(till)
     await till.replica.install()
   }
   const synchronize = async (till: Till) => {
@@ -184,7 +201,9 @@ async function play(t: Test, random: Random): Promise<void> {
     } else if (dice < 90) await restart(random, till, () => undefined)
     else if (dice < 93) await restart(random, till, () => backup(till))
     else if (dice < 96) await restart(random, till, () => restore(till))
-    else if (dice < 98) await random.pick(centrals).start().then(change)
+    else if (dice < 97) await random.pick(centrals).start().then(change)
+    else if (dice < 98) backedUp = await rows.backup()
+    else if (dice < 99 && backedUp !== undefined) await restoreOffice(backedUp)
     else {
       const at = random.int(0, 1)
       await centrals[at]?.stop()
