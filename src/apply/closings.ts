@@ -83,6 +83,8 @@ export interface KnownRange {
 const CLOSING_FIELDS = ['location', 'businessDate', 'document', 'ranges', ...CLOSING_MEASURES]
 const LINE_FIELDS = ['item', 'location', 'vatCode', 'vatRate', 'customer', ...CLOSING_MEASURES]
 const LARGEST = 2n ** 63n - 1n
+/** Names by which rows are found: two of them, however they are written, fit into a row of an index, which holds 2,704 bytes. */
+const LONGEST_NAME = 400
 
 /**
  * What the host's mapping says of a closing; undefined where it is void.
@@ -112,7 +114,7 @@ function readRanges(value: unknown): readonly KnownRange[] {
   if (!Array.isArray(value)) throw notAClosing(`\`ranges\` is ${kindOf(value)}: a list of { series, from, through } was expected`)
   const ranges = value.map((one) => {
     const { series, from, through } = fieldsOf(one, ['series', 'from', 'through'], 'range')
-    const range = { series: textOf(series, 'series') ?? '', from: numberOf(from, 'from'), through: numberOf(through, 'through') }
+    const range = { series: seriesOf(series), from: numberOf(from, 'from'), through: numberOf(through, 'through') }
     if (BigInt(range.from) > BigInt(range.through)) throw notAClosing('a range ends before it begins')
     return range
   })
@@ -137,7 +139,7 @@ export function numberOf(value: unknown, field: string): string {
 
 /** The series of a receipt, from its column; empty where it has none. @throws ERR_CLOSING */
 export function seriesOf(value: unknown): string {
-  return textOf(value, 'series') ?? ''
+  return nameOf(value, 'series') ?? ''
 }
 
 /**
@@ -161,7 +163,7 @@ function dimensionOf(line: Readonly<Record<string, unknown>>): Dimension {
   const dimension: Record<string, string> = { item: required(line.item, 'item') }
   const rate = line.vatRate === undefined || line.vatRate === null ? undefined : sum([line.vatRate as Decimal])
   const others = {
-    location: textOf(line.location, 'location'),
+    location: nameOf(line.location, 'location'),
     vatCode: textOf(line.vatCode, 'vatCode'),
     vatRate: rate,
     customer: textOf(line.customer, 'customer'),
@@ -188,9 +190,15 @@ function fieldsOf(value: unknown, names: readonly string[], what: string): Reado
 }
 
 function required(value: unknown, field: string): string {
-  const text = textOf(value, field)
+  const text = nameOf(value, field)
   if (text === undefined || text === '') throw notAClosing(`\`${field}\` is ${text === '' ? 'empty' : kindOf(value)}`)
   return text
+}
+
+function nameOf(value: unknown, field: string): string | undefined {
+  const text = textOf(value, field)
+  if (text === undefined || text.length <= LONGEST_NAME) return text
+  throw notAClosing(`\`${field}\` has more than ${LONGEST_NAME} characters`)
 }
 
 function textOf(value: unknown, field: string): string | undefined {

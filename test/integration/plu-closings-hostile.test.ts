@@ -583,3 +583,25 @@ t.test('a removal in quarantine holds the closing of its receipt, and no other',
   const waits = (await shop.central.waitingClosings()).map(({ document, waits }) => [document, waits])
   t.same(waits, [['Z-1', { why: 'quarantined', receipts: [`[${ids[0]}]`] }]])
 })
+
+t.test('names that no index holds keep their closing or receipt in quarantine, and nothing else', async (t) => {
+  const long = Array.from({ length: 4_000 }, (_, n) => String.fromCodePoint(0x4e00 + ((n * 7_919) % 20_000))).join('')
+  const closing = (one: AnyDocument, origin: { readonly location: string }) => {
+    const known = closingOf(one, origin)
+    const ranges = one.closing_no === 'series' ? [{ series: long, from: 1, through: 2 }] : rangesOf(one)
+    return known && { ...known, ranges, ...(one.closing_no === 'location' && { location: long }) }
+  }
+  const lines = (receipt: AnyDocument) => receiptLines(receipt).map((one) => ({ ...one, ...(one.item === 'long' && { item: long }) }))
+  const receipts = { table: 'receipts', number: 'number', series: 'series', lines }
+  const { shop, cashier, sync } = await openOffice(t, { plu_closings: pluClosings({ closing, receipts, moveStock: true }) })
+  for (const [n, item] of ['A', 'long', 'B'].entries()) cashier.sell('sale', n + 1, [line(item, '1', '10')])
+  cashier.sell('sale', 4, [line('C', '1', '10', { location: long })])
+  for (const no of ['series', 'location']) cashier.closeRange(no, [1, 1])
+  cashier.closeRange('Z-1', [1, 1])
+  await sync()
+  cashier.closeRange('Z-2', [3, 3])
+  await sync()
+  t.same(await postedClosings(shop), ['BA01 1 2026-11-21 Z-1: A A - 1 10', 'BA01 2 2026-11-21 Z-2: B A - 1 10'])
+  const held = (await shop.central.quarantine.list()).map(({ table, recordId, code }) => `${table} ${recordId} ${code}`).sort()
+  t.same(held, ['plu_closings [1] ERR_CLOSING', 'plu_closings [2] ERR_CLOSING', 'receipts [2] ERR_CLOSING', 'receipts [4] ERR_CLOSING'])
+})
