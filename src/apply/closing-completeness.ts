@@ -11,7 +11,7 @@ import { ARCHIVE, QUARANTINE, REGISTERS } from './tables.ts'
 
 /**
  * Why a closing is not posted yet. 'quarantined': receipts of its range are not applied, by record id. 'parked': they can't be read at the till. 'taken': another closing has receipts of its range. 'totals': those of the
- * till are not the sums of its receipts. 'sums': they are beyond numeric(18, 6).
+ * till are not the sums of its receipts. 'sums': they are beyond numeric(18, 6). 'refused': the database does not take its rows, by a trigger or a constraint of the host's.
  */
 export type Waits =
   | { readonly why: 'taken'; readonly table: string; readonly recordId: string }
@@ -19,6 +19,7 @@ export type Waits =
   | { readonly why: 'parked'; readonly receipts: readonly string[] }
   | { readonly why: 'totals'; readonly totals: readonly string[] }
   | { readonly why: 'sums' }
+  | { readonly why: 'refused'; readonly code: string; readonly message: string }
 
 /** A receipt that is there and not applied. Undefined where nobody can say to which closing it belongs: it may be any. */
 interface Held {

@@ -9,6 +9,8 @@ import { CLOSING_RANGES, CLOSING_RECEIPTS, CLOSINGS, OPEN_CLOSINGS, POSTED_CLOSI
 import { CLOSING_MEASURES, type KnownClosing, unequalTotals } from './closings.ts'
 import type { FinishContext } from './finish.ts'
 import { nameOf, type Posted, postedOf } from './postings.ts'
+import { type Verdict, verdictOf } from './quarantine-verdict.ts'
+import { StockLevels } from './stock-levels.ts'
 import { type Dimension, differences, NO_SUMS, type Sums, type SumsByDimension, sumsFromJson, total } from './sums.ts'
 
 export interface OpenClosing {
@@ -51,22 +53,54 @@ export function* settleClosings(table: string, rule: SettlementRule, context: Fi
   const posted = yield* postedOf(open, ledger, { database: context.database, origin: { registerId: context.registerId } })
   const waiting = rule.receipts === undefined ? new Map<OpenClosing, Waits>() : yield* held(open, rule.receipts, context)
   const toPost: ToPost[] = []
-  const settled: OpenClosing[] = []
+  const settled = new Set<OpenClosing>()
   for (const closing of open) {
     const before = posted.get(nameOf(closing))
     const result = waiting.get(closing) ?? (yield* compute(closing, before, rule.moveStock, context))
     if ('why' in result) yield* wait(closing, result, context)
     else {
-      settled.push(closing)
+      settled.add(closing)
       if (result.sums !== undefined) toPost.push({ closing, revision: (before?.revision ?? 0) + 1, sums: result.sums, movements: result.movements })
     }
   }
-  yield* postClosings(toPost, context)
+  for (const [closing, waits] of yield* postEach(toPost, context)) {
+    settled.delete(closing)
+    yield* wait(closing, waits, context)
+  }
   yield* erase(
     OPEN_CLOSINGS,
     OPEN_CLOSINGS.primaryKey,
-    settled.map(({ recordId, incarnation }) => [context.registerId, table, recordId, incarnation]),
+    [...settled].map(({ recordId, incarnation }) => [context.registerId, table, recordId, incarnation]),
   )
+}
+
+/** All at once, or, where the database refuses one of them, each for itself; says which ones it refused. */
+function* postEach(all: readonly ToPost[], context: FinishContext): Work<ReadonlyMap<OpenClosing, Waits>> {
+  const refused = new Map<OpenClosing, Waits>()
+  if (all.length === 0 || (yield* tryToPost(all, context)) === undefined) return refused
+  for (const one of all) {
+    const verdict = yield* tryToPost([one], context)
+    if (verdict !== undefined) refused.set(one.closing, { why: 'refused', code: verdict.code, message: verdict.message })
+  }
+  return refused
+}
+
+/** Posts behind a savepoint. What the host has tied to the ledgers, a trigger or a reference, may refuse the rows. */
+function* tryToPost(all: readonly ToPost[], context: FinishContext): Work<Verdict | undefined> {
+  const { database } = context
+  const levels = new StockLevels()
+  yield* query({ sql: 'SAVEPOINT sync_closings', parameters: [] })
+  try {
+    yield* postClosings(all, { ...context, levels })
+  } catch (thrown) {
+    const verdict = verdictOf(thrown, database)
+    yield* query({ sql: 'ROLLBACK TO SAVEPOINT sync_closings', parameters: [] })
+    yield* query({ sql: 'RELEASE SAVEPOINT sync_closings', parameters: [] })
+    return verdict
+  }
+  yield* query({ sql: 'RELEASE SAVEPOINT sync_closings', parameters: [] })
+  context.levels.addAll(levels)
+  return undefined
 }
 
 /** Those that can't be computed yet. */

@@ -605,3 +605,30 @@ t.test('names that no index holds keep their closing or receipt in quarantine, a
   const held = (await shop.central.quarantine.list()).map(({ table, recordId, code }) => `${table} ${recordId} ${code}`).sort()
   t.same(held, ['plu_closings [1] ERR_CLOSING', 'plu_closings [2] ERR_CLOSING', 'receipts [2] ERR_CLOSING', 'receipts [4] ERR_CLOSING'])
 })
+
+t.test("a closing that the host's own constraints refuse waits alone, and is posted when they do not any more", async (t) => {
+  for (const rule of ['made', 'computed'] as const) {
+    const subscribe = rule === 'made' ? { plu_closings: pluClosings({ closing: closingOf, line: lineOf, moveStock: true }) } : computed(true)
+    const { shop, cashier, sync } = await openOffice(t, subscribe)
+    const close = (no: string, item: string, number: number) => {
+      cashier.sell('sale', number, [line(item, '1', '10')])
+      return rule === 'made' ? cashier.close(no, [line(item, '1', '10')]) : cashier.closeRange(no, [number, number])
+    }
+    await shop.pool.query(`
+      CREATE TABLE items (item_no text PRIMARY KEY);
+      INSERT INTO items VALUES ('A'), ('B'), ('C');
+      ALTER TABLE posted_plu_closing_lines ADD CONSTRAINT known_item FOREIGN KEY (item_no) REFERENCES items`)
+    for (const [n, item] of ['A', 'X', 'B'].entries()) close(`Z-${item}`, item, n + 1)
+    await sync()
+    t.same(await postedClosings(shop), ['BA01 1 2026-11-21 Z-A: A A - 1 10', 'BA01 2 2026-11-21 Z-B: B A - 1 10'], `${rule}: numbers without a gap`)
+    t.match(await shop.central.waitingClosings(), [{ document: 'Z-X', waits: { why: 'refused', code: 'ERR_HANDLER', message: /known_item/ } }])
+    t.equal(await shop.stock('X'), 0, 'and nothing of it is moved')
+    await shop.pool.query("INSERT INTO items VALUES ('X')")
+    close('Z-C', 'C', 4)
+    await sync()
+    t.same((await postedClosings(shop)).slice(2), ['BA01 3 2026-11-21 Z-X: X A - 1 10', 'BA01 4 2026-11-21 Z-C: C A - 1 10'])
+    t.same(await shop.central.waitingClosings(), [])
+    t.equal(await shop.stock('X'), -1)
+    t.ok((await shop.central.reconcile({ location: 'BA01', businessDate: '2026-11-21' })).clean)
+  }
+})
