@@ -92,6 +92,8 @@ function* tryToPost(all: readonly ToPost[], context: FinishContext): Work<Verdic
   yield* query({ sql: 'SAVEPOINT sync_closings', parameters: [] })
   try {
     yield* postClosings(all, { ...context, levels })
+    // What is deferred would refuse at the commit, when nobody knows any more whose it is. Nothing of the host's comes behind.
+    yield* query({ sql: 'SET CONSTRAINTS ALL IMMEDIATE', parameters: [] })
   } catch (thrown) {
     const verdict = verdictOf(thrown, database)
     yield* query({ sql: 'ROLLBACK TO SAVEPOINT sync_closings', parameters: [] })
