@@ -246,7 +246,8 @@ export class MailCourier {
   private async say(signal: AbortSignal): Promise<boolean> {
     const { clock, correspondence, transfer } = this.options
     const under = (await correspondence.onTheirWay()).length
-    const isIdle = under === 0 && clock.now() - this.lastSaid >= transfer.everyMs
+    // Who waits by hand for all to be answered would wait for that answer too, and for the next, where they take longer than a pause.
+    const isIdle = this.waiters.size === 0 && under === 0 && clock.now() - this.lastSaid >= transfer.everyMs
     const outgoing = await correspondence.next(this.must || isIdle)
     if (outgoing === undefined) return false
     try {
@@ -268,12 +269,13 @@ export class MailCourier {
     const { correspondence, events, ready } = this.options
     await ready()
     const heard = await correspondence.hear(message)
-    const { exchanged, asksAgain, isAnswer, error } = heard
+    const { exchanged, asksAgain, isAnswer, isInTime, error } = heard
     this.reached()
     this.options.onExchanged(exchanged)
     if (exchanged.unfinished || asksAgain) this.must = true
     if (isAnswer || exchanged.moved) {
-      this.resends = 0
+      // Where answers come to what counted as lost, they take longer than was waited: to send all again as soon would hold them up even more.
+      if (isInTime) this.resends = 0
       this.waitForAnswer()
     }
     if (error) {

@@ -52,6 +52,8 @@ export interface Heard {
   readonly asksAgain: boolean
   /** Whether it answers one of ours. */
   readonly isAnswer: boolean
+  /** Whether it answers one that did not count as lost. */
+  readonly isInTime: boolean
   /** Why central took nothing, unless its word puts that right. */
   readonly error: TillsyncError | undefined
 }
@@ -134,7 +136,13 @@ export class Correspondence {
     const exchanged = withTaken(settled, taken)
     if (said !== undefined) await this.settle(said, sayings.slice(at + 1), message, exchanged)
     const isPassedOver = said?.asks !== true && sayings.slice(0, Math.max(0, at)).some((one) => one.asks && !one.isLost)
-    return { exchanged, asksAgain: taken?.isAny === true || isPassedOver, isAnswer: said !== undefined, error: refusalOf(message, said) }
+    return {
+      exchanged,
+      asksAgain: taken?.isAny === true || isPassedOver,
+      isAnswer: said !== undefined,
+      isInTime: said !== undefined && said.isLost !== true,
+      error: refusalOf(message, said),
+    }
   }
 
   private async settle(said: Saying, rest: readonly Saying[], { subscribe, error }: Message, { branched }: Exchanged): Promise<void> {

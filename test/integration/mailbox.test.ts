@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { mirror } from '../../src/index.ts'
 import type { RegisterName } from '../../src/model.ts'
@@ -25,13 +26,17 @@ interface Scene {
   readonly till: Till
 }
 
-async function scene(t: Test, options: Partial<NonNullable<TillOptions['mailed']>> = {}, central: ShopOptions = {}): Promise<Scene> {
+async function scene(
+  t: Test,
+  options: Partial<NonNullable<TillOptions['mailed']>> = {},
+  central: ShopOptions | ((office: PostOffice) => ShopOptions) = {},
+): Promise<Scene> {
   const office = new PostOffice()
   const shop = await openShop(t, server, {
     mailboxes: [office.central()],
     schema: CENTRAL_SCHEMA + ITEMS,
     publish: { items: {} },
-    ...central,
+    ...(typeof central === 'function' ? central(office) : central),
   })
   const till = await shop.addTill('POS1', {
     schema: TILL_SCHEMA + ITEMS,
@@ -51,6 +56,24 @@ function mailedBy(
 
 function sell(till: Till, from: number, through: number): void {
   for (let n = from; n <= through; n++) till.cashier.sellAnything(random, `R-${n}`)
+}
+
+/** A central whose letters take so long. */
+function slowly(ms: number): (office: PostOffice) => ShopOptions {
+  return (office) => {
+    const inner = office.central()
+    return {
+      mailboxes: [
+        {
+          ...inner,
+          async send(...letter) {
+            await pause(ms)
+            return inner.send(...letter)
+          },
+        },
+      ],
+    }
+  }
 }
 
 const itemsOf = (till: Pick<Till, 'db'>) => till.db.prepare('SELECT item_no, name FROM items ORDER BY 1').all()
@@ -79,6 +102,29 @@ t.test('sales go up and items come down by mailbox, by hand and by themselves', 
     async () => (await till.replica.status()).pending === 0 && (itemsOf(till) as { name: string }[]).some(({ name }) => name === 'New'),
   )
   await shop.balances(t, till)
+})
+
+t.test('who synchronizes by hand comes to an end, though each answer takes longer than the pause between letters', async (t) => {
+  const { shop, till, office } = await scene(t, { everyMs: 10, resend: { minMs: 60_000, maxMs: 60_000 } }, slowly(50))
+  await shop.central.start()
+  const signal = AbortSignal.timeout(30_000)
+  sell(till, 1, 10)
+  await till.replica.synchronize({ signal })
+  await shop.balances(t, till)
+  await till.replica.start()
+  sell(till, 11, 20)
+  await till.replica.synchronize({ signal })
+  await shop.balances(t, till)
+  t.notOk(signal.aborted, `${office.sent.get('up BA01/POS1')?.length} letters`)
+})
+
+t.test('answers that take longer than is waited for do not have all sent again and again', async (t) => {
+  const { shop, till, office } = await scene(t, { recordsPerRun: 10, resend: { minMs: 20, maxMs: 60_000 } }, slowly(100))
+  await shop.central.start()
+  sell(till, 1, 30)
+  await till.replica.synchronize({ signal: AbortSignal.timeout(60_000) })
+  await shop.balances(t, till)
+  t.comment(`${office.sent.get('up BA01/POS1')?.length} letters for ${(await till.replica.status()).head.entryNo} entries`)
 })
 
 t.test('batches go out one behind the other without a word of central, and no more than may be unanswered', async (t) => {
