@@ -73,7 +73,7 @@ const alterKeyType: Make = (random, schema, table) => {
   return { sql: [`ALTER TABLE ${q(table.name)} ALTER COLUMN ${q(column.name)} TYPE bigint`] }
 }
 
-/** Without a key for a while. One of another number of columns does not hold yet, see docs/guarantees.md. */
+/** Without a key for a while. Those of another number of columns: test/integration/changed-keys.test.ts. */
 const otherKey: Make = (random, _schema, table) => {
   if (table.partitions.length > 0) return undefined
   const name = q(`${table.name}_pkey`)
