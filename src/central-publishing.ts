@@ -220,12 +220,14 @@ export class CentralPublishing implements AudiencePublisher {
   }
 
   /** Its registers keep what they have, and begin anew when the filter can be asked. */
-  private giveUp({ audience: { audience_id, table_name }, cause }: SlowAudience): void {
+  private giveUp(slow: readonly SlowAudience[]): void {
     const { filterTimeoutMs, events } = this.options
-    const error = tooSlow(filterTimeoutMs, table_name, cause)
-    this.making.forget(audience_id)
-    this.rest(error)
-    events.emit('failed', { error })
+    for (const { audience } of slow) this.making.forget(audience.audience_id)
+    for (const [table, cause] of new Map(slow.map(({ audience, cause }) => [audience.table_name, cause]))) {
+      const error = tooSlow(filterTimeoutMs, table, cause)
+      this.rest(error)
+      events.emit('failed', { error })
+    }
   }
 
   /** What sealing fails with, or why a table is left alone. */

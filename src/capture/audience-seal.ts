@@ -14,6 +14,9 @@ export interface AudienceSlice extends Slice {
   readonly audiences: readonly number[]
 }
 
+/** Where so many filters of a table took too long, its others are not asked any more: each would hold up all that is sealed for as long. */
+const MOST_SLOW = 3
+
 /** An audience whose filter takes too long: it is not there any more, and whoever is in it begins anew once the filter can be asked. */
 export interface SlowAudience {
   readonly audience: Audience
@@ -30,7 +33,7 @@ export function* sealAudiences(
   plan: CapturePlan,
   limit: number,
   now: () => number,
-  onSlow: (slow: SlowAudience) => void,
+  onSlow: (slow: readonly SlowAudience[]) => void,
 ): Work<AudienceSlice> {
   const { touches, more, through: touch, forget } = yield* database.capture.takeTouches(limit)
   const { documents: meant, whole } = yield* documentsTouched(plan, touches)
@@ -46,6 +49,11 @@ export function* sealAudiences(
   const tables = [...new Set(there.map(({ root }) => root.table))]
   for (const audience of yield* readAudiences(database, tables)) {
     const own = there.filter(({ root }) => root.table === audience.table_name)
+    const alike = slow.filter((one) => one.audience.table_name === audience.table_name)
+    if (alike.length >= MOST_SLOW) {
+      slow.push({ audience, cause: alike[0]?.cause })
+      continue
+    }
     const move = yield* moveOf(database, audience, own, { changed, readings, parked })
     if ('cause' in move) slow.push(move)
     else if (move.rows.length > 0) moves.push(move)
@@ -65,10 +73,8 @@ export function* sealAudiences(
     yield* insert(AUDIENCE_MEMBERS, rows, AUDIENCE_MEMBERS.primaryKey)
     yield* moveHead(database, audience, entryNo)
   }
-  for (const one of slow) {
-    yield* dropAudience(database, one.audience.audience_id)
-    yield* committed(() => onSlow(one))
-  }
+  for (const { audience } of slow) yield* dropAudience(database, audience.audience_id)
+  if (slow.length > 0) yield* committed(() => onSlow(slow))
   yield* park(anyParked.length > 0 ? touched : [], parked, new Date(now()).toISOString())
   return {
     more,

@@ -412,3 +412,46 @@ t.test('a filter that takes too long holds up its own table only; one that does 
   })
   t.equal((await shop.central.status()).lastError, undefined)
 })
+
+t.test('of many audiences with the same slow filter a few are asked', async (t) => {
+  let later = 0
+  const clock = { ...systemClock, now: () => Date.now() + later }
+  const tables = (key: string) => `CREATE TABLE items (id ${key}, name text); CREATE TABLE contacts (id ${key}, name text)`
+  const shop = await openShop(t, server, {
+    schema: `${tables('integer PRIMARY KEY')}; CREATE TABLE pauses (seconds float8); INSERT INTO pauses VALUES (0); CREATE SEQUENCE asked;
+      CREATE FUNCTION slow(location text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+        IF current_setting('transaction_read_only') = 'off' THEN PERFORM nextval('asked'); END IF; PERFORM pg_sleep(seconds) FROM pauses; RETURN true;
+      END $$`,
+    publish: { items: { where: (_, { location }) => sql<boolean>`slow(${location})` }, contacts: {} },
+    subscribe: {},
+    filterTimeoutMs: 500,
+    clock,
+  })
+  const tills: Till[] = []
+  for (let n = 0; n < 8; n++)
+    tills.push(
+      await till(t, shop, 'POS1', {
+        location: `BA${n}`,
+        schema: tables('INTEGER PRIMARY KEY'),
+        publish: {},
+        subscribe: { items: mirror(), contacts: mirror() },
+      }),
+    )
+  const failures: string[] = []
+  shop.central.on('failed', ({ error }) => failures.push(error.code))
+  await shop.pool.query(`INSERT INTO items VALUES (1, 'A'); INSERT INTO contacts VALUES (1, 'A')`)
+  for (const each of tills) await each.replica.synchronize()
+  await shop.pool.query(`UPDATE pauses SET seconds = 5; UPDATE items SET name = 'B'; UPDATE contacts SET name = 'B'`)
+  const asked = async () => Number((await shop.pool.query('SELECT last_value FROM asked')).rows[0].last_value)
+  const before = await asked()
+  await shop.central.start()
+  await eventually('all is sealed', async () => (await shop.central.status()).unsealed === 0)
+  t.equal((await asked()) - before, 6, 'three of them, twice')
+  t.same(failures, ['ERR_FILTER'])
+  for (const each of tills) await each.replica.synchronize()
+  t.ok(tills.every((each) => rows(each, 'SELECT name FROM contacts')[0]?.[0] === 'B'))
+  await shop.pool.query('UPDATE pauses SET seconds = 0')
+  later = 120_000
+  for (const each of tills) await each.replica.synchronize()
+  t.ok(tills.every((each) => rows(each, 'SELECT name FROM items')[0]?.[0] === 'B'))
+})
