@@ -3,6 +3,7 @@ import { TillsyncError } from '../errors.ts'
 import type { AnyTables } from '../model.ts'
 import { known } from '../options.ts'
 import { type ApplyingDatabase, call, type HostColumn, type HostTable, query, type Work } from '../ports.ts'
+import { castOf } from './column-cast.ts'
 import type { ApplyContext } from './handler.ts'
 import { hush, kindOf } from './mapping.ts'
 import { MOVEMENT_MEASURES } from './movements.ts'
@@ -229,13 +230,6 @@ function recordset(columns: number): string {
 
 function hasColumn(table: HostTable, name: string): boolean {
   return table.columns.some((column) => column.name === name)
-}
-
-/** A cast to a type with a length would cut in silence; to the type itself, the assignment to the column says what does not fit. */
-function castOf({ base, type }: HostColumn): string {
-  const plain = base ?? type
-  if (plain === 'character') return 'bpchar'
-  return plain === 'bit' ? '"bit"' : plain
 }
 
 function quote(name: string): string {

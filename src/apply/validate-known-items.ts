@@ -2,6 +2,7 @@ import { TillsyncError } from '../errors.ts'
 import type { AnyDocument } from '../model.ts'
 import { known } from '../options.ts'
 import { type ApplyingDatabase, type HostColumn, query, type Work } from '../ports.ts'
+import { castOf } from './column-cast.ts'
 import type { Check, ColumnByPart, FoundProblem } from './validate.ts'
 
 export interface KnownItemsOptions<D = AnyDocument> {
@@ -61,15 +62,23 @@ function itemsOf(document: AnyDocument, columns: Readonly<Record<string, string>
 
 const WHOLE: Readonly<Record<string, bigint>> = { smallint: 2n ** 15n, integer: 2n ** 31n, bigint: 2n ** 63n }
 
+/** Texts that other types take. */
+const TAKEN: Readonly<Record<string, RegExp>> = {
+  numeric: /^-?\d{1,100}(?:\.\d{1,100})?$/,
+  uuid: /^[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}$/i,
+}
+
 /** Compared in the column's own type, so that its index is used; what can't be of that type is not known. */
 function* unknownOf(database: ApplyingDatabase, table: string, column: HostColumn, items: ReadonlySet<string>): Work<ReadonlySet<string>> {
-  const limit = WHOLE[column.base ?? column.type]
-  const fits = (item: string): boolean => limit === undefined || (/^-?\d{1,19}$/.test(item) && BigInt(item) < limit && BigInt(item) >= -limit)
+  const plain = column.base ?? column.type
+  const [limit, taken] = [WHOLE[plain], TAKEN[plain]]
+  const fits = (item: string): boolean =>
+    limit === undefined ? (taken?.test(item) ?? true) : /^-?\d{1,19}$/.test(item) && BigInt(item) < limit && BigInt(item) >= -limit
   const [asked, unfit] = [[...items].filter(fits), [...items].filter((item) => !fits(item))]
   if (asked.length === 0) return new Set(unfit)
   const quoted = `"${column.name.replaceAll('"', '""')}"`
   const rows = yield* query<{ item: string }>({
-    sql: `SELECT s.item FROM unnest($1::text[]) AS s(item) WHERE NOT EXISTS (SELECT FROM ${database.qualify(table)} t WHERE t.${quoted} = s.item::${column.type})`,
+    sql: `SELECT s.item FROM unnest($1::text[]) AS s(item) WHERE NOT EXISTS (SELECT FROM ${database.qualify(table)} t WHERE t.${quoted} = s.item::${castOf(column)})`,
     parameters: [asked.map((item) => item.replaceAll('\0', '\uFFFD'))],
   })
   return new Set([...unfit, ...rows.map(({ item }) => item)])

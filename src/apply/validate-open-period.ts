@@ -4,7 +4,7 @@ import { known } from '../options.ts'
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
 import type { Check, FoundProblem, RootColumn } from './validate.ts'
 
-/** A table of central's whose rows are closed periods, both days included; with `location`, of that location alone. */
+/** A table of central's whose rows are closed periods, both days included; one that is NULL bounds nothing: what was before, or comes after, is closed too. With `location`, of that location alone; NULL: of all. */
 export interface ClosedPeriodsTable {
   readonly table: string
   /** Columns of type date. */
@@ -85,9 +85,10 @@ function quote(name: string): string {
 function* closedIn(database: ApplyingDatabase, closed: ClosedPeriodsTable, days: readonly string[], location: string): Work<ReadonlySet<string>> {
   if (days.length === 0) return new Set()
   const here = closed.location === undefined ? '' : `AND (p.${quote(closed.location)} IS NULL OR p.${quote(closed.location)}::text = $2)`
+  const [from, through] = [`p.${quote(closed.from)}`, `p.${quote(closed.through)}`]
   const rows = yield* query<{ day: string }>({
     sql: `SELECT s.day FROM unnest($1::text[]) AS s(day) WHERE EXISTS (
-            SELECT FROM ${database.qualify(closed.table)} p WHERE s.day::date BETWEEN p.${quote(closed.from)} AND p.${quote(closed.through)} ${here})`,
+            SELECT FROM ${database.qualify(closed.table)} p WHERE (${from} IS NULL OR ${from} <= s.day::date) AND (${through} IS NULL OR s.day::date <= ${through}) ${here})`,
     parameters: here === '' ? [days] : [days, location],
   })
   return new Set(rows.map(({ day }) => day))

@@ -131,6 +131,29 @@ t.test('an unknown item waits until it is there', async (t) => {
   )
 })
 
+t.test('an item is compared whole, whatever the length and type of the column', async (t) => {
+  const uuid = '5f3c1c1e-8a1b-4c1d-9e1f-0a1b2c3d4e5f'
+  const cases = {
+    'short varchar(5)': ["'ABCDE'", ['ABCDE', 'ABCDEFGH', 'ABC']],
+    'short char(5)': ["'ABCDE'", ['ABCDE', 'ABCDEFGH']],
+    'short numeric(6, 0)': ['13', ['13', '12.5', 'abc', '13.0.0']],
+    'short uuid': [`'${uuid}'`, [uuid, 'abc', `${uuid}0`]],
+    'short few': ["'ABC'", ['ABC', 'ABCD']],
+  } as const
+  for (const [column, [known, sold]] of Object.entries(cases)) {
+    const check = knownItems({ items: { receipt_lines: 'item_no' }, in: { table: 'goods', column: 'short' } })
+    const schema = `${ITEMS}; CREATE DOMAIN few AS varchar(3); CREATE TABLE goods (${column}); INSERT INTO goods VALUES (${known})`
+    const { till, codes } = await scene(t, { receipts: check }, { schema })
+    for (const [n, item] of sold.entries()) till.cashier.sell(`R-${n}`, [line(item)])
+    await till.replica.synchronize()
+    t.same(
+      await codes(),
+      sold.slice(1).map((_, n) => `[${n + 2}] ERR_UNKNOWN_ITEM`),
+      column,
+    )
+  }
+})
+
 t.test('a closed period, by a function or a table', async (t) => {
   const dates = ['2026-01-31', '2026-02-15', '2026-03-01', 'yesterday', '2026-02-31', '2026-01-15T23:00:00Z']
   const sell = (till: Awaited<ReturnType<typeof scene>>['till']) => {
@@ -163,6 +186,13 @@ t.test('a closed period, by a function or a table', async (t) => {
   )
   await byTable.shop.pool.query("DELETE FROM closed_periods WHERE starts_on = '2026-01-01'")
   t.same(await byTable.shop.central.quarantine.retry({}), { released: 2, waiting: 2 })
+  await byTable.shop.pool.query("INSERT INTO closed_periods VALUES (NULL, '2026-01-31', NULL), ('2027-01-01', NULL, NULL)")
+  for (const [no, date] of Object.entries({ early: '1999-12-31', open: '2026-05-01', late: '2030-01-01' })) {
+    const id = byTable.till.cashier.sell(no, [line('A')])
+    byTable.till.db.prepare('UPDATE receipts SET business_date = ? WHERE id = ?').run(date, id)
+    await byTable.till.replica.synchronize()
+    t.equal((await byTable.codes()).includes(`[${id}] ERR_CLOSED_PERIOD`), no !== 'open', `${no}: a bound that is NULL is none`)
+  }
   const everywhere = await scene(t, { receipts: openPeriod({ date: 'business_date', closed: table }) }, { schema: ITEMS })
   sell(everywhere.till)
   await everywhere.till.replica.synchronize()
