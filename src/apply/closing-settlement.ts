@@ -92,6 +92,7 @@ function* tryToPost(all: readonly ToPost[], context: FinishContext): Work<Verdic
   yield* query({ sql: 'SAVEPOINT sync_closings', parameters: [] })
   try {
     yield* postClosings(all, { ...context, levels })
+    if (context.isStrict) yield* levels.write(database)
     // What is deferred would refuse at the commit, when nobody knows any more whose it is. Nothing of the host's comes behind.
     yield* query({ sql: 'SET CONSTRAINTS ALL IMMEDIATE', parameters: [] })
   } catch (thrown) {
@@ -101,7 +102,7 @@ function* tryToPost(all: readonly ToPost[], context: FinishContext): Work<Verdic
     return verdict
   }
   yield* query({ sql: 'RELEASE SAVEPOINT sync_closings', parameters: [] })
-  context.levels.addAll(levels)
+  if (!context.isStrict) context.levels.addAll(levels)
   return undefined
 }
 

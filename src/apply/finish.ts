@@ -9,6 +9,8 @@ export interface FinishContext {
   readonly levels: StockLevels
   /** Only what stands at this place of the register's entries or before it: more is to come. Default: all. */
   readonly through?: { readonly epochNo: number; readonly entryNo: number } | undefined
+  /** Whether levels are written with each step, so that what they refuse is known to be its. */
+  readonly isStrict?: boolean
   /** Told for how many documents something was posted. */
   readonly onPosted?: (documents: number) => void
 }

@@ -170,7 +170,7 @@ export class Handling {
     const onPosted = (documents: number): void => {
       this.postings += documents
     }
-    yield* finish(subscribed.handlers, { database, registerId, levels, through, onPosted })
+    yield* finish(subscribed.handlers, { database, registerId, levels, through, isStrict: this.division.mode === 'strict', onPosted })
   }
 
   private handlersFor({ ledgersOnly, takes }: Circumstances): HandlersByTable {

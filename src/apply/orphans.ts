@@ -135,7 +135,7 @@ export function* withdrawOrphan(database: ApplyingDatabase, handlers: HandlersBy
       if (handler.ledger !== undefined || !(isReplaced || document.removed))
         yield* handler.withdraw([document], { database, origin, levels, late: false })
   }
-  yield* finish(handlers, { database, registerId: row.register_id, levels })
+  yield* finish(handlers, { database, registerId: row.register_id, levels, isStrict: true })
   yield* query({
     sql: `UPDATE ${database.qualify(ORPHANS.name)} SET state = 'withdrawn', reason = $2, settled_at = now() WHERE orphan_id = $1`,
     parameters: [id, reason],

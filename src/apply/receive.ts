@@ -106,7 +106,7 @@ class Reception {
     const isNews = yield* this.hearParked()
     if (batch === undefined) {
       // What was parked may hold up what is complete by now.
-      if (isNews) yield* finish(this.subscribed.handlers, { database, registerId: register_id, levels: new StockLevels() })
+      if (isNews) yield* finish(this.subscribed.handlers, { database, registerId: register_id, levels: new StockLevels(), isStrict: true })
       return yield* this.answer(true)
     }
     const place: Place = { origin: this.origin(epoch_no), standing: pointOf(register), unsettled }

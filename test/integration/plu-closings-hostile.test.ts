@@ -632,3 +632,23 @@ t.test("a closing that the host's own constraints refuse waits alone, and is pos
     t.ok((await shop.central.reconcile({ location: 'BA01', businessDate: '2026-11-21' })).clean)
   }
 })
+
+t.test('a closing that the levels of stock refuse waits alone', async (t) => {
+  const { shop, cashier, sync } = await openOffice(t, computed(true))
+  await shop.pool.query('ALTER TABLE stock_levels ADD CONSTRAINT in_stock CHECK (quantity > -5)')
+  for (const [n, quantity] of ['1', '10', '2'].entries()) {
+    cashier.sell('sale', n + 1, [line('A', quantity, '10')])
+    cashier.closeRange(`Z-${n + 1}`, [n + 1, n + 1])
+  }
+  await sync()
+  t.same(await postedClosings(shop), ['BA01 1 2026-11-21 Z-1: A A - 1 10', 'BA01 2 2026-11-21 Z-3: A A - 2 10'])
+  t.match(await shop.central.waitingClosings(), [{ document: 'Z-2', waits: { why: 'refused', message: /in_stock/ } }])
+  t.equal(await shop.stock('A'), -3)
+  await shop.pool.query('ALTER TABLE stock_levels DROP CONSTRAINT in_stock')
+  cashier.closeRange('Z-4', null)
+  await sync()
+  t.same((await postedClosings(shop)).slice(2), ['BA01 3 2026-11-21 Z-2: A A - 10 10', 'BA01 4 2026-11-21 Z-4: nothing'])
+  t.equal(await shop.stock('A'), -13)
+  const { rows } = await shop.pool.query("SELECT quantity::int AS quantity FROM stock_levels WHERE item_no = 'A'")
+  t.same(rows, [{ quantity: -13 }])
+})
