@@ -18,21 +18,30 @@ type Broken = readonly [what: string, make: (good: Link) => Link, found: readonl
 
 /** Answers of whoever comes first go to whoever comes next. */
 function mixedUp(): (good: Link) => Link {
-  let held: ((answer: Uint8Array) => void) | undefined
+  let held: ((answer: Uint8Array | undefined) => void) | undefined
+  let under = 0
+  const give = (answer: Uint8Array | undefined): void => {
+    held?.(answer)
+    held = undefined
+  }
   return (good) => ({
     async exchange(message, options) {
-      const answer = await good.exchange(message, options)
-      const next = held
-      if (next === undefined) {
-        const other = new Promise<Uint8Array>((resolve) => {
+      under++
+      let answer: Uint8Array
+      try {
+        answer = await good.exchange(message, options)
+      } catch (error) {
+        if (--under === 1) give(undefined)
+        throw error
+      }
+      if (held !== undefined) give(answer)
+      else if (under > 1) {
+        const other = new Promise<Uint8Array | undefined>((resolve) => {
           held = resolve
         })
-        const alone = pause(30).then(() => answer)
-        const got = await Promise.race([other, alone])
-        held = undefined
-        return got
+        answer = (await other) ?? answer
       }
-      next(answer)
+      under--
       return answer
     },
   })
