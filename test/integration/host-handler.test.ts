@@ -235,14 +235,14 @@ for (const [what, hang] of Object.entries<Handle>({
   },
 })) {
   t.test(`a handler that ${what} is broken off, holds no lane, no connection and no lock, and the others go on`, async (t) => {
-    const { till, shop, pool, now } = await open(t, { timeoutMs: 300, max: 2 })
+    const { till, shop, pool, now } = await open(t, { timeoutMs: 1_000, max: 2 })
     const other = await shop.addTill('POS2')
     now.handle = (changes, context) => (context.origin.register === 'POS1' ? hang(changes, context) : undefined)
     till.cashier.sell('R-1', [LINE])
     other.cashier.sell('R-2', [LINE])
     const began = Date.now()
     await Promise.all([t.rejects(till.deliver(), { code: 'ERR_TIMEOUT' }), t.resolves(other.deliver())])
-    t.ok(Date.now() - began < 10_000)
+    t.ok(Date.now() - began < 60_000, 'long before its statement would end')
     t.same((await pool.query("SELECT state FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'")).rows, [])
     now.handle = book
     await till.deliver()
