@@ -6,12 +6,13 @@ import { resend } from './capture/audience-export.ts'
 import { AudienceMaking, nameOf, within } from './capture/audience-making.ts'
 import { AudienceRegisters } from './capture/audience-registers.ts'
 import { type AudienceSpec, checkAudienceFilters, readAudienceRules } from './capture/audience-rules.ts'
-import { type AudienceSlice, type SlowAudience, sealAudiences } from './capture/audience-seal.ts'
+import { type AudienceSlice, type GivenUp, sealAudiences } from './capture/audience-seal.ts'
 import { listSubscribed, type SubscribedTable } from './capture/audience-status.ts'
 import { AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, AUDIENCES, UNAPPLIED } from './capture/audience-tables.ts'
 import { checkCapture } from './capture/check.ts'
 import { checkWhich } from './capture/export.ts'
 import { tooSlow, withinLimit } from './capture/filter-limit.ts'
+import { filterError } from './capture/filters.ts'
 import { listParked, type ParkedDocument } from './capture/parked.ts'
 import { type Problem, requireRoot } from './capture/plan.ts'
 import { pendingReseals } from './capture/reseal.ts'
@@ -20,7 +21,17 @@ import { MEMBERS, PARKED } from './capture/tables.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { Migrations } from './migrate.ts'
-import type { AnyTables, AudienceAnswer, AudienceRegister, AudienceRequest, AudienceRules, Finding, RegisterName, Which } from './model.ts'
+import type {
+  AnyTables,
+  AudienceAnswer,
+  AudienceRegister,
+  AudienceRequest,
+  AudienceRules,
+  AudienceStanding,
+  Finding,
+  RegisterName,
+  Which,
+} from './model.ts'
 import type { ApplyingDatabase, AudiencePublisher, Clock, Key, PublishingDatabase, Work } from './ports.ts'
 import { Sealing } from './sealing.ts'
 
@@ -51,6 +62,11 @@ const REST_MS = 60_000
 const LONGEST_REST_MS = 3_600_000
 /** How often it is tried to cut where tables are changed at the same time. */
 const TRIES = 3
+
+interface Audiences {
+  readonly ids: ReadonlyMap<string, number>
+  readonly waits: boolean
+}
 
 /** A table that is left alone. */
 interface Rest {
@@ -92,7 +108,7 @@ export class CentralPublishing implements AudiencePublisher {
       (slice) => options.onNews(new Set((slice as AudienceSlice).audiences)),
       ({ mended, problems }) => events.emit('schema', { mended, problems }),
       (_, plan, limit, now) =>
-        withinLimit(database, filterTimeoutMs, undefined, () => sealAudiences(database, plan, limit, now, (slow) => this.giveUp(slow))),
+        withinLimit(database, filterTimeoutMs, undefined, () => sealAudiences(database, plan, limit, now, (audiences) => this.giveUp(audiences))),
     )
     this.sealing = new Sealing({ database, clock, sealer: this.sealer, onFailed: (error) => events.emit('failed', { error }) })
   }
@@ -157,25 +173,12 @@ export class CentralPublishing implements AudiencePublisher {
     if (await this.registers.hear(register.registerId, request.unapplied))
       this.options.events.emit('unapplied', { register: { location: register.location, register: register.register }, documents: request.unapplied })
     const { database, events } = this.options
-    const sent = await this.planned()
-    const ids = new Map<string, number>()
-    let waits = false
-    for (const { table } of asked) {
-      if (!sent.roots.has(table)) continue
-      const id = await this.audienceOf(register, table).catch((thrown) => {
-        this.fail(register, table, asTillsyncError(thrown, 'ERR_DATABASE', `Publishing \`${table}\` failed`))
-        return undefined
-      })
-      if (id === undefined) waits = true
-      else {
-        this.failing.delete(nameOf(register, table))
-        ids.set(table, id)
-      }
-    }
     const { registerId } = register
-    let planned = sent
+    let planned = await this.planned()
+    let { ids, waits } = await this.audiencesOf(register, asked, planned)
     const work = async () => {
       planned = await this.planned()
+      ;({ ids, waits } = await this.audiencesOf(register, asked, planned))
       return () => this.cutting.cut(asked, planned, ids, request)
     }
     const cut = async (tries = TRIES): Promise<Cuts> => {
@@ -193,7 +196,7 @@ export class CentralPublishing implements AudiencePublisher {
     const isResealing = first.isResealing && cuts.some(({ batch }) => batch.after === 0)
     // What was changed a moment ago is to go with this exchange; of what left before its snapshot a register hears nothing, so that has to be sealed by then. And who gets what is not sealed yet does not
     // show it by where he then stands: a central that is restored to before it would not know.
-    if (!isSealed || !isCurrent || isResealing) {
+    if (!isSealed || !isCurrent || isResealing || first.isGone) {
       await this.sealed(isResealing)
       ;({ cuts, isSealed, isCurrent } = await cut())
     }
@@ -203,6 +206,25 @@ export class CentralPublishing implements AudiencePublisher {
     const batches = cuts.map(({ batch }) => batch)
     this.cutting.ahead(registerId, asked, planned, ids, request, batches)
     return { batches, more: batches.some(({ isEnd }) => !isEnd) || (waits && batches.length > 0) }
+  }
+
+  /** The audiences that the register is in, by table; and whether one is still being made. */
+  private async audiencesOf(register: KnownRegister, asked: readonly AudienceStanding[], { roots }: SentRoots): Promise<Audiences> {
+    const ids = new Map<string, number>()
+    let waits = false
+    for (const { table } of asked) {
+      if (!roots.has(table)) continue
+      const id = await this.audienceOf(register, table).catch((thrown) => {
+        this.fail(register, table, asTillsyncError(thrown, 'ERR_DATABASE', `Publishing \`${table}\` failed`))
+        return undefined
+      })
+      if (id === undefined) waits = true
+      else {
+        this.failing.delete(nameOf(register, table))
+        ids.set(table, id)
+      }
+    }
+    return { ids, waits }
   }
 
   private isResting(table: string): boolean {
@@ -220,11 +242,13 @@ export class CentralPublishing implements AudiencePublisher {
   }
 
   /** Its registers keep what they have, and begin anew when the filter can be asked. */
-  private giveUp(slow: readonly SlowAudience[]): void {
-    const { filterTimeoutMs, events } = this.options
-    for (const { audience } of slow) this.making.forget(audience.audience_id)
-    for (const [table, cause] of new Map(slow.map(({ audience, cause }) => [audience.table_name, cause]))) {
-      const error = tooSlow(filterTimeoutMs, table, cause)
+  private giveUp(audiences: readonly GivenUp[]): void {
+    const { database, filterTimeoutMs, events } = this.options
+    for (const { audience } of audiences) this.making.forget(audience.audience_id)
+    const failed = audiences.filter(({ cause }) => cause !== undefined)
+    for (const [table, cause] of new Map(failed.map(({ audience, cause }) => [audience.table_name, cause]))) {
+      const isSlow = database.faultOf(cause) === 'cancelled'
+      const error = isSlow ? tooSlow(filterTimeoutMs, table, cause) : filterError(table, 'does not run any more', cause)
       this.rest(error)
       events.emit('failed', { error })
     }

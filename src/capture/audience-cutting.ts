@@ -1,7 +1,7 @@
 import type { AudienceBatch, AudienceRequest, AudienceStanding } from '../model.ts'
 import type { Clock, PublishingDatabase, Work } from '../ports.ts'
 import { type AudienceCut, begunOf, cutAudience, isOurs, type SentRoot } from './audience-batch.ts'
-import { audiencesAt } from './audiences.ts'
+import { audiencesAt, isKeyedAs } from './audiences.ts'
 import { withinLimit } from './filter-limit.ts'
 import { roomIn } from './limits.ts'
 import { RecentCuts } from './recent-cuts.ts'
@@ -32,6 +32,8 @@ export interface Cuts {
   /** Whether the tables stood as planned. Otherwise what was cut may lack what was sealed by a newer plan, and the register would never hear of it. */
   readonly isCurrent: boolean
   readonly isResealing: boolean
+  /** Whether an audience of the register's is not there any more. */
+  readonly isGone: boolean
 }
 
 /** More is not sent at once, but for a larger document. */
@@ -63,18 +65,21 @@ export class AudienceCutting {
     // However much it asks for: that is held in memory.
     const mostBytes = roomIn({ message: Math.min(request.message, this.options.maxMessageBytes), document: 0 })
     let isResealing: boolean | undefined
+    let isGone = false
     let records = Math.min(request.records, MOST_RECORDS)
     let bytes = Math.min(request.bytes, MOST_BYTES, mostBytes)
     for (const standing of asked) {
       const audience = audiences.get(ids.get(standing.table) ?? 0)
-      if (audience === undefined) {
+      const root = roots.get(standing.table)
+      if (root === undefined) continue
+      // It was pruned or given up, or is to be: its documents are named by a key that the table has no more.
+      if (audience === undefined || !isKeyedAs(database, root.root, audience)) {
         this.options.forget(ids.get(standing.table))
+        isGone ||= ids.has(standing.table)
         continue
       }
       const isKnown = yield* isOurs(database, audience, standing)
       if (isKnown && standing.entryNo === audience.head_no) continue
-      const root = roots.get(standing.table)
-      if (root === undefined) continue
       const after = isKnown ? standing.entryNo : 0
       const begun = after === 0 ? audience.head_no : begunOf(standing)
       const from = { after, begun: begun > after ? begun : 0 }
@@ -90,7 +95,7 @@ export class AudienceCutting {
       // What comes behind may refer to what is still to come.
       if (!cut.batch.isEnd || records <= 0 || bytes <= 0) break
     }
-    return { cuts, isSealed, isCurrent, isResealing: isResealing ?? false }
+    return { cuts, isSealed, isCurrent, isResealing: isResealing ?? false, isGone }
   }
 
   /** What a register that has got these batches asks for next. Nothing depends on it: where it fails, or nobody asks, it is made again, or forgotten. */

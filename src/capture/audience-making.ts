@@ -46,8 +46,8 @@ export class AudienceMaking {
    * @throws ERR_FILTER
    */
   async audienceOf(register: AudienceRegister, root: RootPlan, spec: AudienceSpec, settled: () => Promise<unknown>): Promise<number | undefined> {
-    const { table } = root
-    const name = nameOf(register, table)
+    const { table, key } = root
+    const name = JSON.stringify([nameOf(register, table), key])
     const id = this.known.get(name)
     if (id !== undefined) return id
     const { database, clock } = this.options

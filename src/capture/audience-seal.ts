@@ -1,7 +1,7 @@
 import { type CapturingDatabase, committed, erase, insert, type Key, type PublishingDatabase, pause, query, type Work, writing } from '../ports.ts'
 import { dropAudience } from './audience-prune.ts'
 import { AUDIENCE_MEMBERS } from './audience-tables.ts'
-import { type Audience, evaluate, moveHead, readAudiences } from './audiences.ts'
+import { type Audience, evaluate, isKeyedAs, moveHead, readAudiences } from './audiences.ts'
 import { inChunks, isEqual, membersOf, readAll, type Slice } from './collector.ts'
 import { documentsTouched, otherwiseWritten, type Reading, type TouchedDocument } from './documents.ts'
 import { type Parked, park } from './parked.ts'
@@ -17,23 +17,24 @@ export interface AudienceSlice extends Slice {
 /** Where so many filters of a table took too long, its others are not asked any more: each would hold up all that is sealed for as long. */
 const MOST_SLOW = 3
 
-/** An audience whose filter takes too long: it is not there any more, and whoever is in it begins anew once the filter can be asked. */
-export interface SlowAudience {
+/** An audience whose filter can't be asked any more: it is not there, and whoever is in it begins anew once a filter can be asked. */
+export interface GivenUp {
   readonly audience: Audience
-  /** What its statement was cancelled with. */
+  /** What its statement failed with, or was cancelled with because it takes too long; undefined where the table has another key since. */
   readonly cause: unknown
 }
 
 /**
  * Seals what up to `limit` touches lead to, for every audience of the tables: each touched document is read once, and looked for in each filter once. In one
- * transaction, alone; all is read before anything is written. A filter that takes too long holds up nobody else: its audience is given up.
+ * transaction, alone; all is read before anything is written. A filter that takes too long, or does not run since the host has changed its tables, holds up nobody
+ * else: its audience is given up.
  */
 export function* sealAudiences(
   database: PublishingDatabase,
   plan: CapturePlan,
   limit: number,
   now: () => number,
-  onSlow: (slow: readonly SlowAudience[]) => void,
+  onGivenUp: (audiences: readonly GivenUp[]) => void,
 ): Work<AudienceSlice> {
   const { touches, more, through: touch, forget } = yield* database.capture.takeTouches(limit)
   const { documents: meant, whole } = yield* documentsTouched(plan, touches)
@@ -45,17 +46,17 @@ export function* sealAudiences(
   const failed = new Set(parked.map(({ document }) => document))
   const there = touched.filter((document) => !failed.has(document))
   const moves: Move[] = []
-  const slow: SlowAudience[] = []
+  const givenUp: GivenUp[] = []
   const tables = [...new Set(there.map(({ root }) => root.table))]
   for (const audience of yield* readAudiences(database, tables)) {
     const own = there.filter(({ root }) => root.table === audience.table_name)
-    const alike = slow.filter((one) => one.audience.table_name === audience.table_name)
-    if (alike.length >= MOST_SLOW) {
-      slow.push({ audience, cause: alike[0]?.cause })
+    const slow = givenUp.filter((one) => one.audience.table_name === audience.table_name && database.faultOf(one.cause) === 'cancelled')
+    if (slow.length >= MOST_SLOW) {
+      givenUp.push({ audience, cause: slow[0]?.cause })
       continue
     }
     const move = yield* moveOf(database, audience, own, { changed, readings, parked })
-    if ('cause' in move) slow.push(move)
+    if ('cause' in move) givenUp.push(move)
     else if (move.rows.length > 0) moves.push(move)
   }
   // What could not be read, or not be looked for in every filter, counts as changed when it is looked at again.
@@ -73,8 +74,8 @@ export function* sealAudiences(
     yield* insert(AUDIENCE_MEMBERS, rows, AUDIENCE_MEMBERS.primaryKey)
     yield* moveHead(database, audience, entryNo)
   }
-  for (const { audience } of slow) yield* dropAudience(database, audience.audience_id)
-  if (slow.length > 0) yield* committed(() => onSlow(slow))
+  for (const { audience } of givenUp) yield* dropAudience(database, audience.audience_id)
+  if (givenUp.length > 0) yield* committed(() => onGivenUp(givenUp))
   yield* park(anyParked.length > 0 ? touched : [], parked, new Date(now()).toISOString())
   return {
     more,
@@ -142,21 +143,7 @@ interface Outlook {
 /** Documents are looked for in a filter so many at a time. */
 const AT_ONCE = 500
 
-function* moveOf(
-  database: PublishingDatabase,
-  audience: Audience,
-  documents: readonly TouchedDocument[],
-  outlook: Outlook,
-): Work<Move | SlowAudience> {
-  try {
-    return yield* moved(database, audience, documents, outlook)
-  } catch (cause) {
-    if (database.faultOf(cause) !== 'cancelled') throw cause
-    return { audience, cause }
-  }
-}
-
-function* moved(database: PublishingDatabase, audience: Audience, documents: readonly TouchedDocument[], outlook: Outlook): Work<Move> {
+function* moveOf(database: PublishingDatabase, audience: Audience, documents: readonly TouchedDocument[], outlook: Outlook): Work<Move | GivenUp> {
   const { changed, readings, parked } = outlook
   const rows: unknown[][] = []
   let entryNo = audience.head_no
@@ -164,7 +151,10 @@ function* moved(database: PublishingDatabase, audience: Audience, documents: rea
     const some = documents.slice(from, from + AT_ONCE)
     const standing = some.filter((document) => readings.get(document) !== undefined)
     const [{ root }] = some as [TouchedDocument]
-    const { inside, failed } = yield* evaluate(database, root, audience.filter, standing)
+    if (!isKeyedAs(database, root, audience)) return { audience, cause: undefined }
+    const evaluated = yield* unlessBroken(database, evaluate(database, root, audience.filter, standing))
+    if ('cause' in evaluated) return { audience, cause: evaluated.cause }
+    const { inside, failed } = evaluated
     const known = yield* membershipOf(database, audience, some)
     for (const [n, document] of some.entries()) {
       const { recordId } = document
@@ -178,6 +168,16 @@ function* moved(database: PublishingDatabase, audience: Audience, documents: rea
     yield* pause()
   }
   return { audience, rows, entryNo }
+}
+
+/** What is wrong with a filter of the host's, and not with the database. */
+function* unlessBroken<T>({ faultOf }: PublishingDatabase, work: Work<T>): Work<T | { readonly cause: unknown }> {
+  try {
+    return yield* work
+  } catch (cause) {
+    if (faultOf(cause) === undefined) throw cause
+    return { cause }
+  }
 }
 
 /** Whether each is a member: undefined where it never was. */

@@ -104,6 +104,12 @@ export function* tryAudience(database: CapturingDatabase, { root, all, parameter
   refuseOthers(readableBy(root.spec), read)
 }
 
+/** Whether the stored filter of an audience names its documents by the key that the table has now. */
+export function isKeyedAs(database: CapturingDatabase, { table, key }: RootPlan, { filter }: Audience): boolean {
+  const { sql } = selectColumns(database, table, key).compile()
+  return storedStatement(filter).sql === sql || storedStatement(filter).sql.startsWith(`${sql} where `)
+}
+
 const COLUMNS = ['audience_id', 'table_name', 'stream', 'head_no', 'mark', 'floor_no', 'filter'] as const
 
 /** All audiences of these tables. */

@@ -70,7 +70,7 @@ t.test('what a till sells arrives, and what head office publishes comes, while i
   await office.query(`INSERT INTO items SELECT CASE n WHEN 1 THEN 'A' ELSE 'I' || n END, 'n', 1 FROM generate_series(1, 400) n`)
   await central.start()
   await seat.replica.start()
-  await eventually('items', async () => (await till.query('SELECT FROM items')).rowCount === 400)
+  await eventually('items', async () => (await till.query('SELECT FROM items')).rowCount === 400, 60_000)
   for (let n = 0; n < 20; n++) await sell()
   // One that commits late, behind others that have gone.
   const late = await till.connect()

@@ -5,7 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises'
  *
  * @throws after `withinMs`, saying what it waited for
  */
-export async function eventually<T>(what: string, holds: () => T | Promise<T>, withinMs = 15_000): Promise<NonNullable<T>> {
+export async function eventually<T>(what: string, holds: () => T | Promise<T>, withinMs = 45_000): Promise<NonNullable<T>> {
   const deadline = Date.now() + withinMs
   for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 1.2, 30)) {
     const value = await holds()
