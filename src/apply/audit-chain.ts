@@ -77,6 +77,7 @@ class Walk {
 
   *walk(): Work<WalkedEpoch> {
     const { start, end } = this.epoch
+    this.branch()
     for (let cursor = 0; ; ) {
       const rows = yield* this.page(cursor)
       if (rows.length === 0) break

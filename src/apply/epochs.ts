@@ -30,12 +30,15 @@ export function readEpochs(database: ApplyingDatabase, registerId: number): Work
   })
 }
 
-/** The present history, the latest segment first: each epoch goes on from the history that was the present one when it began. */
+/**
+ * The present history, the latest segment first: each epoch goes on from the history that was the present one when it began. One of which nothing came has a
+ * segment too: where it tells all anew, its beginning is a point that no other epoch has.
+ */
 export function lineOf(epochs: readonly EpochRow[], head: number): readonly Segment[] {
   const segments: Segment[] = []
   let through = head
   for (const { epoch_no, start_no, start_digest, parent_no } of epochs.toReversed()) {
-    if (start_no < through) segments.push({ epochNo: epoch_no, after: { entryNo: start_no, digest: start_digest }, through })
+    if (start_no <= through) segments.push({ epochNo: epoch_no, after: { entryNo: start_no, digest: start_digest }, through })
     through = Math.min(through, parent_no)
   }
   return segments
@@ -83,7 +86,8 @@ function* pointsInside(
   const segment = line.find((one) => one.after.entryNo < before - 1)
   if (segment === undefined) return []
   const points: Point[] = []
-  yield* chain(database, registerId, segment, after, before - 1, (point) => points.push(point))
+  // What its epoch has beyond the segment was left by the history.
+  yield* chain(database, registerId, segment, after, Math.min(before - 1, segment.through), (point) => points.push(point))
   return points.filter(({ entryNo }) => entryNo > after && entryNo < before)
 }
 

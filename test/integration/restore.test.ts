@@ -356,6 +356,46 @@ t.test('central restored twice to the same moment, and the till has pruned each 
   t.same(await shop.central.orphans.list(), [])
 })
 
+t.test('central restored to the moment at which a till had begun to tell all anew, and nothing of it had come', async (t) => {
+  const shop = await openShop(t, server)
+  const machine = new Machine(t, await shop.addTill('POS1'))
+  const prune = async () => {
+    const pruning = machine.till.again({ retainMs: 0 })
+    await pruning.prune()
+    await pruning.stop()
+  }
+  await backupOf(shop.pool, 'begun')
+  machine.cashier.sell('R-1', [line('OLD')])
+  machine.cashier.sell('R-2', [line('OLD')])
+  await machine.replica.synchronize()
+  await prune()
+  await restoreFrom(shop.pool, 'begun')
+  await machine.replica.synchronize()
+  await machine.replica.synchronize()
+  // The epoch began with a message that had no batch: what there is to tell was still being sealed.
+  const { rows } = await shop.pool.query(`
+    WITH epoch AS (INSERT INTO begun.sync_epochs SELECT * FROM sync_epochs RETURNING *)
+    UPDATE begun.sync_registers r SET epoch_no = e.epoch_no, epoch = e.epoch, entry_no = e.start_no, digest = e.start_digest
+    FROM epoch e WHERE e.register_id = r.register_id RETURNING e.start_no > e.parent_no AS behind_a_gap`)
+  t.same(rows, [{ behind_a_gap: true }])
+  for (const item of ['FIRST', 'SECOND', 'THIRD']) {
+    machine.cashier.sell(`R-${item}`, [line(item)])
+    await machine.replica.synchronize()
+    await prune()
+    await restoreFrom(shop.pool, 'begun')
+    await machine.replica.synchronize()
+    await machine.replica.synchronize()
+    await isEqual(t, shop, machine, `all is there again: ${item}`)
+  }
+  t.equal(await shop.stock('OLD'), -2)
+  t.same(await shop.central.orphans.list(), [])
+  const { registers } = await shop.central.audit({ location: 'BA01' })
+  t.same(
+    registers[0]?.findings.filter(({ code }) => code !== 'ENTRIES_SKIPPED'),
+    [],
+  )
+})
+
 t.test('a till restored to before a removal, after a restore to before the key was used again, has the former document again', async (t) => {
   const { shop, machine } = await scene(t)
   machine.cashier.sell('R-11', [line('FIRST')])

@@ -1,13 +1,13 @@
 import t from 'tap'
 import { startServer } from '../support/postgres.ts'
 import { openStage } from '../support/simulation/stage.ts'
-import type { Schedule, Step } from '../support/simulation/steps.ts'
+import type { Fate, Schedule, Step } from '../support/simulation/steps.ts'
 
 // Schedules that went wrong once.
 
 const at = (copy: number) => ({ register: 0, copy })
 const sell = (copy: number): Step => ({ do: 'sell', ...at(copy), seed: 628_289 })
-const exchange = (copy: number): Step => ({ do: 'exchange', ...at(copy), fates: [] })
+const exchange = (copy: number, ...fates: Fate[]): Step => ({ do: 'exchange', ...at(copy), fates })
 const care = (what: 'clone' | 'prune', copy: number): Step => ({ do: what, ...at(copy) })
 const RESTORE: Step = { do: 'central restore', backup: 0 }
 
@@ -34,6 +34,10 @@ const STORIES: Readonly<Record<string, Pick<Schedule, 'steps' | 'last'>>> = {
       exchange(0),
       RESTORE,
     ],
+    last: 0,
+  },
+  'a letter by which a till began to tell all anew arrives at a central that was restored, when the till has pruned what it then told': {
+    steps: [sell(0), exchange(0), care('prune', 0), RESTORE, exchange(0, 'ok', 'copied'), exchange(0), care('prune', 0), RESTORE],
     last: 0,
   },
 }
