@@ -6,6 +6,7 @@ import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { type AnyDocument, createCentral, createRegister, type Register, TillsyncError } from '../../src/index.ts'
 import { httpLink } from '../../src/transport/http.ts'
 import { CLOSING_PUBLISH, CLOSING_TILL, ClosingCashier, computed, receiptLines } from '../support/closings.ts'
+import { playHistories } from '../support/histories.ts'
 import { scripted } from '../support/links.ts'
 import { openPool, startServer } from '../support/postgres.ts'
 import { argument, budgetOfRun, seedOfRun } from '../support/random.ts'
@@ -499,19 +500,6 @@ function same(found: unknown, wanted: unknown, message: string): void {
     throw new Error(`${message}\nfound:  ${JSON.stringify(found)}\nwanted: ${JSON.stringify(wanted)}`)
 }
 
-t.test('whatever happens to receipts and closings, what is posted is what their latest versions say', { timeout: budgetMs + 60_000 }, async (t) => {
-  const result = await fc.check(fc.asyncProperty(history, live), {
-    seed,
-    ...(path !== undefined && { path }),
-    numRuns: 10_000,
-    interruptAfterTimeLimit: budgetMs,
-    markInterruptAsFailure: false,
-  })
-  t.comment(`${result.numRuns} histories`)
-  if (result.failed) {
-    t.comment(`--seed=${result.seed} --path=${result.counterexamplePath}`)
-    t.comment(JSON.stringify(result.counterexample))
-  }
-  t.notOk(result.failed, String(result.errorInstance instanceof Error ? result.errorInstance.message : result.errorInstance))
-  t.ok(result.numRuns > 0 || path !== undefined, 'any history was played')
-})
+t.test('whatever happens to receipts and closings, what is posted is what their latest versions say', { timeout: budgetMs + 120_000 }, (t) =>
+  playHistories(t, fc.asyncProperty(history, live), { seed, path, budgetMs }),
+)
