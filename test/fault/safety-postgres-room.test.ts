@@ -163,15 +163,14 @@ t.test('a sale that was open while sync_touches was missing is found, although i
   await isSealed(t, till)
 })
 
-t.test('touches whose key is of no type that the column has any more are parked, and status() says so, until the table was compared', async (t) => {
+t.test('touches whose key is of no type that the column has any more hold nothing up, and what stands there is sealed', async (t) => {
   const { pool, replica } = await openTill(t, server, { tables: 'CREATE TABLE receipts (id text PRIMARY KEY, total int)', publish: { receipts: {} } })
   await pool.query(
     `INSERT INTO receipts VALUES ('R1', 1), ('2', 2); UPDATE receipts SET id = '1' WHERE id = 'R1'; ALTER TABLE receipts ALTER id TYPE bigint USING id::bigint`,
   )
   await replica.seal()
-  t.match((await replica.status()).parked, [{ table: 'receipts', recordId: ['[R1]'], code: 'ERR_FILTER' }])
+  t.same((await replica.status()).parked, [], 'it stands for no record')
   await settled(replica)
-  t.same((await replica.status()).parked, [], 'when all records have been looked at, it stands for none')
   t.same((await pool.query('SELECT record_id FROM sync_members ORDER BY 1')).rows, [{ record_id: '[1]' }, { record_id: '[2]' }])
 })
 
