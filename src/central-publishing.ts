@@ -174,29 +174,36 @@ export class CentralPublishing implements AudiencePublisher {
       this.options.events.emit('unapplied', { register: { location: register.location, register: register.register }, documents: request.unapplied })
     const { database, events } = this.options
     const { registerId } = register
+    await this.cutting.awaited(registerId)
     let planned = await this.planned()
     let { ids, waits } = await this.audiencesOf(register, asked, planned)
+    // An audience that is being made is waited for once, and a filter asked once, unless tables are planned anew or an audience is gone.
+    let isGone = false
     const work = async () => {
+      const before = planned
       planned = await this.planned()
-      ;({ ids, waits } = await this.audiencesOf(register, asked, planned))
+      if (isGone || planned !== before) ({ ids, waits } = await this.audiencesOf(register, asked, planned))
       return () => this.cutting.cut(asked, planned, ids, request)
     }
     const cut = async (tries = TRIES): Promise<Cuts> => {
       const cutting = await work()
-      return database.read(cutting).catch(async (thrown) => {
+      try {
+        const found = await database.read(cutting)
+        isGone = found.isGone
+        return found
+      } catch (thrown) {
         // A table was changed since it was planned: as it stands now it may well be read.
         if (tries === 1 || (await database.read(() => this.sealer.isCurrent(planned.kept)))) throw thrown
         await this.sealed(false)
         return cut(tries - 1)
-      })
+      }
     }
-    await this.cutting.awaited(registerId)
     const first = await cut()
     let { cuts, isSealed, isCurrent } = first
     const isResealing = first.isResealing && cuts.some(({ batch }) => batch.after === 0)
     // What was changed a moment ago is to go with this exchange; of what left before its snapshot a register hears nothing, so that has to be sealed by then. And who gets what is not sealed yet does not
     // show it by where he then stands: a central that is restored to before it would not know.
-    if (!isSealed || !isCurrent || isResealing || first.isGone) {
+    if (!isSealed || !isCurrent || isResealing || isGone) {
       await this.sealed(isResealing)
       ;({ cuts, isSealed, isCurrent } = await cut())
     }
@@ -213,7 +220,7 @@ export class CentralPublishing implements AudiencePublisher {
     const ids = new Map<string, number>()
     let waits = false
     for (const { table } of asked) {
-      if (!roots.has(table)) continue
+      if (!roots.has(table) || this.isResting(table)) continue
       const id = await this.audienceOf(register, table).catch((thrown) => {
         this.fail(register, table, asTillsyncError(thrown, 'ERR_DATABASE', `Publishing \`${table}\` failed`))
         return undefined

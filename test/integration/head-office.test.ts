@@ -455,3 +455,35 @@ t.test('of many audiences with the same slow filter a few are asked', async (t) 
   for (const each of tills) await each.replica.synchronize()
   t.ok(tills.every((each) => rows(each, 'SELECT name FROM items')[0]?.[0] === 'B'))
 })
+
+t.test('a filter that takes too long is asked once in an exchange, and then left alone', async (t) => {
+  let later = 0
+  const clock = { ...systemClock, now: () => Date.now() + later }
+  const tables = (key: string) => `CREATE TABLE items (id ${key}, name text); CREATE TABLE contacts (id ${key}, name text)`
+  const shop = await openShop(t, server, {
+    schema: `${tables('integer PRIMARY KEY')}; CREATE TABLE pauses (seconds float8); INSERT INTO pauses VALUES (5); CREATE SEQUENCE asked;
+      CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+        IF current_setting('transaction_read_only') = 'off' THEN PERFORM nextval('asked'); END IF; PERFORM pg_sleep(seconds) FROM pauses; RETURN true;
+      END $$`,
+    publish: { items: { where: () => sql<boolean>`slow()` }, contacts: {} },
+    subscribe: {},
+    filterTimeoutMs: 500,
+    clock,
+  })
+  const options = { schema: tables('INTEGER PRIMARY KEY'), publish: {}, subscribe: { items: mirror(), contacts: mirror() } }
+  const one = await till(t, shop, 'POS1', options)
+  const other = await till(t, shop, 'POS2', options)
+  const failures: string[] = []
+  shop.central.on('failed', ({ error }) => failures.push(error.code))
+  const asked = async () => Number((await shop.pool.query('SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END AS n FROM asked')).rows[0].n)
+  // What is not sealed has it cut more than once.
+  await shop.pool.query(`INSERT INTO items VALUES (1, 'A'); INSERT INTO contacts VALUES (1, 'A')`)
+  for (const each of [one, other]) await each.replica.synchronize()
+  t.equal(await asked(), 1)
+  t.same(failures, ['ERR_FILTER'])
+  t.ok([one, other].every((each) => rows(each, 'SELECT name FROM contacts')[0]?.[0] === 'A'))
+  await shop.pool.query('UPDATE pauses SET seconds = 0')
+  later = 120_000
+  for (const each of [one, other]) await each.replica.synchronize()
+  t.ok([one, other].every((each) => rows(each, 'SELECT name FROM items')[0]?.[0] === 'A'))
+})
