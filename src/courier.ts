@@ -1,4 +1,6 @@
 import PQueue from 'p-queue'
+import { Background } from './background.ts'
+import { Contact } from './contact.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
 import type { Clock } from './ports.ts'
@@ -74,31 +76,30 @@ export class Courier {
   failure: TillsyncError | undefined
   private readonly options: CourierOptions
   private readonly queue = new PQueue({ concurrency: 1 })
-  private stopping = new AbortController()
-  private running: Promise<void> | undefined
+  private readonly contact: Contact
+  private readonly background = new Background()
   private waking = new AbortController()
   private idling = new AbortController()
   private failures = 0
-  private offline = false
   /** How many ask for exchanges by hand: meanwhile nothing is waited for. */
   private hands = 0
 
   constructor(options: CourierOptions) {
+    const { events } = options
     this.options = options
+    this.contact = new Contact({
+      onOffline: (error) => events.emit('offline', { error }),
+      onOnline: () => events.emit('online', {}),
+      onFailed: (error) => events.emit('failed', { error }),
+    })
   }
 
   start(): void {
-    if (this.running !== undefined) return
-    this.stopping = new AbortController()
-    this.running = this.run(this.stopping.signal)
+    this.background.start((stop) => this.run(stop))
   }
 
-  async stop(): Promise<void> {
-    this.stopping.abort()
-    await this.running
-    await this.queue.onIdle()
-    this.stopping = new AbortController()
-    this.running = undefined
+  stop(): Promise<void> {
+    return this.background.stop(() => this.queue.onIdle())
   }
 
   /** Something is there to be sent. After a failure it waits for its turn all the same. */
@@ -110,7 +111,7 @@ export class Courier {
 
   /** Runs until nothing is pending; a failure ends it and is thrown. */
   async synchronize({ signal, onProgress }: SynchronizeOptions<Progress>): Promise<RunResult> {
-    const ended = AbortSignal.any([this.stopping.signal, ...(signal ? [signal] : [])])
+    const ended = AbortSignal.any([this.background.signal, ...(signal ? [signal] : [])])
     const moved = new Moved()
     this.hands++
     this.idling.abort()
@@ -171,7 +172,7 @@ export class Courier {
       if (signal.aborted) throw new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: signal.reason })
       try {
         const exchanged = await this.options.exchange(signal, idle)
-        this.reached()
+        this.contact.reached()
         this.failures = 0
         this.failure = undefined
         events.emit('exchanged', { sent: exchanged.sent })
@@ -184,23 +185,9 @@ export class Courier {
     }) as Promise<Exchanged>
   }
 
-  /** No network is normal: it is said when it goes and when it is back, not at every try. */
   private remember(error: TillsyncError): void {
-    const { events } = this.options
     this.failures++
     this.failure = error
-    if (error.code !== 'ERR_LINK') {
-      this.reached()
-      events.emit('failed', { error })
-    } else if (!this.offline) {
-      this.offline = true
-      events.emit('offline', { error })
-    }
-  }
-
-  private reached(): void {
-    if (!this.offline) return
-    this.offline = false
-    this.options.events.emit('online', {})
+    this.contact.failed(error)
   }
 }

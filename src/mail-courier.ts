@@ -1,4 +1,6 @@
 import PQueue from 'p-queue'
+import { Background } from './background.ts'
+import { Contact } from './contact.ts'
 import { Moved, type Progress, type RunResult, type SynchronizeOptions } from './courier.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
@@ -38,15 +40,14 @@ export class MailCourier {
   failure: TillsyncError | undefined
   private readonly options: MailCourierOptions
   private readonly listener: MailListener
+  private readonly contact: Contact
   private readonly queue = new PQueue({ concurrency: 1 })
   private readonly waiters = new Set<Waiter>()
-  private stopping = new AbortController()
-  private running: Promise<unknown> | undefined
+  private readonly background = new Background()
   private waking = new AbortController()
   /** In a row: what the carrier refused, and what central did. */
   private failures = 0
   private refusals = 0
-  private offline = false
   /** Something is to be said though there be no entry: at the start, and where central's word asks for more. */
   private must = false
   private lastSaid = Number.NEGATIVE_INFINITY
@@ -65,20 +66,19 @@ export class MailCourier {
       onRefused: (error) => events.emit('refused', { source: undefined, error }),
       onFailed: (error) => this.remember(error),
     })
+    this.contact = new Contact({
+      onOffline: (error) => events.emit('offline', { error }),
+      onOnline: () => events.emit('online', {}),
+      onFailed: (error) => events.emit('failed', { error }),
+    })
   }
 
   start(): void {
-    if (this.running !== undefined) return
-    this.stopping = new AbortController()
-    this.running = this.run(this.stopping.signal)
+    this.background.start((stop) => this.run(stop))
   }
 
   async stop(): Promise<void> {
-    this.stopping.abort()
-    await this.running
-    await this.queue.onIdle()
-    this.stopping = new AbortController()
-    this.running = undefined
+    await this.background.stop(() => this.queue.onIdle())
     await this.options.transfer.mailbox.close?.()
   }
 
@@ -94,7 +94,7 @@ export class MailCourier {
    */
   async synchronize({ signal, onProgress }: SynchronizeOptions<Progress>): Promise<RunResult> {
     const { clock, transfer, events } = this.options
-    const ended = AbortSignal.any([this.stopping.signal, ...(signal ? [signal] : [])])
+    const ended = AbortSignal.any([this.background.signal, ...(signal ? [signal] : [])])
     const moved = new Moved()
     let failure: TillsyncError | undefined
     let news = Promise.withResolvers<void>()
@@ -207,7 +207,7 @@ export class MailCourier {
   /** What is on its way for too long counts as lost, unless it is known to lie there still. */
   private async resend(): Promise<void> {
     const { clock, correspondence } = this.options
-    if (this.offline) await this.lookAgain()
+    if (this.contact.isOffline) await this.lookAgain()
     if (clock.now() < this.resendAt) return
     if (await this.isAnyLost()) {
       this.resends++
@@ -232,7 +232,7 @@ export class MailCourier {
     await unread()
     this.failures = 0
     this.resends = 0
-    this.reached()
+    this.contact.reached()
     this.waitForAnswer()
   }
 
@@ -258,7 +258,7 @@ export class MailCourier {
     }
     this.must = false
     this.lastSaid = clock.now()
-    this.reached()
+    this.contact.reached()
     this.failures = 0
     if (this.failure?.code === 'ERR_LINK' || this.failure?.code === 'ERR_MAILBOX_FULL') this.failure = undefined
     if (under === 0 || this.resendAt === Number.POSITIVE_INFINITY) this.waitForAnswer()
@@ -270,7 +270,7 @@ export class MailCourier {
     await ready()
     const heard = await correspondence.hear(message)
     const { exchanged, asksAgain, isAnswer, isInTime, error } = heard
-    this.reached()
+    this.contact.reached()
     this.options.onExchanged(exchanged)
     if (exchanged.unfinished || asksAgain) this.must = true
     if (isAnswer || exchanged.moved) {
@@ -289,28 +289,14 @@ export class MailCourier {
     this.wake()
   }
 
-  /** No network is normal: it is said when it goes and when it is back, not at every try. */
   private remember(error: TillsyncError): void {
     this.failures++
     this.tell(error)
   }
 
   private tell(error: TillsyncError): void {
-    const { events } = this.options
     this.failure = error
-    if (error.code !== 'ERR_LINK') {
-      this.reached()
-      events.emit('failed', { error })
-    } else if (!this.offline) {
-      this.offline = true
-      events.emit('offline', { error })
-    }
+    this.contact.failed(error)
     for (const waiter of this.waiters) waiter.failed(error)
-  }
-
-  private reached(): void {
-    if (!this.offline) return
-    this.offline = false
-    this.options.events.emit('online', {})
   }
 }

@@ -1,3 +1,4 @@
+import { Background } from './background.ts'
 import type { Clock } from './ports.ts'
 
 /** Work that is done now and then in the background, from `start` until `stop`: at once, and again a while after it was done. */
@@ -6,8 +7,7 @@ export class Periodic {
   private readonly everyMs: number
   private readonly work: (signal: AbortSignal) => Promise<unknown>
   private readonly onFailed: (thrown: unknown) => void
-  private stopping = new AbortController()
-  private running: Promise<void> | undefined
+  private readonly background = new Background()
 
   /** @param onFailed told what the work failed with, unless it was stopped; it is tried again the next time */
   constructor(clock: Clock, everyMs: number, work: (signal: AbortSignal) => Promise<unknown>, onFailed: (thrown: unknown) => void) {
@@ -17,17 +17,18 @@ export class Periodic {
     this.onFailed = onFailed
   }
 
+  /** Aborted when it stops: for what others begin that is to end with it. */
+  get signal(): AbortSignal {
+    return this.background.signal
+  }
+
   start(): void {
-    if (this.running !== undefined) return
-    this.stopping = new AbortController()
-    this.running = this.run(this.stopping.signal)
+    this.background.start((stop) => this.run(stop))
   }
 
   /** Waits for what is under way. */
-  async stop(): Promise<void> {
-    this.stopping.abort()
-    await this.running
-    this.running = undefined
+  stop(): Promise<void> {
+    return this.background.stop()
   }
 
   private async run(signal: AbortSignal): Promise<void> {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import PQueue from 'p-queue'
+import { Background } from './background.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName, Takes } from './model.ts'
@@ -35,8 +36,7 @@ const BUSY_TRIES = 12
 export class Postman {
   private readonly options: PostmanOptions
   private readonly settling: PQueue
-  private stopping = new AbortController()
-  private running: Promise<unknown> | undefined
+  private readonly background = new Background()
 
   constructor(options: PostmanOptions) {
     this.options = options
@@ -44,16 +44,13 @@ export class Postman {
   }
 
   start(): void {
-    if (this.running !== undefined) return
-    this.stopping = new AbortController()
-    this.running = Promise.all(this.options.mailboxes.map((mailbox) => new Round(this.options, mailbox, this.settling).run(this.stopping.signal)))
+    const { options, settling } = this
+    this.background.start((stop) => Promise.all(options.mailboxes.map((mailbox) => new Round(options, mailbox, settling).run(stop))))
   }
 
   /** Waits for the letters that are being settled; the others stay where they are. */
   async stop(): Promise<void> {
-    this.stopping.abort()
-    await this.running
-    this.running = undefined
+    await this.background.stop()
     await Promise.all(this.options.mailboxes.map((mailbox) => mailbox.close?.()))
   }
 }

@@ -1,5 +1,6 @@
 import PQueue from 'p-queue'
 import type { PullOptions } from './central-options.ts'
+import { Contact } from './contact.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName, Takes } from './model.ts'
@@ -34,16 +35,22 @@ export class PulledTill {
   readonly register: RegisterName
   private readonly options: PulledTillOptions
   private readonly turns = new PQueue({ concurrency: 1 })
+  private readonly contact: Contact
   private puller: { readonly url: string; readonly puller: Puller } | undefined
   private ending = new AbortController()
   private waking = new AbortController()
   private running: Promise<void> | undefined
   private failures = 0
-  private offline = false
 
   constructor(options: PulledTillOptions) {
+    const { register, events } = options
     this.options = options
-    this.register = options.register
+    this.register = register
+    this.contact = new Contact({
+      onOffline: (error) => events.emit('offline', { register, error }),
+      onOnline: () => events.emit('online', { register }),
+      onFailed: (error) => events.emit('refused', { register, source: undefined, error }),
+    })
   }
 
   /** Every `everyMs`, after failures with growing pauses, until it is ended. */
@@ -122,7 +129,7 @@ export class PulledTill {
       if (url === undefined) return undefined
       try {
         const pulled = await this.pullerAt(url).next(signal)
-        this.reached()
+        this.contact.reached()
         this.failures = 0
         return pulled
       } catch (thrown) {
@@ -150,24 +157,9 @@ export class PulledTill {
     return puller
   }
 
-  /** That a till is switched off is normal: it is said when it goes and when it is back, not at every try. */
   private remember(error: TillsyncError): void {
-    const { events } = this.options
-    const { register } = this
     if (error.code === 'ERR_ABORTED' || error.code === 'ERR_BUSY') return
     this.failures++
-    if (error.code !== 'ERR_LINK') {
-      this.reached()
-      events.emit('refused', { register, source: undefined, error })
-    } else if (!this.offline) {
-      this.offline = true
-      events.emit('offline', { register, error })
-    }
-  }
-
-  private reached(): void {
-    if (!this.offline) return
-    this.offline = false
-    this.options.events.emit('online', { register: this.register })
+    this.contact.failed(error)
   }
 }

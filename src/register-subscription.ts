@@ -12,6 +12,7 @@ import type { RootPlan } from './capture/table-plan.ts'
 import { asTillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
 import type { Finding, Notice, RegisterName } from './model.ts'
+import { Periodic } from './periodic.ts'
 import type { AudienceSubscriber, Clock, RegisterDatabase, Work } from './ports.ts'
 import { CENTRAL, readPeer } from './transport/peers.ts'
 import type { Published, Publishing } from './two-way.ts'
@@ -40,8 +41,7 @@ export class RegisterSubscription {
   private readonly subscription: AudienceSubscription
   /** Undefined where nothing is followed. */
   private readonly notices: NoticeWatch | undefined
-  private stopping = new AbortController()
-  private rolling: Promise<void> | undefined
+  private readonly rolling: Periodic
   private last: Promise<unknown> = Promise.resolve()
 
   /** @throws ERR_OPTION */
@@ -70,15 +70,21 @@ export class RegisterSubscription {
       unapplied: () => subscription.unapplied(),
       // What is noted of what comes is noted as of the day on which it comes.
       take: async (batches) => {
-        await this.inTurn(() => this.roll())
+        await this.roll(this.rolling.signal)
         return this.inTurn(() => subscription.take(batches))
       },
     }
+    this.rolling = new Periodic(
+      clock,
+      LOOK_MS,
+      (signal) => this.roll(signal),
+      (thrown) => events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'The notices of the day could not be written') }),
+    )
   }
 
   /** What a day brings by itself. */
-  private async roll(): Promise<void> {
-    await this.notices?.roll(this.stopping.signal)
+  private roll(signal: AbortSignal): Promise<unknown> {
+    return this.inTurn(async () => this.notices?.roll(signal))
   }
 
   /** A day begins between two batches, never within one. */
@@ -88,16 +94,6 @@ export class RegisterSubscription {
     return done
   }
 
-  private async rollAlways(signal: AbortSignal): Promise<void> {
-    const { clock, events } = this.options
-    while (!signal.aborted) {
-      await this.inTurn(() => this.roll()).catch((thrown) => {
-        events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'The notices of the day could not be written') })
-      })
-      await clock.sleep(LOOK_MS, signal).catch(() => undefined)
-    }
-  }
-
   /** Whether the tables that are to be written are there, in the caller's transaction. @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE */
   *install(): Work<void> {
     for (const [table, mirrors] of this.mirrors) for (const mirror of mirrors) yield* mirror.check(this.options.database, table)
@@ -105,10 +101,7 @@ export class RegisterSubscription {
 
   /** Goes on with what was under way, in the background. */
   start(): void {
-    if (this.notices !== undefined && this.rolling === undefined) {
-      this.stopping = new AbortController()
-      this.rolling = this.rollAlways(this.stopping.signal)
-    }
+    if (this.notices !== undefined) this.rolling.start()
     this.subscription.resume().catch((thrown) => {
       this.options.events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'What central has sent could not be applied') })
     })
@@ -132,11 +125,7 @@ export class RegisterSubscription {
   }
 
   async stop(): Promise<void> {
-    this.stopping.abort()
-    await this.subscription.stop()
-    await this.rolling
-    this.rolling = undefined
-    this.stopping = new AbortController()
+    await Promise.all([this.rolling.stop(), this.subscription.stop()])
   }
 
   status(): Promise<{

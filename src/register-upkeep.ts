@@ -2,6 +2,7 @@ import { pruneSlice } from './capture/prune.ts'
 import type { Sealer } from './capture/sealer.ts'
 import { asTillsyncError, type TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
+import { Periodic } from './periodic.ts'
 import type { CapturingDatabase, Clock } from './ports.ts'
 import { Sealing } from './sealing.ts'
 import type { Peer } from './transport/peers.ts'
@@ -25,13 +26,18 @@ const PRUNE_PAUSE_MS = 10
 export class RegisterUpkeep {
   private readonly options: RegisterUpkeepOptions
   private readonly sealing: Sealing
-  private pruning: Promise<void> | undefined
-  private stopping = new AbortController()
+  private readonly pruning: Periodic
 
   constructor(options: RegisterUpkeepOptions) {
     this.options = options
     const { database, clock, sealer, events } = options
     this.sealing = new Sealing({ database, clock, sealer, onFailed: (error) => events.emit('failed', { error }) })
+    this.pruning = new Periodic(
+      clock,
+      PRUNE_EVERY_MS,
+      (signal) => this.prune(signal),
+      (thrown) => events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'Pruning failed') }),
+    )
   }
 
   get isRunning(): boolean {
@@ -44,21 +50,20 @@ export class RegisterUpkeep {
   }
 
   start(): void {
-    this.stopping = new AbortController()
     this.sealing.start()
-    this.pruning = this.pruneAlways(this.stopping.signal)
+    this.pruning.start()
   }
 
   /** Nothing new begins from now on. */
   abort(): void {
     this.sealing.abort()
-    this.stopping.abort()
+    void this.pruning.stop()
   }
 
   /** Waits for what is under way. */
   async ended(): Promise<void> {
     await this.sealing.ended()
-    await this.pruning
+    await this.pruning.stop()
   }
 
   sealSoon(): void {
@@ -78,19 +83,6 @@ export class RegisterUpkeep {
       entries += pruned
       if (pruned === 0) return { entries }
       await clock.sleep(PRUNE_PAUSE_MS, signal)
-    }
-  }
-
-  private async pruneAlways(signal: AbortSignal): Promise<void> {
-    const { clock, events } = this.options
-    while (!signal.aborted) {
-      try {
-        await this.prune(signal)
-      } catch (thrown) {
-        if (signal.aborted) return
-        events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'Pruning failed') })
-      }
-      await clock.sleep(PRUNE_EVERY_MS, signal).catch(() => undefined)
     }
   }
 }

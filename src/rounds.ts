@@ -1,4 +1,5 @@
 import PQueue from 'p-queue'
+import { Background } from './background.ts'
 import type { PullOptions } from './central-options.ts'
 import type { SynchronizeOptions } from './courier.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
@@ -46,8 +47,7 @@ export class Rounds {
   private readonly options: RoundsOptions
   private readonly tills = new Map<string, PulledTill>()
   private readonly lanes: { readonly well: PQueue; readonly failing: PQueue }
-  private stopping = new AbortController()
-  private running: Promise<void> | undefined
+  private readonly background = new Background()
 
   constructor(options: RoundsOptions) {
     this.options = options
@@ -57,20 +57,16 @@ export class Rounds {
 
   start(): void {
     const { pull } = this.options
-    if (pull === undefined || this.running !== undefined) return
-    this.stopping = new AbortController()
-    this.running = this.run(pull, this.stopping.signal)
+    if (pull !== undefined) this.background.start((stop) => this.run(pull, stop))
   }
 
   /** Waits for what is under way; what was pulled and not applied comes again. */
-  async stop(): Promise<void> {
-    this.stopping.abort()
-    await this.running
-    await Promise.all([...this.tills.values()].map((till) => till.stop()))
-    if (this.tills.size > 0) await this.options.book.release().catch(() => undefined)
-    this.tills.clear()
-    this.stopping = new AbortController()
-    this.running = undefined
+  stop(): Promise<void> {
+    return this.background.stop(async () => {
+      await Promise.all([...this.tills.values()].map((till) => till.stop()))
+      if (this.tills.size > 0) await this.options.book.release().catch(() => undefined)
+      this.tills.clear()
+    })
   }
 
   /** @throws ERR_OPTION, ERR_REGISTER, and what ended it */
@@ -80,7 +76,7 @@ export class Rounds {
 
   /** What is begun now ends with a stop, whenever its turn comes. */
   private endedBy(signal: AbortSignal | undefined): AbortSignal {
-    return AbortSignal.any([this.stopping.signal, ...(signal ? [signal] : [])])
+    return AbortSignal.any([this.background.signal, ...(signal ? [signal] : [])])
   }
 
   async synchronizeAll({ signal, onProgress }: SynchronizeOptions<PullProgress>): Promise<readonly PulledRegister[]> {

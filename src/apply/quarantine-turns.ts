@@ -1,3 +1,4 @@
+import { Background } from '../background.ts'
 import { asTillsyncError, type TillsyncError } from '../errors.ts'
 import type { Clock } from '../ports.ts'
 import type { QuarantineBook } from './quarantine-book.ts'
@@ -17,9 +18,8 @@ const LEAST_MS = 1_000
 /** Tries documents in quarantine again when their time has come, register by register, a bounded number at a time. */
 export class QuarantineTurns {
   private readonly options: QuarantineTurnsOptions
-  private stopping = new AbortController()
+  private readonly background = new Background()
   private waking = new AbortController()
-  private running: Promise<void> | undefined
   /** When documents were applied last: what one that waits refers to may be among them. */
   private broughtAt = 0
 
@@ -28,15 +28,11 @@ export class QuarantineTurns {
   }
 
   start(): void {
-    if (this.running !== undefined) return
-    this.stopping = new AbortController()
-    this.running = this.run(this.stopping.signal)
+    this.background.start((stop) => this.run(stop))
   }
 
-  async stop(): Promise<void> {
-    this.stopping.abort()
-    await this.running
-    this.running = undefined
+  stop(): Promise<void> {
+    return this.background.stop()
   }
 
   /** Documents were applied. */
