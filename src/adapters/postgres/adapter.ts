@@ -25,6 +25,7 @@ import { LockFirst, type Locks, strongest } from './installation.ts'
 import { describe } from './introspect.ts'
 import { keyed } from './lookup.ts'
 import { PostgresMirroring } from './mirroring.ts'
+import { OWN_TYPES } from './parsers.ts'
 import { LOCK_BRIEFLY, LOCK_MS, ReadTables, Unlocked } from './reading.ts'
 import { createTable, quote } from './tables.ts'
 import { Transaction } from './transaction.ts'
@@ -134,7 +135,9 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   private async connect(): Promise<void> {
     this.pool.on('acquire', attend)
     try {
-      await this.pool.query('SELECT 1')
+      const client = await this.pool.connect()
+      client.release()
+      refuseBinary(client)
     } catch (error) {
       this.pool.off('acquire', attend)
       throw classify(error, 'Connecting to PostgreSQL')
@@ -249,7 +252,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   private async tryAlone(client: PoolClient): Promise<boolean> {
-    return (await client.query(`SELECT pg_try_advisory_lock(${this.collectorLock()}) AS mine`)).rows[0].mine === true
+    const { rows } = await client.query<{ mine: boolean }>({ text: `SELECT pg_try_advisory_lock(${this.collectorLock()}) AS mine`, types: OWN_TYPES })
+    return rows[0]?.mine === true
   }
 
   private collectorLock(): string {
@@ -304,6 +308,14 @@ async function lockTables(client: PoolClient, locks: Locks): Promise<void> {
   } catch (error) {
     throw isUnknown(error) ? new Unlocked() : error
   }
+}
+
+/** What it answers then has to be read by types that no statement can be told to ask for. @throws ERR_CONNECTION */
+function refuseBinary(client: PoolClient): void {
+  if ((client as { readonly binary?: boolean }).binary !== true) return
+  throw new TillsyncError('ERR_CONNECTION', "The pool asks for binary answers, which can't be read exactly", {
+    hint: 'new pg.Pool({ … }) without `binary`, and pg.defaults.binary as it was.',
+  })
 }
 
 /**

@@ -5,6 +5,7 @@ import type { AnyTables } from '../../model.ts'
 import type { Step } from '../../ports.ts'
 import { ClientDriver, dialectOf } from './dialect.ts'
 import { isAborted } from './errors.ts'
+import { OWN_TYPES } from './parsers.ts'
 import { PLAN_AS_EVER, PLAN_BY_INDEX } from './planning.ts'
 import { literal } from './triggers.ts'
 
@@ -85,7 +86,7 @@ interface Setting {
 
 /** Begins the savepoint; returns what is set before the host's code runs. */
 async function readKept(client: PoolClient): Promise<readonly Setting[]> {
-  const results: unknown = await client.query(`SAVEPOINT sync_handler; ${PLAN_AS_EVER}; ${READ_KEPT}`)
+  const results: unknown = await client.query({ text: `SAVEPOINT sync_handler; ${PLAN_AS_EVER}; ${READ_KEPT}`, types: OWN_TYPES })
   return (results as readonly { readonly rows: readonly Setting[] }[]).at(-1)?.rows ?? []
 }
 

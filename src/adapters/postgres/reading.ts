@@ -1,5 +1,6 @@
 import type { PoolClient } from 'pg'
 import { isUnknown } from './errors.ts'
+import { OWN_TYPES } from './parsers.ts'
 import { quote } from './tables.ts'
 
 /**
@@ -47,7 +48,7 @@ export class ReadTables {
     } catch (error) {
       if (!isUnknown(error)) throw error
       await client.query('ROLLBACK')
-      const { rows } = await client.query<{ name: string }>(THERE, [this.schema, this.locked])
+      const { rows } = await client.query<{ name: string }>({ text: THERE, values: [this.schema, this.locked], types: OWN_TYPES })
       this.note(this.locked, new Set(rows.map(({ name }) => name)))
       throw new Unlocked()
     }

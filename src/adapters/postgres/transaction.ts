@@ -7,40 +7,12 @@ import { copyRows } from './copy.ts'
 import { asFinal, classify, isAborted, isFinal, isRaised } from './errors.ts'
 import { callHost, LostTransaction } from './host-call.ts'
 import { byKey, lookupSql } from './lookup.ts'
+import { EXACT, OWN_TYPES } from './parsers.ts'
 import { copyTarget, eraseSql, insertSql } from './tables.ts'
 
 /** Below this, the extra round trip of COPY costs more than it saves: rows, or characters in them, for as elements of arrays all quotes are escaped at both ends. */
 const COPY_FROM_ROWS = 50
 const COPY_FROM_CHARACTERS = 20_000
-
-/** Values as the library reads them, whatever parsers the host has registered with `pg`: 64-bit counts as numbers, all else as text. */
-const INT8 = 20
-const BYTEA = 17
-const BOOL = 16
-const TEXT_ARRAYS = [1009, 1003]
-const types = {
-  getTypeParser(oid: number): (value: string) => unknown {
-    if (oid === INT8 || oid === 23 || oid === 21) return Number
-    if (oid === BOOL) return (value) => value === 't'
-    if (oid === BYTEA) return toBytes
-    if (TEXT_ARRAYS.includes(oid)) return parseNames
-    return (value) => value
-  },
-}
-
-/** What lookups answer: texts, exactly as PostgreSQL writes them. */
-const exact = {
-  getTypeParser: (oid: number): ((value: string) => unknown) => (oid === BYTEA ? toBytes : (value) => value),
-}
-
-function toBytes(value: string): Buffer {
-  return Buffer.from(value.slice(2), 'hex')
-}
-
-/** A text array in PostgreSQL's notation; only names come this way. */
-function parseNames(value: string): string[] {
-  return [...value.matchAll(/"((?:[^"\\]|\\.)*)"|([^{},"]+)/g)].map(([, quoted, plain]) => plain ?? (quoted ?? '').replace(/\\(.)/g, '$1'))
-}
 
 /** The steps of one transaction on its connection. */
 export class Transaction {
@@ -105,10 +77,10 @@ export class Transaction {
     const { client } = this
     switch (step.kind) {
       case 'query':
-        return (await client.query({ ...this.prepared(step.sql, step.keepsPlan), values: step.parameters as unknown[], types })).rows
+        return (await client.query({ ...this.prepared(step.sql, step.keepsPlan), values: step.parameters as unknown[], types: OWN_TYPES })).rows
       case 'insert': {
         const into = this.qualify(step.table.name)
-        if (step.replaceBy === undefined && isBulk(step.rows)) await copyRows(client, copyTarget(step.table, into), step.rows)
+        if (step.replaceBy === undefined && isBulk(step.rows) && !isPipelined(client)) await copyRows(client, copyTarget(step.table, into), step.rows)
         else await client.query({ ...this.prepared(insertSql(step.table, into, step.replaceBy), true), values: columnsOf(step.rows) })
         return undefined
       }
@@ -139,7 +111,7 @@ export class Transaction {
     if (!this.saved) await client.query('SAVEPOINT sync_lookup')
     this.saved = true
     try {
-      const { rows } = await client.query({ ...lookupSql(step), rowMode: 'array', types: exact })
+      const { rows } = await client.query({ ...lookupSql(step), rowMode: 'array', types: EXACT })
       return byKey(rows, step.keys)
     } catch (error) {
       if (isFinal(error)) throw error
@@ -157,6 +129,11 @@ function planName(sql: string): string {
   const known = planNames.get(sql) ?? `sync_${createHash('sha256').update(sql).digest('hex').slice(0, 32)}`
   planNames.set(sql, known)
   return known
+}
+
+/** Where statements are sent without waiting for answers (`pipeline` of the pool), `pg` refuses COPY. */
+function isPipelined(client: PoolClient): boolean {
+  return (client as { readonly pipeline?: boolean }).pipeline === true
 }
 
 function isBulk(rows: readonly (readonly unknown[])[]): boolean {

@@ -1,0 +1,109 @@
+import type pg from 'pg'
+import type { PoolConfig } from 'pg'
+import t, { type Test } from 'tap'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { type AnyTables, createCentral, createRegister, mirror, stockMovements } from '../../src/index.ts'
+import { httpLink } from '../../src/transport/http.ts'
+import { eventually } from '../support/eventually.ts'
+import { createPool, openPool, startServer } from '../support/postgres.ts'
+import { listen } from '../support/shop.ts'
+
+// Whatever a host's pool is set to do, the library reads and writes exactly.
+
+const server = await startServer(t)
+const NAME = { location: 'BA01', register: 'POS1' }
+const ITEMS =
+  'CREATE TABLE items (item_no text PRIMARY KEY, name text NOT NULL, unit_price numeric(12, 2), photo bytea, changed timestamptz, tags text[])'
+const TILL = `${ITEMS};
+  CREATE TABLE receipts (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, receipt_no text NOT NULL, sold_at timestamptz, big bigint, ratio float8, raw bytea);
+  CREATE TABLE receipt_lines (receipt_id bigint REFERENCES receipts, line_no int, item_no text, quantity numeric(12, 3), net_amount numeric(12, 2), PRIMARY KEY (receipt_id, line_no))`
+const POSTED = 'CREATE TABLE posted (receipt_no text PRIMARY KEY, lines int)'
+const MIRRORS = `CREATE TABLE receipts (id bigint PRIMARY KEY, receipt_no text NOT NULL, sold_at timestamptz, big bigint, ratio float8, raw bytea);
+  CREATE TABLE receipt_lines (receipt_id bigint, line_no int, item_no text, quantity numeric(12, 3), net_amount numeric(12, 2), PRIMARY KEY (receipt_id, line_no))`
+const SALES = 200
+
+async function runs(t: Test, options: PoolConfig) {
+  const [office, till] = [await createPool(t, server), await createPool(t, server)]
+  await office.query(`${ITEMS}; ${POSTED}; ${MIRRORS}`)
+  await till.query(TILL)
+  const own = (of: pg.Pool) => openPool(t, { ...of.options, password: server.password, ...options })
+  const central = createCentral({
+    database: postgres(own(office)),
+    subscribe: {
+      receipts: [
+        mirror(),
+        stockMovements((receipt) =>
+          (receipt.parts.receipt_lines ?? []).map((line) => ({
+            item: line.item_no,
+            location: 'BA01',
+            quantity: line.quantity,
+            amount: line.net_amount,
+          })),
+        ),
+        async (changes, { trx }) => {
+          const sold = changes.flatMap(({ document }) => document ?? [])
+          await trx
+            .insertInto('posted')
+            .values(sold.map(({ receipt_no, parts }) => ({ receipt_no, lines: parts.receipt_lines?.length ?? 0 })))
+            .execute()
+        },
+      ],
+    },
+    publish: { items: {} },
+  })
+  t.teardown(() => central.stop())
+  await central.install()
+  await central.start()
+  const { token } = await central.registers.add(NAME)
+  const url = await listen(t, central.fetch)
+  const register = createRegister<AnyTables>({
+    ...NAME,
+    database: postgres(own(till)),
+    publish: { receipts: {}, receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } } },
+    subscribe: { items: mirror() },
+    transfer: { type: 'push', link: httpLink({ url, token }), everyMs: 200 },
+  })
+  t.teardown(() => register.stop())
+  await register.install()
+  await register.start()
+  await till.query(`BEGIN;
+    INSERT INTO receipts (receipt_no, sold_at, big, ratio, raw)
+      SELECT 'R' || n, '2026-03-29 01:30:00.123456+01', 9007199254740993 + n, 0.1 + n, decode(md5(n::text), 'hex') FROM generate_series(1, ${SALES}) n;
+    INSERT INTO receipt_lines SELECT id, l, 'A' || l, 1.5, 12.34 FROM receipts, generate_series(1, 3) l;
+    COMMIT`)
+  await office.query(
+    `INSERT INTO items SELECT 'A' || n, 'Ä ' || n, n + 0.1, decode(md5(n::text), 'hex'), '2026-10-25 02:30:00+02', ARRAY['a', NULL, 'b"c'] FROM generate_series(1, 500) n`,
+  )
+  const all = async (of: pg.Pool, table: string) =>
+    (await of.query(`SELECT count(*) AS n, md5(string_agg(r::text, '|' ORDER BY r::text)) AS hash FROM ${table} r`)).rows
+  await eventually('both ends are equal', async () => {
+    await register.synchronize()
+    return (await all(office, 'receipts'))[0].n === `${SALES}` && (await all(till, 'items'))[0].n === '500' && (await register.status()).pending === 0
+  })
+  for (const table of ['items', 'receipts', 'receipt_lines']) t.same(await all(office, table), await all(till, table), table)
+  t.same((await office.query('SELECT count(*) AS n, sum(lines) AS lines FROM posted')).rows, [{ n: `${SALES}`, lines: `${3 * SALES}` }])
+  t.equal(Number((await office.query('SELECT sum(quantity) AS quantity FROM stock_levels')).rows[0].quantity), SALES * 3 * 1.5)
+  t.same((await central.status()).lastError, undefined)
+  t.same((await register.status()).lastError, undefined)
+}
+
+const POOLS: Readonly<Record<string, PoolConfig>> = {
+  'of one connection': { max: 1 },
+  'whose connections are closed after a few uses': { maxUses: 5 },
+  'that sends statements without waiting for answers': { pipeline: true },
+  'with parsers of the host': { types: { getTypeParser: () => () => 'unreadable' } } as unknown as PoolConfig,
+  'with a limit for each statement': { query_timeout: 20_000, statement_timeout: 20_000 },
+  'whose transactions are serializable': { options: '-c default_transaction_isolation=serializable' },
+  'of other notations': {
+    options:
+      '-c DateStyle=German -c IntervalStyle=sql_standard -c bytea_output=escape -c extra_float_digits=-5 -c TimeZone=Asia/Kathmandu -c standard_conforming_strings=off -c array_nulls=off',
+  },
+}
+
+for (const [name, options] of Object.entries(POOLS)) t.test(`a pool ${name}`, (t) => runs(t, options))
+
+t.test('a pool that asks for binary answers is refused', async (t) => {
+  const pool = await createPool(t, server, { binary: true } as PoolConfig)
+  const central = createCentral({ database: postgres(pool), subscribe: {} })
+  await t.rejects(central.install(), { code: 'ERR_CONNECTION', hint: /without `binary`/ })
+})
