@@ -13,6 +13,7 @@ import {
   readDocuments,
   type TouchedDocument,
 } from './documents.ts'
+import { FormerKeys, type FormerMember } from './former-keys.ts'
 import { readTakes, tooLarge } from './limits.ts'
 import { type Parked, park } from './parked.ts'
 import type { CapturePlan } from './plan.ts'
@@ -70,8 +71,15 @@ export function* sealSlice(
   const log = new Log(yield* lastEntry(database), new Date(now()).toISOString(), yield* readTakes(database))
   const exported = { documents: 0, entries: 0 }
   const parked: Parked[] = []
+  const formerKeys = new FormerKeys(database)
   for (const some of inChunks(touched)) {
     const members = yield* membersOf(database, some)
+    const formers = yield* formerKeys.find(
+      some.flatMap((document, n) => {
+        const now = readings.get(document)
+        return members[n] !== undefined || document.existing || now === undefined || now instanceof Error ? [] : [{ document, now }]
+      }),
+    )
     for (const [n, document] of some.entries()) {
       const reading = readings.get(document)
       if (reading instanceof Error) {
@@ -79,7 +87,8 @@ export function* sealSlice(
         continue
       }
       const before = log.entries
-      const error = log.seal(document, members[n], reading)
+      const former = formers.get(document)
+      const error = former ? log.sealFormer(document, former, reading as ReadDocument) : log.seal(document, members[n], reading)
       if (error !== undefined) parked.push({ document, error })
       if (reading !== undefined && reading.records.length >= MANY_RECORDS) yield* pause()
       if (!document.exported || reading === undefined || error !== undefined) continue
@@ -181,6 +190,16 @@ class Log {
     return undefined
   }
 
+  /** What was withheld under another key is so under this one, or that is its baseline. */
+  sealFormer(document: TouchedDocument, { recordId, withheld }: FormerMember, now: ReadDocument): TillsyncError | undefined {
+    const error = this.seal(document, { hash: NO_HASH, identity: now.identity, entryNo: 0, withheld }, now)
+    if (error !== undefined) return error
+    const key = [document.root.table, recordId]
+    this.left.push(key)
+    this.released.push(key)
+    return undefined
+  }
+
   /** What was withheld is unknown to the audience: it is forgotten without a word. */
   private remove(document: TouchedDocument, member: Member): void {
     const key = [document.root.table, document.recordId]
@@ -219,6 +238,9 @@ class Log {
     yield* insert(WITHHELD, this.withheld, WITHHELD.primaryKey)
   }
 }
+
+/** Equal to none. */
+const NO_HASH = Buffer.alloc(0)
 
 /** Whether a document is as it was given. */
 export function isEqual(now: ReadDocument, member: Member): boolean {

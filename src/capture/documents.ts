@@ -25,7 +25,7 @@ export interface TouchedDocument {
   readonly root: RootPlan
   readonly recordId: string
   /** Empty where it can't be one of the table's, so that there is no such document. */
-  readonly key: Key
+  key: Key
   exported: boolean
   /** It is sealed though it has not changed, unless it is withheld. */
   again: boolean
@@ -128,6 +128,7 @@ function add(found: Map<string, TouchedDocument>, root: RootPlan, touch: Touch):
   const name = `${root.table}\n${recordId}`
   const known = found.get(name)
   const document = known ?? { root, recordId, key: hasKey ? touch.key : [], exported: false, again: false, existing: false, changed: false }
+  if (hasKey) document.key = touch.key
   if (touch.kind !== 'compared') document.changed = true
   if (touch.kind === 'exported') document.exported = true
   if (touch.kind === 'again') document.again = true

@@ -121,15 +121,22 @@ function* touchMissing(database: CapturingDatabase, root: RootPlan, table: OwnTa
   )
   // Compared to the bit: a key that changed its case is another record's.
   const missing = keyed.filter(({ recordId }, n) => !found[n]?.some((tuple) => recordIdOf(root, tuple) === recordId))
+  // The key had more columns, or fewer, or was of another type when they were sealed: then it leads to no such document, or to another.
+  const named = ({ recordId, key }: (typeof known)[number]) => key.length === root.key.length && recordIdText(root, key) === recordId
   yield* database.capture.touch(
     root.table,
     root.key,
-    missing.map(({ key }) => key),
+    missing.filter(named).map(({ key }) => key),
     'changed',
   )
-  // The key had more columns, or fewer, when they were sealed.
-  const formerly = known.filter(({ key }) => key.length !== root.key.length).map(({ recordId }) => [recordId])
-  if (formerly.length > 0) yield* database.capture.touch(root.table, RECORD_ID, formerly, 'changed')
+  const formerly = [...known.filter(({ key }) => key.length !== root.key.length), ...missing].filter((one) => !named(one))
+  if (formerly.length > 0)
+    yield* database.capture.touch(
+      root.table,
+      RECORD_ID,
+      formerly.map(({ recordId }) => [recordId]),
+      'changed',
+    )
   return rows.length < SLICE ? undefined : rows.at(-1)?.record_id
 }
 

@@ -1,6 +1,6 @@
 import { writtenMembers } from '../record.ts'
 import type { ReadRecord } from './documents.ts'
-import type { RootPlan, TablePlan } from './table-plan.ts'
+import { isPart, type RootPlan, type TablePlan } from './table-plan.ts'
 
 /** What a withheld document was when it was withheld. */
 export interface Withheld {
@@ -31,6 +31,25 @@ export function isOfOtherRules(root: RootPlan, withheld: Withheld | undefined): 
   if (JSON.stringify(withheld.leftOut) !== JSON.stringify(leftOutBy(root))) return true
   const columns = new Map(plansOf(root).map((plan) => [plan.table, new Set(plan.columns.map(({ name }) => name))]))
   return withheld.records.some(({ table, record }) => [...writtenMembers(record).keys()].some((name) => !columns.get(table)?.has(name)))
+}
+
+/** What was withheld under another key, under that of the document as it is now; what refers to it refers to it by that. A change of the key is none of the document. */
+export function keyedAnew(root: RootPlan, { records, leftOut }: Withheld, now: readonly ReadRecord[]): Withheld {
+  const present = new Map(now.map((one) => [nameOf(one), one.record]))
+  const keys = new Map(plansOf(root).map((plan) => [plan.table, isPart(plan) ? plan.parent.own : plan.key]))
+  const [header, ...parts] = records as [ReadRecord, ...ReadRecord[]]
+  const anew = (one: ReadRecord): ReadRecord => {
+    const is = present.get(nameOf(one))
+    if (is === undefined) return one
+    const [was, values] = [new Map(writtenMembers(one.record)), writtenMembers(is)]
+    for (const name of keys.get(one.table) ?? []) was.set(name, values.get(name) as string)
+    return { ...one, record: writeMembers([...was]) }
+  }
+  return { leftOut, records: [anew({ ...header, recordId: (now[0] as ReadRecord).recordId }), ...parts.map(anew)] }
+}
+
+function writeMembers(members: readonly (readonly [string, string])[]): string {
+  return `{${members.map(([name, value]) => `${JSON.stringify(name)}:${value}`).join(',')}}`
 }
 
 /** What a withheld document was, by the rules that hold now. */
@@ -92,8 +111,7 @@ function recordByPresentRules(plan: TablePlan, was: ReadonlyMap<string, string>,
     renamed++
     return [name, was.get(gone[former] as string) as string]
   })
-  const record = `{${members.map(([name, value]) => `${JSON.stringify(name)}:${value}`).join(',')}}`
-  return { record, isGuessed: came > 0 && renamed < gone.length }
+  return { record: writeMembers(members), isGuessed: came > 0 && renamed < gone.length }
 }
 
 /** Whether both are numbers, texts, booleans or anything else, as JSON. */
