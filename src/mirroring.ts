@@ -63,7 +63,7 @@ export interface Mirroring {
   differing(rows: Omit<MirrorUpsert, 'others'>): Work<readonly string[]>
   /** Deletes by the columns of the records, which are a key, and the constants. @throws as `upsert` */
   remove(rows: MirrorRows): Work<void>
-  /** The rows of a table (with these constants) whose `columns` equal those that `parents` hold (own column → parent's column) and whose key is none of `kept`'s: as JSON texts. */
+  /** The rows of a table (with these constants) whose `columns` equal those that `parents` hold (own column → parent's column) and whose key is none of `kept`'s: as records of all columns. */
   strays(
     of: Pick<MirrorRows, 'table' | 'constants'>,
     columns: Readonly<Record<string, string>>,

@@ -1,6 +1,6 @@
 import type { Value } from '../model.ts'
-import type { HostColumn, MirrorTarget } from '../ports.ts'
-import { decodeRecord, ownOf } from '../record.ts'
+import type { MirrorTarget } from '../ports.ts'
+import { decodeRecord, writtenMembers } from '../record.ts'
 import { countsOn, VALIDITY } from './notice-days.ts'
 import type { Followed } from './notices.ts'
 
@@ -30,18 +30,10 @@ export function followedTable(target: MirrorTarget, { columns, validity }: Follo
 /** The texts of a row's values. */
 type Texts = Readonly<Record<string, string>>
 
-/** The values of a row as it was read, each as JSON text: PostgreSQL's exact numbers as text, as everywhere. */
+/** The values of a row as it was read, each as JSON text. */
 export function textsOf({ target }: FollowedTable, row: string): Texts {
-  const texts: Record<string, string> = {}
-  JSON.parse(row, function source(this: unknown, name: string, value: unknown, context?: { source?: string }): unknown {
-    if (name !== '' && this !== null && typeof this === 'object') texts[name] = context?.source ?? JSON.stringify(value)
-    return value
-  } as (name: string, value: unknown) => unknown)
-  return Object.fromEntries(target.columns.map((column) => [column.name, exact(ownOf(texts, column.name) ?? 'null', column)]))
-}
-
-function exact(text: string, { base }: HostColumn): string {
-  return base === 'numeric' && /^[-\d]/.test(text) ? JSON.stringify(text) : text
+  const members = writtenMembers(row)
+  return Object.fromEntries(target.columns.map(({ name }) => [name, members.get(name) ?? 'null']))
 }
 
 /** What of a row counts on a day. */

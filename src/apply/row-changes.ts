@@ -1,6 +1,6 @@
 import type { PartShape } from '../model.ts'
 import type { Work } from '../ports.ts'
-import { keyRecord } from '../record.ts'
+import { keyRecord, writtenMembers } from '../record.ts'
 import { type MirrorSet, type Records, recordsOf } from './mirror-set.ts'
 
 /** A row here before and after documents were applied, as `Mirroring.strays` reads it; undefined where it was not, or is not, there. */
@@ -62,6 +62,6 @@ export function changesBetween(before: Rows, after: Rows): readonly RowChange[] 
 }
 
 function keyOf(record: string, key: readonly string[]): string {
-  const values = JSON.parse(record) as Record<string, unknown>
-  return JSON.stringify(key.map((name) => values[name]))
+  const members = writtenMembers(record)
+  return key.map((name) => members.get(name)).join(',')
 }

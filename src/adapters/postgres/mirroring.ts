@@ -1,6 +1,6 @@
 import { TillsyncError } from '../../errors.ts'
-import { type Mirroring, type MirrorRows, type MirrorTarget, type MirrorUpsert, query, type Work } from '../../ports.ts'
-import { ownOf } from '../../record.ts'
+import { type HostColumn, type Mirroring, type MirrorRows, type MirrorTarget, type MirrorUpsert, query, type Work } from '../../ports.ts'
+import { encodeText, ownOf } from '../../record.ts'
 import { givenUp } from './aside.ts'
 import { brokenUnique, refusal } from './errors.ts'
 import { asValue, differs, hasOneSpelling } from './json-values.ts'
@@ -8,7 +8,7 @@ import { asArray, columnOf, NUMBER, recordset, value } from './recordset.ts'
 import { quote } from './tables.ts'
 import { type PostgresTarget, Targets } from './targets.ts'
 import { literal } from './triggers.ts'
-import { isWrittenAlike, textOf } from './values.ts'
+import { encoderOf, isWrittenAlike, textOf } from './values.ts'
 
 /**
  * Writes sealed records into tables without parsing them here: PostgreSQL reads the JSON texts itself and turns each
@@ -200,7 +200,7 @@ export class PostgresMirroring implements Mirroring {
       const at = parameters.push(asArray(rows.records))
       wanted.push(`NOT EXISTS (SELECT FROM ${recordset(rows, 'k', at)} WHERE ${['true', ...same].join(' AND ')})`)
     }
-    // As text, which jsonAs reads back whatever the type; as JSON an array or a composite would not be its own text.
+    // As text, of which the codec makes values as they are sent; as JSON an array or a composite would not be its own text.
     const texts = table.columns.map((column) => `${textOf(column, `t.${quote(column.name)}`)} AS ${quote(column.name)}`)
     try {
       const rows = yield* query<{ record: string }>({
@@ -208,7 +208,7 @@ export class PostgresMirroring implements Mirroring {
               FROM ${this.qualify(table.name)} t JOIN ${recordset(parents, 'x', 1)} ON ${wanted.join(' AND ')}`,
         parameters,
       })
-      return rows.map((row) => row.record)
+      return rows.map((row) => asRecord(table.columns, JSON.parse(row.record)))
     } catch (error) {
       throw refusal(error, table.name)
     }
@@ -238,6 +238,11 @@ export class PostgresMirroring implements Mirroring {
       throw refusal(error, 'A table')
     }
   }
+}
+
+/** A row that was read as texts, as the codec writes it. */
+function asRecord(columns: readonly HostColumn[], texts: Readonly<Record<string, string | null>>): string {
+  return `{${columns.map((column) => `${encodeText(column.name)}:${encoderOf(column)(ownOf(texts, column.name))}`).join(',')}}`
 }
 
 function* statement(sql: string): Work<void> {
