@@ -83,6 +83,9 @@ const TURN_MS = 2
 const SLICED_TRIES = 3
 const SYNCHRONOUS_TIMES = 16
 
+/** How statements answer: by these deprecated settings columns would have other names, and what writes would answer rows (https://www.sqlite.org/pragma.html). */
+const ANSWERS: Readonly<Record<string, number>> = { short_column_names: 1, full_column_names: 0, count_changes: 0, empty_result_callbacks: 0 }
+
 class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   readonly dialect = 'sqlite'
   readonly capture: SqliteCapture
@@ -129,6 +132,13 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
       if (connection.readonly) {
         throw new TillsyncError('ERR_CONNECTION', 'The connection is read-only', { hint: 'Open it without `readonly`.' })
       }
+      const odd = Object.keys(ANSWERS).find((name) => Number(connection.pragma(name, { simple: true })) !== ANSWERS[name])
+      if (odd !== undefined) {
+        throw new TillsyncError('ERR_CONNECTION', `The connection has PRAGMA ${odd} set, by which SQLite answers otherwise`, {
+          hint: `PRAGMA ${odd} = ${ANSWERS[odd]}, as it is by default; or let the library open a connection of its own.`,
+          context: { pragma: odd },
+        })
+      }
       this.opened = { connection, steps: new Steps(connection) }
       this.mirroring.forget()
     } catch (error) {
@@ -163,6 +173,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
       })
     }
     connection.pragma('busy_timeout = 0')
+    for (const [name, value] of Object.entries(ANSWERS)) connection.pragma(`${name} = ${value}`)
     // A commit that waits for the disk would keep the host waiting; `settle` makes up for it.
     connection.pragma('synchronous = NORMAL')
     connection.pragma('wal_autocheckpoint = 0')
