@@ -235,14 +235,14 @@ export class CentralPublishing implements AudiencePublisher {
   }
 
   private isResting(table: string): boolean {
-    return (this.resting.get(table)?.until ?? 0) > this.options.clock.now()
+    return (this.resting.get(table)?.until ?? 0) > this.options.clock.ticks()
   }
 
   private rest(error: TillsyncError): void {
     const { table } = error.context
     if (error.code !== 'ERR_FILTER' || !error.retryable || typeof table !== 'string') return
-    const now = this.options.clock.now()
-    const { until, ms } = this.resting.get(table) ?? { until: 0, ms: REST_MS }
+    const now = this.options.clock.ticks()
+    const { until, ms } = this.resting.get(table) ?? { until: Number.NEGATIVE_INFINITY, ms: REST_MS }
     if (until > now) return
     const again = now - until < ms ? Math.min(LONGEST_REST_MS, ms * 2) : REST_MS
     this.resting.set(table, { until: now + again, ms: again, error })
@@ -263,7 +263,7 @@ export class CentralPublishing implements AudiencePublisher {
 
   /** What sealing fails with, or why a table is left alone. */
   private get lastError(): TillsyncError | undefined {
-    const now = this.options.clock.now()
+    const now = this.options.clock.ticks()
     return this.sealing.failure ?? [...this.resting.values()].find(({ until }) => until > now)?.error
   }
 

@@ -4,6 +4,7 @@ import type { Clock } from './ports.ts'
 
 export const systemClock: Clock = {
   now: () => Date.now(),
+  ticks: () => performance.now(),
   random: () => Math.random(),
   async sleep(ms, signal) {
     try {

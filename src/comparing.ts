@@ -70,7 +70,7 @@ export class Comparing {
   async run(): Promise<Comparison | undefined> {
     const { database, clock } = this.means
     const { table, register, options } = this.asked
-    this.heardAt = clock.now()
+    this.heardAt = clock.ticks()
     this.registerId = (await this.look()).registerId
     this.comparison = { registerId: this.registerId, comparisonId: randomBytes(12).toString('base64url') }
     try {
@@ -102,7 +102,7 @@ export class Comparing {
     const { database, events, tell } = this.means
     const { table, register, options } = this.asked
     await database.write(() => ask(database, this.comparison, { table, list, ranges }, LEASE_MS))
-    this.prolongedAt = this.means.clock.now()
+    this.prolongedAt = this.means.clock.ticks()
     tell(register)
     for (;;) {
       const { told, left } = await this.answer()
@@ -133,7 +133,7 @@ export class Comparing {
   }
 
   private progress(): void {
-    this.heardAt = this.means.clock.now()
+    this.heardAt = this.means.clock.ticks()
     this.isPulled = false
   }
 
@@ -223,10 +223,10 @@ export class Comparing {
     const { heard } = await this.look()
     this.heard = heard
     if (heard !== before) this.progress()
-    if (clock.now() - this.heardAt > timeoutMs) throw unanswered(register, `did not answer for ${timeoutMs} ms`)
-    if (clock.now() - this.prolongedAt > LEASE_MS / 4) {
+    if (clock.ticks() - this.heardAt > timeoutMs) throw unanswered(register, `did not answer for ${timeoutMs} ms`)
+    if (clock.ticks() - this.prolongedAt > LEASE_MS / 4) {
       await database.write(() => prolong(database, this.comparison, LEASE_MS))
-      this.prolongedAt = clock.now()
+      this.prolongedAt = clock.ticks()
     }
     // One that has nothing to say though it was asked is not asked again without a pause.
     if (this.isPulled) await clock.sleep(ms, signal).catch(() => undefined)

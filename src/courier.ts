@@ -134,13 +134,13 @@ export class Courier {
       this.waking = waking
       this.idling = idling
       const waits: boolean = isIdle && this.hands === 0
-      const began = clock.now()
+      const began = clock.ticks()
       let pauseMs = transfer.everyMs
       try {
         isIdle = !(await this.goesOn(await this.exchangeOnce(stop, waits ? idling.signal : undefined)))
         // What central has held back counts as a pause; the first wait begins where a pause would.
         if (!isIdle || (!waits && this.canWait)) pauseMs = 0
-        else if (waits) pauseMs -= Math.max(0, clock.now() - began)
+        else if (waits) pauseMs -= clock.ticks() - began
       } catch (thrown) {
         if (stop.aborted) return
         isIdle = false

@@ -111,7 +111,7 @@ export class MailCourier {
     this.waiters.add(waiter)
     this.listener.begin()
     this.must = true
-    let limit = clock.now() + transfer.answerMs
+    let limit = clock.ticks() + transfer.answerMs
     try {
       for (;;) {
         ended.throwIfAborted()
@@ -122,8 +122,8 @@ export class MailCourier {
         if (await this.isSettled()) return moved.result
         const heard = await this.until(news.promise, limit, ended)
         if (failure) throw failure
-        if (heard) limit = clock.now() + transfer.answerMs
-        else if (clock.now() >= limit) throw await this.unanswered()
+        if (heard) limit = clock.ticks() + transfer.answerMs
+        else if (clock.ticks() >= limit) throw await this.unanswered()
       }
     } catch (thrown) {
       if (ended.aborted)
@@ -153,7 +153,7 @@ export class MailCourier {
   private async until(news: Promise<void>, limit: number, ended: AbortSignal): Promise<boolean> {
     const { clock } = this.options
     const waiting = new AbortController()
-    const ms = Math.max(0, Math.min(limit, this.resendAt) - clock.now())
+    const ms = Math.max(0, Math.min(limit, this.resendAt) - clock.ticks())
     const late = clock.sleep(ms, AbortSignal.any([ended, waiting.signal])).then(
       () => false,
       () => false,
@@ -175,7 +175,7 @@ export class MailCourier {
       try {
         await this.sayAll(stop)
         const backoff = this.refusals > 0 ? backoffMs(this.refusals, transfer.backoff, clock.random) : 0
-        pauseMs = Math.max(backoff, Math.min(transfer.everyMs, this.resendAt - clock.now()))
+        pauseMs = Math.max(backoff, Math.min(transfer.everyMs, this.resendAt - clock.ticks()))
       } catch {
         if (stop.aborted) break
         pauseMs = backoffMs(Math.max(1, this.failures), transfer.backoff, clock.random)
@@ -208,7 +208,7 @@ export class MailCourier {
   private async resend(): Promise<void> {
     const { clock, correspondence } = this.options
     if (this.contact.isOffline) await this.lookAgain()
-    if (clock.now() < this.resendAt) return
+    if (clock.ticks() < this.resendAt) return
     if (await this.isAnyLost()) {
       this.resends++
       this.must = true
@@ -239,7 +239,7 @@ export class MailCourier {
   private waitForAnswer(): void {
     const { clock, transfer } = this.options
     const { minMs, maxMs } = transfer.resend
-    this.resendAt = clock.now() + Math.min(maxMs, minMs * 2 ** Math.min(30, this.resends))
+    this.resendAt = clock.ticks() + Math.min(maxMs, minMs * 2 ** Math.min(30, this.resends))
   }
 
   /** Says the next thing, if there is one; whether there may be another. */
@@ -247,7 +247,7 @@ export class MailCourier {
     const { clock, correspondence, transfer } = this.options
     const under = (await correspondence.onTheirWay()).length
     // Who waits by hand for all to be answered would wait for that answer too, and for the next, where they take longer than a pause.
-    const isIdle = this.waiters.size === 0 && under === 0 && clock.now() - this.lastSaid >= transfer.everyMs
+    const isIdle = this.waiters.size === 0 && under === 0 && clock.ticks() - this.lastSaid >= transfer.everyMs
     const outgoing = await correspondence.next(this.must || isIdle)
     if (outgoing === undefined) return false
     try {
@@ -257,7 +257,7 @@ export class MailCourier {
       throw signal.aborted ? new TillsyncError('ERR_ABORTED', 'The sending was aborted', { cause: thrown }) : carried(thrown)
     }
     this.must = false
-    this.lastSaid = clock.now()
+    this.lastSaid = clock.ticks()
     this.contact.reached()
     this.failures = 0
     if (this.failure?.code === 'ERR_LINK' || this.failure?.code === 'ERR_MAILBOX_FULL') this.failure = undefined

@@ -425,6 +425,8 @@ export interface AudiencePublisher {
 export interface Clock {
   /** Milliseconds since 1970, UTC. */
   now(): number
+  /** Milliseconds since some moment; unlike `now` never put back or forward. What lasts is measured by it. */
+  ticks(): number
   /** Rejects with ERR_ABORTED when `signal` aborts. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>
   /** From 0 up to, not including, 1. */

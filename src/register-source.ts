@@ -123,7 +123,7 @@ export class RegisterSource {
     const { database, clock } = this.options
     const known = await this.peer()
     const isKnown = known?.standing?.epoch === standing?.epoch && known?.standing?.entryNo === standing?.entryNo
-    if (known !== undefined && isKnown && clock.now() - Date.parse(known.contactAt) < CONTACT_EVERY_MS) return
+    if (known !== undefined && isKnown && Math.abs(clock.now() - Date.parse(known.contactAt)) < CONTACT_EVERY_MS) return
     await database.write(() => writePeer(CENTRAL, { standing, contactAt: new Date(clock.now()).toISOString() }), { lazily: true })
   }
 

@@ -73,13 +73,12 @@ export class RegisterUpkeep {
   async prune(signal: AbortSignal | undefined): Promise<{ readonly entries: number }> {
     const { database, clock, retainMs, forgetAfterMs } = this.options
     const now = clock.now()
-    const before = new Date(now - retainMs).toISOString()
     const peer = await this.options.peer()
     // One that never came is waited for.
     const isForgotten = peer !== undefined && now - Date.parse(peer.contactAt) > forgetAfterMs
     const acknowledged = isForgotten ? Number.MAX_SAFE_INTEGER : (peer?.standing?.entryNo ?? 0)
     for (let entries = 0; ; ) {
-      const pruned = await database.write(() => pruneSlice(database, { acknowledged, before }), { signal, lazily: true })
+      const pruned = await database.write(() => pruneSlice(database, { acknowledged, now, retainMs }), { signal, lazily: true })
       entries += pruned
       if (pruned === 0) return { entries }
       await clock.sleep(PRUNE_PAUSE_MS, signal)

@@ -1,5 +1,5 @@
-import { sql } from 'kysely'
-import { MOST_UNAPPLIED, type PartShape, type UnappliedDocument, type Value } from '../model.ts'
+import { type ExpressionBuilder, sql } from 'kysely'
+import { type AnyTables, MOST_UNAPPLIED, type PartShape, type UnappliedDocument, type Value } from '../model.ts'
 import { type CapturingDatabase, type Database, erase, insert, type Key, lookup, query, type Statement, type Work } from '../ports.ts'
 import { decodeRecordId } from '../record.ts'
 import type { IncomingDocument } from './audience-documents.ts'
@@ -101,16 +101,18 @@ export function waitingNames(database: Database, table: string, causes: readonly
   return read(select.limit(most).compile())
 }
 
-/** Those that are due by then, the longest due first. */
+/** Those that are due, the longest due first. What is due later than any pause ends was written down before the clock was put back. */
 export function* dueNames(
   database: Database,
   tables: readonly string[],
   causes: readonly Cause[],
-  by: string,
+  now: number,
   most: number,
 ): Work<readonly WaitingName[]> {
   if (tables.length === 0) return []
-  const select = names(database, tables, causes).where('due_at', '<=', by).orderBy('due_at').orderBy('table_name').orderBy('record_id')
+  const [by, latest] = [now, now + AGAIN.maxMs].map((ms) => new Date(ms).toISOString()) as [string, string]
+  const isDue = (eb: ExpressionBuilder<AnyTables, string>) => eb.or([eb('due_at', '<=', by), eb('due_at', '>', latest)])
+  const select = names(database, tables, causes).where(isDue).orderBy('due_at').orderBy('table_name').orderBy('record_id')
   return yield* read(select.limit(most).compile())
 }
 

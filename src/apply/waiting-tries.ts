@@ -57,7 +57,7 @@ export class WaitingTries {
   async afterTake(tries: Tries, applied: ReadonlySet<string>, refused: readonly WaitingName[]): Promise<void> {
     const { database, clock } = this.options
     const { outlook } = tries
-    const due = await database.read(() => dueNames(database, outlook.tables, REFUSED, new Date(clock.now()).toISOString(), PAGE), { loosely: true })
+    const due = await database.read(() => dueNames(database, outlook.tables, REFUSED, clock.now(), PAGE), { loosely: true })
     const left = new Set(await this.tryAgain(due, tries))
     const gone = due.filter((name) => !left.has(name)).map(({ table }) => table)
     const news = new Set([...applied, ...gone, ...(await this.tryWithOthers([...refused, ...left], tries))])

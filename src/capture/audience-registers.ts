@@ -9,7 +9,7 @@ const HEARD_EVERY_MS = 3_600_000
 export class AudienceRegisters {
   private readonly database: CapturingDatabase
   private readonly clock: Clock
-  /** What was last written down, and when. */
+  /** What was last written down, and when, in ticks. */
   private readonly noted = new Map<string, { readonly text: string; readonly at: number }>()
 
   constructor(database: CapturingDatabase, clock: Clock) {
@@ -21,13 +21,14 @@ export class AudienceRegisters {
   async note(registerId: number, standings: readonly AudienceStanding[], audiences: ReadonlyMap<string, number>): Promise<void> {
     const { database } = this
     const now = this.clock.now()
+    const ticks = this.clock.ticks()
     const rows = standings.flatMap(({ table, entryNo, stream }) => {
       const id = audiences.get(table)
       return id === undefined ? [] : [{ table, id, entryNo, isKnown: stream !== undefined }]
     })
     const key = `standings ${registerId}`
     const text = JSON.stringify(rows)
-    if (rows.length === 0 || this.isNoted(key, text, now)) return
+    if (rows.length === 0 || this.isNoted(key, text, ticks)) return
     const at = new Date(now).toISOString()
     await database.write(
       function* () {
@@ -44,18 +45,17 @@ export class AudienceRegisters {
       },
       { lazily: true },
     )
-    this.noted.set(key, { text, at: now })
+    this.noted.set(key, { text, at: ticks })
   }
 
   /** What it could not apply. Says whether that is news. */
   async hear(registerId: number, unapplied: readonly UnappliedDocument[]): Promise<boolean> {
     const { database } = this
-    const now = this.clock.now()
     const key = `unapplied ${registerId}`
     const rows = unapplied.map(({ table, recordId, code, message }) => [registerId, table, recordId, code, message])
     const text = JSON.stringify(rows)
     if (this.noted.get(key)?.text === text || (rows.length === 0 && !(await this.hasUnapplied(registerId)))) return false
-    const at = new Date(now).toISOString()
+    const at = new Date(this.clock.now()).toISOString()
     await database.write(function* () {
       yield* erase(UNAPPLIED, ['register_id'], [[registerId]])
       yield* insert(
@@ -64,13 +64,13 @@ export class AudienceRegisters {
         UNAPPLIED.primaryKey,
       )
     })
-    this.noted.set(key, { text, at: now })
+    this.noted.set(key, { text, at: this.clock.ticks() })
     return rows.length > 0
   }
 
-  private isNoted(key: string, text: string, now: number): boolean {
+  private isNoted(key: string, text: string, ticks: number): boolean {
     const before = this.noted.get(key)
-    return before?.text === text && now - before.at < HEARD_EVERY_MS
+    return before?.text === text && ticks - before.at < HEARD_EVERY_MS
   }
 
   private async hasUnapplied(registerId: number): Promise<boolean> {

@@ -10,12 +10,14 @@ const SLICE = 500
 export interface PruneLimits {
   /** The last entry that the subscriber has acknowledged. */
   readonly acknowledged: number
-  /** Only entries sealed before: ISO 8601, UTC. */
-  readonly before: string
+  /** Milliseconds since 1970. */
+  readonly now: number
+  /** Only entries that are older. By a clock that was wrong an entry may be of days to come: the same distance from now counts, or it would keep all behind it for as long. */
+  readonly retainMs: number
 }
 
 /** Deletes the next of the oldest entries that are acknowledged and old enough; never the last one. Returns how many: 0 at the end. */
-export function* pruneSlice(database: CapturingDatabase, { acknowledged, before }: PruneLimits): Work<number> {
+export function* pruneSlice(database: CapturingDatabase, { acknowledged, now, retainMs }: PruneLimits): Work<number> {
   const { build } = database
   const last = yield* lastEntry(database)
   const rows = yield* query<{ entry_no: number; sealed_at: string; digest: Uint8Array }>(
@@ -27,7 +29,7 @@ export function* pruneSlice(database: CapturingDatabase, { acknowledged, before 
       .limit(SLICE)
       .compile(),
   )
-  const young = rows.findIndex((row) => row.sealed_at >= before)
+  const young = rows.findIndex((row) => Math.abs(now - Date.parse(row.sealed_at)) <= retainMs)
   const old = young === -1 ? rows : rows.slice(0, young)
   const end = old.at(-1)
   if (end === undefined) return 0

@@ -22,7 +22,7 @@ export class RecentCuts {
   /** @param place what a cut depends on; the mark of its stream's head among it, which is another one after each change */
   *take(place: readonly unknown[], cut: () => Work<AudienceCut>): Work<AudienceCut> {
     const key = JSON.stringify(place)
-    const now = this.clock.now()
+    const now = this.clock.ticks()
     this.forget(now)
     const known = this.cuts.get(key)
     if (known !== undefined) return known.cut
@@ -34,13 +34,13 @@ export class RecentCuts {
 
   /** What is cut beyond would put out what others are still to ask for. */
   get isFull(): boolean {
-    this.forget(this.clock.now())
+    this.forget(this.clock.ticks())
     return this.cuts.size >= MOST || this.bytes >= MOST_BYTES
   }
 
   private forget(now: number): void {
     for (const [key, { cut, at }] of this.cuts) {
-      if (now - at < FRESH_MS && now >= at && this.cuts.size <= MOST && this.bytes <= MOST_BYTES) return
+      if (now - at < FRESH_MS && this.cuts.size <= MOST && this.bytes <= MOST_BYTES) return
       this.cuts.delete(key)
       this.bytes -= cut.bytes
     }

@@ -95,7 +95,7 @@ export class FileLetters {
   private async open(folder: string, name: string, onRefused: ReceiveOptions['onRefused']): Promise<FileLetter | undefined> {
     const { mostLetterBytes, keysFor } = this.options
     const place = placeOf(folder, name)
-    if ((this.given.get(place) ?? 0) > Date.now()) return undefined
+    if ((this.given.get(place) ?? 0) > performance.now()) return undefined
     const lying = await this.options.folder.look(folder, name)
     if (lying === undefined || this.isTold(place, lying)) return undefined
     let header: FileHeader | undefined
@@ -127,9 +127,9 @@ export class FileLetters {
       message,
       acknowledge: async () => {
         if (await this.options.folder.remove(folder, name)) this.given.delete(place)
-        else this.given.set(place, Date.now() + READ_ONLY_AGAIN_MS)
+        else this.given.set(place, performance.now() + READ_ONLY_AGAIN_MS)
       },
-      release: async () => void this.given.set(place, Date.now() + this.options.lookMs),
+      release: async () => void this.given.set(place, performance.now() + this.options.lookMs),
     }
   }
 
@@ -137,11 +137,11 @@ export class FileLetters {
   private tell(place: string, { version }: Lying, error: TillsyncError, from: FileHeader | undefined, onRefused: ReceiveOptions['onRefused']): void {
     const known = this.bad.get(place)
     if (known?.version !== version) {
-      this.bad.set(place, { version, told: false, at: Date.now(), code: error.code })
+      this.bad.set(place, { version, told: false, at: performance.now(), code: error.code })
       return
     }
-    if (Date.now() - known.at < COPYING_MS) return
-    known.at = Date.now()
+    if (performance.now() - known.at < COPYING_MS) return
+    known.at = performance.now()
     if (known.told) return
     known.told = true
     const named = new TillsyncError(error.code, `${error.message}: ${place}`, { hint: error.hint, context: { file: place }, cause: error })
@@ -159,7 +159,7 @@ export class FileLetters {
   private isTold(place: string, { version }: Lying): boolean {
     const known = this.bad.get(place)
     if (known?.version !== version || !known.told) return false
-    return known.code !== 'ERR_CREDENTIAL' || Date.now() - known.at < KEY_AGAIN_MS
+    return known.code !== 'ERR_CREDENTIAL' || performance.now() - known.at < KEY_AGAIN_MS
   }
 
   /** What has gone need not be remembered. */

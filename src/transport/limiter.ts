@@ -21,7 +21,6 @@ export interface Hold {
 
 interface Tally {
   count: number
-  since: number
   until: number
   /** Undefined while it is not held off. */
   hold: { told: boolean } | undefined
@@ -44,33 +43,29 @@ export class Limiter {
 
   /** Undefined where the key is not held off. */
   holdOf(key: string): Hold | undefined {
-    const now = this.options.clock.now()
+    const now = this.options.clock.ticks()
     const tally = this.current(key, now)
     if (tally?.hold === undefined) return undefined
     const first = !tally.hold.told
     tally.hold.told = true
-    return { retryAfterMs: tally.until - now, first }
+    return { retryAfterMs: Math.ceil(tally.until - now), first }
   }
 
   /** Counts one. What is held off already is not held off for longer. */
   count(key: string): void {
     const { clock, limit, windowMs, holdMs } = this.options
-    const now = clock.now()
-    const tally = this.current(key, now) ?? { count: 0, since: now, until: now + windowMs, hold: undefined }
+    const now = clock.ticks()
+    const tally = this.current(key, now) ?? { count: 0, until: now + windowMs, hold: undefined }
     if (tally.hold !== undefined) return
     if (++tally.count >= limit) {
       tally.hold = { told: false }
-      if (holdMs !== undefined) {
-        tally.since = now
-        tally.until = now + holdMs
-      }
+      if (holdMs !== undefined) tally.until = now + holdMs
     }
     this.tallies.set(key, tally)
   }
 
-  /** A clock that was put back would hold a key off for as long; its window ends there instead. */
   private current(key: string, now: number): Tally | undefined {
     const tally = this.tallies.get(key)
-    return tally !== undefined && now >= tally.since && now < tally.until ? tally : undefined
+    return tally !== undefined && now < tally.until ? tally : undefined
   }
 }

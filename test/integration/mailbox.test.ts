@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { systemClock } from '../../src/clock.ts'
 import { mirror } from '../../src/index.ts'
 import type { RegisterName } from '../../src/model.ts'
 import { eventually } from '../support/eventually.ts'
@@ -168,6 +169,26 @@ t.test('what is lost is sent again, what comes twice or in another order changes
   await eventually('what was sent arrives', async () => (await till.replica.status()).pending === 0 && itemsOf(till).length === 100, 30_000)
   await shop.balances(t, till)
   t.equal((await shop.central.registers.list())[0]?.location, 'BA01')
+})
+
+t.test('a clock that is put back by a year does not keep what was lost from being sent again', async (t) => {
+  let ahead = 0
+  const office = new PostOffice()
+  const shop = await openShop(t, server, { mailboxes: [office.central()] })
+  const till = await shop.addTill('POS1', {
+    clock: { ...systemClock, now: () => systemClock.now() + ahead },
+    mailed: mailedBy(office, { location: 'BA01', register: 'POS1' }),
+  })
+  await shop.central.start()
+  office.handle = () => []
+  sell(till, 1, 5)
+  await till.replica.seal()
+  await till.replica.start()
+  await eventually('it is sent, and lost', () => (office.sent.get('up BA01/POS1')?.length ?? 0) > 0)
+  ahead = -365 * 86_400_000
+  office.handle = (message) => [message]
+  await eventually('what was sent arrives', async () => (await till.replica.status()).pending === 0)
+  await shop.balances(t, till)
 })
 
 t.test('an old snapshot that comes again a month later brings nothing back', async (t) => {

@@ -25,7 +25,7 @@ t.test('what a day begins with is told as of the day before, however far its beg
   const watch = () =>
     new NoticeWatch({
       database,
-      clock: { now: () => now, random: () => 0.5, sleep: async () => undefined },
+      clock: { now: () => now, ticks: () => now, random: () => 0.5, sleep: async () => undefined },
       rules: [{ table: 'lines', columns: ['unit_price'], validity: undefined }],
       onNoted: (notices) => {
         for (const listener of noted) listener(notices)

@@ -27,7 +27,7 @@ async function open(t: Test, database: RegisterDatabase) {
   const name = { location: 'BA01', register: 'POS1' }
   await central.registers.add(name)
   let now = Date.parse('2026-03-27T12:00:00Z')
-  const clock = { now: () => now, random: () => 0.5, sleep: () => new Promise<void>(() => undefined) }
+  const clock = { now: () => now, ticks: () => now, random: () => 0.5, sleep: () => new Promise<void>(() => undefined) }
   const transfer = { type: 'push', link: memoryLink(central, name) } as const
   const till = new RegisterReplica({ ...name, database, publish: {}, subscribe: { prices: mirror({ notify: COLUMNS }) }, transfer }, clock)
   t.teardown(() => till.stop())

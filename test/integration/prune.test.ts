@@ -3,11 +3,13 @@ import t from 'tap'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { createRegister } from '../../src/index.ts'
 import { httpLink } from '../../src/transport/http.ts'
+import { ScriptedClock } from '../support/clock.ts'
 import { startServer } from '../support/postgres.ts'
 import { Random } from '../support/random.ts'
 import { openShop, PUBLISH } from '../support/shop.ts'
 
 const server = await startServer(t)
+const YEAR_MS = 365 * 86_400_000
 
 t.test('central that was silent for too long is not waited for, and gets all anew when it is back', async (t) => {
   const shop = await openShop(t, server)
@@ -34,6 +36,23 @@ t.test('central that was silent for too long is not waited for, and gets all ane
   t.equal(await shop.stock('A'), -41)
   t.same(await shop.central.orphans.list(), [])
   await forgetful.stop()
+})
+
+t.test('what was sealed while the clock was years ahead keeps nothing behind it from being pruned', async (t) => {
+  const shop = await openShop(t, server)
+  const clock = new ScriptedClock()
+  const till = await shop.addTill('POS1', { clock })
+  clock.set(10 * YEAR_MS)
+  till.cashier.sell('R-1', [{ item: 'A', quantity: '1', amount: '1' }])
+  await till.replica.synchronize()
+  clock.set(-10 * YEAR_MS)
+  till.cashier.sell('R-2', [{ item: 'A', quantity: '1', amount: '1' }])
+  await till.replica.synchronize()
+  const { head } = await till.replica.status()
+  t.same(await till.again({ clock, retainMs: Number.MAX_SAFE_INTEGER }).prune(), { entries: 0 }, 'for ever')
+  clock.set(YEAR_MS / 2)
+  t.same(await till.again({ clock }).prune(), { entries: head.entryNo - 1 }, 'all but the last one')
+  await shop.balances(t, till)
 })
 
 t.test('what central has acknowledged is pruned when it is old, and nothing else', async (t) => {

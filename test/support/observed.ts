@@ -10,6 +10,7 @@ export class Observed {
 
   readonly clock: Clock = {
     now: () => systemClock.now(),
+    ticks: () => systemClock.ticks(),
     random: () => systemClock.random(),
     sleep: (ms, signal) => this.during('a wait', () => systemClock.sleep(ms, signal)),
   }

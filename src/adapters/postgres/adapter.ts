@@ -173,7 +173,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   private async transact<T>(mode: Mode, work: () => Work<T>, signal: AbortSignal | undefined, onHeld?: (ms: number) => void): Promise<T> {
     if (!this.isOpen)
       throw new TillsyncError('ERR_STOPPED', 'The database is not open', { hint: 'Call install() or start() first; after stop() only those.' })
-    const patience = Date.now() + PATIENCE_MS
+    const patience = performance.now() + PATIENCE_MS
     /** Tables that are locked against writers first, because triggers are to be changed. More may come to be while one waits. */
     let lock: Locks = new Map()
     for (let attempt = 1, conflicts = 0; ; attempt++) {
@@ -184,18 +184,18 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
         const done = await this.attempt(mode, work, lock)
         if (done !== undefined) onHeld?.(performance.now() - began)
         if (done !== undefined) return done.value
-        if (Date.now() > patience) throw new TillsyncError('ERR_BUSY', 'Another process seals, without end', { retryable: true })
+        if (performance.now() > patience) throw new TillsyncError('ERR_BUSY', 'Another process seals, without end', { retryable: true })
         await sleep(2 + Math.random() * Math.min(50, 2 ** attempt))
       } catch (error) {
         if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The transaction was aborted', { cause: signal.reason })
         const causes = [...causesOf(error)]
         if (error instanceof LockFirst) lock = strongest(lock, error.tables)
-        else if (error instanceof Unlocked && Date.now() < patience) lock = new Map()
+        else if (error instanceof Unlocked && performance.now() < patience) lock = new Map()
         else if (keepsPlans && causes.some(isPlanLost)) this.keepsPlans = false
         else if (causes.some(isConflict)) {
           if (++conflicts === TRIES) throw classify(error, 'A transaction failed')
           await sleep(Math.random() * 10 * 2 ** conflicts)
-        } else if (causes.some(isLocked) && Date.now() < patience) await sleep(50 + Math.random() * 200)
+        } else if (causes.some(isLocked) && performance.now() < patience) await sleep(50 + Math.random() * 200)
         else throw classify(error, 'A transaction failed')
       }
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The wait for the database was aborted', { cause: signal.reason })

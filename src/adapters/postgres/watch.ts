@@ -32,7 +32,7 @@ export function watchTouches({ pool, poll, onLost }: Watched, listener: () => vo
   const { signal } = ending
   const spares = (pool.options.max ?? 10) >= LEAST_CONNECTIONS
   const watch = async (): Promise<void> => {
-    let called = Date.now()
+    let called = performance.now()
     for (let found = 0; !signal.aborted; ) {
       const began = performance.now()
       const touched = await look().catch(() => {
@@ -42,8 +42,8 @@ export function watchTouches({ pool, poll, onLost }: Watched, listener: () => vo
       if (signal.aborted) return
       const atOnce = performance.now() - began < LOOK_MS
       found = !touched ? 0 : atOnce ? found + 1 : 1
-      if (touched || Date.now() - called >= ANYWAY_MS) {
-        called = Date.now()
+      if (touched || performance.now() - called >= ANYWAY_MS) {
+        called = performance.now()
         listener()
       }
       if (found > 0) await sleep(PAUSES_MS[Math.min(found, PAUSES_MS.length) - 1] as number)

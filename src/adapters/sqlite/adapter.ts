@@ -222,7 +222,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
     signal: AbortSignal | undefined,
     onHeld?: (ms: number) => void,
   ): Promise<T> {
-    const patience = Date.now() + PATIENCE_MS
+    const patience = performance.now() + PATIENCE_MS
     for (let attempt = 0; ; attempt++) {
       await turn()
       const sliced = mode === 'sliced' && attempt < SLICED_TRIES && this.synchronously === 0
@@ -231,7 +231,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
       if (done !== undefined && mode === 'sliced' && !sliced) this.synchronously--
       if (done !== undefined) return done.value
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The wait for the database was aborted', { cause: signal.reason })
-      if (Date.now() > patience) {
+      if (performance.now() > patience) {
         throw new TillsyncError('ERR_BUSY', `The database was busy for ${PATIENCE_MS} ms`, {
           retryable: true,
           hint: 'Another connection holds a transaction open for long.',

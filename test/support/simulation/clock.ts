@@ -4,6 +4,7 @@ import { Random } from '../random.ts'
 /** No two moments are the same, nobody waits but what goes on in the background, which sleeps until it is ended, and chance can be repeated. */
 export class SimulatedClock implements Clock {
   readonly now = () => ++this.time
+  readonly ticks = this.now
   readonly random = () => this.chance.next()
   private time = Date.UTC(2026, 10, 21, 9)
   private readonly chance = new Random(1)

@@ -133,6 +133,7 @@ export class Post {
   clock(simulated: SimulatedClock): Clock {
     return {
       now: simulated.now,
+      ticks: simulated.ticks,
       random: simulated.random,
       sleep: async (ms, signal) => {
         for (let quiet = 0; quiet < QUIET_TURNS; quiet = this.open > 0 ? 0 : quiet + 1) {
