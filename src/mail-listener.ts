@@ -1,6 +1,7 @@
 import { asTillsyncError, type TillsyncError } from './errors.ts'
 import type { Clock, Letter, Mailbox } from './ports.ts'
 import { backoffMs } from './transport/backoff.ts'
+import { carried } from './transport/carried.ts'
 
 export interface MailListenerOptions {
   readonly mailbox: Mailbox
@@ -69,8 +70,3 @@ export class MailListener {
 
 /** Letters that are none of ours, or that nobody can read. */
 const SENSELESS: ReadonlySet<string> = new Set(['ERR_MESSAGE', 'ERR_VERSION', 'ERR_TOO_LARGE', 'ERR_FOREIGN_REGISTER', 'ERR_FORKED'])
-
-/** What a mailbox throws that has no code is the line's. */
-export function carried(thrown: unknown): TillsyncError {
-  return asTillsyncError(thrown, 'ERR_LINK', 'The mailbox failed')
-}

@@ -6,6 +6,7 @@ import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName, Takes } from './model.ts'
 import type { CentralMailbox, Clock, Letter } from './ports.ts'
 import { backoffMs } from './transport/backoff.ts'
+import { carried } from './transport/carried.ts'
 import { encodeMessage } from './transport/codec.ts'
 import type { Gate } from './transport/gate.ts'
 import { errorFields } from './transport/reception.ts'
@@ -182,7 +183,3 @@ const REFUSED: ReadonlySet<string> = new Set([
 ])
 /** What is no news to anybody. */
 const WAITS: ReadonlySet<string> = new Set(['ERR_BUSY', 'ERR_STOPPED', 'ERR_RATE_LIMIT', 'ERR_ABORTED'])
-
-function carried(thrown: unknown): TillsyncError {
-  return asTillsyncError(thrown, 'ERR_LINK', 'The mailbox failed')
-}

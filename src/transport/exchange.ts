@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { TillsyncError } from '../errors.ts'
 import type { AudienceAnswer, AudienceRequest, RegisterName, Takes } from '../model.ts'
 import type { AudiencePublisher, AudienceSubscriber, Link, Received, Subscriber, Taken } from '../ports.ts'
+import { exchangeBy } from './carried.ts'
 import { decodeMessage, encodeMessage, encodePublished } from './codec.ts'
 import type { Message } from './message.ts'
 import { type Exchanged, type Publisher, UNFINISHED } from './publisher.ts'
@@ -46,7 +47,7 @@ export async function push(
   const waits = idle !== undefined && said.batch === undefined && link.waitMs !== undefined
   const audiences = asking && (await requestOf(asking))
   const bytes = await encodeMessage({ from: register, ...said, ...(waits && { wait: link.waitMs }), audiences })
-  const answered = link.exchange(bytes, { signal: waits ? AbortSignal.any([signal, idle]) : signal })
+  const answered = exchangeBy(link, bytes, waits ? AbortSignal.any([signal, idle]) : signal)
   publisher.readAhead()
   let answer: Message
   try {
@@ -140,7 +141,7 @@ export class Puller {
     const published = this.published && (await encodePublished(this.published))
     const fields = wordFields({ ...word, ...(error && { error }) })
     const bytes = await encodeMessage({ from: 'central', to: register, id, answers, takes, published, ...fields })
-    const answer = await decodeMessage(await link.exchange(bytes, { signal }), maxMessageBytes)
+    const answer = await decodeMessage(await exchangeBy(link, bytes, signal), maxMessageBytes)
     requireAnswer(answer, id, 'The register')
     requireRegister(answer.from, register, 'speaks for')
     this.refused = undefined

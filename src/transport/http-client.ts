@@ -1,5 +1,6 @@
 import { messageOf, TillsyncError } from '../errors.ts'
 import type { Link } from '../ports.ts'
+import { unlessAborted } from './abortable.ts'
 import { readBody } from './body.ts'
 import { decodeMessage } from './codec.ts'
 import { refusal } from './reception.ts'
@@ -35,17 +36,18 @@ export function httpClient(options: HttpClientOptions): Link {
   const { url, fetch, timeoutMs, maxBytes, names } = options
   return {
     async exchange(message, { signal }) {
-      const token = await ask(options)
       // Not AbortSignal.timeout(): each would live on, with what hangs on it, until its time is over.
       const late = new AbortController()
       const timer = setTimeout(() => late.abort(), timeoutMs).unref()
+      const ended = AbortSignal.any([signal, late.signal])
       try {
+        const token = await unlessAborted(ask(options), ended)
         const response = await fetch(url, {
           method: 'POST',
           headers: { authorization: `Bearer ${token}`, 'content-type': CONTENT_TYPE },
           body: message as Uint8Array<ArrayBuffer>,
           redirect: 'error',
-          signal: AbortSignal.any([signal, late.signal]),
+          signal: ended,
         })
         if (response.headers.get('content-type') !== CONTENT_TYPE) {
           await response.body?.cancel()
@@ -54,7 +56,7 @@ export function httpClient(options: HttpClientOptions): Link {
         if (response.ok) return await readWhole(response, maxBytes)
         throw await refused(options, response)
       } catch (error) {
-        if (error instanceof TillsyncError) throw error
+        if (error instanceof TillsyncError && error.code !== 'ERR_ABORTED') throw error
         if (signal.aborted) throw new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: error })
         throw new TillsyncError(
           'ERR_LINK',

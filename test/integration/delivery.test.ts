@@ -291,3 +291,40 @@ t.test('a till on one shared connection, in memory', async (t) => {
   iterator.return?.()
   await t.resolves(waits, 'busy executing means later')
 })
+
+t.test('a link that throws what has no code is a line that is down, said once; and one that is ended has ended', async (t) => {
+  const shop = await openShop(t, server)
+  let isDown = true
+  const till = await shop.addTill('POS1', {
+    transfer: { everyMs: 20, backoff: { minMs: 5, maxMs: 5 } },
+    link: (inner) => ({
+      async exchange(message, options) {
+        options.signal.throwIfAborted()
+        if (isDown) throw new TypeError('fetch failed')
+        return inner.exchange(message, options)
+      },
+    }),
+  })
+  const said: string[] = []
+  for (const event of ['offline', 'online', 'failed'] as const) till.replica.on(event, () => said.push(event))
+  await sellABit(till, 3)
+  await t.rejects(till.replica.synchronize({ signal: AbortSignal.abort() }), { code: 'ERR_ABORTED' })
+  await t.rejects(till.replica.synchronize(), { code: 'ERR_LINK', retryable: true, hint: /./, cause: TypeError })
+  await till.replica.start()
+  t.match(await till.replica.status(), { lastError: { code: 'ERR_LINK' } })
+  isDown = false
+  await eventually('it is sent', async () => (await till.replica.status()).pending === 0)
+  await till.replica.stop()
+  t.same(said, ['offline', 'online'])
+  await shop.balances(t, till)
+})
+
+t.test('a token that the host does not come up with ends with the exchange', async (t) => {
+  // As a host that asks somebody for it.
+  const asking = setInterval(() => undefined, 60_000)
+  t.teardown(() => clearInterval(asking))
+  const exchange = (timeoutMs: number, signal: AbortSignal) =>
+    httpLink({ url: 'http://127.0.0.1:9', token: () => new Promise<string>(() => undefined), timeoutMs }).exchange(new Uint8Array(1), { signal })
+  await t.rejects(exchange(60_000, AbortSignal.timeout(20)), { code: 'ERR_ABORTED' })
+  await t.rejects(exchange(20, new AbortController().signal), { code: 'ERR_LINK', retryable: true })
+})

@@ -1,0 +1,22 @@
+import { messageOf, TillsyncError } from '../errors.ts'
+import type { Link } from '../ports.ts'
+
+/** What a link or a mailbox throws that has no code is the line's, or the end that it was asked for. */
+export function carried(thrown: unknown, signal?: AbortSignal): TillsyncError {
+  if (thrown instanceof TillsyncError) return thrown
+  if (signal?.aborted) return new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: thrown })
+  return new TillsyncError('ERR_LINK', `The line failed: ${messageOf(thrown)}`, {
+    retryable: true,
+    hint: 'Nothing is lost, it is tried again by itself. What carries the messages is to say by ERR_LINK what is wrong.',
+    cause: thrown,
+  })
+}
+
+/** @throws ERR_LINK (retryable), ERR_ABORTED, and what has a code */
+export async function exchangeBy(link: Link, message: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
+  try {
+    return await link.exchange(message, { signal })
+  } catch (thrown) {
+    throw carried(thrown, signal)
+  }
+}
