@@ -64,7 +64,10 @@ export interface Register<DB = AnyTables> {
   start(): Promise<void>
   /** Ends the background work and closes the library's connection. Waits for the transaction under way. Idempotent. */
   stop(): Promise<void>
-  /** Seals all that was touched and committed before the call. Happens by itself soon after each commit once started. */
+  /**
+   * Seals all that was touched and committed before the call, and does the reseals that were asked for: by changed rules, a changed schema, a table that was touched
+   * as a whole. Happens by itself soon after each commit once started.
+   */
   seal(): Promise<Sealed>
   /**
    * Now: seals, and exchanges with central until it has everything, and what it publishes is here. `onProgress` is told after each exchange what was moved so far and

@@ -204,7 +204,9 @@ export class RegisterReplica implements Register {
 
   async seal(): Promise<Sealed> {
     await this.ready()
-    return this.sealer.sealAll()
+    const sealed = await this.sealer.sealAll()
+    const resealed = await this.sealer.resealPending()
+    return { documents: sealed.documents + resealed.documents, entries: sealed.entries + resealed.entries }
   }
 
   async synchronize(options: SynchronizeOptions<Progress> = {}): Promise<Synchronized> {
@@ -217,7 +219,8 @@ export class RegisterReplica implements Register {
   }
 
   private async synchronizeUntil(options: SynchronizeOptions<Progress>): Promise<Synchronized> {
-    await this.seal()
+    await this.ready()
+    await this.sealer.sealAll(options.signal)
     await this.sealer.resealPending(options.signal)
     return this.transfer.synchronize(options)
   }

@@ -218,11 +218,13 @@ export class Sealer {
     await this.seal()
   }
 
-  /** Does what reseals were asked for, by changed rules or before a crash. */
-  async resealPending(signal?: AbortSignal): Promise<void> {
+  /** Does what reseals were asked for, by changed rules or before a crash; one that was interrupted goes on. */
+  async resealPending(signal?: AbortSignal): Promise<Sealed> {
+    const before = { ...this.sealed }
     const plan = await this.planned()
     for (const table of await this.database.read(() => pendingReseals(this.database), { loosely: true }))
-      if (plan.roots.has(table)) await this.reseal(table, signal)
+      if (plan.roots.has(table)) await this.resume(table, signal)
+    return { documents: this.sealed.documents - before.documents, entries: this.sealed.entries - before.entries }
   }
 
   /** Compares all records of a root table with what was given, and seals what differs. One that was interrupted begins anew. */

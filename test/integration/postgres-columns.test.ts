@@ -1,7 +1,7 @@
 import t from 'tap'
 import { sealedBy } from '../support/each-database.ts'
 import { startServer } from '../support/postgres.ts'
-import { openTill, resealed } from '../support/postgres-till.ts'
+import { openTill } from '../support/postgres-till.ts'
 
 const server = await startServer(t)
 
@@ -103,13 +103,13 @@ t.test('values that a change of their column makes anew are published, though it
   await pool.query(`INSERT INTO receipts VALUES (1, 5, 'Open')`)
   await sealed()
   await pool.query('ALTER TABLE receipts ALTER total TYPE integer USING total * 100')
-  await resealed(till)
+  await till.replica.seal()
   t.same(await sealed(), ['upsert receipts[1]'])
   t.match(await last(), { total: 500, shown: 'OPEN' })
   const version = Number((await pool.query('SHOW server_version_num')).rows[0].server_version_num)
   if (version < 170_000) return
   await pool.query('ALTER TABLE receipts ALTER shown SET EXPRESSION AS (lower(status))')
-  await resealed(till)
+  await till.replica.seal()
   t.same(await sealed(), ['upsert receipts[1]'])
   t.match(await last(), { shown: 'open' })
 })
@@ -129,7 +129,7 @@ t.test('a type that is changed in the middle of a document, while touches wait, 
   await sealed()
   await pool.query(`UPDATE discounts SET percent = 4;
     ALTER TABLE receipt_lines ALTER id TYPE uuid USING lpad(id::text, 32, '0')::uuid; ALTER TABLE discounts ALTER line_id TYPE uuid USING lpad(line_id::text, 32, '0')::uuid`)
-  await resealed(till)
+  await till.replica.seal()
   t.same(await sealed(), ['upsert receipts[1]', 'upsert receipt_lines["00000000-0000-0000-0000-000000000007"]', 'upsert discounts[1]'])
   t.match((await replica.entries()).at(-1)?.record, { percent: 4 })
 })

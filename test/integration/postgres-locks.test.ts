@@ -3,7 +3,7 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
-import { openTill, type PostgresTill, PUBLISH, resealed, TABLES } from '../support/postgres-till.ts'
+import { openTill, type PostgresTill, PUBLISH, TABLES } from '../support/postgres-till.ts'
 
 const server = await startServer(t)
 
@@ -44,7 +44,7 @@ for (const [name, change] of Object.entries({
     await changing
     const sealed = await sealing
     t.same(sealed.slice(0, 2), ['upsert receipts[1]', 'upsert receipt_lines[1]'])
-    await resealed(till)
+    await till.replica.seal()
     const { rows } = await host.query('SELECT count(*)::int AS lines FROM receipt_lines')
     t.equal((await till.replay.tables()).receipt_lines?.length, rows[0].lines)
   })

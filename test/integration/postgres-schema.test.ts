@@ -3,7 +3,7 @@ import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { createRegister } from '../../src/index.ts'
 import { eventually } from '../support/eventually.ts'
 import { createPool, startServer } from '../support/postgres.ts'
-import { isComplete, openTill, PUBLISH, resealed, TABLES } from '../support/postgres-till.ts'
+import { isComplete, openTill, PUBLISH, TABLES } from '../support/postgres-till.ts'
 
 const server = await startServer(t)
 const SALES = `INSERT INTO receipts SELECT n, 'posted', n FROM generate_series(1, 9) n; INSERT INTO receipt_lines SELECT n, n, 'A' FROM generate_series(1, 9) n`
@@ -17,7 +17,7 @@ t.test('columns that are added resend nothing, with a default or without', async
        ADD codes text[] DEFAULT ARRAY['a'] || 'b'::text`,
   )
   await till.replica.seal()
-  await resealed(till)
+  await till.replica.seal()
   t.same(await till.sealed(), [])
   await till.pool.query('UPDATE receipts SET points = 8 WHERE id = 1')
   t.same(await till.sealed(), ['upsert receipts[1]', 'upsert receipt_lines[1]'])
@@ -28,10 +28,10 @@ t.test('a type that is changed, so that its values are written otherwise, is pub
   const till = await openTill(t, server)
   await till.pool.query(`ALTER TABLE receipts ALTER total TYPE numeric(10, 2); INSERT INTO receipts VALUES (1, 'posted', 1.5)`)
   await till.replica.seal()
-  await resealed(till)
+  await till.replica.seal()
   await till.sealed()
   await till.pool.query('ALTER TABLE receipts ALTER total TYPE numeric(12, 3)')
-  await resealed(till)
+  await till.replica.seal()
   t.same(await till.sealed(), ['upsert receipts[1]'])
   t.match((await till.replica.entries()).at(-1)?.record, { total: '1.500' })
 })
@@ -43,7 +43,7 @@ t.test('triggers that somebody switched off are switched on again, and what they
   for (const how of ['DISABLE TRIGGER ALL', 'DISABLE TRIGGER USER', 'ENABLE REPLICA TRIGGER sync_touch']) {
     await till.pool.query(`ALTER TABLE receipt_lines ${how}; SET session_replication_role = origin`)
     await till.pool.query(`UPDATE receipt_lines SET item_no = item_no || 'x' WHERE id = 3; DELETE FROM receipt_lines WHERE id = 4`)
-    await resealed(till)
+    await till.replica.seal()
     await isComplete(t, till, how)
     await till.pool.query(`INSERT INTO receipt_lines VALUES (4, 4, 'again')`)
     t.same(await till.sealed().then((entries) => entries.slice(-2)), ['upsert receipts[4]', 'upsert receipt_lines[4]'], `${how}: captured again`)
@@ -56,11 +56,11 @@ t.test('a table dropped and made anew, and one without its function, are capture
   await till.replica.seal()
   await till.pool.query('DROP TABLE receipt_lines; CREATE TABLE receipt_lines (id bigint PRIMARY KEY, item_no text, receipt_id bigint NOT NULL)')
   await till.pool.query(`INSERT INTO receipt_lines VALUES (1, 'B', 1)`)
-  await resealed(till)
+  await till.replica.seal()
   await isComplete(t, till, 'made anew')
   await till.pool.query('DROP FUNCTION sync_touch_receipt_lines() CASCADE')
   await till.pool.query(`INSERT INTO receipt_lines VALUES (2, 'C', 2)`)
-  await resealed(till)
+  await till.replica.seal()
   await isComplete(t, till, 'without its function')
 })
 
@@ -72,7 +72,7 @@ t.test('a missing table of ours fails no sale, and what was sold meanwhile is fo
   await till.pool.query(`INSERT INTO receipts VALUES (10, 'posted', 1)`)
   await t.rejects(till.replica.seal(), { code: 'ERR_DATABASE' })
   await till.replica.install()
-  await resealed(till)
+  await till.replica.seal()
   await isComplete(t, till, 'found')
 })
 

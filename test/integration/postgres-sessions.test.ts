@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { createRegister } from '../../src/index.ts'
 import { createPool, openPool, startServer } from '../support/postgres.ts'
-import { isComplete, openTill, PUBLISH, resealed, TABLES } from '../support/postgres-till.ts'
+import { isComplete, openTill, PUBLISH, TABLES } from '../support/postgres-till.ts'
 
 const server = await startServer(t)
 
@@ -211,12 +211,12 @@ t.test('a renamed key column fails no sale, then or later, and nothing is lost',
   await host.query('ALTER TABLE receipts RENAME COLUMN id TO number')
   await host.query(`INSERT INTO receipts VALUES (2, 'posted', 2); UPDATE receipts SET total = 3 WHERE number = 1`)
   await till.replica.seal()
-  await resealed(till)
+  await till.replica.seal()
   const rows = async () => (await till.pool.query('SELECT record_id FROM sync_members ORDER BY 1')).rows.map((row) => row.record_id)
   t.same(await rows(), ['[1]', '[2]'])
   await host.query('ALTER TABLE receipts ALTER COLUMN number TYPE integer')
   await host.query(`INSERT INTO receipts VALUES (3, 'posted', 2)`)
   await till.replica.seal()
-  await resealed(till)
+  await till.replica.seal()
   t.same(await rows(), ['[1]', '[2]', '[3]'])
 })

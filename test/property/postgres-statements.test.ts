@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { AnyTables, PublishRules } from '../../src/index.ts'
 import { startServer } from '../support/postgres.ts'
-import { isComplete, openTill, resealed, TABLES } from '../support/postgres-till.ts'
+import { isComplete, openTill, TABLES } from '../support/postgres-till.ts'
 import { argument, budgetOfRun, Random, roundsOfRun, seedOfRun } from '../support/random.ts'
 
 const seed = seedOfRun()
@@ -67,10 +67,10 @@ for (const [name, tables] of Object.entries(SCHEMAS)) {
       )
       client.release()
       if (!random.chance(0.4)) continue
-      await resealed(till)
+      await till.replica.seal()
       if (!(await isComplete(t, till, `${n}: ${story}`))) return t.comment(`--seed=${seed} --transactions=${begun}`)
     }
-    await resealed(till)
+    await till.replica.seal()
     if (!(await isComplete(t, till, 'at the end'))) t.comment(`--seed=${seed} --transactions=${begun}`)
     t.ok(committed > begun / 3 || begun < 50, `${committed} of ${begun} were no errors`)
   })

@@ -42,5 +42,4 @@ export class Copy {
 /** Sealed, and all reseals that were asked for done. */
 export async function settled(replica: Register): Promise<void> {
   await replica.seal()
-  for (const table of (await replica.status()).resealing) await replica.reseal(table)
 }

@@ -93,12 +93,6 @@ export async function standing(pool: pg.Pool): Promise<Record<string, unknown[]>
   }
 }
 
-/** Until what a change of the schema asked for is done. */
-export async function resealed({ replica }: PostgresTill): Promise<void> {
-  await replica.seal()
-  for (const table of (await replica.status()).resealing) await replica.reseal(table)
-}
-
 /** What the entries add up to is what stands in the tables. Answers whether it is. */
 export async function isComplete(t: Test, till: PostgresTill, message: string): Promise<boolean> {
   await till.replica.seal()
