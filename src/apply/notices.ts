@@ -46,7 +46,7 @@ export function* noteRecords(database: Database, followups: readonly Followup[],
     const before = now.get(key) ?? []
     now.set(
       key,
-      noticesAfter(followup, told(before, followup.before)).map(
+      noticesAfter(followup, before).map(
         (said) =>
           before.find((row) => isSame(row, said)) ?? {
             ...said,
@@ -95,9 +95,8 @@ function* storedNotices({ build }: Database, followups: readonly Followup[]): Wo
   return Map.groupBy(found, ({ table_name, record_id }) => keyOf({ table: table_name, recordId: record_id }))
 }
 
-/** What the operator knows of a record that now is as `before`. */
-function told(notices: readonly NoticeRow[], before: Followed): Followed {
-  const own = notices.find(({ column_name }) => column_name === '')
+/** What the operator knows of a record that now is as `before`; `own` is the notice that it came or went. */
+function told(own: NoticeRow | undefined, notices: readonly NoticeRow[], before: Followed): Followed {
   if (own !== undefined) return own.old === null ? null : (JSON.parse(own.old) as Followed)
   if (before === null) return null
   const olds = notices.map(({ column_name, old }) => [column_name, old ?? 'null'])
@@ -105,12 +104,19 @@ function told(notices: readonly NoticeRow[], before: Followed): Followed {
 }
 
 /** How what is differs from what was told. */
-function noticesAfter({ after, byDate }: Followup, told: Followed): readonly Said[] {
-  if (told === null && after === null) return []
-  if (told === null) return [{ column_name: '', kind: byDate ? 'starts' : 'new', old: null, new: JSON.stringify(after) }]
-  if (after === null) return [{ column_name: '', kind: byDate ? 'ends' : 'removed', old: JSON.stringify(told), new: null }]
-  const columns = Object.keys(after).filter((name) => after[name] !== (told[name] ?? after[name]))
-  return columns.map((name) => ({ column_name: name, kind: 'changed', old: told[name] as string, new: after[name] as string }))
+function noticesAfter({ before, after, byDate }: Followup, notices: readonly NoticeRow[]): readonly Said[] {
+  const own = notices.find(({ column_name }) => column_name === '')
+  const known = told(own, notices, before)
+  if (known === null && after === null) return []
+  if (known === null || after === null) {
+    const kind = byDate ? (known === null ? 'starts' : 'ends') : known === null ? 'new' : 'removed'
+    const text = (followed: Followed) => followed && JSON.stringify(followed)
+    // What has come or gone before, and is not told yet, did so as it was noted then.
+    const isOlder = own !== undefined && (before === null) === (after === null)
+    return [{ column_name: '', kind: isOlder ? own.kind : kind, old: text(known), new: text(after) }]
+  }
+  const columns = Object.keys(after).filter((name) => after[name] !== (known[name] ?? after[name]))
+  return columns.map((name) => ({ column_name: name, kind: 'changed', old: known[name] as string, new: after[name] as string }))
 }
 
 function isSame(a: Said, b: Said): boolean {

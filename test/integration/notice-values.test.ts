@@ -92,6 +92,20 @@ eachDatabase('a time with an offset counts from the day that it is where the til
   t.same(await said('2026-04-01T12:00:00Z'), [])
 })
 
+eachDatabase('what has come or gone, and is not told yet, did so as it was noted then, whatever changes of it', async (t, database) => {
+  const { change, till } = await open(t, database)
+  const said = async (sql: string, at?: string) => (await change(sql, at)).map(({ recordId, kind }) => `${recordId[0]} ${kind}`).sort()
+  await change(`INSERT INTO prices VALUES (1, false, ${ROW}, NULL, NULL), (2, false, ${ROW}, '2026-03-28T12:00:00Z', NULL)`)
+  t.same(await said('UPDATE prices SET unit_price = 2'), ['1 new'])
+  t.same(await said('SELECT', '2026-03-28T12:00:00Z'), ['1 new', '2 starts'])
+  t.same(await said('UPDATE prices SET unit_price = 3'), ['1 new', '2 starts'])
+  await till.notices.acknowledge((await till.notices.list()).map(({ id }) => id))
+  t.same(await said(`UPDATE prices SET valid_to = '2026-03-29T12:00:00Z'; DELETE FROM prices WHERE list_id = 1`), ['1 removed'])
+  t.same(await said(`INSERT INTO prices VALUES (1, false, ${ROW}, '2026-06-01', NULL)`, '2026-03-30T12:00:00Z'), ['1 removed', '2 ends'])
+  t.same(await said('UPDATE prices SET unit_price = 4'), ['1 removed', '2 ends'], 'neither counts')
+  t.same(await said('DELETE FROM prices'), ['1 removed', '2 ends'])
+})
+
 eachDatabase('what starts on a day is found among more rows than are looked at in one go', async (t, database) => {
   const { change } = await open(t, database)
   await change(`INSERT INTO prices SELECT n, n % 2 = 0, ${ROW}, '2026-03-30T12:00:00Z', NULL FROM generate_series(1, 450) n`)
