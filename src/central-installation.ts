@@ -51,6 +51,7 @@ export class CentralInstallation {
     const { checks, handlers } = this.subscribed
     await database.open()
     await database.write(function* () {
+      yield* database.requireUnicode()
       yield* migrate(database, migrations)
       for (const [table, all] of checks) for (const check of all) if (typeof check !== 'function') yield* check.check(database, table)
       for (const [table, all] of handlers) for (const handler of all) yield* handler.check(database, table)

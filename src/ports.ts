@@ -291,6 +291,8 @@ export interface ApplyingDatabase extends Database {
   readonly mirroring: Mirroring
   /** Whose fault it is what a handler threw; undefined where it is the database's or the surroundings', so that the same may go well later. */
   faultOf(thrown: unknown): Fault | undefined
+  /** Whether its texts hold every character that may come. @throws ERR_CONNECTION */
+  requireUnicode(): Work<void>
 }
 
 /** A database that a register is on. */

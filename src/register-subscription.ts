@@ -96,6 +96,7 @@ export class RegisterSubscription {
 
   /** Whether the tables that are to be written are there, in the caller's transaction. @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE */
   *install(): Work<void> {
+    yield* this.options.database.requireUnicode()
     for (const [table, mirrors] of this.mirrors) for (const mirror of mirrors) yield* mirror.check(this.options.database, table)
   }
 

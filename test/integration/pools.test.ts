@@ -107,3 +107,46 @@ t.test('a pool that asks for binary answers is refused', async (t) => {
   const central = createCentral({ database: postgres(pool), subscribe: {} })
   await t.rejects(central.install(), { code: 'ERR_CONNECTION', hint: /without `binary`/ })
 })
+
+async function encoded(t: Test, encoding: string): Promise<pg.Pool> {
+  const admin = await createPool(t, server)
+  const name = `in_${encoding.toLowerCase()}_${Math.random().toString(36).slice(2)}`
+  await admin.query(`CREATE DATABASE ${name} ENCODING '${encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0`)
+  return openPool(t, server.database(name).config)
+}
+
+t.test('a till in another encoding sends its texts; it takes none, and head office is in no such', async (t) => {
+  const [office, till, latin] = [await createPool(t, server), await encoded(t, 'LATIN1'), await encoded(t, 'WIN1252')]
+  const table = 'CREATE TABLE customers (id int PRIMARY KEY, name text, note json)'
+  for (const pool of [office, till]) await pool.query(table)
+  const central = createCentral({ database: postgres(office), subscribe: { customers: mirror() }, publish: {} })
+  t.teardown(() => central.stop())
+  await central.install()
+  const { token } = await central.registers.add(NAME)
+  const url = await listen(t, central.fetch)
+  const transfer = { type: 'push', link: httpLink({ url, token }) } as const
+  const register = createRegister({ ...NAME, database: postgres(till), publish: { customers: {} }, transfer })
+  t.teardown(() => register.stop())
+  await register.install()
+  await till.query(`INSERT INTO customers VALUES (1, 'Müller & Söhne ÿ', '{"straße": "ß"}')`)
+  await register.synchronize()
+  t.same((await office.query('SELECT * FROM customers')).rows, (await till.query('SELECT * FROM customers')).rows)
+
+  const refused = { code: 'ERR_CONNECTION', message: /LATIN1|WIN1252/, hint: /ENCODING 'UTF8'/ }
+  await till.query('CREATE TABLE items (id int PRIMARY KEY)')
+  const taking = createRegister({ ...NAME, database: postgres(till), publish: {}, subscribe: { items: mirror() }, transfer })
+  t.teardown(() => taking.stop())
+  await t.rejects(taking.install(), refused)
+  const inLatin = createCentral({ database: postgres(latin), subscribe: {} })
+  t.teardown(() => inLatin.stop())
+  await t.rejects(inLatin.install(), refused)
+  t.same((await latin.query("SELECT 1 FROM pg_tables WHERE tablename LIKE 'sync%'")).rows, [], 'nothing was made')
+})
+
+t.test('a database of no encoding is refused: its texts can not be read exactly', async (t) => {
+  const pool = await encoded(t, 'SQL_ASCII')
+  await pool.query('CREATE TABLE customers (id int PRIMARY KEY, name text)')
+  const register = createRegister({ ...NAME, database: postgres(pool), publish: { customers: {} } })
+  t.teardown(() => register.stop())
+  await t.rejects(register.install(), { code: 'ERR_CONNECTION', message: /SQL_ASCII/ })
+})

@@ -136,8 +136,14 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     this.pool.on('acquire', attend)
     try {
       const client = await this.pool.connect()
-      client.release()
-      refuseBinary(client)
+      try {
+        refuseBinary(client)
+        const { rows } = await client.query<{ encoding: string }>({ text: 'SELECT pg_catalog.getdatabaseencoding() AS encoding', types: OWN_TYPES })
+        if (rows[0]?.encoding === 'SQL_ASCII')
+          throw unfit('has no encoding (SQL_ASCII): what is no UTF-8 in its texts would arrive as something else')
+      } finally {
+        client.release()
+      }
     } catch (error) {
       this.pool.off('acquire', attend)
       throw classify(error, 'Connecting to PostgreSQL')
@@ -264,6 +270,11 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     yield* query({ sql: `SELECT pg_advisory_xact_lock(hashtextextended('tillsync.install', 0))`, parameters: [] })
   }
 
+  *requireUnicode(): Work<void> {
+    const [row] = yield* query<{ encoding: string }>({ sql: 'SELECT pg_catalog.getdatabaseencoding() AS encoding', parameters: [] })
+    if (row?.encoding !== 'UTF8') throw unfit(`is encoded as ${row?.encoding}, which does not have all characters that may come`)
+  }
+
   *giveWay(): Work<void> {
     yield* query({ sql: LOCK_BRIEFLY, parameters: [] })
   }
@@ -308,6 +319,12 @@ async function lockTables(client: PoolClient, locks: Locks): Promise<void> {
   } catch (error) {
     throw isUnknown(error) ? new Unlocked() : error
   }
+}
+
+function unfit(what: string): TillsyncError {
+  return new TillsyncError('ERR_CONNECTION', `The database ${what}`, {
+    hint: "Load a dump of it into one that was made by CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
+  })
 }
 
 /** What it answers then has to be read by types that no statement can be told to ask for. @throws ERR_CONNECTION */

@@ -352,6 +352,9 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   /** BEGIN IMMEDIATE is exclusive already. */
   *lockInstall(): Work<void> {}
 
+  /** UTF-8 or UTF-16. */
+  *requireUnicode(): Work<void> {}
+
   /** There is one lock, and it is ours by then. */
   *giveWay(): Work<void> {}
 
