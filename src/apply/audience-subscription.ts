@@ -5,6 +5,7 @@ import { checkBatch, type IncomingDocument, incomingIn } from './audience-docume
 import type { Arrival, Outcome } from './audience-slice.ts'
 import { AudienceSlices, type AudienceSlicesOptions } from './audience-slices.ts'
 import { ColumnUpkeep } from './column-upkeep.ts'
+import { setAside } from './former-documents.ts'
 import { markOutdated } from './outdated.ts'
 import { nameOf } from './received-documents.ts'
 import { SnapshotEnd } from './snapshot-end.ts'
@@ -191,10 +192,21 @@ export class AudienceSubscription implements AudienceSubscriber {
       await this.ends.run(tables, this.signal, tell)
       place = { ...place, state: 'complete' }
     }
+    if (isSnapshot && place.keyColumns.length > 0 && JSON.stringify(place.keyColumns) !== JSON.stringify(keyColumns))
+      place = await this.beginAnew(place)
     const snapshotNo = place.snapshotNo + (isSnapshot ? 1 : 0)
     await markOutdated(database, batch)
     const arrivals = incomingIn(batch).map((incoming): Arrival => ({ ...incoming, snapshotNo, shape, keyColumns }))
     return this.slices.apply(arrivals, this.around(batch, place), this.signal, tell)
+  }
+
+  /** Under another key. */
+  private async beginAnew(place: Place): Promise<Place> {
+    const { database } = this.options
+    const begun = { ...place, ...BEGIN }
+    await database.write(() => writePlace(begun), { lazily: true })
+    await setAside(database, begun)
+    return begun
   }
 
   /** Each slice finds the place as the one before has left it; the last one leaves it where the batch ends. */

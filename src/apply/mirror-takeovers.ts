@@ -9,7 +9,7 @@ type KeyTexts = readonly string[]
 
 /**
  * Of rows that were found by the keys of removed documents those that go. To the target's collation a key may be equal to that of another document, which came in
- * another batch and has taken the row over: what is written there is its key, and it stands.
+ * another batch and has taken the row over: what is written there is its key, and it stands. So may a key be that its sender writes otherwise since a column is of another type.
  */
 export function* withoutTakenOver(
   set: MirrorSet,
@@ -23,11 +23,15 @@ export function* withoutTakenOver(
   const columns = first.keyColumns.map((name) => table.nameOf(name))
   const keys = removed.map(({ keyColumns, recordId }) => textsOf(keyRecord(keyColumns, recordId), keyColumns))
   const own = new Set(keys.map((key) => nameOf(key.map(plain))))
-  const others = found.map((row) => [row, textsOf(row, columns)] as const).filter(([, key]) => !own.has(nameOf(key.map(plain))))
-  if (others.length === 0) return found
+  const written = new Set(removed.map(({ recordId }) => recordId))
   // Keys that differ in their texts only can be equal to a collation.
   const kinds = [...new Map(keys.map((key) => [nameOf(key.map((text) => (isText(text) ? '"' : text))), key])).values()]
-  const candidates = others.flatMap(([row, key]) => kinds.flatMap((kind) => likeOf(kind, key) ?? []).map((recordId) => [row, recordId] as const))
+  const candidates = found.flatMap((row) => {
+    const key = textsOf(row, columns)
+    const ids = own.has(nameOf(key.map(plain))) ? otherTypes(key).filter((id) => !written.has(id)) : kinds.flatMap((kind) => likeOf(kind, key) ?? [])
+    return ids.map((recordId) => [row, recordId] as const)
+  })
+  if (candidates.length === 0) return found
   const standing = yield* stands(
     first.table,
     candidates.map(([, recordId]) => recordId),
@@ -41,6 +45,20 @@ function likeOf(kind: KeyTexts, key: KeyTexts): string | undefined {
   const values = kind.map((text, n) => (isText(text) ? encodeText(plain(key[n] as string)) : plain(key[n] as string) === text ? text : undefined))
   return values.includes(undefined) ? undefined : `[${values.join(',')}]`
 }
+
+/** A record id with numbers as texts, and texts as numbers. */
+function otherTypes(key: KeyTexts): readonly string[] {
+  let ids: readonly string[] = ['']
+  for (const text of key) {
+    const value = plain(text)
+    const ways = /^-?\d+$/.test(value) ? [value, encodeText(value)] : [text]
+    ids = ids.length > MOST_WAYS ? ids.map((id) => `${id},${text}`) : ids.flatMap((id) => ways.map((way) => `${id},${way}`))
+  }
+  return ids.map((id) => `[${id.slice(1)}]`)
+}
+
+/** Of keys of many columns not all ways are looked at. */
+const MOST_WAYS = 16
 
 function textsOf(record: string, columns: readonly string[]): KeyTexts {
   const members = writtenMembers(record)

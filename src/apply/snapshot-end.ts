@@ -1,6 +1,7 @@
 import type { Work } from '../ports.ts'
 import type { Arrival, Outcome } from './audience-slice.ts'
 import type { AudienceSlices, AudienceSlicesOptions } from './audience-slices.ts'
+import { FormerDocuments } from './former-documents.ts'
 import { dropUnconfirmedKept } from './kept-columns.ts'
 import { receivedBehind } from './received-documents.ts'
 import { isSamePlace, type Place, readPlace, readPlaces, writePlace } from './subscription-standing.ts'
@@ -31,13 +32,17 @@ export class SnapshotEnd {
 
   private async end(place: Place, signal: AbortSignal, tell: (outcome: Outcome) => void): Promise<void> {
     const { database } = this.options
-    const { table, snapshotNo } = place
+    const { table, snapshotNo, shape } = place
     const isStill = function* (): Work<boolean> {
       return isSamePlace(yield* readPlace(database, table), place)
     }
+    const former = new FormerDocuments(this.options, place)
+    if (!(await former.name(isStill))) return
     for (let after = ''; ; ) {
       const page = await database.read(() => receivedBehind(database, table, after, PAGE), { loosely: true })
-      const gone = page.filter((one) => one.snapshotNo < snapshotNo).map(({ recordId }) => arrivalOf(place, recordId))
+      const gone: Arrival[] = []
+      for (const { recordId, snapshotNo: last } of page)
+        if (last < snapshotNo) gone.push({ table, recordId, records: [], snapshotNo, shape, keyColumns: await former.columnsOf(recordId) })
       if (gone.length > 0 && !(await this.slices.apply(gone, { before: isStill }, signal, tell))) return
       if (page.length < PAGE) break
       after = page.at(-1)?.recordId ?? after
@@ -52,9 +57,4 @@ export class SnapshotEnd {
       { lazily: true },
     )
   }
-}
-
-/** Published no more. */
-function arrivalOf({ table, snapshotNo, shape, keyColumns }: Place, recordId: string): Arrival {
-  return { table, recordId, records: [], snapshotNo, shape, keyColumns }
 }

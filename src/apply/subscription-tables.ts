@@ -27,7 +27,10 @@ export const SUBSCRIPTIONS = {
   nullable: ['stream', 'received_at'],
 } as const satisfies OwnTable
 
-/** The documents that stand here because central has sent them, and the last snapshot that had them. */
+/**
+ * The documents that stand here because central has sent them, and the last snapshot that had them. What came while central's table had another key has the table and that key for a name, as JSON,
+ * until a snapshot ends.
+ */
 export const RECEIVED = {
   name: 'sync_received',
   columns: { table_name: 'text', record_id: 'text', snapshot_no: 'integer' },

@@ -91,6 +91,11 @@ export function* endWait(documents: readonly { readonly table: string; readonly 
   )
 }
 
+/** Nothing of a root table waits any more: all of it comes anew. */
+export function* endWaitOf({ build }: Database, table: string): Work<void> {
+  yield* query(build.deleteFrom(WAITING.name).where('table_name', '=', table).compile())
+}
+
 export function* isAnyWaiting({ build }: Database): Work<boolean> {
   return (yield* query(build.selectFrom(WAITING.name).select('table_name').limit(1).compile())).length > 0
 }
