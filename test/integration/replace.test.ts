@@ -55,6 +55,35 @@ t.test('REPLACE puts a default in the place of NULL: the row that is in its way 
   t.same(await after('REPLACE INTO receipt_lines VALUES (NULL, 9)'), ['upsert receipt_lines[7]', 'upsert receipts[2]', 'upsert receipts[9]'])
 })
 
+t.test('in a table whose name is that of the row which a statement brings, only the rows in its way are noticed', async (t) => {
+  for (const name of ['new', 'NEW']) {
+    const { db, file } = openDatabase(
+      t,
+      `CREATE TABLE "${name}" (id INTEGER PRIMARY KEY AUTOINCREMENT, no TEXT COLLATE NOCASE UNIQUE, slot INTEGER NOT NULL DEFAULT 4, state TEXT);
+       CREATE UNIQUE INDEX open_slot ON "${name}" (slot) WHERE "${name}".state = 'open'`,
+    )
+    const register = createRegister({ location: 'BA01', register: 'POS1', database: sqlite(() => new Database(file)), publish: { [name]: {} } })
+    t.teardown(() => register.stop())
+    await register.install()
+    const sealed = sealedBy(register)
+    const after = async (sql: string) => {
+      db.exec(sql)
+      const [{ touches }] = db.prepare('SELECT count(*) AS touches FROM sync_touches').all() as [{ touches: number }]
+      return [...(await sealed()).sort(), touches]
+    }
+    await after(`INSERT INTO "${name}" VALUES (1, 'a', 4, 'open'), (2, 'b', 5, 'open'), (3, 'c', 4, 'done')`)
+    t.same(await after(`INSERT INTO "${name}" VALUES (4, 'd', 6, 'open')`), [`upsert ${name}[4]`, 1])
+    t.same(await after(`REPLACE INTO "${name}" VALUES (5, 'B', 7, 'open')`), [`remove ${name}[2]`, `upsert ${name}[5]`, 2])
+    t.same(await after(`REPLACE INTO "${name}" VALUES (6, 'f', NULL, 'open')`), [`remove ${name}[1]`, `upsert ${name}[6]`, 2])
+    t.same(
+      await after(`UPDATE OR REPLACE "${name}" SET state = 'open' WHERE id = 3`),
+      [`remove ${name}[6]`, `upsert ${name}[3]`, 3],
+      'and itself, by its number',
+    )
+    t.same(await register.check(), [], 'by their indexes')
+  }
+})
+
 t.test('the condition of a partial index is found, whatever its names, texts and comments hold', async (t) => {
   const after = await till(
     t,

@@ -105,20 +105,29 @@ function inCondition(table: HostTable, unique: Unique): readonly string[] {
 
 function touchInTheWay(table: HostTable, source: NumberedSource, unique: Unique): string {
   const kind = KINDS.indexOf(source.root ? 'deleted' : 'changed')
-  const values = [source.source, kind, ...source.columns.map(quote)]
-  return `${intoTouches(source)} SELECT ${values.join(', ')} ${whereInTheWay(table, unique, (name) => `NEW.${quote(name)}`)}`
+  const select = `${intoTouches(source)} SELECT ${[source.source, kind, ...source.columns.map(quote)].join(', ')}`
+  const brought = unique.columns.map(({ name }) => `NEW.${quote(name)}`)
+  if (table.name.toLowerCase() !== 'new') return `${select} FROM ${inTheWayOf(table, unique, brought)}`
+  // Where rows of a table by this name are looked for, NEW means them: what the statement brings has other names by then.
+  const given = `(SELECT ${brought.map((value, n) => `${value} AS sync_${n}`).join(', ')})`
+  const named = brought.map((_, n) => `sync_${n}`)
+  return `${select} FROM ${given} CROSS JOIN ${inTheWayOf(table, unique, named)}`
 }
 
-function whereInTheWay(table: HostTable, unique: Unique, value: (name: string) => string): string {
-  const conditions = unique.columns.map(({ name, collation, insteadOfNull }) => {
-    const wanted = insteadOfNull === undefined ? value(name) : `coalesce(${value(name)}, ${insteadOfNull})`
+/** The rows of a table that are in the way of these values. */
+function inTheWayOf(table: HostTable, unique: Unique, values: readonly string[]): string {
+  const conditions = unique.columns.map(({ name, collation, insteadOfNull }, n) => {
+    const wanted = insteadOfNull === undefined ? values[n] : `coalesce(${values[n]}, ${insteadOfNull})`
     return `${quote(name)} = ${wanted}${collation ? ` COLLATE ${quote(collation)}` : ''}`
   })
   if (unique.where) conditions.push(`(${unique.where})`)
-  return `FROM ${quote(table.name)} WHERE ${conditions.join(' AND ')}`
+  return `${quote(table.name)} WHERE ${conditions.join(' AND ')}`
 }
 
 /** The lookups of the triggers, each with a parameter for every value: SQL and how many there are. */
 export function lookupsInTheWay(table: HostTable, sources: readonly NumberedSource[]): readonly (readonly [string, number])[] {
-  return inTheWay(table, sources).map((unique) => [`SELECT 1 ${whereInTheWay(table, unique, () => '?')}`, unique.columns.length])
+  return inTheWay(table, sources).map((unique) => {
+    const values = unique.columns.map(() => '?')
+    return [`SELECT 1 FROM ${inTheWayOf(table, unique, values)}`, values.length]
+  })
 }
