@@ -83,6 +83,33 @@ t.test("a shared connection is used only outside the host's transactions, and is
   t.ok(db.open)
 })
 
+t.test('a temporary table that hides a published one on a shared connection is an error, never deletions', async (t) => {
+  const db = new Database(':memory:')
+  db.exec(SCHEMA)
+  const till = register(sqlite(db))
+  t.teardown(() => till.stop())
+  await till.install()
+  db.exec(`INSERT INTO receipts VALUES (1, 'posted')`)
+  await till.seal()
+  for (const temporary of [
+    'TABLE Receipts (id INTEGER PRIMARY KEY, status TEXT)',
+    'VIEW receipts AS SELECT id, status FROM main.receipts WHERE id > 7',
+  ]) {
+    db.exec(`CREATE TEMP ${temporary}`)
+    db.exec(`UPDATE main.receipts SET status = status || '!'`)
+    await t.rejects(till.seal(), { code: 'ERR_CONNECTION', context: { table: 'receipts' } }, temporary)
+    t.match(await till.status(), { unsealed: 1 })
+    db.exec(`DROP ${temporary.split(' ', 2).join(' ')}`)
+    t.match(await till.seal(), { documents: 1 })
+  }
+  db.exec('CREATE TEMP TABLE report AS SELECT * FROM receipts; DELETE FROM receipts')
+  t.match(await till.seal(), { documents: 1 }, 'others are in nobodys way')
+  t.same(
+    (await till.entries()).map(({ operation, record }) => record?.status ?? operation),
+    ['posted', 'posted!', 'posted!!', 'remove'],
+  )
+})
+
 t.test('the library never writes while the named host connection has a transaction open', async (t) => {
   const { path, db } = file(t)
   const till = register(sqlite(() => new Database(path), { host: db }))

@@ -19,6 +19,7 @@ import type {
 import { turn } from '../../turns.ts'
 import { SqliteCapture } from './capture.ts'
 import { classify, faultOf, isBusy, isForeignKey, unsatisfiedAtEnd } from './errors.ts'
+import { refuseHidden } from './hidden.ts'
 import { inspect } from './inspect.ts'
 import { describe } from './introspect.ts'
 import { LogGrowth } from './log-growth.ts'
@@ -102,7 +103,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   readonly inspect = inspect
   readonly dropTable = dropTable
   readonly faultOf = faultOf
-  readonly mirroring = new SqliteMirroring()
+  readonly mirroring: SqliteMirroring
   private readonly connect: () => Connection
   private readonly host: Connection | undefined
   private readonly shared: boolean
@@ -112,12 +113,15 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   /** How many times more it is not tried to read in turns. */
   private synchronously = 0
   private lastWrite: Promise<unknown> = Promise.resolve()
+  /** The host's tables that are named on the connection. */
+  private readonly named = new Set<string>()
 
   constructor(connect: () => Connection, host: Connection | undefined, shared: boolean) {
     this.connect = connect
     this.host = host
     this.shared = shared
     this.capture = new SqliteCapture(host)
+    this.mirroring = new SqliteMirroring(this.named)
   }
 
   get sliceMs(): number {
@@ -246,6 +250,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
     const { connection, steps } = this.open_()
     try {
       if (!this.begin(connection, begin)) return undefined
+      if (begin !== 'BEGIN') this.look(steps)
       const began = performance.now()
       if (begin !== 'BEGIN') this.pace.look(steps.dataVersion())
       if (begin !== 'BEGIN') this.mirroring.begin()
@@ -268,6 +273,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
     const { connection, steps } = this.open_()
     try {
       if (!this.begin(connection, 'BEGIN')) return undefined
+      this.look(steps)
       const seen = steps.version()
       this.mirroring.begin()
       steps.begin()
@@ -280,6 +286,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
         connection.exec('COMMIT')
         if (next.value.kind === 'writing' || !writes) await turn()
         if (this.opened?.connection !== connection || !this.begin(connection, writes ? 'BEGIN IMMEDIATE' : 'BEGIN')) return undefined
+        this.look(steps)
         began = performance.now()
         this.pace.look(steps.dataVersion())
         if (steps.version() !== seen) {
@@ -312,6 +319,11 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
       if (isBusy(error)) return false
       throw classify(error, begin)
     }
+  }
+
+  /** A host that shares its connection may have made a temporary table a moment ago; that changes nothing in the file. */
+  private look(steps: Steps): void {
+    if (this.shared) steps.drive(() => refuseHidden(this.named))
   }
 
   private commit(connection: Connection): void {
@@ -359,6 +371,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   *giveWay(): Work<void> {}
 
   describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>> {
+    for (const name of names) this.named.add(name)
     return describe(names)
   }
 

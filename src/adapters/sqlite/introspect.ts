@@ -1,11 +1,9 @@
-import { TillsyncError } from '../../errors.ts'
 import { type HostColumn, type HostTable, type HostUnique, query, type Work } from '../../ports.ts'
+import { refuseHidden } from './hidden.ts'
 import { initialOf, isConstant } from './initial.ts'
 import { isLoose } from './values.ts'
 
 interface TableInfo {
-  readonly schema: string
-  readonly type: string
   /** 1 for WITHOUT ROWID. */
   readonly wr: number
   readonly strict: number
@@ -26,27 +24,18 @@ interface ColumnInfo {
 
 /** The tables of these names, by SQLite's own catalogue (https://www.sqlite.org/pragma.html). Views and virtual tables are not there. */
 export function* describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>> {
+  yield* refuseHidden(names)
   const tables = new Map<string, HostTable>()
   for (const name of new Set(names)) {
-    const found = yield* query<TableInfo>({
-      sql: `SELECT list.schema, list.type, list.wr, list.strict, made.sql FROM pragma_table_list AS list
-            LEFT JOIN main.sqlite_schema AS made ON made.type = 'table' AND made.name = list.name WHERE list.name = ?`,
+    const [table] = yield* query<TableInfo>({
+      sql: `SELECT list.wr, list.strict, made.sql FROM pragma_table_list AS list
+            LEFT JOIN main.sqlite_schema AS made ON made.type = 'table' AND made.name = list.name
+            WHERE list.name = ? AND list.schema = 'main' AND list.type = 'table'`,
       parameters: [name],
     })
-    refuseHidden(name, found)
-    const table = found.find(({ schema, type }) => schema === 'main' && type === 'table')
     if (table !== undefined) tables.set(name, yield* describeTable(name, table))
   }
   return tables
-}
-
-/** Names are looked up in the temporary tables first: triggers and reads would be of another table than the file's. */
-function refuseHidden(name: string, found: readonly TableInfo[]): void {
-  if (!found.some(({ schema }) => schema === 'temp')) return
-  throw new TillsyncError('ERR_CONNECTION', `A temporary table or view hides \`${name}\` on the connection`, {
-    hint: 'Drop it, or let the library open a connection of its own: sqlite(() => new Database(file)).',
-    context: { table: name },
-  })
 }
 
 function* describeTable(name: string, { wr, strict, sql }: TableInfo): Work<HostTable> {

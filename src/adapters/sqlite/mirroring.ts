@@ -21,8 +21,12 @@ type Changed = readonly [row: Row, names: readonly string[]]
  * What has failed is not undone: whoever goes on after an error has a savepoint to go back to, as on PostgreSQL.
  */
 export class SqliteMirroring implements Mirroring {
-  private readonly known = new Targets()
+  private readonly known: Targets
   private readonly deferral = new Deferral()
+
+  constructor(named: Set<string>) {
+    this.known = new Targets(named)
+  }
 
   /** There is another connection, to what may be another file. */
   forget(): void {

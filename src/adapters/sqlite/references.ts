@@ -1,5 +1,6 @@
 import { query, type Work } from '../../ports.ts'
 import { OPAQUE } from './introspect.ts'
+import { fold } from './triggers.ts'
 
 /** A foreign key. SQLite keeps no names of them; ours is that which PostgreSQL would give. */
 export interface Reference {
@@ -19,11 +20,6 @@ interface Info {
   readonly parent: string
   readonly own: string
   readonly theirs: string | null
-}
-
-/** Names are the same to SQLite whatever the case of their ASCII letters. */
-export function fold(name: string): string {
-  return name.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
 }
 
 /** The foreign keys of tables that are these or refer to these. */

@@ -2,8 +2,8 @@ import { type HostTable, type MirrorTarget, query, type Work } from '../../ports
 import { affinityOf } from './affinity.ts'
 import { describe, OPAQUE } from './introspect.ts'
 import type { SqliteColumn } from './json-values.ts'
-import { fold, type Reference, referencesOf } from './references.ts'
-import { quote } from './triggers.ts'
+import { type Reference, referencesOf } from './references.ts'
+import { fold, quote } from './triggers.ts'
 
 /** What SQLite must know of a table to write a mirror's rows. */
 export interface SqliteTarget extends MirrorTarget {
@@ -42,6 +42,12 @@ export function equal(
 export class Targets {
   private version = ''
   private readonly known = new Map<string, SqliteTarget>()
+  private readonly named: Set<string>
+
+  /** @param named the host's tables that are named on the connection; those that are read here are added */
+  constructor(named: Set<string>) {
+    this.named = named
+  }
 
   forget(): void {
     this.version = ''
@@ -57,6 +63,7 @@ export class Targets {
     if (version !== this.version) this.known.clear()
     this.version = version
     const unknown = names.filter((name) => !this.known.has(name))
+    for (const name of unknown) this.named.add(name)
     if (unknown.length > 0) yield* this.add(unknown, now?.foreign_keys === 1, now?.encoding === 'UTF-8')
     return new Map(names.flatMap((name) => (this.known.has(name) ? [[name, this.known.get(name) as SqliteTarget]] : [])))
   }

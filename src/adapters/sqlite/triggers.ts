@@ -15,6 +15,11 @@ export function quote(name: string): string {
   return `"${name.replaceAll('"', '""')}"`
 }
 
+/** Names are the same to SQLite whatever the case of their ASCII letters. */
+export function fold(name: string): string {
+  return name.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
+}
+
 /**
  * sync_touches has no constraint but its row number: the host's own OR IGNORE or OR REPLACE overrides conflict clauses
  * inside its triggers. Its key columns have no type, so that they keep the storage class of what they are given.
@@ -107,7 +112,7 @@ function touchInTheWay(table: HostTable, source: NumberedSource, unique: Unique)
   const kind = KINDS.indexOf(source.root ? 'deleted' : 'changed')
   const select = `${intoTouches(source)} SELECT ${[source.source, kind, ...source.columns.map(quote)].join(', ')}`
   const brought = unique.columns.map(({ name }) => `NEW.${quote(name)}`)
-  if (table.name.toLowerCase() !== 'new') return `${select} FROM ${inTheWayOf(table, unique, brought)}`
+  if (fold(table.name) !== 'new') return `${select} FROM ${inTheWayOf(table, unique, brought)}`
   // Where rows of a table by this name are looked for, NEW means them: what the statement brings has other names by then.
   const given = `(SELECT ${brought.map((value, n) => `${value} AS sync_${n}`).join(', ')})`
   const named = brought.map((_, n) => `sync_${n}`)
