@@ -66,9 +66,12 @@ export class TouchSources {
 
   /** @throws ERR_NOT_INSTALLED where nothing explains the number */
   *meaningOf(source: number): Work<TouchMeaning> {
-    for (const row of yield* this.rows()) this.read.set(row.source, { table: row.table_name, refers: JSON.parse(row.refers) as string[] })
-    const meaning = this.read.get(source)
-    if (meaning !== undefined) return meaning
+    const row = (yield* this.rows()).find((row) => row.source === source)
+    if (row !== undefined) {
+      const meaning = { table: row.table_name, refers: JSON.parse(row.refers) as string[] }
+      this.read.set(source, meaning)
+      return meaning
+    }
     throw new TillsyncError('ERR_NOT_INSTALLED', `sync_touches holds source ${source}, which sync_sources does not explain`, {
       hint: 'Was sync_sources changed by hand? Run install(), then reseal the tables.',
       context: { source },
