@@ -87,7 +87,7 @@ export class RegisterSubscription {
     return this.inTurn(async () => this.notices?.roll(signal))
   }
 
-  /** A day begins between two batches, never within one. */
+  /** A day begins between two batches, never within one, nor among what waits. */
   private inTurn<T>(run: () => Promise<T>): Promise<T> {
     const done = this.last.then(run)
     this.last = done.catch(() => undefined)
@@ -103,7 +103,10 @@ export class RegisterSubscription {
   /** Goes on with what was under way, in the background. */
   start(): void {
     if (this.notices !== undefined) this.rolling.start()
-    this.subscription.resume().catch((thrown) => {
+    const { signal } = this.rolling
+    const resume = async (): Promise<void> => (signal.aborted ? undefined : this.subscription.resume())
+    // What waited is noted as of the day on which it is tried, as what comes is.
+    this.inTurn(resume).catch((thrown) => {
       this.options.events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'What central has sent could not be applied') })
     })
   }

@@ -27,18 +27,22 @@ async function open(t: Test, database: RegisterDatabase) {
   const name = { location: 'BA01', register: 'POS1' }
   await central.registers.add(name)
   let now = Date.parse('2026-03-27T12:00:00Z')
-  const clock = { now: () => now, ticks: () => now, random: () => 0.5, sleep: () => new Promise<void>(() => undefined) }
+  const sleep = (_: number, signal?: AbortSignal) => new Promise<void>((_, reject) => signal?.addEventListener('abort', reject))
+  const clock = { now: () => now, ticks: () => now, random: () => 0.5, sleep }
   const transfer = { type: 'push', link: memoryLink(central, name) } as const
   const till = new RegisterReplica({ ...name, database, publish: {}, subscribe: { prices: mirror({ notify: COLUMNS }) }, transfer }, clock)
   t.teardown(() => till.stop())
   await till.install()
+  const setClock = (at: string) => {
+    now = Date.parse(at)
+  }
   const change = async (sql: string, at?: string) => {
-    if (at !== undefined) now = Date.parse(at)
+    if (at !== undefined) setClock(at)
     await pool.query(sql)
     await till.synchronize()
     return till.notices.list()
   }
-  return { change, till }
+  return { change, till, setClock }
 }
 
 const ROW = `1.50, 9007199254740993, 'Infinity', true, '2026-03-01 10:00', '\\x00ff'`
@@ -122,3 +126,32 @@ async function onPostgres(t: Test): Promise<RegisterDatabase> {
   await pool.query(TABLE)
   return postgres(pool)
 }
+
+t.test('what waited is tried when the day has begun for all rows, or for none', async (t) => {
+  const { file, db } = openDatabase(
+    t,
+    `${TABLE.replaceAll(/bytea/g, 'blob')};
+    CREATE TRIGGER dear BEFORE UPDATE ON prices WHEN NEW.unit_price > 100 BEGIN SELECT RAISE(ABORT, 'too dear'); END`,
+  )
+  const { change, till, setClock } = await open(
+    t,
+    sqlite(() => new Database(file)),
+  )
+  // The first is looked at first; the others, with which the day takes its time to begin, never count.
+  await change(
+    `INSERT INTO prices SELECT n, false, ${ROW}, CASE n WHEN 1 THEN '2026-03-28T12:00:00Z' ELSE '2027-01-01' END::timestamptz, NULL FROM generate_series(1, 5000) n`,
+  )
+  t.same(await change('UPDATE prices SET unit_price = 200 WHERE list_id = 1'), [])
+  t.equal((await till.status()).unapplied.length, 1, 'its new price waits')
+  await till.stop()
+  db.exec('DROP TRIGGER dear')
+  const tried = new Promise((resolve) => till.on('applied', resolve))
+  setClock('2026-03-28T12:00:00Z')
+  await till.start()
+  await tried
+  const notices = await change('SELECT')
+  t.same(
+    notices.map(({ recordId, kind, new: now }) => [recordId[0], kind, (now as { unit_price: number }).unit_price]),
+    [[1, 'starts', 200]],
+  )
+})
