@@ -3,6 +3,7 @@ import type { PoolConfig } from 'pg'
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { type AnyTables, createCentral, createRegister, mirror, stockMovements } from '../../src/index.ts'
+import { query } from '../../src/ports.ts'
 import { httpLink } from '../../src/transport/http.ts'
 import { eventually } from '../support/eventually.ts'
 import { createPool, openPool, startServer } from '../support/postgres.ts'
@@ -101,6 +102,19 @@ const POOLS: Readonly<Record<string, PoolConfig>> = {
 }
 
 for (const [name, options] of Object.entries(POOLS)) t.test(`a pool ${name}`, (t) => runs(t, options))
+
+t.test('what the library does for itself has no limit of time that is meant for users', async (t) => {
+  const limits = ['statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout']
+  const pool = await createPool(t, server, { options: limits.map((name) => `-c ${name}=5s`).join(' ') })
+  const database = postgres(pool)
+  await database.open()
+  t.teardown(() => database.close())
+  const show = () =>
+    query<{ value: string }>({ sql: 'SELECT pg_catalog.current_setting(name) AS value FROM unnest($1::text[]) AS s(name)', parameters: [limits] })
+  const none = limits.map(() => ({ value: '0' }))
+  t.same(await database.read(show), none)
+  t.same(await database.write(show, { alone: true }), none)
+})
 
 t.test('a pool that asks for binary answers is refused', async (t) => {
   const pool = await createPool(t, server, { binary: true } as PoolConfig)

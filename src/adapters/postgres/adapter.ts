@@ -85,6 +85,9 @@ const WRITER_SETTINGS = settings({ ...SETTINGS, ...READING })
 /** What is shipped, or said to be applied, must survive a crash; it takes all that was committed before with it. */
 const DURABLE = `SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off'`
 const LAZILY = 'SET LOCAL synchronous_commit = off'
+/** A timeout that PostgreSQL has since 17. */
+const UNBOUNDED = '; SET LOCAL transaction_timeout = 0'
+const SERVER = "SELECT pg_catalog.getdatabaseencoding() AS encoding, pg_catalog.current_setting('server_version_num') AS version"
 /** For 'alone' nothing in it takes a snapshot. */
 const BEGIN: Readonly<Record<Exclude<Mode, 'loose'>, string>> = {
   read: `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${READER_SETTINGS}`,
@@ -109,6 +112,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   private readonly schema: string
   private readonly reading: ReadTables
   private isOpen = false
+  /** Whether a transaction may be ended because it takes long. */
+  private isBounded = false
   /** Until it turns out that what is prepared on a connection does not stay there: a pooler between, or a pool that discards it. */
   private keepsPlans = true
   private opening: Promise<void> | undefined
@@ -138,9 +143,10 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       const client = await this.pool.connect()
       try {
         refuseBinary(client)
-        const { rows } = await client.query<{ encoding: string }>({ text: 'SELECT pg_catalog.getdatabaseencoding() AS encoding', types: OWN_TYPES })
-        if (rows[0]?.encoding === 'SQL_ASCII')
-          throw unfit('has no encoding (SQL_ASCII): what is no UTF-8 in its texts would arrive as something else')
+        const { rows } = await client.query<{ encoding: string; version: string }>({ text: SERVER, types: OWN_TYPES })
+        const [{ encoding, version }] = rows as [(typeof rows)[0]]
+        this.isBounded = Number(version) >= 170_000
+        if (encoding === 'SQL_ASCII') throw unfit('has no encoding (SQL_ASCII): what is no UTF-8 in its texts would arrive as something else')
       } finally {
         client.release()
       }
@@ -218,7 +224,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       // Before BEGIN: the snapshot must be younger than the end of whoever had the lock before.
       if (mode === 'alone' && !(await this.tryAlone(client))) return undefined
       if (mode === 'loose') return { value: await transaction.drive(work) }
-      await client.query(BEGIN[mode])
+      const reads = mode === 'read' || mode === 'alone'
+      await client.query(reads && this.isBounded ? BEGIN[mode] + UNBOUNDED : BEGIN[mode])
       // No snapshot is taken yet: all that was written before the lock will be in it.
       if (lock.size > 0) await lockTables(client, lock)
       if (mode === 'alone') await this.reading.lock(client)
