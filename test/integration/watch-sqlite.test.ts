@@ -1,8 +1,9 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import t from 'tap'
+import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { watchCommits } from '../../src/adapters/sqlite/watch.ts'
 import { eventually } from '../support/eventually.ts'
 
@@ -18,7 +19,6 @@ t.test('a commit is noticed that can be seen only some time after its pages are 
   // What the library's connection sees, so many milliseconds late.
   let [seen, until] = [own.pragma('data_version', { simple: true }), 0]
   const late = {
-    name: file,
     open: true,
     pragma: () => {
       if (performance.now() > until) seen = own.pragma('data_version', { simple: true })
@@ -26,7 +26,7 @@ t.test('a commit is noticed that can be seen only some time after its pages are 
     },
   }
   let noticed = 0
-  const unwatch = watchCommits(late, () => noticed++)
+  const unwatch = watchCommits(late, file, () => noticed++)
   t.teardown(() => {
     unwatch()
     host.close()
@@ -46,3 +46,39 @@ t.test('a commit is noticed that can be seen only some time after its pages are 
   // What the poll finds comes just after it, the next one a whole round later.
   t.ok(Math.min(...lags.slice(1)) < POLL_MS / 2, `not by the poll: ${lags.map(Math.round)} ms`)
 })
+
+t.test(
+  'a database that was opened by a link, or by a relative name before the process went to another folder, is watched all the same',
+  async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'tillsync-'))
+    const [file, link, before] = [join(folder, 'till.sqlite'), join(folder, 'linked', 'pos.sqlite'), process.cwd()]
+    const host = new Database(file)
+    host.pragma('journal_mode = WAL')
+    host.exec('CREATE TABLE sales (id INTEGER PRIMARY KEY)')
+    mkdirSync(join(folder, 'linked'))
+    symlinkSync(file, link)
+    process.chdir(folder)
+    const databases = [sqlite(() => new Database(link)), sqlite(() => new Database('till.sqlite'))]
+    for (const database of databases) await database.open()
+    process.chdir(before)
+    const noticed = databases.map(() => 0)
+    const ends = databases.map((database, n) => database.watch(() => (noticed[n] as number)++))
+    t.teardown(async () => {
+      for (const end of ends) end()
+      for (const database of databases) await database.close()
+      host.close()
+      rmSync(folder, { recursive: true })
+    })
+    for (const n of databases.keys()) {
+      const lags: number[] = []
+      for (let sale = 1; sale <= 5; sale++) {
+        const seen = noticed[n] as number
+        const began = performance.now()
+        host.exec('INSERT INTO sales DEFAULT VALUES')
+        await eventually(`sale ${sale} is noticed`, () => (noticed[n] as number) > seen)
+        lags.push(performance.now() - began)
+      }
+      t.ok(Math.min(...lags.slice(1)) < POLL_MS / 2, `not by the poll: ${lags.map(Math.round)} ms`)
+    }
+  },
+)

@@ -87,6 +87,18 @@ const SYNCHRONOUS_TIMES = 16
 /** How statements answer: by these deprecated settings columns would have other names, and what writes would answer rows (https://www.sqlite.org/pragma.html). */
 const ANSWERS: Readonly<Record<string, number>> = { short_column_names: 1, full_column_names: 0, count_changes: 0, empty_result_callbacks: 0 }
 
+interface Opened {
+  readonly connection: Connection
+  readonly steps: Steps
+  readonly file: string
+}
+
+/** Where SQLite has it, whatever name it was opened by: the -wal file stands beside what a link leads to, and a relative name means another file after chdir. */
+function fileOf(connection: Connection): string {
+  const databases = connection.pragma('database_list') as readonly { readonly name: string; readonly file: string }[]
+  return databases.find(({ name }) => name === 'main')?.file || connection.name
+}
+
 class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   readonly dialect = 'sqlite'
   readonly capture: SqliteCapture
@@ -107,7 +119,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   private readonly connect: () => Connection
   private readonly host: Connection | undefined
   private readonly shared: boolean
-  private opened: { readonly connection: Connection; readonly steps: Steps } | undefined
+  private opened: Opened | undefined
   private readonly pace = new Pace()
   private readonly growth = new LogGrowth()
   /** How many times more it is not tried to read in turns. */
@@ -143,7 +155,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
           context: { pragma: odd },
         })
       }
-      this.opened = { connection, steps: new Steps(connection) }
+      this.opened = { connection, steps: new Steps(connection), file: fileOf(connection) }
       this.mirroring.forget()
     } catch (error) {
       if (!this.shared) connection.close()
@@ -207,7 +219,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
     const { opened } = this
     if (opened === undefined) return
     try {
-      if (!(await syncLog(opened.connection.name)) && !this.shared) opened.connection.pragma('wal_checkpoint(PASSIVE)')
+      if (!(await syncLog(opened.file)) && !this.shared) opened.connection.pragma('wal_checkpoint(PASSIVE)')
     } catch (error) {
       throw classify(error, 'Writing to the disk')
     }
@@ -344,10 +356,10 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   private async checkpoint(): Promise<void> {
     const { opened } = this
     if (opened === undefined || this.shared) return
-    const { connection, steps } = opened
+    const { connection, steps, file } = opened
     const { inserted } = steps
     steps.inserted = 0
-    if (!this.growth.isDue(connection.name, inserted)) return
+    if (!this.growth.isDue(file, inserted)) return
     await turn()
     try {
       connection.pragma('wal_checkpoint(PASSIVE)')
@@ -356,7 +368,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
     }
   }
 
-  private open_(): { readonly connection: Connection; readonly steps: Steps } {
+  private open_(): Opened {
     if (this.opened !== undefined) return this.opened
     throw new TillsyncError('ERR_STOPPED', 'The database is not open', { hint: 'Call install() or start() first; after stop() only those.' })
   }
@@ -394,8 +406,8 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   watch(listener: () => void): () => void {
-    const { connection } = this.open_()
-    return this.shared ? watchShared(listener) : watchCommits(connection, listener)
+    const { connection, file } = this.open_()
+    return this.shared ? watchShared(listener) : watchCommits(connection, file, listener)
   }
 }
 

@@ -16,7 +16,7 @@ const LOOKS_MS = [0, 1, 2, 4, 8, 16, 32, 64, 128]
  * Every commit grows or rewinds the -wal file. The watcher only says "look": `PRAGMA data_version` says whether another
  * connection committed, and a slow poll stands behind a watcher that misses something. Returns the end of it.
  */
-export function watchCommits(connection: Pick<Connection, 'name' | 'open' | 'pragma'>, listener: () => void): () => void {
+export function watchCommits(connection: Pick<Connection, 'open' | 'pragma'>, file: string, listener: () => void): () => void {
   let version: unknown
   let looks = 0
   let unlook: (() => void) | undefined
@@ -37,7 +37,7 @@ export function watchCommits(connection: Pick<Connection, 'name' | 'open' | 'pra
     const ms = LOOKS_MS[looks++]
     if (ms !== undefined) unlook = soon(lookOn, ms)
   }
-  const watcher = watchOrNothing(`${connection.name}-wal`, () => {
+  const watcher = watchOrNothing(`${file}-wal`, () => {
     if (unlook !== undefined && looks <= 1) return
     unlook?.()
     looks = 0
