@@ -55,6 +55,8 @@ export class MailCourier {
   /** When what is on its way is sent again, and how often it was. */
   private resendAt = Number.POSITIVE_INFINITY
   private resends = 0
+  /** What was sent again was not answered yet: one letter finds out whether anybody does. */
+  private isProbing = false
 
   constructor(options: MailCourierOptions) {
     const { clock, transfer, events } = options
@@ -213,6 +215,8 @@ export class MailCourier {
     if (await this.isAnyLost()) {
       this.resends++
       this.must = true
+      // Of a stick it is known what does not lie there.
+      this.isProbing = this.options.transfer.mailbox.unread === undefined
       await correspondence.giveUp()
     }
     this.waitForAnswer()
@@ -249,7 +253,7 @@ export class MailCourier {
     const under = (await correspondence.onTheirWay()).length
     // Who waits by hand for all to be answered would wait for that answer too, and for the next, where they take longer than a pause.
     const isIdle = this.waiters.size === 0 && under === 0 && clock.ticks() - this.lastSaid >= transfer.everyMs
-    const outgoing = await correspondence.next(this.must || isIdle)
+    const outgoing = await correspondence.next(this.must || isIdle, this.isProbing ? 1 : transfer.unanswered)
     if (outgoing === undefined) return false
     try {
       await transfer.mailbox.send(outgoing.bytes, { id: outgoing.id, signal })
@@ -274,6 +278,7 @@ export class MailCourier {
     this.contact.reached()
     this.options.onExchanged(exchanged)
     if (exchanged.unfinished || asksAgain) this.must = true
+    if (isAnswer) this.isProbing = false
     if (isAnswer || exchanged.moved) {
       // Where answers come to what counted as lost, they take longer than was waited: to send all again as soon would hold them up even more.
       if (isInTime) this.resends = 0

@@ -20,6 +20,8 @@ export interface Saying {
   readonly tells?: boolean | undefined
   /** It counts as lost, and what it brought is sent again; an answer to it is one all the same. */
   readonly isLost?: boolean | undefined
+  /** It counted as lost once. */
+  readonly isSlow?: boolean | undefined
 }
 
 /** Keeps them over a restart: an answer may take days. */
@@ -52,7 +54,7 @@ export interface Heard {
   readonly asksAgain: boolean
   /** Whether it answers one of ours. */
   readonly isAnswer: boolean
-  /** Whether it answers one that did not count as lost. */
+  /** Whether it answers one that never counted as lost. */
   readonly isInTime: boolean
   /** Why central took nothing, unless its word puts that right. */
   readonly error: TillsyncError | undefined
@@ -78,9 +80,9 @@ export class Correspondence {
     return (await this.read()).filter(({ isLost }) => !isLost)
   }
 
-  /** What comes next behind what is on its way; undefined where there is nothing, unless something `must` be said. */
-  async next(must: boolean): Promise<Outgoing | undefined> {
-    const { publisher, register, asking, most } = this.options
+  /** What comes next behind what is on its way, where that are fewer than `most`; undefined where there is nothing, unless something `must` be said. */
+  async next(must: boolean, most: number): Promise<Outgoing | undefined> {
+    const { publisher, register, asking } = this.options
     const under = await this.onTheirWay()
     if (under.length >= most) return undefined
     const onward = onwardOf(under)
@@ -140,7 +142,7 @@ export class Correspondence {
       exchanged,
       asksAgain: taken?.isAny === true || isPassedOver,
       isAnswer: said !== undefined,
-      isInTime: said !== undefined && said.isLost !== true,
+      isInTime: said !== undefined && !said.isLost && !said.isSlow,
       error: refusalOf(message, said),
     }
   }
@@ -148,8 +150,11 @@ export class Correspondence {
   private async settle(said: Saying, rest: readonly Saying[], { subscribe, error }: Message, { branched }: Exchanged): Promise<void> {
     // What was said in another state tells nothing about the one we are in now.
     if (!this.options.publisher.isSending || branched) return this.write([])
-    const isLost = said.isLost !== true && (error !== undefined || !isTaken(said, subscribe))
-    await this.write(isLost ? rest.map((one) => ({ ...one, isLost })) : rest)
+    // One that came twice is no next one, and was taken all the same.
+    const isLost = !isTaken(said, subscribe) || (error !== undefined && error.code !== 'ERR_NOT_NEXT')
+    // What counted as lost, and was taken, was only slow: so is what was sent behind it.
+    if (said.isLost) await this.write(isLost ? rest : rest.map((one) => (one.isLost ? { ...one, isLost: false, isSlow: true } : one)))
+    else await this.write(isLost ? rest.map((one) => ({ ...one, isLost })) : rest)
   }
 
   private async read(): Promise<readonly Saying[]> {
@@ -173,10 +178,11 @@ function refusalOf({ error, subscribe }: Message, said: Saying | undefined): Til
   return error.code === 'ERR_NOT_NEXT' && !isNext ? undefined : refusal('Central', error)
 }
 
-/** Behind what is on its way; undefined where nothing with a batch is. */
+/** Behind what is on its way; undefined where nothing with a batch is. What was sent again may end before what is on its way since before. */
 function onwardOf(sayings: readonly Saying[]): Onward | undefined {
-  const { through, base } = sayings.findLast((one) => one.through !== undefined) ?? {}
-  return through && { through, base }
+  let onward: Onward | undefined
+  for (const { through, base } of sayings) if (through !== undefined && through.entryNo >= (onward?.through.entryNo ?? 0)) onward = { through, base }
+  return onward
 }
 
 /** Whether central has what was sent. */

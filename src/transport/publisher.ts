@@ -126,7 +126,7 @@ export class Publisher {
   async hasMore(onward: Onward | undefined, isAnswerDue: boolean): Promise<boolean> {
     const { known, standing } = await this.look()
     if (!this.isSending || (standing !== undefined && standing.epoch !== known.epoch)) return !isAnswerDue
-    const after = onward?.through ?? standing ?? START
+    const after = furthest(onward, known, standing)?.through ?? standing ?? START
     return after.entryNo + 1 >= known.first ? known.head.entryNo > after.entryNo : !isAnswerDue
   }
 
@@ -137,10 +137,11 @@ export class Publisher {
   async say(options: { readonly batch: boolean; readonly onward?: Onward | undefined; readonly isToldAlready?: boolean }): Promise<Said> {
     const { known, standing } = await this.look()
     const publish = publicationOf(this.state, known, standing)
-    const after = options.onward?.through ?? publish.start ?? publish.parent ?? standing ?? START
+    const onward = furthest(options.onward, known, standing)
+    const after = onward?.through ?? publish.start ?? publish.parent ?? standing ?? START
     // What comes next may be pruned; then central's word says how to go on.
     const isSending = options.batch && !this.unsure && this.state.kind === 'sending' && after.entryNo + 1 >= known.first
-    const batch = isSending ? await this.read(known.epoch, after, options.onward) : undefined
+    const batch = isSending ? await this.read(known.epoch, after, onward) : undefined
     // After the batch is read: what was parked before the last of its documents was sealed is named with it.
     const parked = await this.source.parked()
     const compared = options.isToldAlready || !this.isSending ? undefined : await this.inquiry.answer(known.epoch)
@@ -284,6 +285,11 @@ export class Publisher {
 
 const NOTHING: Exchanged = { sent: 0, quarantined: 0, received: 0, applied: 0, moved: false, unfinished: false }
 export const UNFINISHED: Exchanged = { ...NOTHING, moved: true, unfinished: true }
+
+/** What is on its way, unless central stands beyond it by now: then it was sent twice. */
+function furthest(onward: Onward | undefined, known: Known, standing: Standing | undefined): Onward | undefined {
+  return onward !== undefined && standing?.epoch === known.epoch && standing.entryNo >= onward.through.entryNo ? undefined : onward
+}
 
 function publicationOf(state: State, known: Known, standing: Standing | undefined): Publication {
   const { epoch, head, first, branch } = known
