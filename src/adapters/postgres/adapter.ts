@@ -88,12 +88,12 @@ const LAZILY = 'SET LOCAL synchronous_commit = off'
 /** A timeout that PostgreSQL has since 17. */
 const UNBOUNDED = '; SET LOCAL transaction_timeout = 0'
 const SERVER = "SELECT pg_catalog.getdatabaseencoding() AS encoding, pg_catalog.current_setting('server_version_num') AS version"
-/** For 'alone' nothing in it takes a snapshot. */
+/** Whatever the role's or the database's defaults are. For 'alone' nothing in it takes a snapshot. */
 const BEGIN: Readonly<Record<Exclude<Mode, 'loose'>, string>> = {
   read: `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${READER_SETTINGS}`,
-  write: `BEGIN ISOLATION LEVEL READ COMMITTED; ${WRITER_SETTINGS}; ${DURABLE}`,
-  lazy: `BEGIN ISOLATION LEVEL READ COMMITTED; ${WRITER_SETTINGS}; ${LAZILY}`,
-  alone: `BEGIN ISOLATION LEVEL REPEATABLE READ; ${READER_SETTINGS}; ${LAZILY}`,
+  write: `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ${WRITER_SETTINGS}; ${DURABLE}`,
+  lazy: `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ${WRITER_SETTINGS}; ${LAZILY}`,
+  alone: `BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; ${READER_SETTINGS}; ${LAZILY}`,
 }
 /** Writes to the log and waits until it is on the disk, up to there. */
 const FLUSH = "SELECT pg_catalog.set_config('synchronous_commit', 'local', true), pg_catalog.pg_logical_emit_message(true, 'tillsync', '')"
