@@ -114,6 +114,24 @@ t.test('values that a change of their column makes anew are published, though it
   t.match(await last(), { shown: 'open' })
 })
 
+t.test('a label of an enum that is renamed is published, also under a domain, in an array, in a key', async (t) => {
+  const till = await openTill(t, server, {
+    tables: `CREATE TYPE status AS ENUM ('open', 'posted'); CREATE DOMAIN state AS status; CREATE TYPE kind AS ENUM ('sale', 'return');
+      CREATE TABLE receipts (id bigint PRIMARY KEY, status state, past status[]); CREATE TABLE kinds (kind kind PRIMARY KEY)`,
+    publish: { receipts: {}, kinds: {} },
+  })
+  const { pool, replica, sealed } = till
+  await pool.query(`INSERT INTO receipts VALUES (1, 'posted', '{open,posted}'), (2, 'open', '{}'); INSERT INTO kinds VALUES ('sale'), ('return')`)
+  await sealed()
+  await pool.query(`ALTER TYPE status RENAME VALUE 'posted' TO 'done'`)
+  t.same(await sealed(), ['upsert receipts[1]'])
+  t.match((await replica.entries()).at(-1)?.record, { status: 'done', past: '{open,done}' })
+  await pool.query(`UPDATE kinds SET kind = kind; ALTER TYPE kind RENAME VALUE 'sale' TO 'sold'`)
+  t.same((await sealed()).toSorted(), ['remove kinds["sale"]', 'upsert kinds["sold"]'])
+  await pool.query(`ALTER TYPE kind ADD VALUE 'void'`)
+  t.same(await sealed(), [])
+})
+
 t.test('a type that is changed in the middle of a document, while touches wait, holds up nothing', async (t) => {
   const till = await openTill(t, server, {
     tables: `CREATE TABLE receipts (id bigint PRIMARY KEY); CREATE TABLE receipt_lines (id integer PRIMARY KEY, receipt_id bigint);

@@ -120,6 +120,7 @@ export class PostgresCapture implements Capture {
         UNION ALL SELECT format('a%s', sum(a.xmin::text::bigint)) FROM pg_attribute a WHERE a.attrelid IN (SELECT oid FROM tables) AND a.attnum > 0
         UNION ALL SELECT format('d%s', sum(d.xmin::text::bigint)) FROM pg_attrdef d WHERE d.adrelid IN (SELECT oid FROM tables)
         UNION ALL SELECT format('i%s %s', count(*), sum(i.indexrelid::bigint)) FROM pg_index i WHERE i.indrelid IN (SELECT oid FROM tables)
+        UNION ALL SELECT format('e%s', sum(e.xmin::text::bigint)) FROM pg_enum e
         UNION ALL SELECT format('p%s %s', count(*), sum(part.relid::oid::bigint)) FROM tables t, pg_partition_tree(t.oid) part
         UNION ALL SELECT format('t%s %s', count(*), sum(t.xmin::text::bigint)) FROM pg_trigger t
                   JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace f ON f.oid = p.pronamespace WHERE f.nspname = $1 AND starts_with(p.proname, 'sync_touch_')

@@ -15,6 +15,7 @@ interface ColumnInfo {
   readonly computed: string | null
   /** Beneath domains, by a name that needs no search path. */
   readonly base: string
+  /** Another one where its type, its expression or the labels of its enum are. */
   readonly revision: string
   /** A sequence hands out its values. */
   readonly numbered: boolean
@@ -37,18 +38,20 @@ const COLUMNS = `
           WHERE l.oid = a.attcollation AND NOT l.collisdeterministic) AS collation,
          a.attidentity <> '' OR coalesce(starts_with(pg_get_expr(d.adbin, d.adrelid), 'nextval('), false) AS numbered, a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
          CASE WHEN a.attgenerated = 'v' THEN pg_get_expr(d.adbin, d.adrelid) END AS computed,
-         (WITH RECURSIVE types AS (
-            SELECT t.oid, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid
-            UNION ALL SELECT t.oid, t.typbasetype FROM types d JOIN pg_type t ON t.oid = d.typbasetype)
-          SELECT CASE WHEN n.nspname = 'pg_catalog' THEN format_type(u.oid, NULL)
-                      WHEN u.typcategory = 'A' THEN (SELECT format('%I.%I[]', n.nspname, e.typname) FROM pg_type e WHERE e.oid = u.typelem)
-                      ELSE format('%I.%I', n.nspname, u.typname) END
-          FROM types JOIN pg_type u USING (oid) JOIN pg_namespace n ON n.oid = u.typnamespace WHERE types.typbasetype = 0) AS base,
-         concat(a.xmin, CASE WHEN a.attgenerated <> '' THEN ' ' || d.xmin END) AS revision,
+         beneath.name AS base, concat(a.xmin, CASE WHEN a.attgenerated <> '' THEN ' ' || d.xmin END, ' ' || beneath.labels) AS revision,
          CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS otherwise,
          CASE WHEN a.atthasmissing THEN a.attmissingval::text END AS missing
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
   LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+  CROSS JOIN LATERAL (
+    WITH RECURSIVE types AS (
+      SELECT t.oid, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid
+      UNION ALL SELECT t.oid, t.typbasetype FROM types d JOIN pg_type t ON t.oid = d.typbasetype)
+    SELECT CASE WHEN n.nspname = 'pg_catalog' THEN format_type(u.oid, NULL)
+                WHEN u.typcategory = 'A' THEN (SELECT format('%I.%I[]', n.nspname, e.typname) FROM pg_type e WHERE e.oid = u.typelem)
+                ELSE format('%I.%I', n.nspname, u.typname) END AS name,
+           (SELECT md5(string_agg(format('%s %s', l.oid, l.enumlabel), ', ' ORDER BY l.oid)) FROM pg_enum l WHERE l.enumtypid IN (u.oid, u.typelem)) AS labels
+    FROM types JOIN pg_type u USING (oid) JOIN pg_namespace n ON n.oid = u.typnamespace WHERE types.typbasetype = 0) AS beneath
   WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
   ORDER BY c.relname, a.attnum`
 
