@@ -62,6 +62,8 @@ export function postgres(pool: Pool, options: PostgresOptions = {}): CapturingDa
 const TRIES = 8
 /** How long a lock is tried for, again and again, each time for a moment. */
 const PATIENCE_MS = 30_000
+const SEALS_ALONE =
+  'It goes on by itself. A pooler in transaction mode keeps the lock of who is gone: let the pool reach the server itself, or a pooler in session mode.'
 type Mode = 'read' | 'loose' | 'write' | 'lazy' | 'alone'
 /**
  * An error is better than rows that a policy hides and that would look deleted. Timeouts of the role are for its users: a slice that is
@@ -196,7 +198,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
         const done = await this.attempt(mode, work, lock)
         if (done !== undefined) onHeld?.(performance.now() - began)
         if (done !== undefined) return done.value
-        if (performance.now() > patience) throw new TillsyncError('ERR_BUSY', 'Another process seals, without end', { retryable: true })
+        if (performance.now() > patience) throw new TillsyncError('ERR_BUSY', 'Another process seals, without end', { retryable: true, hint: SEALS_ALONE })
         await sleep(2 + Math.random() * Math.min(50, 2 ** attempt))
       } catch (error) {
         if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The transaction was aborted', { cause: signal.reason })
