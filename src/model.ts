@@ -93,6 +93,8 @@ export interface Publication {
   readonly start?: Point | undefined
   /** Asks for points of the subscriber's history between two entry numbers, to find where the two part. */
   readonly seek?: readonly [after: number, before: number] | undefined
+  /** With `seek`: its former epochs, by which the subscriber knows it again that was restored to before this one. */
+  readonly ancestors?: readonly string[] | undefined
   /** What the subscriber said proves that another copy of this database speaks too. */
   readonly cloned?: true | undefined
   /** Documents that it can't read, and so has not sealed; at most `MOST_PARKED` are named. */
@@ -107,6 +109,9 @@ export interface Publication {
 export const MOST_POINTS = 500
 export const MOST_AGAIN = 200
 export const MOST_PARKED = 200
+
+/** Of a database that was restored more often the oldest epochs are forgotten. */
+export const MOST_ANCESTORS = 100
 export const MOST_UNAPPLIED = 50
 /** Root tables that a register subscribes to. */
 export const MOST_SUBSCRIBED = 500
@@ -117,7 +122,7 @@ export interface Subscription {
   readonly standing?: Standing | undefined
   /** Of a document that comes in frames it has what lies between its standing and here. */
   readonly staged?: Point | undefined
-  /** It knows the epoch of which the publisher spoke, and stands in another one. */
+  /** It knows the epoch of which the publisher spoke, or one of its ancestors, and stands in another one. */
   readonly known?: true | undefined
   /** Where it stands in the epoch of which the publisher spoke, where another one has superseded that. */
   readonly superseded?: Point | undefined

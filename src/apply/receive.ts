@@ -168,7 +168,8 @@ class Reception {
     const start = publish.start ?? common
     const follows = batch === undefined ? publish.parent !== undefined : isSame(baseOf(batch), start)
     if (common !== undefined && start !== undefined && follows) return yield* this.begin(publish.epoch, common, start)
-    const answer = yield* this.answer(!this.isAnew)
+    const isFormer = this.epochs.some(({ epoch }) => publish.ancestors?.includes(epoch))
+    const answer = isFormer ? yield* this.answerKnown() : yield* this.answer(!this.isAnew)
     return batch === undefined ? answer : refused(answer, notNext())
   }
 
@@ -262,7 +263,7 @@ class Reception {
     return { ...received, ...(parted && { forked: { epoch, common: common.entryNo, ...parted } }) }
   }
 
-  /** To a database whose epoch is another one of this register's: it goes on in a new one, whatever they have in common. */
+  /** To a database whose epoch, or a former one, is another one of this register's: it goes on in a new one, whatever they have in common. */
   private *answerKnown(): Work<{ readonly subscription: Subscription }> {
     const { subscription } = yield* this.answer(true)
     return { subscription: { ...subscription, known: true } }

@@ -1,6 +1,6 @@
 import { hash, randomBytes } from 'node:crypto'
 import { readState, writeState } from '../migrate.ts'
-import type { Point, Standing } from '../model.ts'
+import { MOST_ANCESTORS, type Point, type Standing } from '../model.ts'
 import { type CapturingDatabase, insert, query, type Work } from '../ports.ts'
 import { BEGUN, lastEntry } from './collector.ts'
 import { askReseal } from './reseal.ts'
@@ -35,8 +35,6 @@ export interface Branch {
 
 const EPOCH = 'epoch'
 const PAST = 'past'
-/** Of a database that was restored more often the oldest epochs are forgotten. */
-const MOST_ANCESTORS = 100
 
 type Past = Pick<History, 'ancestors' | 'branch'> & {
   /** Entries up to here are told anew by later ones. */

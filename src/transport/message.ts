@@ -6,6 +6,7 @@ import {
   type DocumentName,
   LEAST_TAKEN,
   MOST_AGAIN,
+  MOST_ANCESTORS,
   MOST_PARKED,
   MOST_POINTS,
   type Publication,
@@ -86,13 +87,14 @@ function nameToWire({ location, register }: RegisterName): RegisterName {
   return { location, register }
 }
 
-function publicationToWire({ epoch, head, parent, start, seek, cloned, parked, compared, back }: Publication): unknown {
+function publicationToWire({ epoch, head, parent, start, seek, ancestors, cloned, parked, compared, back }: Publication): unknown {
   return {
     epoch,
     head,
     ...(parent && { parent: pointToWire(parent) }),
     ...(start && { start: pointToWire(start) }),
     ...(seek && { seek }),
+    ...(ancestors && { ancestors }),
     ...(cloned && { cloned }),
     ...(parked && { parked: parked.map(nameOf) }),
     ...(compared && { compared: comparedToWire(compared) }),
@@ -179,6 +181,7 @@ function publication(wire: unknown): Publication {
     parent: optional(fields.parent, (value) => point(value, 'parent')),
     start: optional(fields.start, (value) => point(value, 'start')),
     seek: optional(fields.seek, seek),
+    ancestors: optional(fields.ancestors, (value) => bounded(value, 'ancestors', MOST_ANCESTORS).map((one) => text(one, 'ancestors', 64))),
     cloned: optional(fields.cloned, (value) => mark(value, 'cloned')),
     parked: optional(fields.parked, (value) => bounded(value, 'parked', MOST_PARKED).map((one) => documentName(one, 'parked'))),
     compared: optional(fields.compared, comparedFromWire),

@@ -292,10 +292,13 @@ function furthest(onward: Onward | undefined, known: Known, standing: Standing |
 }
 
 function publicationOf(state: State, known: Known, standing: Standing | undefined): Publication {
-  const { epoch, head, first, branch } = known
+  const { epoch, head, first, branch, ancestors } = known
   const publication: Publication = { epoch, head: head.entryNo }
   if (state.kind === 'cloned') return { ...publication, cloned: true }
-  if (state.kind === 'seeking') return { ...publication, seek: [state.search.low.entryNo, state.search.high] }
+  if (state.kind === 'seeking') {
+    const seek = [state.search.low.entryNo, state.search.high] as const
+    return { ...publication, seek, ...(ancestors.length > 0 && { ancestors: ancestors.map((one) => one.epoch) }) }
+  }
   if (standing === undefined || standing.epoch === epoch) return publication
   const parent = pointOf(standing)
   return { ...publication, parent, ...(standing.entryNo + 1 < first && branch?.start && { start: branch.start }) }

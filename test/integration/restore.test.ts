@@ -263,6 +263,28 @@ t.test('a till restored to before its first entry, and once more: central knows 
   t.equal((await shop.central.orphans.list()).length, 2)
 })
 
+t.test('a till restored to before its first entry twice, and central to between: it is known by its former epoch', async (t) => {
+  const shop = await openShop(t, server)
+  const machine = new Machine(t, await shop.addTill('POS1'))
+  const backup = machine.backup()
+  const sell = async (item: string) => {
+    machine.cashier.sell(`R-${item}`, [line(item)])
+    await machine.replica.synchronize()
+  }
+  await sell('FIRST')
+  await machine.restore(backup)
+  await sell('SECOND')
+  await backupOf(shop.pool, 'backup')
+  await sell('LOST')
+  await machine.restore(backup)
+  await sell('THIRD')
+  await restoreFrom(shop.pool, 'backup')
+  await sell('FOURTH')
+  t.same(await Promise.all(['FIRST', 'SECOND', 'THIRD', 'FOURTH'].map((item) => shop.stock(item))), [-1, -1, -1, -1])
+  t.equal((await shop.central.orphans.list()).length, 2)
+  t.equal((await machine.replica.status()).pending, 0)
+})
+
 t.test('where the histories part inside a batch of which the till has lost the end, nothing before it is sent again', async (t) => {
   const shop = await openShop(t, server)
   const machine = new Machine(t, await shop.addTill('POS1'))
