@@ -198,7 +198,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
         const done = await this.attempt(mode, work, lock)
         if (done !== undefined) onHeld?.(performance.now() - began)
         if (done !== undefined) return done.value
-        if (performance.now() > patience) throw new TillsyncError('ERR_BUSY', 'Another process seals, without end', { retryable: true, hint: SEALS_ALONE })
+        if (performance.now() > patience)
+          throw new TillsyncError('ERR_BUSY', 'Another process seals, without end', { retryable: true, hint: SEALS_ALONE })
         await sleep(2 + Math.random() * Math.min(50, 2 ** attempt))
       } catch (error) {
         if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The transaction was aborted', { cause: signal.reason })
