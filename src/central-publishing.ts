@@ -13,6 +13,7 @@ import { checkCapture } from './capture/check.ts'
 import { checkWhich } from './capture/export.ts'
 import { tooSlow, withinLimit } from './capture/filter-limit.ts'
 import { filterError } from './capture/filters.ts'
+import { readEpoch, shared } from './capture/history.ts'
 import { listParked, type ParkedDocument } from './capture/parked.ts'
 import { type Problem, requireRoot } from './capture/plan.ts'
 import { pendingReseals } from './capture/reseal.ts'
@@ -119,6 +120,7 @@ export class CentralPublishing implements AudiencePublisher {
 
   /** Makes triggers, and touches what stands there at first, in the caller's transaction. */
   *install(): Work<Upkeep> {
+    if ((yield* readEpoch(this.options.database)) !== undefined) throw shared()
     return yield* keepUp(this.options.database, this.rootSpecs, true)
   }
 

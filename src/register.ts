@@ -7,7 +7,7 @@ import { checkCapture } from './capture/check.ts'
 import { lastEntry, sealSlice } from './capture/collector.ts'
 import type { TouchedDocument } from './capture/documents.ts'
 import { checkFilters } from './capture/filters.ts'
-import { beginHistory } from './capture/history.ts'
+import { beginHistory, ownerOf } from './capture/history.ts'
 import { type ListedEntry, listEntries, oldestAfter } from './capture/log.ts'
 import { listParked } from './capture/parked.ts'
 import { pendingReseals } from './capture/reseal.ts'
@@ -21,7 +21,7 @@ import type { TillsyncError } from './errors.ts'
 import { Events, REGISTER_EVENTS, type RegisterEvents } from './events.ts'
 import { Lifecycle } from './lifecycle.ts'
 import { checkMigrated, type Migrations, migrate, migrationStatements } from './migrate.ts'
-import type { AnyTables, Finding, Which } from './model.ts'
+import type { AnyTables, Finding, RegisterName, Which } from './model.ts'
 import { bad, checkFlag, checkName, known, readLimit, whole } from './options.ts'
 import type { CapturingDatabase, Clock, RegisterDatabase, Work } from './ports.ts'
 import type { Register, RegisterStatus, Synchronized } from './register-face.ts'
@@ -57,6 +57,7 @@ export class RegisterReplica implements Register {
   /** Where it subscribes to what central publishes. */
   readonly subscription: RegisterSubscription | undefined
   readonly notices: NoticeBook
+  private readonly name: RegisterName
   private readonly database: CapturingDatabase
   private readonly events = new Events<RegisterEvents>(REGISTER_EVENTS)
   private readonly sealer: Sealer
@@ -73,13 +74,13 @@ export class RegisterReplica implements Register {
 
   constructor(options: RegisterOptions<AnyTables>, clock: Clock) {
     checkRegisterOptions(options as RegisterOptions<never>)
-    const name = { location: options.location, register: options.register }
+    this.name = { location: options.location, register: options.register }
     this.database = options.database
     this.specs = readRules(options.publish)
     checkFilters(this.database, this.specs)
     const retainMs = readRetainMs(options.retainMs)
     const forgetAfterMs = readForgetAfterMs(options.forgetAfterMs)
-    const { database, events } = this
+    const { name, database, events } = this
     this.notices = new NoticeBook(database, () => this.ready())
     this.sealer = new Sealer(
       database,
@@ -119,7 +120,7 @@ export class RegisterReplica implements Register {
   }
 
   private async installNow(isDry: boolean): Promise<readonly string[]> {
-    const { database, specs, subscription } = this
+    const { database, specs, subscription, name } = this
     await database.open()
     if (isDry) {
       return database.read(function* () {
@@ -130,7 +131,7 @@ export class RegisterReplica implements Register {
     const done = await database.write(function* () {
       const migrated = yield* migrate(database, MIGRATIONS)
       yield* subscription?.install() ?? []
-      yield* beginHistory(database)
+      yield* beginHistory(database, name)
       return [...migrated, ...(yield* keepUp(database, specs, true)).statements]
     })
     this.sealer.forgetPlan()
@@ -198,8 +199,12 @@ export class RegisterReplica implements Register {
 
   /** Open, and installed by this version or an earlier one that needs no change. */
   private async ready(): Promise<void> {
-    await this.database.open()
-    await this.database.read(() => checkMigrated(this.database, MIGRATIONS))
+    const { database, name } = this
+    await database.open()
+    await database.read(function* () {
+      yield* checkMigrated(database, MIGRATIONS)
+      yield* ownerOf(database, name)
+    })
   }
 
   async seal(): Promise<Sealed> {

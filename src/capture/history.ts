@@ -1,7 +1,9 @@
 import { hash, randomBytes } from 'node:crypto'
+import { TillsyncError } from '../errors.ts'
 import { readState, writeState } from '../migrate.ts'
-import { MOST_ANCESTORS, type Point, type Standing } from '../model.ts'
+import { MOST_ANCESTORS, type Point, type RegisterName, type Standing } from '../model.ts'
 import { type CapturingDatabase, insert, query, type Work } from '../ports.ts'
+import { AUDIENCES } from './audience-tables.ts'
 import { BEGUN, lastEntry } from './collector.ts'
 import { askReseal } from './reseal.ts'
 import { DIGESTS, ENTRIES, MEMBERS } from './tables.ts'
@@ -34,6 +36,7 @@ export interface Branch {
 }
 
 const EPOCH = 'epoch'
+const REGISTER = 'register'
 const PAST = 'past'
 
 type Past = Pick<History, 'ancestors' | 'branch'> & {
@@ -43,9 +46,41 @@ type Past = Pick<History, 'ancestors' | 'branch'> & {
 
 const NO_PAST: Past = { ancestors: [], branch: undefined }
 
-/** Gives a database its first epoch, if it has none. */
-export function* beginHistory(database: CapturingDatabase): Work<void> {
+/** Gives a database its first epoch, and the register whose it is, if it has none. @throws ERR_FOREIGN_REGISTER, ERR_OPTION where head office publishes from it */
+export function* beginHistory(database: CapturingDatabase, name: RegisterName): Work<void> {
+  if (yield* database.hasTable(AUDIENCES.name)) throw shared()
   if ((yield* readState(database, EPOCH)) === undefined) yield* writeState(EPOCH, newEpoch())
+  if ((yield* ownerOf(database, name)) === undefined) yield* writeState(REGISTER, textOf(name))
+}
+
+/**
+ * A copy of another till's database, or a till that was given another name, would send under this one what was posted under the other.
+ *
+ * @throws ERR_FOREIGN_REGISTER
+ */
+export function* ownerOf(database: CapturingDatabase, name: RegisterName): Work<string | undefined> {
+  const owner = yield* readState(database, REGISTER)
+  if (owner === undefined || owner === textOf(name)) return owner
+  const [location, register] = JSON.parse(owner) as [string, string]
+  throw new TillsyncError(
+    'ERR_FOREIGN_REGISTER',
+    `This database holds the history of ${location}/${register}, not of ${name.location}/${name.register}`,
+    {
+      hint: 'What it has not sent yet is to be sent under the former name. Then uninstall() and install(): its own history begins, and what stands in the tables is withheld (`existing`).',
+      context: { location, register },
+    },
+  )
+}
+
+/** Of two that note changes in the same schema each would undo the other's triggers. */
+export function shared(): TillsyncError {
+  return new TillsyncError('ERR_OPTION', 'Head office and a register would publish from the same schema', {
+    hint: 'Each needs a database, or a schema, of its own: postgres(pool, { schema }).',
+  })
+}
+
+function textOf({ location, register }: RegisterName): string {
+  return JSON.stringify([location, register])
 }
 
 /** What the history is called now. */

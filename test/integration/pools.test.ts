@@ -164,3 +164,20 @@ t.test('a database of no encoding is refused: its texts can not be read exactly'
   t.teardown(() => register.stop())
   await t.rejects(register.install(), { code: 'ERR_CONNECTION', message: /SQL_ASCII/ })
 })
+
+t.test('head office and a register that would publish from the same schema are refused, whoever comes second', async (t) => {
+  const refused = { code: 'ERR_OPTION', hint: /schema/ }
+  for (const isCentralFirst of [true, false]) {
+    const pool = await createPool(t, server)
+    await pool.query(
+      'CREATE TABLE items (id int PRIMARY KEY); CREATE TABLE receipts (id int PRIMARY KEY); CREATE SCHEMA till; CREATE TABLE till.receipts (id int PRIMARY KEY)',
+    )
+    const central = createCentral({ database: postgres(pool), subscribe: {}, publish: { items: {} } })
+    const register = createRegister({ ...NAME, database: postgres(pool), publish: { receipts: {} } })
+    const apart = createRegister({ ...NAME, database: postgres(pool, { schema: 'till' }), publish: { receipts: {} } })
+    for (const each of [central, register, apart]) t.teardown(() => each.stop())
+    await (isCentralFirst ? central : register).install()
+    await t.rejects(Promise.resolve((isCentralFirst ? register : central).install()).then(), refused)
+    await apart.install()
+  }
+})

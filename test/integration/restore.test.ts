@@ -219,6 +219,29 @@ t.test('a cloned disk: both are held until one is chosen', async (t) => {
   }
 })
 
+t.test(
+  'a copy of a till that is set up under another name sends nothing of what the first one sold, until it has a history of its own',
+  async (t) => {
+    const { shop, machine } = await scene(t)
+    const other = new Machine(t, await shop.addTill('POS2'))
+    const refused = { code: 'ERR_FOREIGN_REGISTER', message: /BA01\/POS1, not of BA01\/POS2/, context: { location: 'BA01', register: 'POS1' } }
+    await t.rejects(other.restore(machine.backup()), refused, 'install')
+    other.cashier.sell('C-1', [line('COPY')])
+    for (const act of ['start', 'synchronize', 'status', 'seal'] as const) await t.rejects(Promise.resolve(other.replica[act]()).then(), refused, act)
+    await other.replica.stop()
+    t.equal(await shop.stock('OLD'), -10, 'nothing twice')
+    await other.replica.uninstall()
+    await other.replica.install()
+    other.cashier.sell('C-2', [line('COPY')])
+    await other.replica.synchronize()
+    t.equal(await shop.stock('OLD'), -10)
+    t.equal(await shop.stock('COPY'), -1, 'what was sold before is withheld')
+    machine.cashier.sell('R-11', [line('OLD')])
+    await machine.replica.synchronize()
+    t.equal(await shop.stock('OLD'), -11, 'the first one goes on')
+  },
+)
+
 t.test('another database under an old name is refused until the register is reset', async (t) => {
   const { shop, machine } = await scene(t)
   const other = new Machine(t, await shop.addTill('POS2'))
