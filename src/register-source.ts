@@ -1,6 +1,6 @@
 import { answerComparison } from './capture/compare.ts'
 import { digestsAt, endsAt } from './capture/digests.ts'
-import { branchOff, type History, readHistory } from './capture/history.ts'
+import { branchOff, claimHistory, type History, readHistory } from './capture/history.ts'
 import { readTakes, roomIn, writeTakes } from './capture/limits.ts'
 import { parkedNames } from './capture/parked.ts'
 import type { Sealer } from './capture/sealer.ts'
@@ -43,6 +43,8 @@ export class RegisterSource {
   private readonly options: RegisterSourceOptions
   /** What central takes at most, as it last said. */
   private takes: Takes | undefined
+  /** Whether the history is noted as this register's. */
+  private isClaimed = false
   /** How far our stream is known to be on the disk. */
   private settled: { readonly epoch: string; readonly through: number } | undefined
 
@@ -102,9 +104,16 @@ export class RegisterSource {
 
   private async settle(epoch: string, through: number): Promise<void> {
     const { settled } = this
+    await this.claim()
     if (settled?.epoch === epoch && through <= settled.through) return
     await this.options.database.settle()
     this.settled = { epoch, through }
+  }
+
+  private async claim(): Promise<void> {
+    const { database, name } = this.options
+    if (!this.isClaimed) await database.write(() => claimHistory(database, name))
+    this.isClaimed = true
   }
 
   /** Remembers what central takes at most: what is sealed from now on keeps to it. Answers whether it is new. */

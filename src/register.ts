@@ -7,7 +7,7 @@ import { checkCapture } from './capture/check.ts'
 import { lastEntry, sealSlice } from './capture/collector.ts'
 import type { TouchedDocument } from './capture/documents.ts'
 import { checkFilters } from './capture/filters.ts'
-import { beginHistory, ownerOf } from './capture/history.ts'
+import { beginHistory } from './capture/history.ts'
 import { type ListedEntry, listEntries, oldestAfter } from './capture/log.ts'
 import { listParked } from './capture/parked.ts'
 import { pendingReseals } from './capture/reseal.ts'
@@ -21,7 +21,7 @@ import type { TillsyncError } from './errors.ts'
 import { Events, REGISTER_EVENTS, type RegisterEvents } from './events.ts'
 import { Lifecycle } from './lifecycle.ts'
 import { checkMigrated, type Migrations, migrate, migrationStatements } from './migrate.ts'
-import type { AnyTables, Finding, RegisterName, Which } from './model.ts'
+import type { AnyTables, Finding, Which } from './model.ts'
 import { bad, checkFlag, checkName, known, readLimit, whole } from './options.ts'
 import type { CapturingDatabase, Clock, RegisterDatabase, Work } from './ports.ts'
 import type { Register, RegisterStatus, Synchronized } from './register-face.ts'
@@ -57,7 +57,6 @@ export class RegisterReplica implements Register {
   /** Where it subscribes to what central publishes. */
   readonly subscription: RegisterSubscription | undefined
   readonly notices: NoticeBook
-  private readonly name: RegisterName
   private readonly database: CapturingDatabase
   private readonly events = new Events<RegisterEvents>(REGISTER_EVENTS)
   private readonly sealer: Sealer
@@ -74,13 +73,13 @@ export class RegisterReplica implements Register {
 
   constructor(options: RegisterOptions<AnyTables>, clock: Clock) {
     checkRegisterOptions(options as RegisterOptions<never>)
-    this.name = { location: options.location, register: options.register }
+    const name = { location: options.location, register: options.register }
     this.database = options.database
     this.specs = readRules(options.publish)
     checkFilters(this.database, this.specs)
     const retainMs = readRetainMs(options.retainMs)
     const forgetAfterMs = readForgetAfterMs(options.forgetAfterMs)
-    const { name, database, events } = this
+    const { database, events } = this
     this.notices = new NoticeBook(database, () => this.ready())
     this.sealer = new Sealer(
       database,
@@ -120,7 +119,7 @@ export class RegisterReplica implements Register {
   }
 
   private async installNow(isDry: boolean): Promise<readonly string[]> {
-    const { database, specs, subscription, name } = this
+    const { database, specs, subscription } = this
     await database.open()
     if (isDry) {
       return database.read(function* () {
@@ -131,7 +130,7 @@ export class RegisterReplica implements Register {
     const done = await database.write(function* () {
       const migrated = yield* migrate(database, MIGRATIONS)
       yield* subscription?.install() ?? []
-      yield* beginHistory(database, name)
+      yield* beginHistory(database)
       return [...migrated, ...(yield* keepUp(database, specs, true)).statements]
     })
     this.sealer.forgetPlan()
@@ -199,12 +198,8 @@ export class RegisterReplica implements Register {
 
   /** Open, and installed by this version or an earlier one that needs no change. */
   private async ready(): Promise<void> {
-    const { database, name } = this
-    await database.open()
-    await database.read(function* () {
-      yield* checkMigrated(database, MIGRATIONS)
-      yield* ownerOf(database, name)
-    })
+    await this.database.open()
+    await this.database.read(() => checkMigrated(this.database, MIGRATIONS))
   }
 
   async seal(): Promise<Sealed> {

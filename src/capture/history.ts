@@ -46,28 +46,29 @@ type Past = Pick<History, 'ancestors' | 'branch'> & {
 
 const NO_PAST: Past = { ancestors: [], branch: undefined }
 
-/** Gives a database its first epoch, and the register whose it is, if it has none. @throws ERR_FOREIGN_REGISTER, ERR_OPTION where head office publishes from it */
-export function* beginHistory(database: CapturingDatabase, name: RegisterName): Work<void> {
+/** Gives a database its first epoch, if it has none. @throws ERR_OPTION where head office publishes from it */
+export function* beginHistory(database: CapturingDatabase): Work<void> {
   if (yield* database.hasTable(AUDIENCES.name)) throw shared()
   if ((yield* readState(database, EPOCH)) === undefined) yield* writeState(EPOCH, newEpoch())
-  if ((yield* ownerOf(database, name)) === undefined) yield* writeState(REGISTER, textOf(name))
 }
 
 /**
- * A copy of another till's database, or a till that was given another name, would send under this one what was posted under the other.
+ * Notes as whose history it is sent, before anything leaves. A copy of another till's database, or a till that was given another name, would send under this one what was posted under the other.
  *
  * @throws ERR_FOREIGN_REGISTER
  */
-export function* ownerOf(database: CapturingDatabase, name: RegisterName): Work<string | undefined> {
+export function* claimHistory(database: CapturingDatabase, { location, register }: RegisterName): Work<void> {
   const owner = yield* readState(database, REGISTER)
-  if (owner === undefined || owner === textOf(name)) return owner
-  const [location, register] = JSON.parse(owner) as [string, string]
+  const own = JSON.stringify([location, register])
+  if (owner === undefined) yield* writeState(REGISTER, own)
+  if (owner === undefined || owner === own) return
+  const [formerLocation, formerRegister] = JSON.parse(owner) as [string, string]
   throw new TillsyncError(
     'ERR_FOREIGN_REGISTER',
-    `This database holds the history of ${location}/${register}, not of ${name.location}/${name.register}`,
+    `This database holds the history of ${formerLocation}/${formerRegister}, not of ${location}/${register}`,
     {
       hint: 'What it has not sent yet is to be sent under the former name. Then uninstall() and install(): its own history begins, and what stands in the tables is withheld (`existing`).',
-      context: { location, register },
+      context: { location: formerLocation, register: formerRegister },
     },
   )
 }
@@ -77,10 +78,6 @@ export function shared(): TillsyncError {
   return new TillsyncError('ERR_OPTION', 'Head office and a register would publish from the same schema', {
     hint: 'Each needs a database, or a schema, of its own: postgres(pool, { schema }).',
   })
-}
-
-function textOf({ location, register }: RegisterName): string {
-  return JSON.stringify([location, register])
 }
 
 /** What the history is called now. */

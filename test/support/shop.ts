@@ -282,7 +282,6 @@ async function addTill(t: Test, central: Central, centralUrl: string, register: 
       clock = systemClock,
     } = { ...options, ...changed }
     const { recordsPerRun } = transfer ?? {}
-    if (as !== register) setUpAs(file, { location, register: as })
     const replica = new RegisterReplica(
       {
         location,
@@ -308,13 +307,6 @@ async function addTill(t: Test, central: Central, centralUrl: string, register: 
   await replica.install()
   const deliver = () => deliverAll(central, { location, register }, replica)
   return { location, register, file, db, cashier: new Cashier(db, location), replica, token: added, url, again, deliver }
-}
-
-/** As if the library had been installed under another name. */
-function setUpAs(file: string, { location, register }: RegisterName): void {
-  const db = new Database(file)
-  db.prepare("UPDATE sync_state SET value = ? WHERE key = 'register'").run(JSON.stringify([location, register]))
-  db.close()
 }
 
 async function deliverAll({ quarantine }: Central, of: RegisterName, replica: Register): Promise<void> {
