@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import { query, type RegisterDatabase, type Work } from '../ports.ts'
-import { decodeRecordId, encodeText, keyRecord, writtenMembers } from '../record.ts'
+import { encodeText, keyRecord, writtenMembers } from '../record.ts'
 import type { AudienceSlicesOptions } from './audience-slices.ts'
 import { MirrorTable } from './mirror-table.ts'
 import { forget, receive, receivedBehind } from './received-documents.ts'
@@ -52,7 +52,7 @@ export class FormerDocuments {
     this.place = place
   }
 
-  /** They are documents that the snapshot does not have, by `columnsOf`; false where it is not this snapshot any more. */
+  /** By the present key, as documents that the snapshot does not have; false where it is not this snapshot any more. */
   async name(isStill: () => Work<boolean>): Promise<boolean> {
     const { database } = this.options
     const { table } = this.place
@@ -71,16 +71,6 @@ export class FormerDocuments {
       )
       if (!isDone) return false
     }
-  }
-
-  /** The columns of a record id that stands here: central's key and, where that does not tell the rows here apart, their own. */
-  async columnsOf(recordId: string): Promise<readonly string[]> {
-    const { keyColumns } = this.place
-    return decodeRecordId(recordId).length === keyColumns.length ? keyColumns : this.ownColumns((await this.mirrored()) as MirrorTable)
-  }
-
-  private ownColumns(table: MirrorTable): readonly string[] {
-    return [...new Set([...this.place.keyColumns, ...table.key.map((name) => table.senderOf(name))])]
   }
 
   private *some(): Work<Former | undefined> {
@@ -120,7 +110,7 @@ export class FormerDocuments {
       more = page.length === PAGE && rows.size > 0
       after = page.at(-1)?.recordId ?? after
     }
-    const columns = this.ownColumns(table).map((name) => table.nameOf(name))
+    const columns = this.place.keyColumns.map((name) => table.nameOf(name))
     return [...rows].map((row) => {
       const members = writtenMembers(row)
       return `[${columns.map((name, n) => like(kinds[n], members.get(name) as string)).join(',')}]`

@@ -53,19 +53,30 @@ export function* stillThere(set: MirrorSet, table: MirrorTable, isRemoving: bool
   return going.flatMap((rows) => (rows.table === table ? [table.found(table.key, rows.found)] : []))
 }
 
-/** The keys of documents that were removed, where their rows are to go. @throws ERR_MIRROR where it is not known which rows they are */
+/**
+ * The keys of documents that were removed, where their rows are to go: those of the target or, where it is known that the rows came from the sender, the sender's.
+ *
+ * @throws ERR_MIRROR where it is not known which rows they are
+ */
 function removedKeys(set: MirrorSet, documents: readonly AppliedDocument[]): readonly MirrorRows[] {
-  const removed = removedIn({ documents })
-  if (removed.length === 0) return []
   const table = set.table(set.root)
-  const records = removed.map(({ recordId, keyColumns }) => {
-    if (table.key.every((name) => keyColumns.includes(table.senderOf(name)))) return keyRecord(keyColumns, recordId)
-    throw new TillsyncError('ERR_MIRROR', `It is not known which row of \`${table.target.name}\` is removed: the till's key has other columns`, {
-      hint: "The primary key of the target has the same columns as the till's, beside those of `origin`.",
-      context: { table: table.target.name },
-    })
+  return [...Map.groupBy(removedIn({ documents }), ({ keyColumns }) => JSON.stringify(keyColumns)).values()].map((alike) => {
+    const { keyColumns } = alike[0] as AppliedDocument
+    return table.sent(
+      removedBy(set, table, keyColumns),
+      alike.map(({ recordId }) => keyRecord(keyColumns, recordId)),
+    )
   })
-  return [table.sent(table.key, records)]
+}
+
+function removedBy({ context }: MirrorSet, table: MirrorTable, keyColumns: readonly string[]): readonly string[] {
+  if (table.key.every((name) => keyColumns.includes(table.senderOf(name)))) return table.key
+  const names = keyColumns.map((name) => table.nameOf(name))
+  if (context.stands !== undefined && names.every((name) => table.target.columns.some((column) => column.name === name))) return names
+  throw new TillsyncError('ERR_MIRROR', `It is not known which row of \`${table.target.name}\` is removed: its sender's key has other columns`, {
+    hint: "The primary key of the target has the same columns as the sender's, beside those of `origin`.",
+    context: { table: table.target.name },
+  })
 }
 
 function removedIn({ documents }: Pick<MirrorSet, 'documents'>): readonly AppliedDocument[] {

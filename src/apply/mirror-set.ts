@@ -110,9 +110,9 @@ export class MirrorSet {
     return [...new Set(shape.flatMap((part) => Object.values(part.columns).map((name) => table.nameOf(name))))]
   }
 
-  /** The rows of the target that have the keys of these, and none of those that are kept. */
+  /** The rows of the target that are like these in their columns, and none of those that are kept. */
   *found(table: MirrorTable, rows: MirrorRows, kept: readonly MirrorRows[] = []): Work<readonly string[]> {
-    return yield* this.mirroring.strays(table.found([], []), Object.fromEntries(table.key.map((name) => [name, name])), rows, kept)
+    return yield* this.mirroring.strays(table.found([], []), Object.fromEntries(rows.columns.map((name) => [name, name])), rows, kept)
   }
 }
 

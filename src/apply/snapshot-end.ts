@@ -32,17 +32,14 @@ export class SnapshotEnd {
 
   private async end(place: Place, signal: AbortSignal, tell: (outcome: Outcome) => void): Promise<void> {
     const { database } = this.options
-    const { table, snapshotNo, shape } = place
+    const { table, snapshotNo } = place
     const isStill = function* (): Work<boolean> {
       return isSamePlace(yield* readPlace(database, table), place)
     }
-    const former = new FormerDocuments(this.options, place)
-    if (!(await former.name(isStill))) return
+    if (!(await new FormerDocuments(this.options, place).name(isStill))) return
     for (let after = ''; ; ) {
       const page = await database.read(() => receivedBehind(database, table, after, PAGE), { loosely: true })
-      const gone: Arrival[] = []
-      for (const { recordId, snapshotNo: last } of page)
-        if (last < snapshotNo) gone.push({ table, recordId, records: [], snapshotNo, shape, keyColumns: await former.columnsOf(recordId) })
+      const gone = page.filter((one) => one.snapshotNo < snapshotNo).map(({ recordId }) => arrivalOf(place, recordId))
       if (gone.length > 0 && !(await this.slices.apply(gone, { before: isStill }, signal, tell))) return
       if (page.length < PAGE) break
       after = page.at(-1)?.recordId ?? after
@@ -57,4 +54,9 @@ export class SnapshotEnd {
       { lazily: true },
     )
   }
+}
+
+/** Published no more. */
+function arrivalOf({ table, snapshotNo, shape, keyColumns }: Place, recordId: string): Arrival {
+  return { table, recordId, records: [], snapshotNo, shape, keyColumns }
 }

@@ -116,7 +116,7 @@ export function subscriptionFindings(mirrors: HandlersByTable, { places, problem
       findings.push({
         code: 'DRIFT',
         table,
-        message: `The key of \`${target.name}\` is (${target.key.join(', ')}), central knows its documents by (${sent.join(', ')}): what it removes can't be found here`,
+        message: `The key of \`${target.name}\` is (${target.key.join(', ')}), central knows its documents by (${sent.join(', ')}): two of them may be one row here, or what it removes not be found`,
         hint: 'Give the table the same key as at central.',
       })
     }
