@@ -148,11 +148,18 @@ export class CentralPublishing implements AudiencePublisher {
    *
    * @throws ERR_FILTER
    */
-  async tryRegister(register: AudienceRegister): Promise<void> {
-    const plan = await this.sealer.planned()
-    for (const [table, spec] of this.specs) {
-      const root = plan.roots.get(table)
-      if (root !== undefined) await this.making.try(register, root, spec)
+  async tryRegister(register: AudienceRegister, tries = TRIES): Promise<void> {
+    const kept = await this.sealer.kept()
+    try {
+      for (const [table, spec] of this.specs) {
+        const root = kept.plan.roots.get(table)
+        if (root !== undefined) await this.making.try(register, root, spec)
+      }
+    } catch (thrown) {
+      // A table was changed since it was planned: as it stands now its filter may well be asked.
+      if (tries === 1 || (await this.options.database.read(() => this.sealer.isCurrent(kept)))) throw thrown
+      this.sealer.forgetPlan()
+      await this.tryRegister(register, tries - 1)
     }
   }
 

@@ -60,7 +60,7 @@ function* activate(database: CapturingDatabase, plan: CapturePlan, named: readon
   const known = new Map((yield* readStates(database, PREFIX)).map(({ key, value }) => [key.slice(PREFIX.length), value]))
   for (const root of plan.roots.values()) {
     const before = known.get(root.table)
-    const rules = rulesOf(root, before === undefined ? {} : (JSON.parse(before) as Rules).initials)
+    const rules = rulesOf(root, plan.tables, before === undefined ? {} : (JSON.parse(before) as Rules).initials)
     const text = JSON.stringify(rules)
     known.delete(root.table)
     if (before === text) continue
@@ -95,14 +95,20 @@ interface Rules {
   readonly initials: Readonly<Record<string, string>>
 }
 
-function rulesOf(root: RootPlan, before: Rules['initials']): Rules {
+function rulesOf(root: RootPlan, tables: CapturePlan['tables'], before: Rules['initials']): Rules {
   const plans = (plan: TablePlan): TablePlan[] => [plan, ...plan.parts.flatMap(plans)]
   const all = plans(root)
   const statements = all.map(({ read }) => [read.sql, read.parameters.map(String)])
   const initials = all.flatMap(({ table, columns }) => columns.map(({ name, initial = 'null' }) => [`${table}.${name}`, initial]))
   // A type that was changed writes the same values otherwise, USING or an expression makes others of them, and no trigger sees it.
   const types = all.flatMap(({ columns }) => columns.map(({ type, revision }) => (revision === undefined ? type : [type, revision])))
-  return { hash: hash('sha256', JSON.stringify([statements, types, root.spec.identity])), initials: { ...before, ...Object.fromEntries(initials) } }
+  // A filter may read columns that are not published, which swap their names or get other values.
+  const filtered = root.spec.isFiltered ? [...tablesOf(root.spec), ...dependenciesOf(root.spec)] : []
+  const read = filtered.flatMap((table) => tables.get(table)?.columns.map(({ name, type, revision = '' }) => [name, type, revision]) ?? [])
+  return {
+    hash: hash('sha256', JSON.stringify([statements, types, root.spec.identity, ...read])),
+    initials: { ...before, ...Object.fromEntries(initials) },
+  }
 }
 
 /** With another default the same hash could mean another document: then everything is sealed once more. */

@@ -1,9 +1,10 @@
 import { TillsyncError } from '../errors.ts'
 import type { AudienceBatch, AudienceDocument, AudienceStanding, PartShape } from '../model.ts'
-import { type CapturingDatabase, type Key, type PublishingDatabase, query, type Work } from '../ports.ts'
+import { type CapturingDatabase, type PublishingDatabase, query, type Work } from '../ports.ts'
+import { keyRecord, writtenMembers } from '../record.ts'
 import { AUDIENCE_MEMBERS, AUDIENCE_POINTS } from './audience-tables.ts'
 import { type Audience, evaluate } from './audiences.ts'
-import { readDocuments, recordIdText } from './documents.ts'
+import { readDocuments } from './documents.ts'
 import { bytesOf } from './limits.ts'
 import type { PartSpec } from './rules.ts'
 import type { PartPlan, RootPlan, TablePlan } from './table-plan.ts'
@@ -142,10 +143,10 @@ export function* cutAudience(
     const asked = there.filter(({ recordId }) => inside.has(recordId))
     const readings = yield* readDocuments(
       sent,
-      asked.map(({ key }) => ({
+      asked.map(({ key, recordId }) => ({
         root,
         key,
-        recordId: sentId(sent, root, key),
+        recordId: sentId(root, keyColumns, recordId),
         exported: false,
         again: false,
         existing: false,
@@ -167,7 +168,7 @@ export function* cutAudience(
       if (size > limits.mostBytes) unsendable.push(tooLarge(root.table, record_id, size, limits.mostBytes))
       // What is not inside any more a snapshot does not name.
       else if (!isUnknown && (all.length > 0 || entry_no > begun)) {
-        documents.push({ recordId: sentId(sent, root, database.keyOf(root.keyColumns, record_id)), records: all })
+        documents.push({ recordId: sentId(root, keyColumns, record_id), records: all })
         records += Math.max(1, all.length)
         bytes += size
       }
@@ -188,10 +189,11 @@ export function* cutAudience(
   return { batch, records, bytes, unsendable }
 }
 
-/** The record id without what says whose it is. */
-function sentId(sent: RootPlan, root: RootPlan, key: Key): string {
-  const at = root.keyAt.flatMap((place, n) => (sent.keyAt.includes(place) ? [key[n]] : []))
-  return recordIdText(sent, at)
+/** The record id, as it was sealed, without what says whose it is. Another type of a column would write it as another's. */
+function sentId({ key }: RootPlan, keyColumns: readonly string[], recordId: string): string {
+  if (keyColumns.length === key.length) return recordId
+  const values = writtenMembers(keyRecord(key, recordId))
+  return `[${keyColumns.map((name) => values.get(name)).join(',')}]`
 }
 
 function* membersBehind(

@@ -48,8 +48,10 @@ export function readAudienceRules(publish: AudienceRules<AnyTables>): ReadonlyMa
     audiences.set(table, { where: where as AudienceSpec['where'], origin: (origin as readonly string[] | undefined) ?? [] })
   }
   const specs = new Map<string, AudienceSpec>()
-  for (const root of readRules(plain as PublishRules<AnyTables>))
-    specs.set(root.table, { root, ...(audiences.get(root.table) as Pick<AudienceSpec, 'where' | 'origin'>) })
+  for (const root of readRules(plain as PublishRules<AnyTables>)) {
+    const own = audiences.get(root.table) as Pick<AudienceSpec, 'where' | 'origin'>
+    specs.set(root.table, { root: { ...root, isFiltered: own.where !== undefined }, ...own })
+  }
   return specs
 }
 

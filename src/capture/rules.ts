@@ -5,6 +5,8 @@ import type { AnyTables, Filter, PublishRules } from '../model.ts'
 export interface RootSpec {
   readonly table: string
   readonly where: Filter<AnyTables, string> | undefined
+  /** Whether a filter says which documents are published, be it `where` or, at central, one that differs by register. */
+  readonly isFiltered: boolean
   readonly columns: ColumnsSpec
   readonly identity: readonly string[]
   readonly relatedTo: readonly ReferenceSpec[]
@@ -85,6 +87,7 @@ export function readRules(publish: PublishRules<AnyTables>): readonly RootSpec[]
     .map(([table, rule]) => ({
       table,
       where: rule.where as Filter<AnyTables, string> | undefined,
+      isFiltered: rule.where !== undefined,
       columns: readColumns(table, rules),
       identity: readNames(table, 'identity', rule.identity),
       relatedTo: rule.relatedTo === undefined ? [] : readRelated(table, rule.relatedTo, rules),
