@@ -31,6 +31,7 @@ import { type CentralOptions, readCentralOptions } from './central-options.ts'
 import { CentralPublishing, capturing } from './central-publishing.ts'
 import { systemClock } from './clock.ts'
 import { CompareBook, type CompareOptions, type Comparison } from './compare-book.ts'
+import { Contacts } from './contacts.ts'
 import type { SynchronizeOptions } from './courier.ts'
 import { TillsyncError } from './errors.ts'
 import { CENTRAL_EVENTS, type CentralEvents, Events } from './events.ts'
@@ -88,6 +89,7 @@ export class CentralReplica implements Central, Subscriber {
   /** Undefined where nothing is sent to the registers. */
   private readonly publishing: CentralPublishing | undefined
   private readonly herald: Herald
+  private readonly contacts: Contacts
   private readonly lifecycle = new Lifecycle()
   /** Letters and requests that are being answered, and registers that are pulled by hand: a stop waits for them. */
   private readonly underWay = new Set<Promise<unknown>>()
@@ -110,10 +112,12 @@ export class CentralReplica implements Central, Subscriber {
     this.lanes = new PQueue({ concurrency: lanes })
     this.holds = new Holds(clock, longPollMs)
     const book = new PullBook(this.database)
+    this.contacts = new Contacts(this.database, clock)
     this.registers = new RegisterBook(
       this.database,
       clock,
       book,
+      this.contacts,
       () => this.ready(),
       async (register) => this.publishing?.tryRegister(register),
     )
@@ -380,11 +384,13 @@ export class CentralReplica implements Central, Subscriber {
   }
 
   async receive(from: RegisterName, publish: Publication | undefined, batch: Batch | undefined): Promise<Received> {
-    const { database, events } = this
+    const { database, events, contacts } = this
+    if (publish) contacts.heard(from)
     const incoming = { from, publish, batch, maxDocumentBytes: this.takes.document }
     const standing = batch === undefined ? await database.read(() => standingFor(database, incoming), { loosely: true }) : undefined
     if (standing !== undefined) {
       this.comparisons.heard(from)
+      if (publish) void this.awaited(contacts.write(from))
       return standing
     }
     const now = this.clock.now()
@@ -394,6 +400,8 @@ export class CentralReplica implements Central, Subscriber {
     if (cloned) events.emit('cloned', { register: from })
     if (applied) events.emit('applied', { register: from, ...applied })
     if (applied) this.turns.brought()
+    if (applied) contacts.applied(from)
+    else if (publish) void this.awaited(contacts.write(from))
     this.tell(from, received)
     this.comparisons.heard(from)
     return received

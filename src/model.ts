@@ -87,6 +87,8 @@ export interface Publication {
   readonly epoch: string
   /** The number of its last entry. */
   readonly head: number
+  /** The version of the library that says it. */
+  readonly version?: string | undefined
   /** Where the epoch goes on in the history that the subscriber has, as long as that knows it by another one. */
   readonly parent?: Point | undefined
   /** Where the entries of the epoch begin, where that is not at `parent`: what lies between was pruned, and all is sealed anew. */

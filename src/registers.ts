@@ -1,6 +1,7 @@
 import { isoTime } from './apply/archived.ts'
 import { CREDENTIALS, EPOCHS, QUARANTINE, REGISTERS } from './apply/tables.ts'
 import { type RotateOptions, readOverlapMs } from './central-options.ts'
+import type { Contacts } from './contacts.ts'
 import { TillsyncError } from './errors.ts'
 import type { Attributes, AudienceRegister, RegisterName } from './model.ts'
 import { checkName, isPostable, known, readAttributes } from './options.ts'
@@ -17,6 +18,10 @@ export interface ListedRegister extends RegisterName {
   readonly tokenUsedAt: string | undefined
   /** Until when its former token is valid too; undefined where the newest is the only one. */
   readonly overlapEndsAt: string | undefined
+  /** When it last spoke to central, be it without a batch; to five minutes where that was to another process. Undefined before the first time. */
+  readonly lastContact: string | undefined
+  /** The version of tillsync there, as it last said; undefined before, and of one that does not say. */
+  readonly version: string | undefined
   /** When its last batch was applied; undefined before the first. */
   readonly lastBatch: string | undefined
   /** The epoch of its stream; undefined before the first batch. */
@@ -107,6 +112,8 @@ interface ListedRow {
   readonly used_at: string | null
   readonly overlap_ends_at: string | null
   readonly contact_at: string | null
+  readonly heard_at: string | null
+  readonly version: string | null
   readonly epoch: string | null
   readonly entry_no: number
   readonly pending: number
@@ -129,6 +136,7 @@ export class RegisterBook implements Registers {
   private readonly epochs: string
   private readonly quarantine: string
   private readonly pulls: PullBook
+  private readonly contacts: Contacts
   private readonly tryOut: (register: AudienceRegister) => Promise<void>
 
   /** @param tryOut throws where a filter can't be asked for this register */
@@ -136,6 +144,7 @@ export class RegisterBook implements Registers {
     database: ApplyingDatabase,
     clock: Clock,
     pulls: PullBook,
+    contacts: Contacts,
     ready: () => Promise<void>,
     tryOut: (register: AudienceRegister) => Promise<void>,
   ) {
@@ -143,6 +152,7 @@ export class RegisterBook implements Registers {
     this.database = database
     this.clock = clock
     this.pulls = pulls
+    this.contacts = contacts
     this.ready = ready
     this.registers = database.qualify(REGISTERS.name)
     this.credentials = database.qualify(CREDENTIALS.name)
@@ -226,7 +236,7 @@ export class RegisterBook implements Registers {
       query<ListedRow>({
         sql: `SELECT location, register, ${isoTime('added_at')} AS added_at, ${isoTime('revoked_at')} AS revoked_at, epoch, entry_no,
                 greatest(coalesce(head_no, 0) - entry_no, 0) AS pending,
-                ${isoTime('contact_at')} AS contact_at,
+                ${isoTime('contact_at')} AS contact_at, ${isoTime('heard_at')} AS heard_at, version,
                 (SELECT ${isoTime('used_at')} FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at IS NULL) AS used_at,
                 (SELECT ${isoTime('ends_at')} FROM ${credentials} c WHERE c.register_id = r.register_id AND ends_at > $1) AS overlap_ends_at,
                 CASE WHEN held THEN (SELECT json_agg(json_build_object('epoch', e.epoch, 'entryNo', coalesce(e.entry_no, r.entry_no)) ORDER BY e.epoch_no)
@@ -244,6 +254,8 @@ export class RegisterBook implements Registers {
       revokedAt: row.revoked_at ?? undefined,
       tokenUsedAt: row.used_at ?? undefined,
       overlapEndsAt: row.overlap_ends_at ?? undefined,
+      lastContact: latest([row.contact_at, row.heard_at, this.contacts.last(row)]),
+      version: row.version ?? undefined,
       lastBatch: row.contact_at ?? undefined,
       epoch: row.epoch ?? undefined,
       entryNo: row.entry_no,
@@ -348,6 +360,12 @@ export class RegisterBook implements Registers {
   private at(inMs = 0): string {
     return new Date(this.clock.now() + inMs).toISOString()
   }
+}
+
+/** The last of these moments. */
+function latest(moments: readonly (string | number | null | undefined)[]): string | undefined {
+  const all = moments.filter((moment) => moment !== null && moment !== undefined).map((moment) => new Date(moment).getTime())
+  return all.length === 0 ? undefined : new Date(Math.max(...all)).toISOString()
 }
 
 export function checkRegister(register: RegisterName): void {

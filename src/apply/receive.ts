@@ -36,6 +36,7 @@ export interface RegisterRow {
   readonly staged_digest: string | null
   readonly base_no: number | null
   readonly parked: string | null
+  readonly version: string | null
   /** The orphan that is offered to it; NULL where none is. */
   readonly offered: number | null
   /** What it is asked, to be compared with the archive; NULL where that is nothing. */
@@ -58,7 +59,7 @@ export function* standingFor(database: ApplyingDatabase, { from, publish }: Inco
   const isPlain =
     publish === undefined ||
     (publish.epoch === register.epoch && publish.seek === undefined && publish.compared === undefined && publish.back === undefined)
-  if (register.held || !isPlain || parkedText(publish) !== register.parked) return undefined
+  if (register.held || !isPlain || parkedText(publish) !== register.parked || isNewVersion(publish, register)) return undefined
   return { subscription: yield* subscriptionOf(database, register, publish !== undefined) }
 }
 
@@ -71,6 +72,10 @@ export function* standingFor(database: ApplyingDatabase, { from, publish }: Inco
 export function* receive(database: ApplyingDatabase, subscribed: Subscribed, incoming: Incoming, attempt: Try): Work<Received> {
   const { from, publish, batch } = incoming
   let register = yield* readRegister(database, from, 'FOR UPDATE OF r NOWAIT')
+  if (isNewVersion(publish, register)) {
+    const sql = `UPDATE ${database.qualify(REGISTERS.name)} SET version = $2 WHERE register_id = $1`
+    yield* query({ sql, parameters: [register.register_id, publish?.version ?? null] })
+  }
   const { compared, back } = publish ?? {}
   if (publish !== undefined && (compared ?? back) !== undefined && !register.held) {
     if (compared) yield* hearAnswer(database, register.register_id, register.asked, publish.epoch, compared)
@@ -306,7 +311,7 @@ function* subscriptionOf(database: ApplyingDatabase, register: RegisterRow, isKn
 
 function* readRegister(database: ApplyingDatabase, name: RegisterName, lock: string): Work<RegisterRow> {
   const [row] = yield* query<RegisterRow>({
-    sql: `SELECT r.register_id, r.epoch_no, epoch, r.entry_no, r.digest, held, reset, unsettled, parked, f.entry_no AS staged_no, encode(f.digest, 'hex') AS staged_digest, base_no,
+    sql: `SELECT r.register_id, r.epoch_no, epoch, r.entry_no, r.digest, held, reset, unsettled, parked, version, f.entry_no AS staged_no, encode(f.digest, 'hex') AS staged_digest, base_no,
                  ${askedColumn(database)} AS asked, ${offeredColumn(database)} AS offered
           FROM ${database.qualify(REGISTERS.name)} r LEFT JOIN LATERAL (
             SELECT entry_no, digest, base_no FROM ${database.qualify(FRAMES.name)} f
@@ -328,6 +333,11 @@ function baseOf(batch: Batch): Point {
 function parkedText(publish: Publication | undefined): string | null {
   const parked = publish?.parked ?? []
   return parked.length === 0 ? null : JSON.stringify(parked.map(({ table, recordId }) => [table, recordId]))
+}
+
+/** Of a former epoch it may be an old letter's. */
+function isNewVersion(publish: Publication | undefined, { version, epoch }: RegisterRow): boolean {
+  return publish !== undefined && (epoch === null || publish.epoch === epoch) && (publish.version ?? null) !== version
 }
 
 function toStanding({ epoch, entry_no, digest }: RegisterRow): Standing | undefined {

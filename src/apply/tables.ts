@@ -10,6 +10,7 @@ export const REGISTERS = {
     added_at: 'time',
     /** Since when no token of it is valid; NULL while one is. */
     revoked_at: 'time',
+    /** When its last batch was applied. */
     contact_at: 'time',
     /** The epoch of its stream in which central stands, by the number that it has here; 0 before the first. */
     epoch_no: 'integer',
@@ -28,9 +29,13 @@ export const REGISTERS = {
     attributes: 'json',
     /** The number of its last entry, as it said with the batch that was applied last; NULL before the first. */
     head_no: 'integer',
+    /** When it last spoke, to some minutes, where that was without a batch. */
+    heard_at: 'time',
+    /** The version of the library there, as it last said; NULL for one that does not say. */
+    version: 'text',
   },
   primaryKey: ['register_id'],
-  nullable: ['revoked_at', 'contact_at', 'epoch', 'digest', 'parked', 'attributes', 'head_no'],
+  nullable: ['revoked_at', 'contact_at', 'epoch', 'digest', 'parked', 'attributes', 'head_no', 'heard_at', 'version'],
   generated: 'register_id',
   uniques: [['location', 'register']],
 } as const satisfies OwnTable

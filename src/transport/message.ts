@@ -87,10 +87,11 @@ function nameToWire({ location, register }: RegisterName): RegisterName {
   return { location, register }
 }
 
-function publicationToWire({ epoch, head, parent, start, seek, ancestors, cloned, parked, compared, back }: Publication): unknown {
+function publicationToWire({ epoch, head, version, parent, start, seek, ancestors, cloned, parked, compared, back }: Publication): unknown {
   return {
     epoch,
     head,
+    ...(version !== undefined && { version }),
     ...(parent && { parent: pointToWire(parent) }),
     ...(start && { start: pointToWire(start) }),
     ...(seek && { seek }),
@@ -178,6 +179,7 @@ function publication(wire: unknown): Publication {
   return {
     epoch: text(fields.epoch, 'epoch', 64),
     head: count(fields.head, 'head'),
+    version: optional(fields.version, (value) => text(value, 'version', 64)),
     parent: optional(fields.parent, (value) => point(value, 'parent')),
     start: optional(fields.start, (value) => point(value, 'start')),
     seek: optional(fields.seek, seek),

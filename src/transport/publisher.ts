@@ -12,6 +12,7 @@ import {
   type TakenBack,
   type Takes,
 } from '../model.ts'
+import { VERSION } from '../version.ts'
 import { Inquiry } from './inquiry.ts'
 import type { Message } from './message.ts'
 import { Returning } from './returning.ts'
@@ -293,7 +294,7 @@ function furthest(onward: Onward | undefined, known: Known, standing: Standing |
 
 function publicationOf(state: State, known: Known, standing: Standing | undefined): Publication {
   const { epoch, head, first, branch, ancestors } = known
-  const publication: Publication = { epoch, head: head.entryNo }
+  const publication: Publication = { epoch, head: head.entryNo, version: VERSION }
   if (state.kind === 'cloned') return { ...publication, cloned: true }
   if (state.kind === 'seeking') {
     const seek = [state.search.low.entryNo, state.search.high] as const

@@ -2,6 +2,7 @@ import type { Test } from 'tap'
 import type { RegisterOptions } from '../../src/index.ts'
 import { httpLink } from '../../src/transport/http.ts'
 import { CONTENT_TYPE } from '../../src/transport/http-client.ts'
+import { VERSION } from '../../src/version.ts'
 import type { Conversation, RecordedStep } from '../fixtures/wire/recording.ts'
 import type { Till } from '../fixtures/wire/till.ts'
 import { Drawn } from './recorded.ts'
@@ -40,6 +41,11 @@ export class Scene {
     for (const field of this.more) {
       t.ok(said[field], `it says ${field}`)
       delete said[field]
+    }
+    const { publish } = said as { publish?: { version?: string } }
+    if (publish !== undefined && !(was.publish as typeof publish)?.version) {
+      t.equal(publish.version, VERSION, 'it says its version, as those of then did not')
+      delete publish.version
     }
     t.same(said, was, `${this.talk.name} ${this.at + 1}: ${step.shows}`)
     this.at++

@@ -38,6 +38,7 @@ const COMPOSITION = [
   'comparing.ts',
   'herald.ts',
   'sealing.ts',
+  'contacts.ts',
   'credential-book.ts',
   'registers.ts',
   'pull-book.ts',

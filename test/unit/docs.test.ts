@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import t from 'tap'
 import { CENTRAL_EVENTS, REGISTER_EVENTS } from '../../src/events.ts'
+import { VERSION } from '../../src/version.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
 const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
@@ -17,6 +18,10 @@ t.test('every error code is explained in docs/errors.md', async (t) => {
   const explained = [...read('docs/errors.md').matchAll(/^\| `(ERR_\w+)`/gm)].map(([, code]) => code)
   t.ok(codes.length > 20)
   t.same(explained.sort(), codes.sort())
+})
+
+t.test('a register tells central the version of its package', async (t) => {
+  t.equal(VERSION, JSON.parse(read('package.json')).version)
 })
 
 t.test('every event, and every code of check(), audit() and reconcile(), is explained', async (t) => {

@@ -67,7 +67,7 @@ const frame = (wire: unknown): Uint8Array => Buffer.concat([Buffer.from([1]), pa
 t.test('a message comes back as it was sent', async (t) => {
   const more: Omit<Message, 'from' | 'id' | 'batch' | 'published'> = {
     answers: 'm',
-    publish: { epoch: 'e1', head: 3, parent: batch.through, start: START, seek: [1, 9], cloned: true, parked: [document] },
+    publish: { epoch: 'e1', head: 3, version: '1.2.3', parent: batch.through, start: START, seek: [1, 9], cloned: true, parked: [document] },
     subscribe: {
       standing: { epoch: 'e1', ...START },
       staged: batch.through,
@@ -161,6 +161,8 @@ t.test('every field of a message is checked', async (t) => {
     { publish: null },
     { publish: { epoch: '', head: 3 } },
     { publish: { epoch: 'e', head: -1 } },
+    { publish: { epoch: 'e', head: 1, version: 1 } },
+    { publish: { epoch: 'e', head: 1, version: 'x'.repeat(65) } },
     { publish: { epoch: 'e', head: 1.5 } },
     { publish: { epoch: 'e', head: 3, parent: [1] } },
     { publish: { epoch: 'e', head: 3, parent: [1, 'x'.repeat(32)] } },

@@ -1,0 +1,57 @@
+import t from 'tap'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { createCentral, mirror } from '../../src/index.ts'
+import { encodeMessage } from '../../src/transport/codec.ts'
+import { VERSION } from '../../src/version.ts'
+import { ScriptedClock } from '../support/clock.ts'
+import { eventually } from '../support/eventually.ts'
+import { startServer } from '../support/postgres.ts'
+import { openShop } from '../support/shop.ts'
+import { message, post } from '../support/wire.ts'
+
+// When registers were last heard of, and by which version of the library they speak.
+
+const server = await startServer(t)
+
+t.test('a register that has nothing to send is heard of all the same, and says its version', async (t) => {
+  const clock = new ScriptedClock()
+  const shop = await openShop(t, server, { clock })
+  const till = await shop.addTill()
+  const listed = async () => (await shop.central.registers.list())[0]
+  const at = () => new Date(clock.now()).toISOString()
+  t.match(await listed(), { lastContact: undefined, version: undefined, lastBatch: undefined })
+  await till.replica.synchronize()
+  t.match(await listed(), { lastContact: at(), version: VERSION, lastBatch: undefined }, 'nothing was sold yet')
+  till.cashier.sell('R-1', [{ item: 'A', quantity: '1', amount: '1' }])
+  clock.advance(1_000)
+  const batch = at()
+  await till.replica.synchronize()
+  clock.advance(60_000)
+  await till.replica.synchronize()
+  t.match(await listed(), { lastContact: at(), lastBatch: batch })
+  const other = createCentral({ database: postgres(shop.pool), subscribe: { receipts: mirror({ origin: ['location', 'register'] }) } })
+  t.teardown(() => other.stop())
+  t.match(await other.registers.list(), [{ lastContact: batch, version: VERSION }], 'another process hears of it later')
+  clock.advance(300_000)
+  await till.replica.synchronize()
+  await eventually('it is written down', async () => (await other.registers.list())[0]?.lastContact === at())
+})
+
+t.test('another version is noticed with its first message, and a register that does not say one has none', async (t) => {
+  const shop = await openShop(t, server)
+  const till = await shop.addTill()
+  const version = async () => (await shop.central.registers.list())[0]?.version
+  await till.replica.synchronize()
+  t.equal(await version(), VERSION)
+  till.cashier.sell('R-1', [{ item: 'A', quantity: '1', amount: '1' }])
+  await till.replica.synchronize()
+  await shop.pool.query("UPDATE sync_registers SET version = '0.0.1'")
+  await till.replica.synchronize()
+  t.equal(await version(), VERSION, 'without a batch')
+  t.match(await post(shop.url, till.token, await message(till)), { status: 200 })
+  t.equal(await version(), VERSION, 'what speaks of another epoch may be an old letter')
+  const { epoch } = (await till.replica.status()).head
+  const old = { from: { location: till.location, register: till.register }, id: 'old', publish: { epoch, head: 0 } }
+  t.match(await post(shop.url, till.token, await encodeMessage(old)), { status: 200, code: undefined })
+  t.equal(await version(), undefined)
+})
