@@ -390,7 +390,7 @@ export class CentralReplica implements Central, Subscriber {
     const standing = batch === undefined ? await database.read(() => standingFor(database, incoming), { loosely: true }) : undefined
     if (standing !== undefined) {
       this.comparisons.heard(from)
-      if (publish) void this.awaited(contacts.write(from))
+      if (publish) await contacts.write(from)
       return standing
     }
     const now = this.clock.now()
@@ -401,7 +401,7 @@ export class CentralReplica implements Central, Subscriber {
     if (applied) events.emit('applied', { register: from, ...applied })
     if (applied) this.turns.brought()
     if (applied) contacts.applied(from)
-    else if (publish) void this.awaited(contacts.write(from))
+    else if (publish) await contacts.write(from)
     this.tell(from, received)
     this.comparisons.heard(from)
     return received
