@@ -14,6 +14,8 @@ export interface MachineOptions {
   readonly identity: boolean
   readonly recordsPerRun: number
   readonly bytesPerRun?: number | undefined
+  /** After how long without a word central does not count any more. */
+  readonly forgetAfterMs?: number | undefined
 }
 
 /** How long a process lives: it ends before its transaction of a number. */
@@ -88,7 +90,7 @@ export class Machine {
   }
 
   private process(): Register {
-    const { name, clock, link, mailbox, identity, recordsPerRun, bytesPerRun } = this.options
+    const { name, clock, link, mailbox, identity, recordsPerRun, bytesPerRun, forgetAfterMs } = this.options
     this.life = { writes: Number.POSITIVE_INFINITY }
     return new RegisterReplica(
       {
@@ -102,6 +104,7 @@ export class Machine {
           ...(bytesPerRun && { bytesPerRun }),
         },
         retainMs: 0,
+        ...(forgetAfterMs && { forgetAfterMs }),
       },
       clock,
     )

@@ -70,12 +70,15 @@ async function takeAt(world: World, seat: Seat, machine: Machine, step: Extract<
       return void (await machine.replica.reseal('receipts'))
     case 'prune':
       return machine.prune()
+    case 'forget':
+      world.fallSilent()
+      return machine.prune()
     case 'backup':
       return void seat.backups.push(await machine.host.backup())
     case 'restore':
       return seat.backups.length === 0 ? undefined : machine.restore(seat.backups[step.backup % seat.backups.length])
     case 'compare':
-      return world.comparisons.ask(world.office, seat, step.repair)
+      return world.comparisons.ask(world, seat, step.repair)
     case 'clone':
       return void (seat.machines.length < MOST_COPIES && seat.machines.push(await machine.clone()))
     case 'restart':

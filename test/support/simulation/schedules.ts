@@ -40,6 +40,7 @@ export function scheduleOf(random: Random, postgres: number): Schedule {
     identity: random.chance(0.5),
     recordsPerRun: random.pick([1, 3, 8, 500]),
     frames,
+    forgets: events.includes('forget'),
     mended: random.chance(0.3),
     steps,
     last: random.int(0, 5),

@@ -9,8 +9,8 @@ interface At {
 
 /** What a cashier does; all chance in it follows from the seed. */
 export const SALES = ['sell', 'sell large', 'change', 'void', 'delete', 'reuse', 'enter again'] as const
-/** What is done at a till, or to its disk. `another`: another database takes the place of this one, and the operator says so at central. */
-export const CARE = ['seal', 'export', 'reseal', 'prune', 'backup', 'clone', 'restart', 'another', 'keep'] as const
+/** What is done at a till, or to its disk. `forget`: central was silent for so long that what it has not acknowledged is pruned too. `another`: another database takes the place of this one, and the operator says so at central. */
+export const CARE = ['seal', 'export', 'reseal', 'prune', 'forget', 'backup', 'clone', 'restart', 'another', 'keep'] as const
 /** `replay`: what is archived goes through the handlers again, and nothing comes of it; `refill`: head office's copies are lost before. */
 export const OFFICE = ['central backup', 'central restart', 'replay', 'refill'] as const
 
@@ -34,6 +34,8 @@ export interface Schedule {
   /** Whether a column tells sales apart that were sold under the same key. */
   readonly identity: boolean
   readonly recordsPerRun: number
+  /** Whether central is forgotten that was silent for too long. */
+  readonly forgets?: boolean
   /** Whether messages hold so little that large sales come in frames. */
   readonly frames?: boolean
   /** Whether the registers have mailboxes instead of links. */

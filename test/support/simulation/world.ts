@@ -11,6 +11,8 @@ import { Post } from './post.ts'
 import { movedBy, type Sale, textOf } from './sale.ts'
 import type { Schedule } from './steps.ts'
 
+/** After so long a register forgets central, where it does. */
+const FORGET_AFTER_MS = 3_600_000
 /** The least that a batch may hold. */
 const LEAST_BYTES = 1_024
 
@@ -69,11 +71,13 @@ export class World {
   readonly seats: readonly Seat[]
   readonly comparisons = new Comparisons()
   private readonly hosts: Readonly<Record<'sqlite' | 'postgres', Hosts>>
+  private readonly clock: SimulatedClock
   private readonly schedule: Schedule
   private names = 0
 
-  private constructor(office: Office, hosts: World['hosts'], schedule: Schedule) {
+  private constructor(office: Office, hosts: World['hosts'], clock: SimulatedClock, schedule: Schedule) {
     this.office = office
+    this.clock = clock
     this.hosts = hosts
     this.schedule = schedule
     this.network = new Network((from, bytes) => office.receive(from, bytes))
@@ -82,10 +86,10 @@ export class World {
   }
 
   static async open(office: Office, hosts: World['hosts'], clock: SimulatedClock, schedule: Schedule): Promise<World> {
-    const world = new World(office, hosts, schedule)
+    const world = new World(office, hosts, clock, schedule)
     await office.begin(world.seats.map(({ name }) => name))
     for (const [n, seat] of world.seats.entries()) {
-      const { identity, recordsPerRun, frames } = schedule
+      const { identity, recordsPerRun, frames, forgets } = schedule
       const options = {
         name: seat.name,
         clock,
@@ -94,6 +98,7 @@ export class World {
         identity,
         recordsPerRun,
         bytesPerRun: frames ? LEAST_BYTES : undefined,
+        forgetAfterMs: forgets ? FORGET_AFTER_MS : undefined,
       }
       seat.machines.push(await Machine.open(await world.emptyHost(n), options))
     }
@@ -102,6 +107,16 @@ export class World {
 
   get isMended(): boolean {
     return this.schedule.mended ?? false
+  }
+
+  /** Whether central is forgotten that was silent for too long. */
+  get forgets(): boolean {
+    return this.schedule.forgets ?? false
+  }
+
+  /** Nobody has spoken to central for so long. */
+  fallSilent(): void {
+    this.clock.pass(2 * FORGET_AFTER_MS)
   }
 
   emptyHost(register: number): Promise<Host> {
