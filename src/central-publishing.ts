@@ -10,7 +10,7 @@ import { type AudienceSlice, type GivenUp, sealAudiences } from './capture/audie
 import { listSubscribed, type SubscribedTable } from './capture/audience-status.ts'
 import { AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, AUDIENCES, UNAPPLIED } from './capture/audience-tables.ts'
 import { checkCapture } from './capture/check.ts'
-import { checkWhich } from './capture/export.ts'
+import { checkWhich, inParts } from './capture/export.ts'
 import { tooSlow, withinLimit } from './capture/filter-limit.ts'
 import { filterError } from './capture/filters.ts'
 import { readEpoch, shared } from './capture/history.ts'
@@ -342,12 +342,14 @@ export class CentralPublishing implements AudiencePublisher {
       if (id !== undefined) ids.add(id)
     }
     let documents = 0
-    let after: Key | undefined
-    do {
-      const done = await database.write(() => resend(database, root, which, ids, after), { alone: true })
-      documents += done.documents
-      after = done.next
-    } while (after !== undefined)
+    for (const part of inParts(which)) {
+      let after: Key | undefined
+      do {
+        const done = await database.write(() => resend(database, root, part, ids, after), { alone: true })
+        documents += done.documents
+        after = done.next
+      } while (after !== undefined)
+    }
     this.options.onNews(ids)
     return { documents }
   }

@@ -30,15 +30,25 @@ export function exportTasks(
 ): readonly ExportTask[] {
   const root = requireRoot(plan, table)
   checkWhich(root, which)
-  const tasks: ExportTask[] = [{ root, which }]
-  if (!related) return tasks
-  for (const other of plan.roots.values()) {
-    for (const { table: to, own, others } of other.spec.relatedTo) {
-      if (to !== table) continue
-      tasks.push({ root: other, which: (eb) => eb.exists(ownersOf(database, other, own, root, others, which)) })
+  return inParts(which).flatMap((part) => {
+    const tasks: ExportTask[] = [{ root, which: part }]
+    for (const other of related ? plan.roots.values() : []) {
+      for (const { table: to, own, others } of other.spec.relatedTo) {
+        if (to !== table) continue
+        tasks.push({ root: other, which: (eb) => eb.exists(ownersOf(database, other, own, root, others, part)) })
+      }
     }
-  }
-  return tasks
+    return tasks
+  })
+}
+
+/** Documents that are looked for at once: SQLite plans thousands of conditions for seconds, or not at all. */
+const TOGETHER = 100
+
+/** A list in parts, each of which is soon looked for. */
+export function inParts(which: Which<AnyTables, string>): readonly Which<AnyTables, string>[] {
+  if (!Array.isArray(which)) return [which]
+  return Array.from({ length: Math.ceil(which.length / TOGETHER) }, (_, n) => which.slice(n * TOGETHER, (n + 1) * TOGETHER))
 }
 
 /** @throws ERR_OPTION, ERR_UNKNOWN_COLUMN */

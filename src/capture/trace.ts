@@ -78,6 +78,12 @@ export async function traceDocuments(
 ): Promise<readonly TracedDocument[]> {
   const root = requireRoot(plan, table)
   checkWhich(root, which)
+  if (Array.isArray(which) && which.length > MOST) {
+    throw new TillsyncError('ERR_OPTION', `\`which\` names ${which.length} documents: at most ${MOST} are traced at once`, {
+      hint: 'Ask for them in several calls.',
+      context: { table },
+    })
+  }
   const versions = new Map<string, TracedVersion[]>()
   for (const recordId of await database.read(() => standing(database, root, which), { signal })) versions.set(recordId, [])
   const last = (await database.read(() => lastEntry(database), { signal })).entryNo
