@@ -3,7 +3,7 @@ import { keepUp, type Upkeep } from './capture/activation.ts'
 import { type SentRoot, sentRoot } from './capture/audience-batch.ts'
 import { AudienceCutting, type Cuts, type SentRoots } from './capture/audience-cutting.ts'
 import { resend } from './capture/audience-export.ts'
-import { AudienceMaking, nameOf, within } from './capture/audience-making.ts'
+import { AudienceMaking, within } from './capture/audience-making.ts'
 import { AudienceRegisters } from './capture/audience-registers.ts'
 import { type AudienceSpec, checkAudienceFilters, readAudienceRules } from './capture/audience-rules.ts'
 import { type AudienceSlice, type GivenUp, sealAudiences } from './capture/audience-seal.ts'
@@ -61,6 +61,9 @@ export interface KnownRegister extends AudienceRegister {
 /** A table whose filter took too long is left alone for so long, in milliseconds: no register is to wait for it at each exchange. Where it takes too long again soon after that, for twice as long. */
 const REST_MS = 60_000
 const LONGEST_REST_MS = 3_600_000
+/** For so long after its last word a register for which a filter can't be asked is among the problems, in milliseconds. */
+const FAILING_MS = 3_600_000
+const MOST_PROBLEMS = 100
 /** How often it is tried to cut where tables are changed at the same time. */
 const TRIES = 3
 
@@ -83,8 +86,8 @@ export class CentralPublishing implements AudiencePublisher {
   private readonly options: CentralPublishingOptions
   private readonly specs: ReadonlyMap<string, AudienceSpec>
   private sent: (SentRoots & { readonly kept: Upkeep }) | undefined
-  /** Registers for which a table can't be published, and why. */
-  private readonly failing = new Map<string, string>()
+  /** By table and register, for which it can't be published: why, and when the register last asked. */
+  private readonly failing = new Map<string, { readonly problem: Problem; readonly at: number }>()
   /** Until when a table is left alone. */
   private readonly resting = new Map<string, Rest>()
   private readonly registers: AudienceRegisters
@@ -236,7 +239,7 @@ export class CentralPublishing implements AudiencePublisher {
       })
       if (id === undefined) waits = true
       else {
-        this.failing.delete(nameOf(register, table))
+        this.failing.delete(`${table}\n${register.registerId}`)
         ids.set(table, id)
       }
     }
@@ -278,11 +281,19 @@ export class CentralPublishing implements AudiencePublisher {
 
   /** Said once: the register asks every few seconds, and goes on with what it has. */
   private fail(register: KnownRegister, table: string, error: TillsyncError): void {
-    const name = nameOf(register, table)
+    const name = `${table}\n${register.registerId}`
     this.rest(error)
-    if (this.failing.get(name) === error.message) return
-    this.failing.set(name, error.message)
-    this.options.events.emit('failed', { error })
+    const before = this.failing.get(name)?.problem.error.message
+    this.failing.set(name, { problem: { table, error }, at: this.options.clock.now() })
+    if (before !== error.message) this.options.events.emit('failed', { error })
+  }
+
+  /** What is wrong with tables, and with filters of registers that still ask; many may fail by the same. */
+  private get problems(): readonly Problem[] {
+    const since = this.options.clock.now() - FAILING_MS
+    const failing = [...this.failing.values()].filter(({ problem, at }) => at > since && !problem.error.retryable).map(({ problem }) => problem)
+    const distinct = new Map(failing.map((problem) => [`${problem.table}\n${problem.error.message}`, problem]))
+    return [...this.sealer.problems, ...[...distinct.values()].slice(0, MOST_PROBLEMS)]
   }
 
   /** Seals all that is touched and is to be resealed. */
@@ -361,7 +372,6 @@ export class CentralPublishing implements AudiencePublisher {
 
   async status(): Promise<PublishingStatus> {
     const { database } = this.options
-    const { problems } = this.sealer
     const found = await database.read(function* () {
       return {
         unsealed: yield* database.capture.countTouches(),
@@ -370,7 +380,7 @@ export class CentralPublishing implements AudiencePublisher {
         subscribed: yield* listSubscribed(database),
       }
     })
-    return { ...found, problems, lastError: this.lastError }
+    return { ...found, problems: this.problems, lastError: this.lastError }
   }
 }
 
@@ -380,7 +390,7 @@ export interface PublishingStatus {
   readonly unsealed: number
   /** Documents that can't be read or filtered: registers keep what they have of them. At most 100. */
   readonly parked: readonly ParkedDocument[]
-  /** Root tables that can't be published as they stand. */
+  /** Root tables that can't be published as they stand, or whose filter can't be asked for registers that have asked of late, as this process has found. */
   readonly problems: readonly Problem[]
   readonly resealing: readonly string[]
   readonly subscribed: readonly SubscribedTable[]

@@ -83,7 +83,7 @@ export class AudienceMaking {
 }
 
 /** A register as it is described now, and a root table. */
-export function nameOf({ location, register, attributes }: AudienceRegister, table: string): string {
+function nameOf({ location, register, attributes }: AudienceRegister, table: string): string {
   return JSON.stringify([table, location, register, attributes])
 }
 

@@ -262,9 +262,11 @@ t.test('a register for which a filter can not be asked keeps what it has; it is 
   t.equal(till.rows('items').length, 2)
   t.equal(till.rows('price_lists').length, 1)
   t.same(failures, ['ERR_FILTER'])
+  t.match((await next.status()).problems, [{ table: 'price_lists', error: { code: 'ERR_FILTER', hint: /attribute/ } }])
   await next.registers.change(till.name, { attributes: { priceGroup: 'A' } })
   await till.drain()
   t.same(till.rows('price_lists'), [])
+  t.same((await next.status()).problems, [])
 })
 
 t.test('where nothing is published any more nothing is noted, and what is published again is found', async (t) => {
