@@ -11,7 +11,7 @@ import { nameOf } from './received-documents.ts'
 import { SnapshotEnd } from './snapshot-end.ts'
 import { rulesOf } from './subscribed-mirrors.ts'
 import { lookOut, type Outlook, type SubscriptionProblem, subscriptionFindings } from './subscription-outlook.ts'
-import { holdPlace, isNext, isSamePlace, type LeftOut, nowhere, type Place, readPlace, writePlace } from './subscription-standing.ts'
+import { holdPlace, isNext, isSamePlace, type LeftOut, nowhere, type Place, readPlace, writeLeftOut, writePlace } from './subscription-standing.ts'
 import { countWaiting, listWaiting, type ToWait, unapplied, type WaitingDocument, type WaitingName, waitingName } from './waiting-documents.ts'
 import { WaitingTries } from './waiting-tries.ts'
 
@@ -161,13 +161,14 @@ export class AudienceSubscription implements AudienceSubscriber {
   private async look(): Promise<Outlook> {
     const { database, onProblems } = this.options
     const outlook = await this.outlook()
-    const { changed, problems } = outlook
+    const { changed, gone, problems } = outlook
     const text = JSON.stringify(problems.map(({ table, error }) => [table, error.code]))
     if (text !== this.told && problems.length > 0) onProblems(problems)
     this.told = text
-    if (changed.length === 0) return outlook
+    if (changed.length === 0 && gone.length === 0) return outlook
     await database.write(
       function* () {
+        for (const place of gone) yield* writeLeftOut(database, place)
         for (const place of changed) yield* writePlace({ ...place, ...BEGIN, rules: '', leftOut: [] })
       },
       { lazily: true },

@@ -7,7 +7,7 @@ import type { HandlersByTable } from './handler.ts'
 import { checkTarget } from './mirror-target.ts'
 import { rootsInOrder } from './references.ts'
 import { followRules, optionsOf, rulesOf, targetOf } from './subscribed-mirrors.ts'
-import { nowhere, type Place, readPlaces } from './subscription-standing.ts'
+import { type LeftOut, nowhere, type Place, readPlaces } from './subscription-standing.ts'
 
 /** A root table of central's that can't be taken as the tables stand here. */
 export interface SubscriptionProblem {
@@ -23,6 +23,8 @@ export interface Outlook {
   readonly places: ReadonlyMap<string, Place>
   /** Those whose rows are not what they would be by now: they begin anew. */
   readonly changed: readonly Place[]
+  /** Those of which a table is gone, with that taken down as left out: when it is back it may be another, and all of it comes again. */
+  readonly gone: readonly Place[]
   readonly problems: readonly SubscriptionProblem[]
   readonly targets: ReadonlyMap<string, MirrorTarget>
   /** Whether documents of one root table may refer to those of another, or be referred to by them: what became of those matters to these. */
@@ -45,10 +47,18 @@ export function* lookOut(database: ApplyingDatabase, mirrors: HandlersByTable): 
     sound.map(({ table }) => ({ table, names: names.get(table) ?? [] })),
     targets,
   )
+  const missing = (place: Place) =>
+    (names.get(place.table) ?? []).filter(
+      (name) => !targets.has(name) && !place.leftOut.some(([table, column]) => table === name && column === undefined),
+    )
   return {
     tables: order,
     places: new Map(order.map((table) => [table, places.get(table) as Place])),
     changed: sound.filter((place) => place.rules !== '' && (place.rules !== rulesOf(mirrors, place.table, place.shape) || hasCome(place, targets))),
+    gone: roots.flatMap((place) => {
+      const tables = place.rules === '' ? [] : missing(place).map((table): LeftOut => [table])
+      return tables.length === 0 ? [] : [{ ...place, leftOut: [...place.leftOut, ...tables] }]
+    }),
     problems,
     targets,
     areRelated: relationOf(mirrors, places, targets),

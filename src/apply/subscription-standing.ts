@@ -83,6 +83,17 @@ export function* writePlace(place: Place): Work<void> {
   )
 }
 
+/** What a table lacks by now. */
+export function* writeLeftOut({ build }: Database, { table, leftOut }: Place): Work<void> {
+  yield* query(
+    build
+      .updateTable(SUBSCRIPTIONS.name)
+      .set({ left_out: JSON.stringify(leftOut) })
+      .where('table_name', '=', table)
+      .compile(),
+  )
+}
+
 function toPlace(row: PlaceRow): Place {
   return {
     table: row.table_name,

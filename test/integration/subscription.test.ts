@@ -338,6 +338,30 @@ onEachDatabase(t, server, 'a table that is gone holds up itself alone, is said, 
   t.same((await till.status()).problems, [])
 })
 
+onEachDatabase(t, server, 'a table that was gone and is made anew is filled again, be it that of a part', TABLES, async (t, host) => {
+  const till = await open(host)
+  const line = { list_id: 1, item_no: 'I1', unit_price: '1.00' }
+  const [articles, prices] = [
+    items().put({ item_no: 'I1', name: 'One' }),
+    lists().put({ row: { id: 1, name: 'L1' }, parts: { price_list_lines: [line] } }),
+  ]
+  await deliver(till, [articles, prices])
+  const before = [await rows(host, 'price_lists'), await rows(host, 'price_list_lines')]
+  const makes = {
+    price_list_lines:
+      'CREATE TABLE price_list_lines (list_id INTEGER, item_no VARCHAR(20), unit_price NUMERIC(12, 2), PRIMARY KEY (list_id, item_no))',
+    price_lists: 'CREATE TABLE price_lists (id INTEGER PRIMARY KEY, name VARCHAR(20))',
+  }
+  for (const gone of [['price_list_lines'], ['price_list_lines', 'price_lists']] as const) {
+    for (const table of gone) await host.exec(`DROP TABLE ${table}`)
+    await deliver(till, [articles, prices])
+    for (const table of gone) await host.exec(makes[table])
+    await deliver(till, [articles, prices])
+    t.same([await rows(host, 'price_lists'), await rows(host, 'price_list_lines')], before)
+  }
+  t.same((await till.status()).problems, [])
+})
+
 onEachDatabase(t, server, 'other rules for a table ask for all of it again', TABLES, async (t, host) => {
   const stream = items().put({ item_no: 'I1', name: 'One', unit_price: '2.00', shelf: 'A' })
   const till = await open(host, { items: mirror({ except: ['unit_price'] }) })
