@@ -208,7 +208,7 @@ export class PostgresMirroring implements Mirroring {
               FROM ${this.qualify(table.name)} t JOIN ${recordset(parents, 'x', 1)} ON ${wanted.join(' AND ')}`,
         parameters,
       })
-      return rows.map((row) => asRecord(table.columns, JSON.parse(row.record)))
+      return rows.map(recordsWith(table.columns))
     } catch (error) {
       throw refusal(error, table.name)
     }
@@ -240,9 +240,13 @@ export class PostgresMirroring implements Mirroring {
   }
 }
 
-/** A row that was read as texts, as the codec writes it. */
-function asRecord(columns: readonly HostColumn[], texts: Readonly<Record<string, string | null>>): string {
-  return `{${columns.map((column) => `${encodeText(column.name)}:${encoderOf(column)(ownOf(texts, column.name))}`).join(',')}}`
+/** Of rows that were read as texts, as the codec writes them. */
+function recordsWith(columns: readonly HostColumn[]): (row: { readonly record: string }) => string {
+  const members = columns.map((column) => ({ name: column.name, prefix: `${encodeText(column.name)}:`, encode: encoderOf(column) }))
+  return ({ record }) => {
+    const texts: Readonly<Record<string, string | null>> = JSON.parse(record)
+    return `{${members.map(({ name, prefix, encode }) => prefix + encode(ownOf(texts, name))).join(',')}}`
+  }
 }
 
 function* statement(sql: string): Work<void> {
