@@ -6,7 +6,7 @@ import { inChunks, isEqual, membersOf, readAll, type Slice } from './collector.t
 import { documentsTouched, otherwiseWritten, type Reading, type TouchedDocument } from './documents.ts'
 import { type Parked, park } from './parked.ts'
 import type { CapturePlan } from './plan.ts'
-import { askReseal } from './reseal.ts'
+import { askReseal, pendingReseals } from './reseal.ts'
 import { MEMBERS, PARKED } from './tables.ts'
 
 /** A slice of sealing for audiences, and the streams that it moved. */
@@ -107,6 +107,9 @@ function* compare(
   const parked: Parked[] = []
   const members: unknown[][] = []
   const left: Key[] = []
+  // What a changed schema has made of a document may have been told before it was compared, and be taken back since.
+  const resealing = touched.some(({ changed }) => changed) ? yield* pendingReseals(database) : []
+  const isUnsure = ({ changed, root }: TouchedDocument) => changed && resealing.includes(root.table)
   for (const some of inChunks(touched)) {
     const known = yield* membersOf(database, some)
     for (const [n, document] of some.entries()) {
@@ -117,7 +120,7 @@ function* compare(
       else if (reading === undefined) {
         if (member !== undefined) left.push(key)
         changed.add(document)
-      } else if (member === undefined || document.exported || document.again || !isEqual(reading, member)) {
+      } else if (member === undefined || document.exported || document.again || !isEqual(reading, member) || isUnsure(document)) {
         members.push([...key, reading.hash, null, 'given', 0])
         changed.add(document)
       }

@@ -152,3 +152,27 @@ t.test('a register is changed by the tables as they stand, seen or not', async (
   await central.registers.change(POS1, { attributes: { most: 4 } })
   t.same((await central.registers.list())[0]?.attributes, { most: 4 })
 })
+
+t.test('what a change of the schema made of a document, was told and is taken back before all is compared, comes again', async (t) => {
+  const pool = await createPool(t, server)
+  await pool.query(`CREATE TABLE items (id int PRIMARY KEY, size int, height int); INSERT INTO items SELECT n, 1, 5 FROM generate_series(1, 4) n`)
+  const publish: AudienceRules<AnyTables> = { items: { where: (eb) => eb('size', '<=', 2), except: ['size', 'height'] } }
+  const central = createCentral({ database: postgres(pool), subscribe: {}, publish })
+  t.teardown(() => central.stop())
+  await central.install()
+  const { token } = await central.registers.add(POS1)
+  const till = new Listener((request) => central.fetch(request), POS1, token, ['items'])
+  till.records = 1
+  await till.exchange()
+  t.equal(till.rows('items').length, 1)
+  await pool.query(
+    'BEGIN; ALTER TABLE items RENAME size TO other; ALTER TABLE items RENAME height TO size; ALTER TABLE items RENAME other TO height; COMMIT',
+  )
+  await till.exchange()
+  await pool.query('UPDATE items SET size = height, height = size')
+  await till.drain()
+  await central.start()
+  await eventually('all was compared', async () => (await central.status()).resealing.length === 0)
+  await till.drain()
+  t.same(till.rows('items'), ['{"id":1}', '{"id":2}', '{"id":3}', '{"id":4}'])
+})
