@@ -154,7 +154,14 @@ export class Publisher {
     const back = this.returning.word
     return {
       id,
-      publish: { ...publish, ...(parked.length > 0 && { parked }), ...(compared && { compared }), ...(back && { back }) },
+      // Not with a batch: whoever has sent all says it soon enough.
+      publish: {
+        ...publish,
+        ...(batch === undefined && { version: VERSION }),
+        ...(parked.length > 0 && { parked }),
+        ...(compared && { compared }),
+        ...(back && { back }),
+      },
       ...(batch && { batch: batch.bytes }),
     }
   }
@@ -294,7 +301,7 @@ function furthest(onward: Onward | undefined, known: Known, standing: Standing |
 
 function publicationOf(state: State, known: Known, standing: Standing | undefined): Publication {
   const { epoch, head, first, branch, ancestors } = known
-  const publication: Publication = { epoch, head: head.entryNo, version: VERSION }
+  const publication: Publication = { epoch, head: head.entryNo }
   if (state.kind === 'cloned') return { ...publication, cloned: true }
   if (state.kind === 'seeking') {
     const seek = [state.search.low.entryNo, state.search.high] as const
