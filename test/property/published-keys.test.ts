@@ -13,7 +13,7 @@ import { openDatabase } from '../support/shop.ts'
 // Head office gives a table that it publishes other keys, keys of other types, and a filter's column another name, with new rules in one process after the other, while both publish to several
 // tills, which give their own tables other keys when they like: once it is calm, each till holds what is meant for it, and nothing waits.
 
-const ROUNDS = Number(argument('rounds') ?? 2)
+const ROUNDS = Number(argument('rounds') ?? 1)
 const STEPS = Number(argument('steps') ?? 40)
 t.setTimeout(budgetOfRun(60_000) + 180_000)
 const server = await startServer(t)
