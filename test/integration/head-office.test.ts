@@ -327,7 +327,7 @@ t.test('an answer that is lost, or comes twice, does no harm', async (t) => {
 
 t.test('a filter that takes too long is cancelled and said, keeps no sale from head office, and is asked again', async (t) => {
   let later = 0
-  const clock = { ...systemClock, now: () => Date.now() + later, ticks: () => performance.now() + later }
+  const clock = { ...systemClock, ticks: () => systemClock.ticks() + later }
   const contacts = 'CREATE TABLE contacts (id integer PRIMARY KEY, name text)'
   const items = 'CREATE TABLE items (id integer PRIMARY KEY, name text)'
   const slow = `CREATE TABLE pauses (seconds float8); INSERT INTO pauses VALUES (0);
@@ -363,7 +363,7 @@ t.test('a filter that takes too long is cancelled and said, keeps no sale from h
 
 t.test('a filter that takes too long holds up its own table only; one that does for many is asked for fewer', async (t) => {
   let later = 0
-  const clock = { ...systemClock, now: () => Date.now() + later, ticks: () => performance.now() + later }
+  const clock = { ...systemClock, ticks: () => systemClock.ticks() + later }
   const tables = (key: string) => `CREATE TABLE items (id ${key}, name text); CREATE TABLE contacts (id ${key}, name text)`
   const shop = await openShop(t, server, {
     schema: `${tables('integer PRIMARY KEY')}; CREATE TABLE pauses (seconds float8); INSERT INTO pauses VALUES (0);
@@ -415,7 +415,7 @@ t.test('a filter that takes too long holds up its own table only; one that does 
 
 t.test('of many audiences with the same slow filter a few are asked', async (t) => {
   let later = 0
-  const clock = { ...systemClock, now: () => Date.now() + later, ticks: () => performance.now() + later }
+  const clock = { ...systemClock, ticks: () => systemClock.ticks() + later }
   const tables = (key: string) => `CREATE TABLE items (id ${key}, name text); CREATE TABLE contacts (id ${key}, name text)`
   const shop = await openShop(t, server, {
     schema: `${tables('integer PRIMARY KEY')}; CREATE TABLE pauses (seconds float8); INSERT INTO pauses VALUES (0); CREATE SEQUENCE asked;
@@ -458,7 +458,7 @@ t.test('of many audiences with the same slow filter a few are asked', async (t) 
 
 t.test('a filter that takes too long is asked once in an exchange, and then left alone', async (t) => {
   let later = 0
-  const clock = { ...systemClock, now: () => Date.now() + later, ticks: () => performance.now() + later }
+  const clock = { ...systemClock, ticks: () => systemClock.ticks() + later }
   const tables = (key: string) => `CREATE TABLE items (id ${key}, name text); CREATE TABLE contacts (id ${key}, name text)`
   const shop = await openShop(t, server, {
     schema: `${tables('integer PRIMARY KEY')}; CREATE TABLE pauses (seconds float8); INSERT INTO pauses VALUES (5); CREATE SEQUENCE asked;
