@@ -74,7 +74,7 @@ export function* receive(database: ApplyingDatabase, subscribed: Subscribed, inc
   let register = yield* readRegister(database, from, 'FOR UPDATE OF r NOWAIT')
   if (isNewVersion(publish, register)) {
     const sql = `UPDATE ${database.qualify(REGISTERS.name)} SET version = $2 WHERE register_id = $1`
-    yield* query({ sql, parameters: [register.register_id, publish?.version ?? null] })
+    yield* query({ sql, parameters: [register.register_id, publish?.version] })
   }
   const { compared, back } = publish ?? {}
   if (publish !== undefined && (compared ?? back) !== undefined && !register.held) {
@@ -335,9 +335,9 @@ function parkedText(publish: Publication | undefined): string | null {
   return parked.length === 0 ? null : JSON.stringify(parked.map(({ table, recordId }) => [table, recordId]))
 }
 
-/** Of a former epoch it may be an old letter's. */
+/** Not every message says one; of a former epoch it may be an old letter's. */
 function isNewVersion(publish: Publication | undefined, { version, epoch }: RegisterRow): boolean {
-  return publish !== undefined && (epoch === null || publish.epoch === epoch) && (publish.version ?? null) !== version
+  return publish?.version !== undefined && (epoch === null || publish.epoch === epoch) && publish.version !== version
 }
 
 function toStanding({ epoch, entry_no, digest }: RegisterRow): Standing | undefined {

@@ -37,7 +37,7 @@ t.test('a register that has nothing to send is heard of all the same, and says i
   await eventually('it is written down', async () => (await other.registers.list())[0]?.lastContact === at())
 })
 
-t.test('another version is noticed with its first message, and a register that does not say one has none', async (t) => {
+t.test('another version is noticed with the first message that says it, and stays where one says none', async (t) => {
   const shop = await openShop(t, server)
   const till = await shop.addTill()
   const version = async () => (await shop.central.registers.list())[0]?.version
@@ -51,7 +51,13 @@ t.test('another version is noticed with its first message, and a register that d
   t.match(await post(shop.url, till.token, await message(till)), { status: 200 })
   t.equal(await version(), VERSION, 'what speaks of another epoch may be an old letter')
   const { epoch } = (await till.replica.status()).head
-  const old = { from: { location: till.location, register: till.register }, id: 'old', publish: { epoch, head: 0 } }
-  t.match(await post(shop.url, till.token, await encodeMessage(old)), { status: 200, code: undefined })
-  t.equal(await version(), undefined)
+  const say = async (version: string | undefined) => {
+    const publish = { epoch, head: 0, version }
+    const said = await encodeMessage({ from: { location: till.location, register: till.register }, id: 'said', publish })
+    t.match(await post(shop.url, till.token, said), { status: 200, code: undefined })
+    return version
+  }
+  await say(undefined)
+  t.equal(await version(), VERSION)
+  t.equal(await say('99.0.0'), await version())
 })
