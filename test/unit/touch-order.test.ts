@@ -10,7 +10,8 @@ const touch = (xid: number, seen: string, command = 0, place = '(0,1)'): TouchRo
   kind: 0,
   key: null,
   touches: 1,
-  horizon: '0',
+  snapshot: '0:0:',
+  own: null,
 })
 const order = (rows: readonly TouchRow[]) => inOrder(rows).map(({ xid, command, place }) => `${xid}.${command}${place}`)
 

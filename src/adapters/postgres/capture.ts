@@ -16,7 +16,7 @@ import {
 import { SOURCES, TouchSources } from '../../touch-sources.ts'
 import { findingsOf } from './findings.ts'
 import { Installation } from './installation.ts'
-import { endOf, inOrder, type TouchRow } from './order.ts'
+import { endOf, inOrder, type Seen, type TouchRow } from './order.ts'
 import { createTable, quote } from './tables.ts'
 import { KINDS, type NumberedSource, TOUCHES, TOUCHES_SOUND, touchesTable } from './triggers.ts'
 import { keyText } from './values.ts'
@@ -31,9 +31,9 @@ export class PostgresCapture implements Capture {
   private readonly sources: TouchSources
   /** The tables that the rules name, be they there or not. */
   private readonly watched = new Set<string>([TOUCHES])
-  /** Below this transaction id nothing is touched: all such ended before we looked. Polls ask only from here on. */
-  private horizon = '0'
-  private nextHorizon = '0'
+  /** Touches of other transactions are taken: they had ended before we looked. */
+  private pending = EVERYTHING
+  private nextPending = EVERYTHING
 
   constructor(schema: string) {
     this.schema = schema
@@ -48,8 +48,8 @@ export class PostgresCapture implements Capture {
 
   /** A transaction in which touches were taken has ended. */
   ended(committed: boolean): void {
-    this.horizon = committed ? this.nextHorizon : '0'
-    this.nextHorizon = this.horizon
+    this.pending = committed ? this.nextPending : EVERYTHING
+    this.nextPending = this.pending
   }
 
   *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
@@ -136,9 +136,15 @@ export class PostgresCapture implements Capture {
     return (yield* query(this.poll())).length > 0
   }
 
-  /** Asks by index (which ORDER BY makes sure of), and only for what can be new: cheap however many dead rows wait for a vacuum. */
+  /** Asks by index (which ORDER BY makes sure of), and only for what can be new: cheap however many dead rows wait for a vacuum, and for how long a transaction is open. */
   poll(): Statement {
-    return { sql: `SELECT 1 FROM ${this.qualify(TOUCHES)} WHERE xid >= $1::xid8 ORDER BY xid LIMIT 1`, parameters: [this.horizon] }
+    return { sql: `SELECT 1 FROM (${this.either('xid', '', 1)}) AS pending LIMIT 1`, parameters: this.pending }
+  }
+
+  /** What can be new: of the transactions that were open when we last looked, and of those that have begun since. */
+  private either(columns: string, where: string, limit: number): string {
+    const some = (condition: string) => `(SELECT ${columns} FROM ${this.qualify(TOUCHES)} WHERE ${condition} ${where} ORDER BY xid LIMIT ${limit})`
+    return `${some('xid >= $1::xid8')} UNION ALL ${some('xid = ANY ($2::xid8[])')}`
   }
 
   *countTouches(): Work<number> {
@@ -156,10 +162,10 @@ export class PostgresCapture implements Capture {
    * snapshot, so all up to there is taken with it.
    */
   *takeTouches(limit: number): Work<TakenTouches> {
-    const rows = [...(yield* this.take('xid >= $1::xid8', [this.horizon], limit))]
+    const rows = [...(yield* this.take(limit))]
     const taken = countOf(rows)
     if (taken === limit) yield* this.takeCauses(rows)
-    else if (rows[0] !== undefined) this.nextHorizon = rows[0].horizon
+    else this.nextPending = pendingBehind(rows[0] ?? ((yield* this.run(`SELECT ${SEEN}`))[0] as Seen))
     const touches: Touch[] = []
     for (const row of inOrder(rows)) {
       const meaning = this.sources.known(row.source) ?? (yield* this.sources.meaningOf(row.source))
@@ -175,20 +181,21 @@ export class PostgresCapture implements Capture {
       const end = rows.reduce((most, row) => Math.max(most, row.xid + 1, endOf(row.seen)), 0)
       if (end === through) return
       through = end
-      rows.push(...(yield* this.take('xid < $1::xid8', [through], MOST - taken)))
+      rows.push(...(yield* this.take(MOST - taken, through)))
     }
   }
 
   /** Touches that differ in nothing but their place are one. What is read is what is deleted: by where the rows lie, which nobody changes while our snapshot lasts. */
-  private take(where: string, parameters: readonly unknown[], limit: number): Work<readonly TouchRow[]> {
+  private take(limit: number, below?: number): Work<readonly TouchRow[]> {
+    const columns = 'ctid AS place, cmin AS command, xid, seen, source, kind, key'
     const sql = `
       WITH taken AS MATERIALIZED (
-             SELECT ctid AS place, cmin AS command, xid, seen, source, kind, key FROM ${this.qualify(TOUCHES)} WHERE ${where} ORDER BY xid LIMIT ${limit}),
+             SELECT * FROM (${this.either(columns, below === undefined ? '' : 'AND xid < $3::xid8', limit)}) AS pending ORDER BY xid LIMIT ${limit}),
            gone AS (DELETE FROM ${this.qualify(TOUCHES)} WHERE ctid = ANY (ARRAY(SELECT place FROM taken)))
       SELECT xid::text::bigint, seen::text, min(command::text::bigint) AS command, min(place)::text AS place, source, kind, to_json(key)::text AS key,
-             count(*) AS touches, pg_snapshot_xmin(pg_current_snapshot())::text AS horizon
+             count(*) AS touches, ${SEEN}
       FROM taken GROUP BY xid, seen::text, source, kind, key`
-    return query<TouchRow>({ sql, parameters })
+    return query<TouchRow>({ sql, parameters: below === undefined ? this.pending : [...this.pending, below] })
   }
 
   *touch(table: string, refers: readonly string[], keys: readonly Key[], kind: TouchKind): Work<void> {
@@ -227,6 +234,19 @@ export class PostgresCapture implements Capture {
   private qualify(name: string): string {
     return `${quote(this.schema)}.${quote(name)}`
   }
+}
+
+/** From which transaction on touches may be new, and which ones before that, as PostgreSQL reads an array. */
+type Pending = readonly [from: string, open: string]
+
+const EVERYTHING: Pending = ['0', '{}']
+
+const SEEN = 'pg_current_snapshot()::text AS snapshot, pg_current_xact_id_if_assigned()::text AS own'
+
+/** What a snapshot does not show. It shows our own transaction, whatever that may touch later on. */
+function pendingBehind({ snapshot, own }: Seen): Pending {
+  const [, end = '0', open = ''] = snapshot.split(':')
+  return [end, `{${[open, own].filter((one) => one !== null && one !== '').join()}}`]
 }
 
 function countOf(rows: readonly TouchRow[]): number {

@@ -1,5 +1,5 @@
 /** Equal touches as they are read from sync_touches: the first of them, and how many there are. */
-export interface TouchRow {
+export interface TouchRow extends Seen {
   readonly xid: number
   /** What its transaction saw of others. */
   readonly seen: string
@@ -11,8 +11,12 @@ export interface TouchRow {
   readonly source: number
   readonly kind: number
   readonly key: string | null
-  /** The oldest transaction that ran when it was read. */
-  readonly horizon: string
+}
+
+/** By which snapshot it was read, and by which transaction, where that had a number then. */
+export interface Seen {
+  readonly snapshot: string
+  readonly own: string | null
 }
 
 /** Where a snapshot ends: it saw nothing of transactions from there on. A snapshot is `xmin:xmax:xip,xip…`, see https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-SNAPSHOT */

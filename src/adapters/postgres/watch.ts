@@ -17,7 +17,7 @@ const ANYWAY_MS = 5_000
 
 export interface Watched {
   readonly pool: Pool
-  /** A SELECT that finds a row where there may be something new; its parameters are numbers. */
+  /** A SELECT that finds a row where there may be something new; its parameters are numbers, or lists of such. */
   poll(): Statement
   /** The database did not answer. */
   onLost(): void
@@ -57,7 +57,7 @@ export function watchTouches({ pool, poll, onLost }: Watched, listener: () => vo
     const client = await pool.connect()
     let broken: Error | undefined
     try {
-      const found = sql.replace(/\$(\d+)/g, (_, n) => `'${Number(parameters[Number(n) - 1])}'`)
+      const found = sql.replace(/\$(\d+)/g, (_, n) => `'${String(parameters[Number(n) - 1]).replace(/[^\d{},]/g, '')}'`)
       // Each look in a snapshot of its own; and without the host's timeouts, which are for its users.
       const results =
         await client.query(`BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; DO $$ BEGIN
