@@ -13,6 +13,8 @@ export interface OwnDocument {
   readonly isSealed: boolean
   /** Whether the other side has acknowledged all of it that was sealed. */
   readonly isAcknowledged: boolean
+  /** Whether the other side has it from here, just as it is. */
+  readonly isGiven: boolean
 }
 
 /** A table as it is published. */

@@ -73,20 +73,25 @@ export class AudienceSlice {
     return { applied: this.applied, waits: this.waits, news, leftOut: [...this.leftOut.values()] }
   }
 
-  /** What is to be applied: not what was changed here meanwhile, nor the end of what never came. */
+  /** What is to be applied: not what was changed here meanwhile, nor the end of what never came, unless central has it from here. */
   private *sort(received: ReadonlySet<string>): Work<{ readonly meant: readonly AppliedDocument[]; readonly contested: readonly Arrival[] }> {
     const { published, mirrors } = this.reception
+    const neverCame = (one: { readonly table: string; readonly recordId: string }) => !received.has(nameOf(one))
     const documents: AppliedDocument[] = []
     for (const arrival of this.arrivals) {
-      if (arrival.records.length === 0 && !received.has(nameOf(arrival))) this.applied.push(arrival)
+      if (published === undefined && arrival.records.length === 0 && neverCame(arrival)) this.applied.push(arrival)
       else documents.push(yield* this.toApplied(arrival))
     }
     if (published === undefined) return { meant: documents, contested: [] }
     const { sides, contested } = yield* contest(published, mirrors, documents, received)
+    const others = sides.filter(({ document, own }) => document.removed && neverCame(document) && !own.some(([, one]) => one.isGiven))
+    const passed = new Set(others.map(({ document }) => nameOf(document)))
+    for (const { document } of others) this.applied.push(this.arrivalOf(document))
     this.sides = new Map(sides.map((side) => [nameOf(side.document), side]))
+    const isMeant = (one: { readonly table: string; readonly recordId: string }) => !passed.has(nameOf(one))
     return {
-      meant: documents.filter((document) => !contested.has(nameOf(document))),
-      contested: this.arrivals.filter((arrival) => contested.has(nameOf(arrival))),
+      meant: documents.filter((document) => isMeant(document) && !contested.has(nameOf(document))),
+      contested: this.arrivals.filter((arrival) => isMeant(arrival) && contested.has(nameOf(arrival))),
     }
   }
 

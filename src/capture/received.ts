@@ -35,12 +35,14 @@ export function* readBefore(
     const reading = readings.get(document)
     const member = members[n]
     const isSealed = reading instanceof Error ? false : reading === undefined || member === undefined ? reading === member : isEqual(reading, member)
+    const isAcknowledged = (member?.entryNo ?? 0) <= acknowledged
     known.set(document.recordId, {
       recordId: document.recordId,
       isThere: reading !== undefined,
       isReadable: !(reading instanceof Error),
       isSealed,
-      isAcknowledged: (member?.entryNo ?? 0) <= acknowledged,
+      isAcknowledged,
+      isGiven: reading !== undefined && isSealed && isAcknowledged && member?.withheld === undefined && (member?.entryNo ?? 0) > 0,
       touched: document,
       reading,
       member,

@@ -91,6 +91,33 @@ onEachDatabase(t, server, "what the host's triggers make of it is sent", CONTACT
   t.same((await sealed()).toSorted(), ['upsert contacts[2]', 'upsert contacts[5]'], 'and central hears of it')
 })
 
+onEachDatabase(
+  t,
+  server,
+  'what was entered here goes where another till removed it, be it that it never came back from central',
+  CONTACTS,
+  async (t, host) => {
+    await host.exec(`INSERT INTO contacts (id, name) VALUES (5, 'Withheld')`)
+    const { till, sealed, acknowledge } = await open(host, { contacts: {} }, { contacts: mirror() })
+    const stream = contacts().put({ id: 1, name: 'Ann' })
+    await deliver(till, [stream])
+    await host.exec(`INSERT INTO contacts (id, name) VALUES (2, 'Bob'), (3, 'Cy'), (4, 'Di')`)
+    await sealed()
+    await acknowledge()
+    await host.exec(`UPDATE contacts SET phone = '3' WHERE id = 3`)
+    await host.exec(`INSERT INTO contacts (id, name) VALUES (6, 'New')`)
+    stream.put({ id: 2, name: 'Bob' }, { id: 3, name: 'Cy' }, { id: 5, name: 'Other' }, { id: 6, name: 'Other' })
+    await deliver(till, [stream.remove([2]).remove([3]).remove([5]).remove([6])])
+    t.same(
+      (await all(host, 'contacts')).map((row) => row.split('|')[0]),
+      ['1', '3', '4', '5', '6'],
+      'but for what was changed since, was never sent, or not yet',
+    )
+    t.same((await sealed()).toSorted(), ['upsert contacts[3]', 'upsert contacts[6]'], 'and the removal is not sent back')
+    t.same((await till.status()).unapplied, [])
+  },
+)
+
 onEachDatabase(t, server, 'what was changed here wins until central has it, and nothing is lost on the way', CONTACTS, async (t, host) => {
   const { till, sealed, acknowledge } = await open(host, { contacts: {} }, { contacts: mirror() })
   const stream = contacts()
