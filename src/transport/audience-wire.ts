@@ -10,7 +10,7 @@ import {
   MOST_UNAPPLIED,
   type UnappliedDocument,
 } from '../model.ts'
-import { count, list, MAX_NAME, malformed, object, text, tuple } from './fields.ts'
+import { count, list, MAX_NAME, malformed, object, stored, text, tuple } from './fields.ts'
 import { partShapes } from './shapes.ts'
 
 const LONG = Number.POSITIVE_INFINITY
@@ -44,13 +44,6 @@ export function requestFromWire(wire: unknown): AudienceRequest {
 
 function areDistinct(names: readonly string[]): boolean {
   return new Set(names).size === names.length
-}
-
-/** Text that a database takes. */
-function stored(value: unknown, field: string, max: number): string {
-  const found = text(value, field, max)
-  if (found.includes('\0')) throw malformed(field)
-  return found
 }
 
 function standing(wire: unknown): AudienceStanding {

@@ -37,6 +37,13 @@ export function text(value: unknown, field: string, max: number): string {
   return value
 }
 
+/** Text that a database takes. */
+export function stored(value: unknown, field: string, max: number): string {
+  const found = text(value, field, max)
+  if (found.includes('\0')) throw malformed(field)
+  return found
+}
+
 export function count(value: unknown, field: string): number {
   if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw malformed(field)
   return value

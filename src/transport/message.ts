@@ -18,7 +18,7 @@ import {
 import { answerFromWire, requestFromWire, requestToWire } from './audience-wire.ts'
 import { batchFromWire } from './batch-wire.ts'
 import { comparedFromWire, comparedToWire, compareFromWire, compareToWire } from './compare-wire.ts'
-import { count, digest, list, MAX_NAME, malformed, object, point, pointToWire, text, tuple } from './fields.ts'
+import { count, digest, list, MAX_NAME, malformed, object, point, pointToWire, stored, text, tuple } from './fields.ts'
 import { sentBackFromWire, sentBackToWire, takenBackFromWire, takenBackToWire } from './return-wire.ts'
 
 /** The version of the protocol that this library speaks. */
@@ -179,7 +179,7 @@ function publication(wire: unknown): Publication {
   return {
     epoch: text(fields.epoch, 'epoch', 64),
     head: count(fields.head, 'head'),
-    version: optional(fields.version, (value) => text(value, 'version', 64)),
+    version: optional(fields.version, (value) => stored(value, 'version', 64)),
     parent: optional(fields.parent, (value) => point(value, 'parent')),
     start: optional(fields.start, (value) => point(value, 'start')),
     seek: optional(fields.seek, seek),

@@ -60,4 +60,11 @@ t.test('another version is noticed with the first message that says it, and stay
   await say(undefined)
   t.equal(await version(), VERSION)
   t.equal(await say('99.0.0'), await version())
+  const odd = await encodeMessage({
+    from: { location: till.location, register: till.register },
+    id: 'odd',
+    publish: { epoch, head: 0, version: '1\0' },
+  })
+  t.match(await post(shop.url, till.token, odd), { status: 400, code: 'ERR_MESSAGE' })
+  t.equal(await version(), '99.0.0', 'a text that no database takes')
 })
