@@ -66,7 +66,6 @@ export async function openHub(t: { teardown(end: () => unknown): unknown }, opti
   const as = (register?: RegisterName): NatsServerOptions => ({
     servers: servers.map(({ url }) => url),
     credentials: userOf(register),
-    timeoutMs: 5_000,
   })
   const closing = <M extends { close?(): Promise<void> }>(mailbox: M): M => {
     t.teardown(() => mailbox.close?.())
@@ -96,7 +95,8 @@ export async function openHub(t: { teardown(end: () => unknown): unknown }, opti
   return hub
 }
 
-function retryable(error: { retryable?: boolean }): false {
+/** For `eventually`: what may be tried again. */
+export function retryable(error: { retryable?: boolean }): false {
   if (error.retryable !== true) throw error
   return false
 }
