@@ -43,9 +43,7 @@ export class RegisterSource {
   private readonly options: RegisterSourceOptions
   /** What central takes at most, as it last said. */
   private takes: Takes | undefined
-  /** Whether the history is noted as this register's. */
-  private isClaimed = false
-  /** How far our stream is known to be on the disk. */
+  /** How far our stream is known to be on the disk; its history is noted as this register's. */
   private settled: { readonly epoch: string; readonly through: number } | undefined
 
   constructor(options: RegisterSourceOptions) {
@@ -104,16 +102,15 @@ export class RegisterSource {
 
   private async settle(epoch: string, through: number): Promise<void> {
     const { settled } = this
-    await this.claim()
-    if (settled?.epoch === epoch && through <= settled.through) return
-    await this.options.database.settle()
-    this.settled = { epoch, through }
-  }
-
-  private async claim(): Promise<void> {
     const { database, name } = this.options
-    if (!this.isClaimed) await database.write(() => claimHistory(database, name))
-    this.isClaimed = true
+    if (settled?.epoch === epoch && through <= settled.through) return
+    if (settled?.epoch !== epoch) {
+      await database.write(() => claimHistory(database, name))
+      // It may stand in tables that were made anew.
+      this.takes = undefined
+    }
+    await database.settle()
+    this.settled = { epoch, through }
   }
 
   /** Remembers what central takes at most: what is sealed from now on keeps to it. Answers whether it is new. */

@@ -97,6 +97,8 @@ interface Outlook {
  */
 export class Publisher {
   private readonly source: Source
+  /** Of which epoch it has something in mind. */
+  private epoch: string | undefined
   private state: State = { kind: 'sending' }
   private last: (Outlook & { readonly id: string; readonly batch: PackedBatch | undefined; readonly after: Point }) | undefined
   /** How much central has of the document that comes next, where it comes in frames. */
@@ -287,7 +289,19 @@ export class Publisher {
   }
 
   private async look(): Promise<Outlook> {
-    return { known: await this.source.known(), standing: await this.source.standing() }
+    const known = await this.source.known()
+    if (known.epoch !== this.epoch) this.forget()
+    this.epoch = known.epoch
+    return { known, standing: await this.source.standing() }
+  }
+
+  /** What was found out of one history says nothing of the next. */
+  private forget(): void {
+    this.state = { kind: 'sending' }
+    this.unsure = false
+    this.staged = undefined
+    this.last = undefined
+    this.asked.clear()
   }
 }
 

@@ -243,6 +243,20 @@ t.test(
   },
 )
 
+t.test('a history that begins in the same process is known as its register’s own, as the first one was', async (t) => {
+  const { shop, machine } = await scene(t)
+  await machine.replica.uninstall()
+  await machine.replica.install()
+  await shop.central.registers.reset(machine.till)
+  machine.cashier.sell('R-11', [line('NEW')])
+  await machine.replica.synchronize()
+  t.equal(await shop.stock('NEW'), -1)
+  const copy = new Machine(t, await shop.addTill('POS2'))
+  await copy.restore(machine.backup())
+  await t.rejects(copy.replica.synchronize(), { code: 'ERR_FOREIGN_REGISTER', context: { location: 'BA01', register: 'POS1' } })
+  t.equal(await shop.stock('NEW'), -1)
+})
+
 t.test('another database under an old name is refused until the register is reset', async (t) => {
   const { shop, machine } = await scene(t)
   const other = new Machine(t, await shop.addTill('POS2'))
