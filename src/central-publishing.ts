@@ -9,6 +9,7 @@ import { type AudienceSpec, checkAudienceFilters, readAudienceRules } from './ca
 import { type AudienceSlice, type GivenUp, sealAudiences } from './capture/audience-seal.ts'
 import { listSubscribed, type SubscribedTable } from './capture/audience-status.ts'
 import { AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, AUDIENCES, UNAPPLIED } from './capture/audience-tables.ts'
+import { AudienceTroubles } from './capture/audience-troubles.ts'
 import { checkCapture } from './capture/check.ts'
 import { checkWhich, inParts } from './capture/export.ts'
 import { tooSlow, withinLimit } from './capture/filter-limit.ts'
@@ -58,25 +59,12 @@ export interface KnownRegister extends AudienceRegister {
   readonly registerId: number
 }
 
-/** A table whose filter took too long is left alone for so long, in milliseconds: no register is to wait for it at each exchange. Where it takes too long again soon after that, for twice as long. */
-const REST_MS = 60_000
-const LONGEST_REST_MS = 3_600_000
-/** For so long after its last word a register for which a filter can't be asked is among the problems, in milliseconds. */
-const FAILING_MS = 3_600_000
-const MOST_PROBLEMS = 100
 /** How often it is tried to cut where tables are changed at the same time. */
 const TRIES = 3
 
 interface Audiences {
   readonly ids: ReadonlyMap<string, number>
   readonly waits: boolean
-}
-
-/** A table that is left alone. */
-interface Rest {
-  readonly until: number
-  readonly ms: number
-  readonly error: TillsyncError
 }
 
 /** Central's side as a publisher: it seals what was changed, for each audience, and cuts for each register what it is to have. */
@@ -86,10 +74,7 @@ export class CentralPublishing implements AudiencePublisher {
   private readonly options: CentralPublishingOptions
   private readonly specs: ReadonlyMap<string, AudienceSpec>
   private sent: (SentRoots & { readonly kept: Upkeep }) | undefined
-  /** By table and register, for which it can't be published: why, and when the register last asked. */
-  private readonly failing = new Map<string, { readonly problem: Problem; readonly at: number }>()
-  /** Until when a table is left alone. */
-  private readonly resting = new Map<string, Rest>()
+  private readonly troubles: AudienceTroubles
   private readonly registers: AudienceRegisters
   private readonly cutting: AudienceCutting
   private readonly making: AudienceMaking
@@ -100,6 +85,7 @@ export class CentralPublishing implements AudiencePublisher {
     this.options = options
     const { database, clock, events, filterTimeoutMs } = options
     this.specs = readAudienceRules(options.publish)
+    this.troubles = new AudienceTroubles(clock)
     this.registers = new AudienceRegisters(database, clock)
     this.making = new AudienceMaking({ database, clock, filterTimeoutMs, onMade: (id) => options.onNews(new Set([id])) })
     this.cutting = new AudienceCutting({ ...options, forget: (id) => this.making.forget(id) })
@@ -172,14 +158,14 @@ export class CentralPublishing implements AudiencePublisher {
       return await this.answer(name, request)
     } catch (thrown) {
       const error = asTillsyncError(thrown, 'ERR_DATABASE', 'Publishing failed')
-      this.rest(error)
+      this.troubles.rest(error)
       this.options.events.emit('failed', { error })
       return { batches: [], more: false }
     }
   }
 
   private async answer(name: RegisterName, request: AudienceRequest): Promise<AudienceAnswer> {
-    const asked = request.standings.filter(({ table }) => this.specs.has(table) && !this.isResting(table))
+    const asked = request.standings.filter(({ table }) => this.specs.has(table) && !this.troubles.isResting(table))
     const register = asked.length === 0 ? undefined : await this.options.register(name)
     if (register === undefined) return { batches: [], more: false }
     if (await this.registers.hear(register.registerId, request.unapplied))
@@ -232,32 +218,19 @@ export class CentralPublishing implements AudiencePublisher {
     const ids = new Map<string, number>()
     let waits = false
     for (const { table } of asked) {
-      if (!roots.has(table) || this.isResting(table)) continue
+      if (!roots.has(table) || this.troubles.isResting(table)) continue
       const id = await this.audienceOf(register, table).catch((thrown) => {
-        this.fail(register, table, asTillsyncError(thrown, 'ERR_DATABASE', `Publishing \`${table}\` failed`))
+        const error = asTillsyncError(thrown, 'ERR_DATABASE', `Publishing \`${table}\` failed`)
+        if (this.troubles.fail(register.registerId, table, error)) this.options.events.emit('failed', { error })
         return undefined
       })
       if (id === undefined) waits = true
       else {
-        this.failing.delete(`${table}\n${register.registerId}`)
+        this.troubles.settle(register.registerId, table)
         ids.set(table, id)
       }
     }
     return { ids, waits }
-  }
-
-  private isResting(table: string): boolean {
-    return (this.resting.get(table)?.until ?? 0) > this.options.clock.ticks()
-  }
-
-  private rest(error: TillsyncError): void {
-    const { table } = error.context
-    if (error.code !== 'ERR_FILTER' || !error.retryable || typeof table !== 'string') return
-    const now = this.options.clock.ticks()
-    const { until, ms } = this.resting.get(table) ?? { until: Number.NEGATIVE_INFINITY, ms: REST_MS }
-    if (until > now) return
-    const again = now - until < ms ? Math.min(LONGEST_REST_MS, ms * 2) : REST_MS
-    this.resting.set(table, { until: now + again, ms: again, error })
   }
 
   /** Its registers keep what they have, and begin anew when the filter can be asked. */
@@ -268,32 +241,9 @@ export class CentralPublishing implements AudiencePublisher {
     for (const [table, cause] of new Map(failed.map(({ audience, cause }) => [audience.table_name, cause]))) {
       const isSlow = database.faultOf(cause) === 'cancelled'
       const error = isSlow ? tooSlow(filterTimeoutMs, table, cause) : filterError(table, 'does not run any more', cause)
-      this.rest(error)
+      this.troubles.rest(error)
       events.emit('failed', { error })
     }
-  }
-
-  /** What sealing fails with, or why a table is left alone. */
-  private get lastError(): TillsyncError | undefined {
-    const now = this.options.clock.ticks()
-    return this.sealing.failure ?? [...this.resting.values()].find(({ until }) => until > now)?.error
-  }
-
-  /** Said once: the register asks every few seconds, and goes on with what it has. */
-  private fail(register: KnownRegister, table: string, error: TillsyncError): void {
-    const name = `${table}\n${register.registerId}`
-    this.rest(error)
-    const before = this.failing.get(name)?.problem.error.message
-    this.failing.set(name, { problem: { table, error }, at: this.options.clock.now() })
-    if (before !== error.message) this.options.events.emit('failed', { error })
-  }
-
-  /** What is wrong with tables, and with filters of registers that still ask; many may fail by the same. */
-  private get problems(): readonly Problem[] {
-    const since = this.options.clock.now() - FAILING_MS
-    const failing = [...this.failing.values()].filter(({ problem, at }) => at > since && !problem.error.retryable).map(({ problem }) => problem)
-    const distinct = new Map(failing.map((problem) => [`${problem.table}\n${problem.error.message}`, problem]))
-    return [...this.sealer.problems, ...[...distinct.values()].slice(0, MOST_PROBLEMS)]
   }
 
   /** Seals all that is touched and is to be resealed. */
@@ -380,7 +330,8 @@ export class CentralPublishing implements AudiencePublisher {
         subscribed: yield* listSubscribed(database),
       }
     })
-    return { ...found, problems: this.problems, lastError: this.lastError }
+    const problems = [...this.sealer.problems, ...this.troubles.problems]
+    return { ...found, problems, lastError: this.sealing.failure ?? this.troubles.lastError }
   }
 }
 

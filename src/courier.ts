@@ -1,9 +1,9 @@
 import PQueue from 'p-queue'
 import { Background } from './background.ts'
-import { Contact } from './contact.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
 import type { Clock } from './ports.ts'
+import { Reachability } from './reachability.ts'
 import type { Push } from './transfer-options.ts'
 import { backoffMs } from './transport/backoff.ts'
 import type { Exchanged } from './transport/publisher.ts'
@@ -76,7 +76,7 @@ export class Courier {
   failure: TillsyncError | undefined
   private readonly options: CourierOptions
   private readonly queue = new PQueue({ concurrency: 1 })
-  private readonly contact: Contact
+  private readonly contact: Reachability
   private readonly background = new Background()
   private waking = new AbortController()
   private idling = new AbortController()
@@ -87,7 +87,7 @@ export class Courier {
   constructor(options: CourierOptions) {
     const { events } = options
     this.options = options
-    this.contact = new Contact({
+    this.contact = new Reachability({
       onOffline: (error) => events.emit('offline', { error }),
       onOnline: () => events.emit('online', {}),
       onFailed: (error) => events.emit('failed', { error }),

@@ -1,15 +1,15 @@
 import PQueue from 'p-queue'
 import { Background } from './background.ts'
-import { Contact } from './contact.ts'
 import { Moved, type Progress, type RunResult, type SynchronizeOptions } from './courier.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
 import { MailListener } from './mail-listener.ts'
 import type { Clock } from './ports.ts'
+import { Reachability } from './reachability.ts'
 import type { Mailed } from './transfer-options.ts'
 import { backoffMs } from './transport/backoff.ts'
-import { carried } from './transport/carried.ts'
 import type { Correspondence, Heard } from './transport/correspondence.ts'
+import { lineError } from './transport/line.ts'
 import type { Exchanged } from './transport/publisher.ts'
 
 export interface MailCourierOptions {
@@ -41,7 +41,7 @@ export class MailCourier {
   failure: TillsyncError | undefined
   private readonly options: MailCourierOptions
   private readonly listener: MailListener
-  private readonly contact: Contact
+  private readonly contact: Reachability
   private readonly queue = new PQueue({ concurrency: 1 })
   private readonly waiters = new Set<Waiter>()
   private readonly background = new Background()
@@ -69,7 +69,7 @@ export class MailCourier {
       onRefused: (error) => events.emit('refused', { source: undefined, error }),
       onFailed: (error) => this.remember(error),
     })
-    this.contact = new Contact({
+    this.contact = new Reachability({
       onOffline: (error) => events.emit('offline', { error }),
       onOnline: () => events.emit('online', {}),
       onFailed: (error) => events.emit('failed', { error }),
@@ -259,7 +259,7 @@ export class MailCourier {
       await transfer.mailbox.send(outgoing.bytes, { id: outgoing.id, signal })
     } catch (thrown) {
       await correspondence.unsay(outgoing.id)
-      throw signal.aborted ? new TillsyncError('ERR_ABORTED', 'The sending was aborted', { cause: thrown }) : carried(thrown)
+      throw signal.aborted ? new TillsyncError('ERR_ABORTED', 'The sending was aborted', { cause: thrown }) : lineError(thrown)
     }
     this.must = false
     this.lastSaid = clock.ticks()

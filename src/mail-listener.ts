@@ -1,7 +1,7 @@
 import { asTillsyncError, type TillsyncError } from './errors.ts'
 import type { Clock, Letter, Mailbox } from './ports.ts'
 import { backoffMs } from './transport/backoff.ts'
-import { carried } from './transport/carried.ts'
+import { lineError } from './transport/line.ts'
 
 export interface MailListenerOptions {
   readonly mailbox: Mailbox
@@ -52,7 +52,7 @@ export class MailListener {
       } catch (thrown) {
         if (signal.aborted) return
         failures++
-        onFailed(carried(thrown))
+        onFailed(lineError(thrown))
       }
       await clock.sleep(backoffMs(Math.max(1, failures), backoff, clock.random), signal).catch(() => undefined)
     }
@@ -64,7 +64,7 @@ export class MailListener {
       () => true,
       (thrown) => SENSELESS.has(asTillsyncError(thrown, 'ERR_DATABASE', 'A letter could not be settled').code),
     )
-    await (isSettled ? letter.acknowledge() : letter.release()).catch((thrown) => this.options.onFailed(carried(thrown)))
+    await (isSettled ? letter.acknowledge() : letter.release()).catch((thrown) => this.options.onFailed(lineError(thrown)))
   }
 }
 

@@ -6,9 +6,9 @@ import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName, Takes } from './model.ts'
 import type { CentralMailbox, Clock, Letter } from './ports.ts'
 import { backoffMs } from './transport/backoff.ts'
-import { carried } from './transport/carried.ts'
 import { encodeMessage } from './transport/codec.ts'
 import type { Gate } from './transport/gate.ts'
+import { lineError } from './transport/line.ts'
 import { errorFields } from './transport/reception.ts'
 import { Voucher } from './transport/source.ts'
 
@@ -94,7 +94,7 @@ class Round {
       } catch (thrown) {
         if (stop.aborted) break
         failures++
-        this.say(carried(thrown))
+        this.say(lineError(thrown))
       }
       await clock.sleep(backoffMs(Math.max(1, failures), BACKOFF, clock.random), stop).catch(() => undefined)
     }
@@ -105,7 +105,7 @@ class Round {
     const key = JSON.stringify([letter.from.location, letter.from.register])
     const turn = (this.last.get(key) ?? Promise.resolve()).then(() => this.settling.add(() => this.settle(letter, stop)))
     const done: Promise<void> = turn
-      .catch((thrown) => this.say(carried(thrown)))
+      .catch((thrown) => this.say(lineError(thrown)))
       .finally(() => {
         this.open.delete(done)
         if (this.last.get(key) === done) this.last.delete(key)
@@ -155,7 +155,7 @@ class Round {
     try {
       await this.mailbox.send(letter.from, answer)
     } catch (thrown) {
-      const error = carried(thrown)
+      const error = lineError(thrown)
       if (error.code === 'ERR_LINK') {
         await letter.release()
         throw error

@@ -1,11 +1,11 @@
 import PQueue from 'p-queue'
 import type { PullOptions } from './central-options.ts'
-import { Contact } from './contact.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName, Takes } from './model.ts'
 import type { AudiencePublisher, Clock, Subscriber } from './ports.ts'
 import type { PullBook } from './pull-book.ts'
+import { Reachability } from './reachability.ts'
 import { backoffMs } from './transport/backoff.ts'
 import { type Pulled, Puller } from './transport/exchange.ts'
 import { httpClient } from './transport/http-client.ts'
@@ -35,7 +35,7 @@ export class PulledTill {
   readonly register: RegisterName
   private readonly options: PulledTillOptions
   private readonly turns = new PQueue({ concurrency: 1 })
-  private readonly contact: Contact
+  private readonly contact: Reachability
   private puller: { readonly url: string; readonly puller: Puller } | undefined
   private ending = new AbortController()
   private waking = new AbortController()
@@ -46,7 +46,7 @@ export class PulledTill {
     const { register, events } = options
     this.options = options
     this.register = register
-    this.contact = new Contact({
+    this.contact = new Reachability({
       onOffline: (error) => events.emit('offline', { register, error }),
       onOnline: () => events.emit('online', { register }),
       onFailed: (error) => events.emit('refused', { register, source: undefined, error }),

@@ -44,7 +44,6 @@ const COMPOSITION = [
   'pull-book.ts',
   'pulled-till.ts',
   'rounds.ts',
-  'replica.ts',
   'index.ts',
 ]
 /** Which file or folder may use which package at run time. */

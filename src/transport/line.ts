@@ -2,7 +2,7 @@ import { messageOf, TillsyncError } from '../errors.ts'
 import type { Link } from '../ports.ts'
 
 /** What a link or a mailbox throws that has no code is the line's, or the end that it was asked for. */
-export function carried(thrown: unknown, signal?: AbortSignal): TillsyncError {
+export function lineError(thrown: unknown, signal?: AbortSignal): TillsyncError {
   if (thrown instanceof TillsyncError) return thrown
   if (signal?.aborted) return new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: thrown })
   return new TillsyncError('ERR_LINK', `The line failed: ${messageOf(thrown)}`, {
@@ -17,6 +17,6 @@ export async function exchangeBy(link: Link, message: Uint8Array, signal: AbortS
   try {
     return await link.exchange(message, { signal })
   } catch (thrown) {
-    throw carried(thrown, signal)
+    throw lineError(thrown, signal)
   }
 }

@@ -1,6 +1,6 @@
 import type { TillsyncError } from './errors.ts'
 
-export interface ContactOptions {
+export interface ReachabilityOptions {
   onOffline(error: TillsyncError): void
   onOnline(): void
   /** What failed though the other side was reached. */
@@ -8,11 +8,11 @@ export interface ContactOptions {
 }
 
 /** Whether the other side can be reached. No network is normal: it is said when it goes and when it is back, not at every try. */
-export class Contact {
+export class Reachability {
   isOffline = false
-  private readonly options: ContactOptions
+  private readonly options: ReachabilityOptions
 
-  constructor(options: ContactOptions) {
+  constructor(options: ReachabilityOptions) {
     this.options = options
   }
 
