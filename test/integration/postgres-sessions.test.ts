@@ -2,6 +2,7 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { createRegister } from '../../src/index.ts'
+import { query } from '../../src/ports.ts'
 import { createPool, openPool, startServer } from '../support/postgres.ts'
 import { isComplete, openTill, PUBLISH, TABLES } from '../support/postgres-till.ts'
 
@@ -26,6 +27,63 @@ t.test("the host's statements keep their results", async (t) => {
   t.equal((await host.query('UPDATE receipts SET total = 3')).rowCount, 2)
   t.equal((await host.query('DELETE FROM receipts WHERE id = 1')).rowCount, 1)
   await isComplete(t, till, 'and all is captured')
+})
+
+t.test('a row that would leave the same touch as the one before it leaves none, unless that one was taken back, or more was seen', async (t) => {
+  const till = await openTill(t, server)
+  const host = await session(t, till.pool)
+  const other = await session(t, till.pool)
+  const touches = async () => Number((await host.query('SELECT count(*) FROM sync_touches')).rows[0].count)
+  const line = (id: number) => `INSERT INTO receipt_lines VALUES (${id}, 1, 'A')`
+  await host.query(`CREATE FUNCTION scan(id bigint) RETURNS void LANGUAGE plpgsql SET search_path = public SET work_mem = '1MB' AS $$
+    BEGIN
+      INSERT INTO receipt_lines VALUES (id, 1, 'A');
+      BEGIN
+        INSERT INTO receipts VALUES (id, 'posted', 1);
+        RAISE 'no such item';
+      EXCEPTION WHEN OTHERS THEN NULL;
+      END;
+      INSERT INTO receipt_lines VALUES (id + 1, 1, 'A');
+    END $$`)
+  // Nobody else begins a transaction meanwhile, but for an autovacuum: what it shows of that is another touch.
+  await host.query(`BEGIN; INSERT INTO receipts VALUES (1, 'posted', 1); ${[1, 2, 3, 4, 5].map(line).join(';')}`)
+  const few = await touches()
+  t.ok(few < 6, `${few} touches of six rows`)
+  await host.query(`SELECT scan(10); UPDATE receipt_lines SET item_no = 'B' WHERE id = 10`)
+  const some = await touches()
+  t.ok(some - few < 3, `${some - few} of three rows, and two that a function took back`)
+  await other.query(`INSERT INTO receipts VALUES (99, 'posted', 1)`)
+  await host.query(line(6))
+  t.equal(await touches(), some + 2, 'the receipt of another till is seen by now: it goes before this one')
+  await host.query('COMMIT')
+  t.same(
+    new Set(await till.sealed()),
+    new Set(['upsert receipts[99]', 'upsert receipts[1]', ...[1, 2, 3, 4, 5, 6, 10, 11].map((id) => `upsert receipt_lines[${id}]`)]),
+  )
+
+  await host.query(`BEGIN; SAVEPOINT one; ${line(7)}; ROLLBACK TO one; ${line(8)}; SAVEPOINT two; ${line(9)}; RELEASE two; COMMIT`)
+  t.same(await till.sealed(), ['upsert receipts[1]', ...[1, 2, 3, 4, 5, 6, 8, 9, 10, 11].map((id) => `upsert receipt_lines[${id}]`)])
+  await host.query(`BEGIN; ${line(12)}; ROLLBACK; BEGIN; ${line(13)}; COMMIT; ${line(14)}`)
+  t.equal((await till.sealed()).length, 13)
+  await host.query(`BEGIN; ${line(15)}; DROP TABLE sync_touches; ${line(16)}; COMMIT; ${line(17)}`)
+  await till.replica.install()
+  await isComplete(t, till, 'our table was dropped behind a touch')
+})
+
+t.test('what a transaction takes of its own touches it touches again', async (t) => {
+  const till = await openTill(t, server)
+  const database = postgres(till.pool)
+  t.teardown(() => database.close())
+  await database.open()
+  const taken = await database.write(function* () {
+    const found: number[] = []
+    for (const id of [1, 2, 3]) {
+      yield* query({ sql: `INSERT INTO receipt_lines VALUES (${id}, 1, 'A')`, parameters: [] })
+      found.push((yield* database.capture.takeTouches(100)).touches.length)
+    }
+    return found
+  })
+  t.same(taken, [1, 1, 1])
 })
 
 t.test('a cashier without rights on our tables, on another search path, can sell', async (t) => {

@@ -18,7 +18,7 @@ import { findingsOf } from './findings.ts'
 import { Installation } from './installation.ts'
 import { endOf, inOrder, type Seen, type TouchRow } from './order.ts'
 import { createTable, quote } from './tables.ts'
-import { KINDS, type NumberedSource, TOUCHES, TOUCHES_SOUND, touchesTable } from './triggers.ts'
+import { KINDS, type NumberedSource, TOUCHED, TOUCHES, TOUCHES_SOUND, touchesTable } from './triggers.ts'
 import { keyText } from './values.ts'
 
 /** Touches that are taken at most, even where a transaction made more. */
@@ -185,7 +185,10 @@ export class PostgresCapture implements Capture {
     }
   }
 
-  /** Touches that differ in nothing but their place are one. What is read is what is deleted: by where the rows lie, which nobody changes while our snapshot lasts. */
+  /**
+   * Touches that differ in nothing but their place are one. What is read is what is deleted: by where the rows lie, which nobody changes while our snapshot lasts. Where our own
+   * transaction has touched what it takes, it touches it again from now on.
+   */
   private take(limit: number, below?: number): Work<readonly TouchRow[]> {
     const columns = 'ctid AS place, cmin AS command, xid, seen, source, kind, key'
     const sql = `
@@ -193,7 +196,7 @@ export class PostgresCapture implements Capture {
              SELECT * FROM (${this.either(columns, below === undefined ? '' : 'AND xid < $3::xid8', limit)}) AS pending ORDER BY xid LIMIT ${limit}),
            gone AS (DELETE FROM ${this.qualify(TOUCHES)} WHERE ctid = ANY (ARRAY(SELECT place FROM taken)))
       SELECT xid::text::bigint, seen::text, min(command::text::bigint) AS command, min(place)::text AS place, source, kind, to_json(key)::text AS key,
-             count(*) AS touches, ${SEEN}
+             count(*) AS touches, ${SEEN}, set_config('${TOUCHED}', '', true)
       FROM taken GROUP BY xid, seen::text, source, kind, key`
     return query<TouchRow>({ sql, parameters: below === undefined ? this.pending : [...this.pending, below] })
   }

@@ -61,40 +61,56 @@ export const TRIGGERS = {
 
 export type TriggerName = keyof typeof TRIGGERS
 
+/** A setting that lasts as long as the transaction, or until the savepoint is given up that it was set behind: the touch that it noted last. */
+export const TOUCHED = 'tillsync.touched'
+
 /**
  * The body of a table's trigger function. Only the key is read, in a block of its own: whatever is wrong with it (a column that
- * was renamed, a type that was changed under a running session), the host's statement goes on and the whole table is touched. It
- * goes on too where somebody has dropped our table.
- * PL/pgSQL makes each expression ready anew in every transaction, so an INSERT, which is what sales consist of, meets as few as can be.
+ * was renamed, a type that was changed under a running session, our table dropped), the host's statement goes on, and the whole table is
+ * touched where there still is where to note it.
+ * PL/pgSQL makes each expression ready anew in every transaction, so an INSERT, which is what sales consist of, meets as few as can be;
+ * and a row that would leave the same touch as the one before it, as lines of a receipt do, leaves none. What it then saw of others is compared too: by that
+ * transactions are ordered.
  * It ends with what it runs under, so that bodies are equal where functions are; and with the partitions, so that one that came or
  * went with its rows, which no trigger sees, is noticed.
  */
 export function functionBody(table: HostTable, sources: readonly NumberedSource[], touches: string, partitions: readonly string[]): string {
   const kind = (name: TouchKind) => KINDS.indexOf(name)
   const touch = (rows: readonly string[]) => `INSERT INTO ${touches} (source, kind, key) VALUES ${rows.join(', ')}`
+  const changed = (ns: readonly number[]) => {
+    const rows = ns.map((n) => `(${sources[n]?.source}, ${kind('changed')}, now_${n})`)
+    const seen = [`'${ns.map((n) => sources[n]?.source).join(' ')} '`, 'pg_catalog.pg_current_snapshot()', ...ns.map((n) => `now_${n}`)]
+    return `note_0 := pg_catalog.concat(${seen.join(', ')});
+    IF (pg_catalog.current_setting('${TOUCHED}', true) ${IS} note_0) IS NOT TRUE THEN
+      ${touch(rows)};
+      note_0 := pg_catalog.set_config('${TOUCHED}', note_0, true);
+    END IF;`
+  }
+  // As long as our table is there the condition holds. It depends on it: where that is dropped, it can't be made ready any more.
+  const there = `TG_RELID ${IS_NOT} ${literal(touches)}::pg_catalog.regclass::pg_catalog.oid`
   const read = (into: 'now' | 'was', row: 'NEW' | 'OLD') =>
     sources.map(({ columns, refers }, n) => {
       const key = columns.map((name, at) => asReferred(columnOf(table, name), refers[at], inTrigger(columnOf(table, name), row)))
-      return `${into}_${n} := ARRAY[${key.join(', ')}];`
+      return `${into}_${n} := CASE WHEN ${there} THEN ARRAY[${key.join(', ')}] END;`
     })
   const otherwise = `EXCEPTION WHEN OTHERS THEN
-      ${touch(sources.map(({ source }) => `(${source}, ${kind('whole')}, NULL)`))};
+      IF pg_catalog.to_regclass(${literal(touches)}) IS NOT NULL THEN ${touch(sources.map(({ source }) => `(${source}, ${kind('whole')}, NULL)`))}; END IF;
       RETURN NULL;`
   const note = sources.flatMap(({ source, root }, n) => [
-    `  IF now_${n} IS NOT NULL THEN ${touch([`(${source}, ${kind('changed')}, now_${n})`])}; END IF;`,
+    `  IF now_${n} IS NOT NULL THEN\n    ${changed([n])}\n  END IF;`,
     `  IF now_${n} IS NULL OR now_${n} ${IS_NOT} was_${n} THEN ${touch([`(${source}, ${kind(root ? 'deleted' : 'changed')}, was_${n})`])}; END IF;`,
   ])
   return `
 DECLARE
+  note_0 pg_catalog.text;
 ${sources.map((_, n) => `  now_${n} pg_catalog.text[]; was_${n} pg_catalog.text[];`).join('\n')}
 BEGIN
-  IF pg_catalog.to_regclass(${literal(touches)}) IS NULL THEN RETURN NULL; END IF;
   IF TG_OP ${IS} 'INSERT' THEN
     BEGIN
       ${read('now', 'NEW').join('\n      ')}
     ${otherwise}
     END;
-    ${touch(sources.map(({ source }, n) => `(${source}, ${kind('changed')}, now_${n})`))};
+    ${changed(sources.map((_, n) => n))}
     RETURN NULL;
   END IF;
   BEGIN
