@@ -3,6 +3,7 @@ import type { Subscribed } from './apply/handling.ts'
 import { createOrCheck, tablesOf } from './apply/subscription.ts'
 import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, LIVES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
 import { AUDIENCES } from './capture/audience-tables.ts'
+import { NOTHING, putInForce } from './capture/rules-in-force.ts'
 import { type CentralPublishing, capturing, PUBLISHING_MIGRATION, PUBLISHING_TABLES } from './central-publishing.ts'
 import { checkMigrated, type Migrations, migrate } from './migrate.ts'
 import type { ApplyingDatabase } from './ports.ts'
@@ -58,7 +59,10 @@ export class CentralInstallation {
       for (const table of tablesOf(handlers)) yield* createOrCheck(database, table)
       if (publishing) yield* publishing.install()
       // Rules that publish nothing any more: nobody would take what triggers note.
-      else if (yield* database.hasTable(AUDIENCES.name)) yield* capturing(database).capture.uninstall()
+      else if (yield* database.hasTable(AUDIENCES.name)) {
+        yield* putInForce(database, NOTHING)
+        yield* capturing(database).capture.uninstall()
+      }
     })
     publishing?.sealer.forgetPlan()
   }

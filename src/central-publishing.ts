@@ -1,5 +1,5 @@
 import { AudienceUpkeep } from './audience-upkeep.ts'
-import { keepUp, type Upkeep } from './capture/activation.ts'
+import type { Upkeep } from './capture/activation.ts'
 import { type SentRoot, sentRoot } from './capture/audience-batch.ts'
 import { AudienceCutting, type Cuts, type SentRoots } from './capture/audience-cutting.ts'
 import { resend } from './capture/audience-export.ts'
@@ -110,7 +110,7 @@ export class CentralPublishing implements AudiencePublisher {
   /** Makes triggers, and touches what stands there at first, in the caller's transaction. */
   *install(): Work<Upkeep> {
     if ((yield* readEpoch(this.options.database)) !== undefined) throw shared()
-    return yield* keepUp(this.options.database, this.rootSpecs, true)
+    return yield* this.sealer.install()
   }
 
   check(): Work<readonly Finding[]> {
@@ -118,6 +118,7 @@ export class CentralPublishing implements AudiencePublisher {
   }
 
   start(): void {
+    this.sealer.begin()
     this.sealing.start()
     this.upkeep.start()
   }

@@ -8,6 +8,9 @@ export const STATE = {
   primaryKey: ['key'],
 } as const satisfies OwnTable
 
+/** By this key it is kept which rules are in force, see capture/rules-in-force.ts. */
+export const RULES = 'rules'
+
 /** One numbered step of the library's own tables. A step that was released is never changed; a later one follows it. */
 export interface Migration {
   readonly create: readonly OwnTable[]

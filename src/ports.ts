@@ -185,7 +185,7 @@ export interface Capture {
   findings(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<readonly Finding[]>
   /** Drops the library's triggers; what is touched stays. */
   removeTriggers(): Work<void>
-  /** Another text whenever the schema may have changed. */
+  /** Another text whenever the schema may have changed, or other rules are in force. */
   schemaVersion(): Work<string>
   /** Drops every trigger and touch table of the library. */
   uninstall(): Work<void>

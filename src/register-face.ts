@@ -48,7 +48,7 @@ export interface Register<DB = AnyTables> {
   /**
    * Creates or mends the library's tables and triggers, in one transaction; safe to run at every start. With `dryRun` nothing is
    * done. Returns the SQL that defines tables, functions and triggers, in order; it is empty where all is as it should be. Rows of the
-   * library's own tables are not in it, so it does not replace a call without `dryRun`.
+   * library's own tables are not in it, so it does not replace a call without `dryRun`. From now on its rules are in force: a process that goes by others stands still, with ERR_SCHEMA_NEWER.
    *
    * @throws ERR_NOT_WAL, ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE, ERR_FILTER, ERR_SCHEMA_NEWER: the database is as it was
    */
@@ -57,7 +57,7 @@ export interface Register<DB = AnyTables> {
   uninstall(): Promise<void>
   /**
    * Seals after each commit and sends what is sealed, in the background. Idempotent. Where nobody waits for it, the event
-   * `failed` says why it could not.
+   * `failed` says why it could not. Its rules are in force from now on: whoever began by others before stands still, with ERR_SCHEMA_NEWER.
    *
    * @throws ERR_NOT_INSTALLED, ERR_SCHEMA_NEWER, ERR_NOT_WAL
    */

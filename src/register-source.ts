@@ -70,6 +70,8 @@ export class RegisterSource {
     const reader = new BatchReader(async (epoch, after, base) => {
       const plan = await sealer.planned()
       return database.read(function* () {
+        // What others have sealed by other rules hangs together otherwise.
+        yield* sealer.requireInForce()
         const bytes = Math.min(bytesPerRun, roomIn(carried(yield* readTakes(database))))
         return yield* readBatch(database, plan, epoch, after, { records: recordsPerRun, bytes }, base)
       })
@@ -136,7 +138,11 @@ export class RegisterSource {
   private async branch(known: History, from: Standing, common: Point, anew: boolean): Promise<void> {
     const { database, sealer, onReseal } = this.options
     const tables = [...(await sealer.planned()).roots.keys()]
-    await database.write(() => branchOff(database, known, { from, common, anew }, tables), { alone: true })
+    const work = function* () {
+      yield* sealer.requireInForce()
+      yield* branchOff(database, known, { from, common, anew }, tables)
+    }
+    await database.write(work, { alone: true })
     onReseal()
   }
 }

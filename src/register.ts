@@ -1,7 +1,7 @@
 import type { MirrorRules } from './apply/handler.ts'
 import { NoticeBook } from './apply/notice-book.ts'
 import { SUBSCRIPTION_TABLES } from './apply/subscription-tables.ts'
-import { keepUp, upkeepStatements } from './capture/activation.ts'
+import { upkeepStatements } from './capture/activation.ts'
 import { listBounced } from './capture/bounced.ts'
 import { checkCapture } from './capture/check.ts'
 import { lastEntry, sealSlice } from './capture/collector.ts'
@@ -119,7 +119,7 @@ export class RegisterReplica implements Register {
   }
 
   private async installNow(isDry: boolean): Promise<readonly string[]> {
-    const { database, specs, subscription } = this
+    const { database, specs, sealer, subscription } = this
     await database.open()
     if (isDry) {
       return database.read(function* () {
@@ -131,9 +131,9 @@ export class RegisterReplica implements Register {
       const migrated = yield* migrate(database, MIGRATIONS)
       yield* subscription?.install() ?? []
       yield* beginHistory(database)
-      return [...migrated, ...(yield* keepUp(database, specs, true)).statements]
+      return [...migrated, ...(yield* sealer.install()).statements]
     })
-    this.sealer.forgetPlan()
+    sealer.forgetPlan()
     return done
   }
 
@@ -163,6 +163,7 @@ export class RegisterReplica implements Register {
   private async begin(): Promise<void> {
     if (this.upkeep.isRunning) return
     await this.ready()
+    this.sealer.begin()
     await this.sealer.planned()
     this.failure = undefined
     // A stop that was asked for meanwhile has its turn next: nothing begins that it would end at once.
@@ -317,14 +318,17 @@ export class RegisterReplica implements Register {
   async migrate<T>(fn: () => T | Promise<T>): Promise<T> {
     if (typeof fn !== 'function') throw bad('fn', 'a function that changes the schema', fn)
     await this.ready()
-    const { database } = this
-    await database.write(() => database.capture.removeTriggers())
+    const { database, sealer } = this
+    await database.write(function* () {
+      yield* sealer.requireInForce()
+      yield* database.capture.removeTriggers()
+    })
     try {
       return await fn()
     } finally {
-      this.sealer.forgetPlan()
-      await this.sealer.planned()
-      await this.sealer.resealPending()
+      sealer.forgetPlan()
+      await sealer.planned()
+      await sealer.resealPending()
     }
   }
 

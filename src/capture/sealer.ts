@@ -8,6 +8,7 @@ import { exportTasks, touchExport } from './export.ts'
 import { type CapturePlan, type Problem, requireRoot } from './plan.ts'
 import { askReseal, isRecordId, pendingReseals, touchReseal } from './reseal.ts'
 import type { RootSpec } from './rules.ts'
+import { fingerprintOf, putInForce, requireInForce } from './rules-in-force.ts'
 import type { RootPlan } from './table-plan.ts'
 
 export interface Sealed {
@@ -31,10 +32,13 @@ const LIMITS = { least: 1, first: 64, most: 4_096 }
 export class Sealer {
   private readonly database: CapturingDatabase
   private readonly specs: readonly RootSpec[]
+  private readonly fingerprint: string
   private readonly clock: Clock
   private readonly onSealed: (slice: Slice) => void
   /** The tables as they stood when we last looked. */
   private upkeep: Upkeep | undefined
+  /** The next look at the tables puts the rules in force. */
+  private begins = false
   private readonly onUpkeep: (upkeep: Upkeep) => void
   private readonly sealSlice: SealSlice
   private limit = LIMITS.first
@@ -55,6 +59,7 @@ export class Sealer {
   ) {
     this.database = database
     this.specs = specs
+    this.fingerprint = fingerprintOf(database, specs)
     this.clock = clock
     this.onSealed = onSealed
     this.onUpkeep = onUpkeep
@@ -63,6 +68,18 @@ export class Sealer {
 
   /** Looks at the tables anew before it does anything else. */
   forgetPlan(): void {
+    this.upkeep = undefined
+  }
+
+  /** Makes triggers, and touches what stands there at first, in the caller's transaction. From then on these rules are in force. */
+  *install(): Work<Upkeep> {
+    yield* putInForce(this.database, this.fingerprint)
+    return yield* keepUp(this.database, this.specs, true)
+  }
+
+  /** With the next look at the tables its rules are in force, whatever others were. */
+  begin(): void {
+    this.begins = true
     this.upkeep = undefined
   }
 
@@ -78,13 +95,26 @@ export class Sealer {
 
   /** The plan with the schema that it is of. */
   async kept(): Promise<Upkeep> {
-    if (this.upkeep === undefined) this.keep(await this.database.write(() => keepUp(this.database, this.specs, false), { alone: true }))
+    if (this.upkeep === undefined) this.keep(await this.database.write(() => this.keepUp(), { alone: true }))
     return this.upkeep as unknown as Upkeep
+  }
+
+  private *keepUp(): Work<Upkeep> {
+    if (!this.begins) yield* this.requireInForce()
+    // Also where none were.
+    yield* putInForce(this.database, this.fingerprint)
+    return yield* keepUp(this.database, this.specs, false)
+  }
+
+  /** @throws ERR_SCHEMA_NEWER where other rules are */
+  requireInForce(): Work<void> {
+    return requireInForce(this.database, this.fingerprint)
   }
 
   private keep(upkeep: Upkeep): void {
     const before = this.problems
     this.upkeep = upkeep
+    this.begins = false
     const news = upkeep.problems.some(({ table }) => !before.some((known) => known.table === table))
     if (upkeep.mended.length > 0 || news || (before.length > 0 && upkeep.problems.length === 0)) this.onUpkeep(upkeep)
   }
@@ -162,7 +192,7 @@ export class Sealer {
         // The host wrote meanwhile: less is more likely to come through.
         const less = tries++ === 0 ? limit : Math.ceil(limit / 2)
         const known = this.upkeep?.schema === (yield* this.database.capture.schemaVersion()) ? this.upkeep : undefined
-        const upkeep = known ?? (yield* keepUp(this.database, this.specs, false))
+        const upkeep = known ?? (yield* this.keepUp())
         const slice = yield* this.sealSlice(this.database, upkeep.plan, less, this.clock.now)
         const value = work === undefined || slice.more || known === undefined ? undefined : yield* work()
         return { upkeep, slice: { ...slice, limit: less, value } }
@@ -172,6 +202,8 @@ export class Sealer {
     const { upkeep, slice } = await written.catch((error) => {
       // What takes too long, or is too much, may go well with less.
       this.limit = Math.max(LIMITS.least, Math.ceil(limit / 2))
+      // Whatever goes by the plan stands still with it.
+      if (error instanceof TillsyncError && error.code === 'ERR_SCHEMA_NEWER') this.forgetPlan()
       throw error
     })
     if (upkeep !== this.upkeep) this.keep(upkeep)
@@ -192,7 +224,7 @@ export class Sealer {
     for (const task of exportTasks(this.database, await this.planned(), table, which, related)) {
       let after: Key | undefined
       do {
-        after = await this.database.write(() => touchExport(this.database, task, after))
+        after = await this.byPlan(table, () => touchExport(this.database, task, after))
         await this.seal()
       } while (after !== undefined)
     }
@@ -229,8 +261,7 @@ export class Sealer {
 
   /** Compares all records of a root table with what was given, and seals what differs. One that was interrupted begins anew. */
   async reseal(table: string, signal?: AbortSignal): Promise<Sealed> {
-    requireRoot(await this.planned(), table)
-    await this.database.write(() => askReseal(this.database, table, false), { signal })
+    await this.byPlan(table, () => askReseal(this.database, table, false), { signal })
     return this.resume(table, signal)
   }
 
@@ -246,7 +277,7 @@ export class Sealer {
   }
 
   /** Writes by the plan of a root table as that stands then: a host may have altered it while the transaction waited for its turn. */
-  private async byPlan<T>(table: string, work: (root: RootPlan) => Work<T>, options: WriteOptions): Promise<T> {
+  private async byPlan<T>(table: string, work: (root: RootPlan) => Work<T>, options: WriteOptions = {}): Promise<T> {
     for (let tries = 0; tries < TRIES; tries++) {
       await this.planned()
       const done = await this.database.write(

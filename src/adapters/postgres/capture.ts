@@ -1,3 +1,4 @@
+import { RULES, STATE } from '../../migrate.ts'
 import type { Finding } from '../../model.ts'
 import {
   type Capture,
@@ -126,6 +127,7 @@ export class PostgresCapture implements Capture {
                   JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace f ON f.oid = p.pronamespace WHERE f.nspname = $1 AND starts_with(p.proname, 'sync_touch_')
         UNION ALL SELECT format('f%s', sum(p.xmin::text::bigint)) FROM pg_proc p JOIN pg_namespace f ON f.oid = p.pronamespace
                   WHERE f.nspname = $1 AND starts_with(p.proname, 'sync_touch_')
+        UNION ALL SELECT format('r%s', value) FROM ${this.qualify(STATE.name)} WHERE key = '${RULES}'
         UNION ALL SELECT format('o%s', c.xmin) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = '${TOUCHES}'
       ) AS versions`
     const [row] = yield* query<{ version: string | null }>({ sql, parameters: [this.schema, [...this.watched]], keepsPlan: true })

@@ -1,4 +1,5 @@
 import type { Database as Connection } from 'better-sqlite3'
+import { RULES, STATE } from '../../migrate.ts'
 import type { Finding } from '../../model.ts'
 import {
   type Capture,
@@ -91,8 +92,9 @@ export class SqliteCapture implements Capture {
   }
 
   *schemaVersion(): Work<string> {
-    const [row] = (yield* run('SELECT schema_version AS version FROM pragma_schema_version')) as readonly { version: number }[]
-    return String(row?.version)
+    const sql = `SELECT schema_version || ' ' || coalesce((SELECT value FROM ${STATE.name} WHERE key = '${RULES}'), '') AS version FROM pragma_schema_version`
+    const [row] = (yield* run(sql)) as readonly { version: string }[]
+    return row?.version ?? ''
   }
 
   *uninstall(): Work<void> {

@@ -1,0 +1,211 @@
+import t from 'tap'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { type AnyTables, type AudienceRules, createCentral, type Link, type PublishRules, type Register, TillsyncError } from '../../src/index.ts'
+import { type Host, onEachDatabase } from '../support/each-database.ts'
+import { eventually } from '../support/eventually.ts'
+import { createPool, startServer } from '../support/postgres.ts'
+
+// A new version of the host is started while the old one still runs: two processes on one database, with rules that differ.
+
+const server = await startServer(t)
+const TABLES = 'CREATE TABLE receipts (id INTEGER PRIMARY KEY, receipt_no TEXT, status TEXT); CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT)'
+const OLD: PublishRules<AnyTables> = { receipts: { except: ['status'] } }
+const NEW: PublishRules<AnyTables> = { receipts: {}, items: {} }
+
+/** What changes whenever somebody makes or drops a trigger. */
+async function schemaOf(host: Host): Promise<unknown> {
+  return host.query(
+    host.dialect === 'sqlite'
+      ? 'PRAGMA schema_version'
+      : `SELECT p.proname, p.xmin::text, t.tgname, t.xmin::text AS made FROM pg_proc p LEFT JOIN pg_trigger t ON t.tgfoid = p.oid
+         WHERE starts_with(p.proname, 'sync_touch_') ORDER BY 1, 3`,
+  )
+}
+
+async function running(host: Host, publish: PublishRules<AnyTables>): Promise<{ readonly till: Register; readonly failed: string[] }> {
+  const till = host.create(publish)
+  const failed: string[] = []
+  till.on('failed', ({ error }) => failed.push(error.code))
+  await till.install()
+  await till.start()
+  return { till, failed }
+}
+
+async function standsStill(till: Register): Promise<void> {
+  await eventually('the older one says why it stands still', async () => (await till.status()).lastError?.code === 'ERR_SCHEMA_NEWER')
+}
+
+async function sell(host: Host, first: number, till: Register): Promise<void> {
+  for (let id = first; id < first + 10; id++) await host.exec(`INSERT INTO receipts (id, receipt_no, status) VALUES (${id}, 'R-${id}', 'posted')`)
+  const last = () => till.entries({ table: 'receipts', limit: 1_000 })
+  await eventually('all is sealed', async () => (await last()).some(({ recordId }) => recordId[0] === first + 9))
+}
+
+onEachDatabase(t, server, 'the rules that were installed last are in force; the older process stands still and says so', TABLES, async (t, host) => {
+  const old = await running(host, OLD)
+  await sell(host, 1, old.till)
+  const next = await running(host, NEW)
+  await standsStill(old.till)
+  t.ok(old.failed.includes('ERR_SCHEMA_NEWER'))
+  await eventually('what was sold before is sealed by the new rules', async () => (await next.till.status()).resealing.length === 0)
+  const schema = await schemaOf(host)
+  await sell(host, 11, next.till)
+  await host.exec(`INSERT INTO items VALUES (1, 'bread')`)
+  await next.till.seal()
+  for (const refused of [() => old.till.seal(), () => old.till.reseal('receipts'), () => old.till.export('receipts', { id: 1 })])
+    await t.rejects(refused(), { code: 'ERR_SCHEMA_NEWER' })
+  await t.rejects(
+    old.till.migrate(() => host.exec('DROP TABLE items')),
+    { code: 'ERR_SCHEMA_NEWER' },
+  )
+  t.same(await schemaOf(host), schema, 'nobody makes a trigger anew')
+  t.same(next.failed, [])
+  const entries = await next.till.entries({ limit: 1_000 })
+  t.equal(entries.length, 31, 'ten by the old rules, ten of them again and ten more by the new ones, and an item')
+  t.ok(entries.slice(10).every(({ table, record }) => table === 'items' || record?.status === 'posted'))
+})
+
+onEachDatabase(t, server, 'who installs again is the newer one again; a start counts as well', TABLES, async (_t, host) => {
+  const old = await running(host, OLD)
+  const next = await running(host, NEW)
+  await standsStill(old.till)
+  await old.till.install()
+  await standsStill(next.till)
+  await sell(host, 1, old.till)
+  await eventually('it says nothing of it any more', async () => (await old.till.status()).lastError === undefined)
+  await next.till.stop()
+  await next.till.start()
+  await standsStill(old.till)
+  await sell(host, 11, next.till)
+  await eventually('neither does the other', async () => (await next.till.status()).lastError === undefined)
+})
+
+onEachDatabase(
+  t,
+  server,
+  'what the newer one has sealed the older one does not send, for which it hangs together otherwise',
+  TABLES,
+  async (t, host) => {
+    const messages: Uint8Array[] = []
+    const link: Link = {
+      exchange: async (message) => {
+        messages.push(message)
+        throw new TillsyncError('ERR_LINK', 'No network', { retryable: true })
+      },
+    }
+    const old = host.create(OLD, { transfer: { type: 'push', link, everyMs: 60_000 } })
+    await old.install()
+    await old.start()
+    await host.exec(`INSERT INTO receipts VALUES (1, 'R-1', 'posted')`)
+    await eventually('it sends what it has sealed', () => messages.length > 0)
+    const next = await running(host, { receipts: {}, items: { partOf: { receipts: { id: 'id' } } } })
+    await standsStill(old)
+    await host.exec(`INSERT INTO receipts VALUES (2, 'R-2', 'posted'); INSERT INTO items VALUES (2, 'bread')`)
+    await next.till.seal()
+    const sent = messages.length
+    await t.rejects(old.synchronize(), { code: 'ERR_SCHEMA_NEWER' })
+    t.equal(messages.length, sent)
+  },
+)
+
+onEachDatabase(t, server, 'rules that differ in a filter alone, by which triggers are the same', TABLES, async (t, host) => {
+  const by = (status: string): PublishRules<AnyTables> => ({ receipts: { where: (eb) => eb('status', '=', status) } })
+  const old = await running(host, by('posted'))
+  const next = await running(host, by('closed'))
+  await host.exec(`INSERT INTO receipts VALUES (1, 'R-1', 'posted'), (2, 'R-2', 'closed')`)
+  await standsStill(old.till)
+  await next.till.seal()
+  t.same(
+    (await next.till.entries()).map(({ operation, recordId }) => [operation, ...recordId]),
+    [['upsert', 2]],
+  )
+})
+
+onEachDatabase(t, server, 'processes of the same rules leave each other alone, and none is refused', TABLES, async (t, host) => {
+  const rules = (existing: 'none' | 'all'): PublishRules<AnyTables> => ({
+    receipts: { where: (eb) => eb('id', '<', eb.val(1_000 + Math.random() * 0)), existing },
+  })
+  const one = await running(host, rules('none'))
+  const schema = await schemaOf(host)
+  const other = await running(host, rules('all'))
+  await sell(host, 1, one.till)
+  await one.till.seal()
+  await other.till.seal()
+  t.same(await schemaOf(host), schema)
+  t.same([...one.failed, ...other.failed], [])
+  t.equal((await other.till.entries()).length, 10)
+})
+
+onEachDatabase(t, server, 'a filter that answers otherwise each time is no other rule', TABLES, async (t, host) => {
+  let asked = 0
+  const { till, failed } = await running(host, { receipts: { where: (eb) => eb('id', '<', 1_000 + ++asked) } })
+  await sell(host, 1, till)
+  await host.exec('ALTER TABLE receipts ADD COLUMN note TEXT')
+  await sell(host, 11, till)
+  t.same(failed, [])
+})
+
+onEachDatabase(t, server, "after the host's own DDL the one whose rules are in force mends triggers", TABLES, async (t, host) => {
+  const old = await running(host, OLD)
+  const next = await running(host, NEW)
+  await standsStill(old.till)
+  await host.exec(
+    `DROP TABLE receipts; CREATE TABLE receipts (id INTEGER PRIMARY KEY, receipt_no TEXT, status TEXT); INSERT INTO items VALUES (1, 'bread')`,
+  )
+  await sell(host, 1, next.till)
+  await eventually('it is compared', async () => (await next.till.status()).resealing.length === 0)
+  const schema = await schemaOf(host)
+  await sell(host, 11, next.till)
+  t.same(await schemaOf(host), schema)
+  t.equal((await next.till.entries()).length, 21)
+})
+
+onEachDatabase(
+  t,
+  server,
+  'a process that neither installed nor started takes nothing over; a database of before has no rules in force',
+  TABLES,
+  async (t, host) => {
+    const next = await running(host, NEW)
+    await t.rejects(host.create(OLD).seal(), { code: 'ERR_SCHEMA_NEWER' })
+    t.same(
+      await host
+        .create(OLD)
+        .install({ dryRun: true })
+        .then((all) => all.length > 0),
+      true,
+    )
+    await sell(host, 1, next.till)
+    await next.till.stop()
+    await host.exec(`DELETE FROM sync_state WHERE key = 'rules'`)
+    await host.create(NEW).seal()
+    t.equal((await host.query(`SELECT 1 FROM sync_state WHERE key = 'rules'`)).length, 1)
+  },
+)
+
+t.test('head office: the rules of the process that came last are in force, be it that it publishes nothing', async (t) => {
+  const pool = await createPool(t, server)
+  await pool.query('CREATE TABLE items (item_no int PRIMARY KEY, name text, price int); CREATE TABLE contacts (id int PRIMARY KEY)')
+  const running = async (publish: AudienceRules<AnyTables> | undefined) => {
+    const central = createCentral({ database: postgres(pool), subscribe: {}, ...(publish && { publish }) })
+    t.teardown(() => central.stop())
+    await central.install()
+    await central.start()
+    return central
+  }
+  const code = async (central: Awaited<ReturnType<typeof running>>) => (await central.status()).lastError?.code
+  const triggers = async () =>
+    (await pool.query(`SELECT tgrelid::regclass::text AS name FROM pg_trigger WHERE tgname = 'sync_touch' ORDER BY 1`)).rows
+  const old = await running({ items: { except: ['price'] } })
+  const next = await running({ items: {}, contacts: {} })
+  await eventually('the older one stands still', async () => (await code(old)) === 'ERR_SCHEMA_NEWER')
+  await pool.query('INSERT INTO items VALUES (1)')
+  await eventually('it is sealed', async () => (await next.status()).unsealed === 0)
+  t.same(await triggers(), [{ name: 'contacts' }, { name: 'items' }])
+  t.equal(await code(next), undefined)
+  await next.stop()
+  await running(undefined)
+  t.same(await triggers(), [])
+  await t.rejects(old.export('items', { item_no: 1 }))
+  t.same(await triggers(), [])
+})
