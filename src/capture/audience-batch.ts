@@ -85,8 +85,10 @@ export function* isOurs(database: CapturingDatabase, audience: Audience, standin
   const { stream, entryNo } = standing
   const { audience_id, head_no, floor_no } = audience
   const { own, seen, begun } = shownBy(standing)
-  if (stream !== audience.stream || entryNo < floor_no || !Number.isSafeInteger(seen) || seen < entryNo || seen > head_no) return false
+  if (stream !== audience.stream || !Number.isSafeInteger(seen) || seen < entryNo || seen > head_no) return false
   if (!Number.isSafeInteger(begun) || begun < 0 || begun > seen) return false
+  // What was removed before its snapshot began it is not told anyway.
+  if (Math.max(entryNo, begun) < floor_no) return false
   if (seen === head_no) return own === audience.mark
   const [point] = yield* query<{ mark: string }>(
     database.build

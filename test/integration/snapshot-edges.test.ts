@@ -131,6 +131,23 @@ t.test('a till restored to before its last snapshot hears of what was removed be
   )
 })
 
+t.test('a till that begins when removals were forgotten long ago gets all in batches', async (t) => {
+  const { pool, central } = await openOffice(t)
+  await pool.query("INSERT INTO items SELECT n, 'Item ' || n FROM generate_series(1, 6) n")
+  const old = await listen(central, 1, 500)
+  await old.drain()
+  await pool.query('DELETE FROM items WHERE item_no = 1')
+  await old.drain()
+  await old.exchange()
+  await pool.query("UPDATE sync_audience_points SET sealed_at = sealed_at - interval '40 days'")
+  await central.prune()
+  t.equal((await pool.query('SELECT FROM sync_audience_members WHERE removed')).rowCount, 0)
+  const till = await listen(central, 2, 2)
+  for (let batch = 1; batch <= 3; batch++) await till.exchange()
+  t.same(till.rows('items'), old.rows('items'))
+  t.equal(await till.drain(), 0)
+})
+
 t.test('what a till gets of a change that head office then loses is put right', async (t) => {
   const { pool, central } = await openOffice(t)
   await pool.query("INSERT INTO items SELECT n, 'Item ' || n FROM generate_series(1, 3) n")
