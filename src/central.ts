@@ -87,7 +87,7 @@ export class CentralReplica implements Central, Subscriber {
   private readonly rounds: Rounds
   private readonly holds: Holds
   /** Undefined where nothing is sent to the registers. */
-  private readonly publishing: CentralPublishing | undefined
+  readonly publishing: CentralPublishing | undefined
   private readonly herald: Herald
   private readonly contacts: Contacts
   private readonly lifecycle = new Lifecycle()

@@ -1,6 +1,7 @@
 import { Break } from '../differential/break.ts'
 import { archivedNames, checkLedger, mirrored, posted } from './books.ts'
 import { checkAlike } from './comparisons.ts'
+import { checkSubscribed } from './downward.ts'
 import type { Machine } from './machine.ts'
 import { checkMended, replayIdly } from './replays.ts'
 import { documentSale, less, type Moved, movedBy, type Sale, textOf } from './sale.ts'
@@ -18,6 +19,7 @@ export async function audit(world: World, live: ReadonlyMap<Seat, Machine>): Pro
   const staged = await pool.query('SELECT f.* FROM sync_frames f JOIN sync_registers USING (register_id, epoch_no) WHERE NOT reset')
   if (staged.rowCount !== 0) throw new Break('staged', `Left of a document that came in frames: ${staged.rowCount}`)
   for (const [seat, machine] of live) await checkSeat(world, seat, await machine.sales())
+  if (world.subscribes) for (const [seat, machine] of live) await checkSubscribed(world, seat, machine)
   if (world.isMended) await checkMended(world.office)
   for (const [seat, machine] of live) await checkAlike(world, seat, machine)
   for (const { id } of await central.orphans.list({ limit: 1_000 })) await central.orphans.withdraw(id, { reason: 'audit' })

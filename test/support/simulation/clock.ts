@@ -17,3 +17,30 @@ export class SimulatedClock implements Clock {
     if (signal !== undefined && !signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
   }
 }
+
+/** A computer's clock, which somebody may set: what lasts goes by the time that it shares with all others. */
+export class WallClock implements Clock {
+  readonly now = () => this.time.now() + this.ahead
+  readonly ticks: () => number
+  readonly random: () => number
+  readonly sleep: Clock['sleep']
+  private readonly time: Clock
+  private ahead: number
+
+  constructor(time: Clock, ahead = 0) {
+    this.time = time
+    this.ahead = ahead
+    this.ticks = time.ticks
+    this.random = time.random
+    this.sleep = time.sleep.bind(time)
+  }
+
+  jump(ms: number): void {
+    this.ahead += ms
+  }
+
+  /** Of a copy of the computer. */
+  copy(): WallClock {
+    return new WallClock(this.time, this.ahead)
+  }
+}

@@ -1,17 +1,20 @@
 import type { Register, RegisterName } from '../../../src/index.ts'
-import type { CapturingDatabase, Clock, Link, Mailbox } from '../../../src/ports.ts'
+import type { CapturingDatabase, Link, Mailbox } from '../../../src/ports.ts'
 import { RegisterReplica } from '../../../src/register.ts'
+import type { WallClock } from './clock.ts'
 import type { Host } from './hosts.ts'
 import { type Line, type Sale, salesOf } from './sale.ts'
-import { publishRules } from './tables.ts'
+import { MIRRORS, publishRules } from './tables.ts'
 
 export interface MachineOptions {
   readonly name: RegisterName
-  readonly clock: Clock
+  readonly clock: WallClock
   readonly link: Link
   /** Instead of the link. */
   readonly mailbox?: Mailbox | undefined
   readonly identity: boolean
+  /** Whether it gets what central publishes. */
+  readonly subscribes?: boolean | undefined
   readonly recordsPerRun: number
   readonly bytesPerRun?: number | undefined
   /** After how long without a word central does not count any more. */
@@ -43,7 +46,7 @@ export class Machine {
   }
 
   async clone(): Promise<Machine> {
-    return Machine.open(await this.host.clone(), this.options)
+    return Machine.open(await this.host.clone(), { ...this.options, clock: this.options.clock.copy() })
   }
 
   async restart(): Promise<void> {
@@ -90,13 +93,14 @@ export class Machine {
   }
 
   private process(): Register {
-    const { name, clock, link, mailbox, identity, recordsPerRun, bytesPerRun, forgetAfterMs } = this.options
+    const { name, clock, link, mailbox, identity, subscribes, recordsPerRun, bytesPerRun, forgetAfterMs } = this.options
     this.life = { writes: Number.POSITIVE_INFINITY }
     return new RegisterReplica(
       {
         ...name,
         database: mortal(this.host.database(), this.life),
         publish: publishRules(identity),
+        ...(subscribes && { subscribe: MIRRORS }),
         transfer: {
           type: 'push',
           ...(mailbox ? { mailbox, answerMs: 5_000, everyMs: 1_000, resend: { minMs: 1_000, maxMs: 1_000 } } : { link }),

@@ -2,11 +2,13 @@ import type { Pool } from 'pg'
 import { postgres } from '../../../src/adapters/postgres/adapter.ts'
 import { CentralReplica } from '../../../src/central.ts'
 import type { RegisterName } from '../../../src/index.ts'
-import type { Clock } from '../../../src/ports.ts'
 import { answer } from '../../../src/transport/answer.ts'
 import { Holds } from '../../../src/transport/holds.ts'
+import type { Random } from '../random.ts'
+import { purchase } from './buyer.ts'
+import { type SimulatedClock, WallClock } from './clock.ts'
 import { type RowBackup, Rows } from './row-backup.ts'
-import { CENTRAL_TABLES, type Mapping, NEVER_CHANGED, subscribeRules } from './tables.ts'
+import { AUDIENCES, CENTRAL_TABLES, type Mapping, NEVER_CHANGED, subscribeRules } from './tables.ts'
 
 const TAKES = { message: 1_048_576, document: 1_048_576 }
 /** Schedules between which the room of deleted rows is given back. */
@@ -17,22 +19,24 @@ export class Office {
   readonly pool: Pool
   readonly mapping: Mapping = { factor: 1 }
   central: CentralReplica
-  private readonly clock: Clock
+  clock: WallClock
+  private readonly time: SimulatedClock
   private readonly rows: Rows
   private readonly backups: RowBackup[] = []
   private empty: RowBackup = new Map()
   private schedules = 0
 
-  private constructor(pool: Pool, clock: Clock) {
+  private constructor(pool: Pool, time: SimulatedClock) {
     this.pool = pool
-    this.clock = clock
+    this.time = time
+    this.clock = new WallClock(time)
     this.rows = new Rows(pool, 'public')
     this.central = this.process()
   }
 
-  static async open(pool: Pool, clock: Clock): Promise<Office> {
+  static async open(pool: Pool, time: SimulatedClock): Promise<Office> {
     await pool.query(CENTRAL_TABLES)
-    const office = new Office(pool, clock)
+    const office = new Office(pool, time)
     await office.central.install()
     await pool.query(NEVER_CHANGED)
     office.empty = await office.rows.backup()
@@ -41,12 +45,21 @@ export class Office {
 
   /** As it was before the first register. */
   async begin(registers: readonly RegisterName[]): Promise<void> {
+    // What a process has learnt of another database is not to count in this one.
+    await this.central.stop()
     if (++this.schedules % VACUUM_EVERY === 0) await this.rows.empty()
     await this.rows.restore(this.empty)
+    this.clock = new WallClock(this.time)
+    this.central = this.process()
     this.backups.length = 0
     this.mapping.factor = 1
-    for (const register of registers) await this.central.registers.add(register)
+    for (const register of registers) await this.central.registers.add({ ...register, attributes: { group: 'A' } })
     await this.backup()
+  }
+
+  /** Head office changes what tills are to have. */
+  async purchase(random: Random): Promise<void> {
+    await this.pool.query(purchase(random, ['POS1', 'POS2']))
   }
 
   async backup(): Promise<void> {
@@ -68,10 +81,14 @@ export class Office {
 
   receive(from: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
     const holds = new Holds(this.clock, 0)
-    return answer({ subscriber: this.central, takes: TAKES, holds, onRefused() {}, async confirm() {} }, from, bytes)
+    return answer(
+      { subscriber: this.central, takes: TAKES, holds, audiences: this.central.publishing, onRefused() {}, async confirm() {} },
+      from,
+      bytes,
+    )
   }
 
   private process(): CentralReplica {
-    return new CentralReplica({ database: postgres(this.pool), subscribe: subscribeRules(this.mapping) }, this.clock)
+    return new CentralReplica({ database: postgres(this.pool), subscribe: subscribeRules(this.mapping), publish: AUDIENCES }, this.clock)
   }
 }

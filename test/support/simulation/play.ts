@@ -1,5 +1,6 @@
 import type { TillsyncError } from '../../../src/errors.ts'
 import { Break } from '../differential/break.ts'
+import { Random } from '../random.ts'
 import type { Machine } from './machine.ts'
 import { refill, replayIdly } from './replays.ts'
 import type { Schedule, Step } from './steps.ts'
@@ -20,6 +21,12 @@ async function take(world: World, step: Step): Promise<void> {
       return office.backup()
     case 'central restart':
       return office.restart()
+    case 'central prune':
+      return void (await office.central.prune())
+    case 'central jump':
+      return office.clock.jump(step.ms)
+    case 'publish':
+      return office.purchase(new Random(step.seed))
     case 'replay':
       return replayIdly(office)
     case 'refill':
@@ -73,6 +80,10 @@ async function takeAt(world: World, seat: Seat, machine: Machine, step: Extract<
     case 'forget':
       world.fallSilent()
       return machine.prune()
+    case 'jump':
+      return machine.options.clock.jump(step.ms)
+    case 'regroup':
+      return world.office.central.registers.change(seat.name, { attributes: { group: step.group } })
     case 'backup':
       return void seat.backups.push(await machine.host.backup())
     case 'restore':

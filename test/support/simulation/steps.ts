@@ -11,8 +11,8 @@ interface At {
 export const SALES = ['sell', 'sell large', 'change', 'void', 'delete', 'reuse', 'enter again'] as const
 /** What is done at a till, or to its disk. `forget`: central was silent for so long that what it has not acknowledged is pruned too. `another`: another database takes the place of this one, and the operator says so at central. */
 export const CARE = ['seal', 'export', 'reseal', 'prune', 'forget', 'backup', 'clone', 'restart', 'another', 'keep'] as const
-/** `replay`: what is archived goes through the handlers again, and nothing comes of it; `refill`: head office's copies are lost before. */
-export const OFFICE = ['central backup', 'central restart', 'replay', 'refill'] as const
+/** `central prune`: what it need not tell any more it forgets. `replay`: what is archived goes through the handlers again, and nothing comes of it; `refill`: head office's copies are lost before. */
+export const OFFICE = ['central backup', 'central restart', 'central prune', 'replay', 'refill'] as const
 
 /** What happens in a schedule, as plain data: each step says all that it needs, so that any of them can be left out. */
 export type Step =
@@ -25,6 +25,13 @@ export type Step =
   | (At & { readonly do: 'restore'; readonly backup: number })
   /** Central asks what the till has published; the till answers when it speaks. */
   | (At & { readonly do: 'compare'; readonly repair: boolean })
+  /** The till's clock is set. */
+  | (At & { readonly do: 'jump'; readonly ms: number })
+  /** A till is to have other offers from now on. */
+  | (At & { readonly do: 'regroup'; readonly group: string })
+  | { readonly do: 'central jump'; readonly ms: number }
+  /** Head office changes what tills are to have; all chance in it follows from the seed. */
+  | { readonly do: 'publish'; readonly seed: number }
   | { readonly do: 'deliver'; readonly letter: number }
   | { readonly do: 'central restore'; readonly backup: number }
   | { readonly do: (typeof OFFICE)[number] }
@@ -40,6 +47,8 @@ export interface Schedule {
   readonly frames?: boolean
   /** Whether the registers have mailboxes instead of links. */
   readonly mailboxes?: boolean
+  /** Whether the registers get what head office publishes. */
+  readonly subscribes?: boolean
   /** Whether in the end the mapping is mended, and mended again. */
   readonly mended?: boolean
   readonly steps: readonly Step[]

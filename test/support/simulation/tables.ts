@@ -1,6 +1,8 @@
 import {
   type AnyDocument,
   type AnyTables,
+  type AudienceRules,
+  type MirrorRules,
   type Movement,
   mirror,
   negate,
@@ -15,6 +17,10 @@ export const TILL_TABLES = `
   CREATE TABLE receipts (id INTEGER PRIMARY KEY, receipt_no TEXT NOT NULL, customer_no TEXT NOT NULL, status TEXT NOT NULL);
   CREATE TABLE receipt_lines (id INTEGER PRIMARY KEY, receipt_id INTEGER NOT NULL, item_no TEXT NOT NULL, quantity INTEGER NOT NULL);
   CREATE INDEX receipt_lines_receipt_id ON receipt_lines (receipt_id);
+  CREATE TABLE items (item_no VARCHAR(9) PRIMARY KEY, name TEXT NOT NULL, price INTEGER NOT NULL);
+  CREATE TABLE item_barcodes (barcode VARCHAR(9) PRIMARY KEY, item_no VARCHAR(9) NOT NULL);
+  CREATE INDEX item_barcodes_item_no ON item_barcodes (item_no);
+  CREATE TABLE offers (id INTEGER PRIMARY KEY, price_group TEXT NOT NULL, price INTEGER NOT NULL);
 `
 
 /** Head office's copies, and a ledger in which nothing can be changed. */
@@ -24,6 +30,12 @@ export const CENTRAL_TABLES = `
   CREATE TABLE receipt_lines (location text, register text, id bigint, receipt_id bigint NOT NULL, item_no text NOT NULL, quantity bigint NOT NULL,
     PRIMARY KEY (location, register, id), FOREIGN KEY (location, register, receipt_id) REFERENCES receipts);
   CREATE INDEX ON receipt_lines (location, register, receipt_id);
+  CREATE TABLE items (item_no text PRIMARY KEY, name text NOT NULL, price bigint NOT NULL);
+  CREATE TABLE item_barcodes (barcode text PRIMARY KEY, item_no text NOT NULL REFERENCES items ON DELETE CASCADE);
+  CREATE INDEX ON item_barcodes (item_no);
+  CREATE TABLE assortments (register text, item_no text, PRIMARY KEY (register, item_no));
+  CREATE INDEX ON assortments (item_no);
+  CREATE TABLE offers (id bigint PRIMARY KEY, price_group text NOT NULL, price bigint NOT NULL);
 `
 export const NEVER_CHANGED = `
   CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'a row of % is never changed', TG_TABLE_NAME; END $$;
@@ -38,6 +50,26 @@ export function publishRules(identity: boolean): PublishRules<AnyTables> {
     receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } },
   }
 }
+
+/** What a register gets is chosen by a table that says who has what, and by an attribute of the register's. */
+export const AUDIENCES: AudienceRules<AnyTables> = {
+  items: {
+    where: (eb, { register }) =>
+      eb.exists(
+        eb
+          .selectFrom('assortments')
+          .select('assortments.item_no')
+          .whereRef('assortments.item_no', '=', 'items.item_no')
+          .where('assortments.register', '=', register),
+      ),
+    dependsOn: { assortments: { item_no: 'item_no' } },
+  },
+  item_barcodes: { partOf: { items: { item_no: 'item_no' } } },
+  offers: { where: (eb, { attributes }) => eb('price_group', '=', attributes.group as string) },
+}
+
+/** What a till has of it. */
+export const MIRRORS: MirrorRules<AnyTables> = { offers: mirror(), items: mirror() }
 
 /** What the mapping makes of a quantity. */
 export interface Mapping {

@@ -1,7 +1,7 @@
 import type { RegisterName } from '../../../src/index.ts'
 import { Random } from '../random.ts'
 import { Cashier } from './cashier.ts'
-import type { SimulatedClock } from './clock.ts'
+import { type SimulatedClock, WallClock } from './clock.ts'
 import { Comparisons } from './comparisons.ts'
 import type { Host, Hosts } from './hosts.ts'
 import { Machine } from './machine.ts'
@@ -89,13 +89,14 @@ export class World {
     const world = new World(office, hosts, clock, schedule)
     await office.begin(world.seats.map(({ name }) => name))
     for (const [n, seat] of world.seats.entries()) {
-      const { identity, recordsPerRun, frames, forgets } = schedule
+      const { identity, recordsPerRun, frames, forgets, subscribes } = schedule
       const options = {
         name: seat.name,
-        clock,
+        clock: new WallClock(schedule.mailboxes ? world.post.clock(clock) : clock),
         link: world.network.link(seat.name),
-        ...(schedule.mailboxes && { mailbox: world.post.mailbox(seat.name), clock: world.post.clock(clock) }),
+        ...(schedule.mailboxes && { mailbox: world.post.mailbox(seat.name) }),
         identity,
+        subscribes,
         recordsPerRun,
         bytesPerRun: frames ? LEAST_BYTES : undefined,
         forgetAfterMs: forgets ? FORGET_AFTER_MS : undefined,
@@ -107,6 +108,11 @@ export class World {
 
   get isMended(): boolean {
     return this.schedule.mended ?? false
+  }
+
+  /** Whether registers get what central publishes. */
+  get subscribes(): boolean {
+    return this.schedule.subscribes ?? false
   }
 
   /** Whether central is forgotten that was silent for too long. */
