@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { Batch, Entry, PartShape, RegisterName, Value } from '../model.ts'
-import { decodeRecord, ownOf } from '../record.ts'
+import { decodeRecord, encodeText, encodeValue, ownOf, writtenMembers } from '../record.ts'
 
 /** A document as it is applied: its latest version, whole. */
 export interface AppliedDocument {
@@ -29,6 +29,8 @@ export interface AppliedDocument {
   isNew: boolean
   /** The same as the host's handlers get it: columns of the root record, and `parts` by table. */
   readonly value: Record<string, unknown> & { parts: Record<string, Record<string, Value>[]> }
+  /** Its records in the order of its entries, as they are written: what parts have in common with the root as the root has it. */
+  records(): readonly string[]
   /** The values of its records in the order of its entries, to be looked at and left as they are: `value` is made of them. */
   values(): readonly Readonly<Record<string, Value>>[]
   /** The same once more, for somebody who may change it. */
@@ -58,6 +60,7 @@ class EntryDocument implements AppliedDocument {
   private parsed: AppliedDocument['value'] | undefined
   /** Until somebody gets `value`, who may change them. */
   private decoded: readonly Record<string, Value>[] | undefined
+  private joined: readonly string[] | undefined
 
   constructor(entries: readonly Entry[], shape: readonly PartShape[], keyColumns: readonly string[]) {
     this.entries = entries
@@ -104,13 +107,37 @@ class EntryDocument implements AppliedDocument {
     return this.parsed
   }
 
+  records(): readonly string[] {
+    if (this.joined === undefined) this.join()
+    return this.joined as readonly string[]
+  }
+
   values(): readonly Record<string, Value>[] {
-    this.decoded ??= this.entries.map((entry) => decodeRecord(entry.record as string))
-    return this.decoded
+    if (this.decoded === undefined) this.join()
+    return this.decoded as readonly Record<string, Value>[]
   }
 
   copy(): AppliedDocument['value'] {
-    return this.valueOf(this.entries.map((entry) => decodeRecord(entry.record as string)))
+    return this.valueOf(this.records().map(decodeRecord))
+  }
+
+  /** A till may take 'ab' and 'AB' for equal, where the other side tells them apart. */
+  private join(): void {
+    const records = this.entries.map((entry) => entry.record as string)
+    const decoded = records.map(decodeRecord)
+    const [root = {}] = decoded
+    const joints = jointsOf(this.shape)
+    for (const [n, { table }] of this.entries.entries()) {
+      const values = decoded[n] as Record<string, Value>
+      const others = (n === 0 ? [] : (joints.get(table) ?? [])).filter(([own, above]) => isOther(ownOf(values, own), ownOf(root, above)))
+      if (others.length === 0) continue
+      const members = new Map(writtenMembers(records[n] as string))
+      for (const [own, above] of others) members.set(own, encodeValue(root[above] as Value))
+      records[n] = `{${[...members].map(([name, text]) => `${encodeText(name)}:${text}`).join(',')}}`
+      decoded[n] = decodeRecord(records[n])
+    }
+    this.joined = records
+    this.decoded = decoded
   }
 
   private valueOf([root, ...others]: readonly Record<string, Value>[]): AppliedDocument['value'] {
@@ -133,6 +160,37 @@ export function documentOf(entries: readonly Entry[], shape: readonly PartShape[
 
 export function tablesOf(shape: readonly PartShape[]): string[] {
   return shape.flatMap((part) => [part.table, ...tablesOf(part.parts)])
+}
+
+/** By the tables of parts: which of their columns hold what which of the root's does. */
+type Joints = ReadonlyMap<string, readonly (readonly [own: string, root: string])[]>
+
+/** By shape, which many documents share. */
+const knownJoints = new WeakMap<readonly PartShape[], Joints>()
+
+function jointsOf(shape: readonly PartShape[]): Joints {
+  const known = knownJoints.get(shape) ?? new Map(jointsWithin(shape, (column) => column))
+  knownJoints.set(shape, known)
+  return known
+}
+
+function jointsWithin(
+  parts: readonly PartShape[],
+  rootOf: (column: string) => string | undefined,
+): (readonly [string, readonly (readonly [string, string])[]])[] {
+  return parts.flatMap(({ table, columns, parts }) => {
+    const own = Object.entries(columns).flatMap(([column, above]) => {
+      const root = rootOf(above)
+      return root === undefined ? [] : [[column, root] as const]
+    })
+    const names = new Map(own)
+    return [[table, own] as const, ...jointsWithin(parts, (column) => names.get(column))]
+  })
+}
+
+/** Whether both are texts, and not the same. */
+function isOther(own: Value | undefined, root: Value | undefined): boolean {
+  return typeof own === 'string' && typeof root === 'string' && own !== root
 }
 
 /** The documents of a batch, in its order. */

@@ -141,10 +141,13 @@ export function valuesOf(documents: readonly AppliedDocument[]): ReadonlyMap<str
 
 export function recordsOf(documents: readonly AppliedDocument[]): Records {
   const records = new Map<string, string[]>()
-  for (const { table, record } of documents.flatMap((document) => document.entries)) {
-    const all = records.get(table) ?? []
-    all.push(record as string)
-    records.set(table, all)
+  for (const document of documents) {
+    for (const [n, record] of document.records().entries()) {
+      const { table } = document.entries[n] as Entry
+      const all = records.get(table)
+      if (all === undefined) records.set(table, [record])
+      else all.push(record)
+    }
   }
   return records
 }
