@@ -2,6 +2,7 @@ import { AudienceSubscription, type SubscriptionStatus } from './apply/audience-
 import type { HandlersByTable } from './apply/handler.ts'
 import { touchKept } from './apply/kept-columns.ts'
 import { NoticeWatch } from './apply/notice-watch.ts'
+import type { NoticeRow } from './apply/notices.ts'
 import { followRules, optionsOf, readMirrors, targetOf } from './apply/subscribed-mirrors.ts'
 import type { SubscriptionProblem } from './apply/subscription-outlook.ts'
 import type { WaitingDocument } from './apply/waiting-documents.ts'
@@ -126,6 +127,11 @@ export class RegisterSubscription {
         some.map(({ recordId }) => recordId),
       )
     }
+  }
+
+  /** Says whether any notice is another by what was done here. */
+  async refreshNotices(rows: readonly NoticeRow[]): Promise<boolean> {
+    return (await this.notices?.refresh(rows)) ?? false
   }
 
   async stop(): Promise<void> {

@@ -80,7 +80,11 @@ export class RegisterReplica implements Register {
     const retainMs = readRetainMs(options.retainMs)
     const forgetAfterMs = readForgetAfterMs(options.forgetAfterMs)
     const { database, events } = this
-    this.notices = new NoticeBook(database, () => this.ready())
+    this.notices = new NoticeBook(
+      database,
+      () => this.ready(),
+      async (rows) => this.subscription?.refreshNotices(rows) ?? false,
+    )
     this.sealer = new Sealer(
       database,
       this.specs,

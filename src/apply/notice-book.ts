@@ -25,10 +25,13 @@ const AT_ONCE = 500
 export class NoticeBook implements Notices {
   private readonly database: Database
   private readonly ready: () => Promise<void>
+  private readonly refresh: (rows: readonly NoticeRow[]) => Promise<boolean>
 
-  constructor(database: Database, ready: () => Promise<void>) {
+  /** @param refresh puts right notices that say something else than what is; says whether any did */
+  constructor(database: Database, ready: () => Promise<void>, refresh: (rows: readonly NoticeRow[]) => Promise<boolean> = async () => false) {
     this.database = database
     this.ready = ready
+    this.refresh = refresh
   }
 
   async list(which: { readonly table?: string; readonly after?: number; readonly limit?: number } = {}): Promise<readonly Notice[]> {
@@ -41,7 +44,9 @@ export class NoticeBook implements Notices {
     let select = this.database.build.selectFrom(NOTICES.name).selectAll().where('notice_id', '>', after)
     if (table !== undefined) select = select.where('table_name', '=', table)
     const statement = select.orderBy('notice_id').limit(limit).compile()
-    return (await this.database.read(() => query<NoticeRow>(statement))).map(toNotice)
+    const read = () => this.database.read(() => query<NoticeRow>(statement))
+    const rows = await read()
+    return ((await this.refresh(rows)) ? await read() : rows).map(toNotice)
   }
 
   async acknowledge(ids: readonly number[]): Promise<{ readonly acknowledged: number }> {

@@ -3,10 +3,11 @@ import { readState, writeState } from '../migrate.ts'
 import type { Notice } from '../model.ts'
 import type { Clock, Key, MirrorTarget, RegisterDatabase, Work } from '../ports.ts'
 import { committed, lookup } from '../ports.ts'
+import { decodeRecordId, keyRecord } from '../record.ts'
 import { toNotice } from './notice-book.ts'
 import { dayOf } from './notice-days.ts'
 import { countedOf, type FollowedTable, type FollowRule, followedTable, idOf, isBounded, textsOf } from './notice-rows.ts'
-import { type Followup, noteRecords } from './notices.ts'
+import { areOutdated, type Followup, type NoticeRow, noteRecords } from './notices.ts'
 import type { RowChange, RowWatch } from './row-changes.ts'
 
 export interface NoticeWatchOptions {
@@ -78,6 +79,53 @@ export class NoticeWatch implements RowWatch {
     this.day = today
   }
 
+  /** What the host has done itself to rows of which something is still to be told: what is told is what is. Says whether any notice is another by it. */
+  async refresh(notices: readonly NoticeRow[]): Promise<boolean> {
+    const { database, clock } = this.options
+    const followups = () => this.standing(notices)
+    const isOutdated = () =>
+      database.read(function* () {
+        return yield* areOutdated(database, yield* followups())
+      })
+    if (notices.length === 0 || !(await isOutdated())) return false
+    await database.write(
+      function* () {
+        yield* noteRecords(database, yield* followups(), new Date(clock.now()).toISOString())
+      },
+      { lazily: true },
+    )
+    return true
+  }
+
+  /** The records of notices as they stand here: nothing has happened to them but what the host did. */
+  private *standing(notices: readonly NoticeRow[]): Work<readonly Followup[]> {
+    const followups: Followup[] = []
+    const day = this.day ?? (yield* readState(this.options.database, DAY)) ?? this.today()
+    for (const [table, followed] of yield* this.followed()) {
+      const { target } = followed
+      const own = notices.filter(({ table_name, record_id }) => table_name === table && decodeRecordId(record_id).length === target.key.length)
+      const ids = [...new Set(own.map(({ record_id }) => record_id))]
+      const rows = yield* this.rowsOf(
+        target,
+        ids.map((id) => keyRecord(target.key, id)),
+      )
+      const found = new Map(rows.map((row) => textsOf(followed, row)).map((texts) => [idOf(followed, texts), texts]))
+      for (const recordId of ids) {
+        const is = countedOf(followed, found.get(recordId), day)
+        followups.push({ table, recordId, before: is, after: is, byDate: false })
+      }
+    }
+    return followups
+  }
+
+  /** The rows that have these keys. */
+  private *rowsOf(target: MirrorTarget, records: readonly string[]): Work<readonly string[]> {
+    if (records.length === 0) return []
+    const same = Object.fromEntries(target.key.map((name) => [name, name]))
+    const keys = { table: target, columns: target.key, records, constants: {} }
+    return yield* this.options.database.mirroring.strays({ table: target, constants: {} }, same, keys, [])
+  }
+
   /** Returns the last key; undefined at the end. */
   private *rollPage(
     followed: FollowedTable,
@@ -90,11 +138,7 @@ export class NoticeWatch implements RowWatch {
     const columns = target.key.map((name) => target.columns.find((column) => column.name === name))
     const encoders = columns.map((column) => (column === undefined ? String : database.encoderOf(column)))
     const records = keys.map((key) => `{${target.key.map((name, at) => `${JSON.stringify(name)}:${encoders[at]?.(key[at])}`).join(',')}}`)
-    const same = Object.fromEntries(target.key.map((name) => [name, name]))
-    const rows =
-      records.length === 0
-        ? []
-        : yield* database.mirroring.strays({ table: target, constants: {} }, same, { table: target, columns: target.key, records, constants: {} }, [])
+    const rows = yield* this.rowsOf(target, records)
     yield* this.note(
       rows.map((row) => {
         const texts = textsOf(followed, row)

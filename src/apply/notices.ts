@@ -39,6 +39,31 @@ const LAST = 'notices.last'
  * are new.
  */
 export function* noteRecords(database: Database, followups: readonly Followup[], at: string): Work<readonly NoticeRow[]> {
+  const { gone, added } = yield* differences(database, followups, at)
+  yield* erase(
+    NOTICES,
+    NOTICES.primaryKey,
+    gone.map((row) => [row.table_name, row.record_id, row.column_name]),
+  )
+  if (added.length === 0) return []
+  const last = Number((yield* readState(database, LAST)) ?? 0)
+  const rows = added.map((row, n) => ({ ...row, notice_id: last + n + 1 }))
+  yield* writeState(LAST, String(last + rows.length))
+  yield* insert(
+    NOTICES,
+    rows.map((row) => [row.notice_id, row.table_name, row.record_id, row.column_name, row.kind, row.old, row.new, row.noted_at]),
+  )
+  return rows
+}
+
+/** Whether the notices of any of these records say something else than what is. */
+export function* areOutdated(database: Database, followups: readonly Followup[]): Work<boolean> {
+  const { gone, added } = yield* differences(database, followups, '')
+  return gone.length + added.length > 0
+}
+
+/** The notices that do not hold any more, and those that are to come. */
+function* differences(database: Database, followups: readonly Followup[], at: string): Work<Record<'gone' | 'added', readonly NoticeRow[]>> {
   const stored = yield* storedNotices(database, followups)
   const now = new Map(stored)
   for (const followup of followups) {
@@ -60,22 +85,7 @@ export function* noteRecords(database: Database, followups: readonly Followup[],
   }
   const all = [...now.values()].flat()
   const kept = new Set(all)
-  const gone = [...stored.values()].flat().filter((row) => !kept.has(row))
-  const added = all.filter(({ notice_id }) => notice_id === 0)
-  yield* erase(
-    NOTICES,
-    NOTICES.primaryKey,
-    gone.map((row) => [row.table_name, row.record_id, row.column_name]),
-  )
-  if (added.length === 0) return []
-  const last = Number((yield* readState(database, LAST)) ?? 0)
-  const rows = added.map((row, n) => ({ ...row, notice_id: last + n + 1 }))
-  yield* writeState(LAST, String(last + rows.length))
-  yield* insert(
-    NOTICES,
-    rows.map((row) => [row.notice_id, row.table_name, row.record_id, row.column_name, row.kind, row.old, row.new, row.noted_at]),
-  )
-  return rows
+  return { gone: [...stored.values()].flat().filter((row) => !kept.has(row)), added: all.filter(({ notice_id }) => notice_id === 0) }
 }
 
 function keyOf({ table, recordId }: Pick<Followup, 'table' | 'recordId'>): string {

@@ -118,6 +118,44 @@ onEachDatabase(
   },
 )
 
+onEachDatabase(t, server, 'of what the cashier changes himself the notices that wait say what is', CONTACTS, async (t, host) => {
+  const { till, sealed, acknowledge } = await open(host, { contacts: {} }, { contacts: mirror({ notify: ['name', 'phone'] }) })
+  const listed = async () =>
+    (await till.notices.list()).map((one) => `${one.recordId} ${one.kind} ${one.column ?? ''} ${JSON.stringify([one.old, one.new])}`)
+  const told = async () => till.notices.acknowledge((await till.notices.list()).map(({ id }) => id))
+  const stream = contacts()
+  for (const id of [1, 2, 3, 4, 5, 6]) stream.put({ id, name: 'Ann', phone: '1' })
+  await deliver(till, [stream])
+  await host.exec('DELETE FROM contacts WHERE id = 2')
+  await host.exec("UPDATE contacts SET phone = '2' WHERE id = 3")
+  const ann = '{"name":"Ann","phone":"1"}'
+  t.same(
+    await listed(),
+    [1, 4, 5, 6, 3].map((id) => `${id} new  [null,${id === 3 ? ann.replace('1', '2') : ann}]`),
+    'one that is gone by his doing leaves none',
+  )
+  await told()
+  await sealed()
+  await acknowledge()
+  for (const id of [1, 3, 4, 5]) stream.put({ id, name: 'Bob', phone: '1' })
+  await deliver(till, [stream.remove([6])])
+  await told()
+  await host.exec("UPDATE contacts SET name = 'Own' WHERE id = 1")
+  t.same(await listed(), [], 'what he does where nothing is to be told leaves none')
+  await sealed()
+  await acknowledge()
+  for (const id of [1, 3, 4]) stream.put({ id, name: 'Cy', phone: '1' })
+  await deliver(till, [stream.remove([5])])
+  const [first] = await till.notices.list()
+  await host.exec("UPDATE contacts SET name = 'Bob' WHERE id = 3")
+  await host.exec("UPDATE contacts SET name = 'Di', phone = '9' WHERE id = 4")
+  await host.exec("INSERT INTO contacts (id, name, phone) VALUES (5, 'Bob', '7')")
+  t.same(await listed(), ['1 changed name ["Own","Cy"]', '4 changed name ["Bob","Di"]', '5 changed phone ["1","7"]'])
+  t.same((await till.notices.list())[0]?.id, first?.id, 'one that says the same is the same')
+  t.same(await told(), { acknowledged: 3 })
+  t.same(await listed(), [])
+})
+
 onEachDatabase(t, server, 'what was changed here wins until central has it, and nothing is lost on the way', CONTACTS, async (t, host) => {
   const { till, sealed, acknowledge } = await open(host, { contacts: {} }, { contacts: mirror() })
   const stream = contacts()
