@@ -1,6 +1,6 @@
 import { AudienceUpkeep } from './audience-upkeep.ts'
 import type { Upkeep } from './capture/activation.ts'
-import { type SentRoot, sentRoot } from './capture/audience-batch.ts'
+import { type GivenDocuments, type SentRoot, sentRoot } from './capture/audience-batch.ts'
 import { AudienceCutting, type Cuts, type SentRoots } from './capture/audience-cutting.ts'
 import { resend } from './capture/audience-export.ts'
 import { AudienceMaking, within } from './capture/audience-making.ts'
@@ -51,6 +51,8 @@ export interface CentralPublishingOptions {
   readonly maxMessageBytes: number
   /** The register with its number, as its row says; undefined where it is not known. */
   register(name: RegisterName): Promise<KnownRegister | undefined>
+  /** What a register gives to a table that is published; undefined where registers give nothing to it. */
+  given(registerId: number, table: string): GivenDocuments | undefined
   /** There is something new for registers in these audiences. */
   onNews(audiences: ReadonlySet<number>): void
 }
@@ -182,7 +184,7 @@ export class CentralPublishing implements AudiencePublisher {
       const before = planned
       planned = await this.planned()
       if (isGone || planned !== before) ({ ids, waits } = await this.audiencesOf(register, asked, planned))
-      return () => this.cutting.cut(asked, planned, ids, request)
+      return () => this.cutting.cut(registerId, asked, planned, ids, request)
     }
     const cut = async (tries = TRIES): Promise<Cuts> => {
       const cutting = await work()

@@ -6,6 +6,7 @@ import { AuditBook, type WhichToAudit } from './apply/audit-book.ts'
 import { ClosingBook, type WhichClosings } from './apply/closing-book.ts'
 import type { FoundClosings, WaitingClosing } from './apply/closing-recall.ts'
 import { Effects } from './apply/effects.ts'
+import { givenBy } from './apply/given-documents.ts'
 import type { HandlersByTable, SubscribeRules } from './apply/handler.ts'
 import type { Subscribed } from './apply/handling.ts'
 import { type HostHandler, hostHandler } from './apply/host-handler.ts'
@@ -363,6 +364,7 @@ export class CentralReplica implements Central, Subscriber {
       maxMessageBytes: this.takes.message,
       filterTimeoutMs,
       register: (name) => this.registers.describe(name),
+      given: (registerId, table) => givenBy(this.database, this.handlers, registerId, table),
       onNews: (audiences) => this.herald.tell(audiences),
     })
   }

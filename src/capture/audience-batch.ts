@@ -119,25 +119,31 @@ export interface AudienceCut {
   readonly unsendable: readonly TillsyncError[]
 }
 
+/** Those of these documents, as they are sent, that the register has given itself. */
+export type GivenDocuments = (recordIds: readonly string[]) => Work<ReadonlySet<string>>
+
 /** Members that are read at a time. */
 const PAGE = 200
 
 /**
- * What comes behind an entry: the documents as they now are, where they are inside the filter now; removals only behind `begun`, where the snapshot began that brought the others. At most `records` records and about `bytes`, but never
+ * What comes behind an entry: the documents as they now are, where they are inside the filter now; removals only behind `begun`, where the snapshot began that brought the others, but for those of documents that the register has
+ * `given`: they may stand there though they never came from here. At most `records` records and about `bytes`, but never
  * less than one document. Undefined where nothing does, and the register knows that.
  */
 export function* cutAudience(
   database: PublishingDatabase,
   { root, sent, shape, keyColumns }: SentRoot,
   audience: Audience,
-  { after, begun }: { readonly after: number; readonly begun: number },
+  { after, begun, given }: { readonly after: number; readonly begun: number; readonly given: GivenDocuments | undefined },
   limits: AudienceLimits,
 ): Work<AudienceCut> {
   const documents: AudienceDocument[] = []
   const unsendable: TillsyncError[] = []
   let [records, bytes, through] = [0, 0, after]
   for (let isFull = false; !isFull && through < audience.head_no; ) {
-    const page = yield* membersBehind(database, audience, through, begun)
+    const page = yield* membersBehind(database, audience, through, given === undefined ? begun : 0)
+    const left = page.filter(({ removed, entry_no }) => removed && entry_no <= begun).map(({ record_id }) => sentId(root, keyColumns, record_id))
+    const told = given && (yield* given(left))
     const there = page
       .filter(({ removed }) => !removed)
       .map(({ record_id }) => ({ recordId: record_id, key: database.keyOf(root.keyColumns, record_id) }))
@@ -156,7 +162,7 @@ export function* cutAudience(
       })),
     )
     const read = new Map(asked.map(({ recordId }, n) => [recordId, readings[n]]))
-    for (const { record_id, entry_no } of page) {
+    for (const { record_id, entry_no, removed } of page) {
       const reading = read.get(record_id)
       // Its latest change is sealed soon; until then it is parked here, and the register keeps what it has.
       const isUnknown = failed.has(record_id) || reading instanceof Error
@@ -169,7 +175,7 @@ export function* cutAudience(
       through = entry_no
       if (size > limits.mostBytes) unsendable.push(tooLarge(root.table, record_id, size, limits.mostBytes))
       // What is not inside any more a snapshot does not name.
-      else if (!isUnknown && (all.length > 0 || entry_no > begun)) {
+      else if (!isUnknown && (all.length > 0 || entry_no > begun || (removed && told?.has(sentId(root, keyColumns, record_id))))) {
         documents.push({ recordId: sentId(root, keyColumns, record_id), records: all })
         records += Math.max(1, all.length)
         bytes += size

@@ -1,6 +1,6 @@
 import type { AudienceBatch, AudienceRequest, AudienceStanding } from '../model.ts'
 import type { Clock, PublishingDatabase, Work } from '../ports.ts'
-import { type AudienceCut, begunOf, cutAudience, isOurs, type SentRoot } from './audience-batch.ts'
+import { type AudienceCut, begunOf, cutAudience, type GivenDocuments, isOurs, type SentRoot } from './audience-batch.ts'
 import { audiencesAt, isKeyedAs } from './audiences.ts'
 import { withinLimit } from './filter-limit.ts'
 import { roomIn } from './limits.ts'
@@ -14,6 +14,8 @@ export interface AudienceCuttingOptions {
   readonly filterTimeoutMs: number
   /** No message is larger, whatever a register says that it reads. */
   readonly maxMessageBytes: number
+  /** What a register gives to a table; undefined where registers give nothing to it. */
+  given(registerId: number, table: string): GivenDocuments | undefined
   /** An audience is not there any more. */
   forget(id: number | undefined): void
 }
@@ -55,7 +57,13 @@ export class AudienceCutting {
   }
 
   /** In the order in which the register asks: what others refer to comes first. */
-  *cut(asked: readonly AudienceStanding[], { roots, schema }: SentRoots, ids: ReadonlyMap<string, number>, request: AudienceRequest): Work<Cuts> {
+  *cut(
+    registerId: number,
+    asked: readonly AudienceStanding[],
+    { roots, schema }: SentRoots,
+    ids: ReadonlyMap<string, number>,
+    request: AudienceRequest,
+  ): Work<Cuts> {
     const { database } = this.options
     // What is not sealed may be another's by now; then what was cut before is not to be told.
     const isSealed = !(yield* database.capture.touched())
@@ -82,12 +90,13 @@ export class AudienceCutting {
       if (isKnown && standing.entryNo === audience.head_no) continue
       const after = isKnown ? standing.entryNo : 0
       const begun = after === 0 ? audience.head_no : begunOf(standing)
-      const from = { after, begun: begun > after ? begun : 0 }
+      const given = begun > after ? this.options.given(registerId, standing.table) : undefined
+      const from = { after, begun: begun > after ? begun : 0, given }
       const limits = { records, bytes, mostBytes }
       const cutNow = () =>
         withinLimit(database, this.options.filterTimeoutMs, standing.table, () => cutAudience(database, root, audience, from, limits))
       isResealing ??= (yield* pendingReseals(database)).length > 0
-      const where = [audience.mark, from.after, from.begun, records, bytes, mostBytes]
+      const where = [audience.mark, from.after, from.begun, given && registerId, records, bytes, mostBytes]
       const cut: AudienceCut = isSealed && isCurrent && !isResealing ? yield* this.recent.take(where, cutNow) : yield* cutNow()
       cuts.push(cut)
       records -= cut.records
@@ -114,7 +123,7 @@ export class AudienceCutting {
       return batch === undefined ? standing : { table: standing.table, stream: batch.stream, entryNo: batch.through, mark: batch.mark }
     })
     const cut = this.options.database
-      .read(() => this.cut(next, sent, ids, request))
+      .read(() => this.cut(registerId, next, sent, ids, request))
       .catch(() => undefined)
       .finally(() => this.coming.delete(registerId))
     this.coming.set(registerId, cut)

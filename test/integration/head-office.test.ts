@@ -1,7 +1,8 @@
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
-import { type AnyTables, type AudienceRules, type Link, mirror, type Notice } from '../../src/index.ts'
+import { type AnyTables, type AudienceRules, type Link, mirror, type Notice, TillsyncError } from '../../src/index.ts'
+import { decodeMessage } from '../../src/transport/codec.ts'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
 import { refused } from '../support/refused.ts'
@@ -199,6 +200,49 @@ t.test('a contact goes up, and to the shop’s other tills, and not round in cir
   await sync()
   for (const each of [one, other]) t.same(rows(each, 'SELECT name FROM contacts'), [['Berta']])
   t.same((await shop.pool.query('SELECT name FROM contacts')).rows, [{ name: 'Berta' }])
+})
+
+t.test('what a till has entered and others have removed goes there with a snapshot too, be it that it never came back', async (t) => {
+  const shop = await openOffice(t)
+  const told: string[] = []
+  let [isCut, isCutNext] = [false, false]
+  const link = (inner: Link): Link => ({
+    async exchange(message, options) {
+      if (isCut) throw new TillsyncError('ERR_LINK', 'The line is down', { retryable: true })
+      const answer = await inner.exchange(message, options)
+      const { published } = await decodeMessage(answer, 1e9)
+      for (const { table, documents } of published?.batches ?? []) for (const { recordId } of documents) told.push(`${table}${recordId}`)
+      isCut = isCutNext
+      return answer
+    },
+  })
+  const own = await till(t, shop, 'POS1', { link, transfer: { recordsPerRun: 2 } })
+  const other = await till(t, shop, 'POS2')
+  const names = (of: Till) => of.db.prepare('SELECT contact_no FROM contacts ORDER BY 1').pluck().all()
+  await shop.pool.query("INSERT INTO contacts VALUES ('A', 'Ann'), ('B', 'Bob')")
+  await own.replica.synchronize()
+  await shop.pool.query("INSERT INTO contacts SELECT 'C' || n, 'Cy' FROM generate_series(1, 4) n")
+  await other.replica.synchronize()
+  own.db.exec("INSERT INTO contacts VALUES ('X', 'taken'), ('Y', 'too')")
+  isCutNext = true
+  await t.rejects(own.replica.synchronize(), { code: 'ERR_LINK' })
+  t.notOk(told.includes('contacts["X"]'), 'it did not come back')
+  own.db.exec("INSERT INTO contacts VALUES ('Z', 'not sent yet')")
+  other.db.exec("INSERT INTO contacts VALUES ('D', 'Di')")
+  await other.replica.synchronize()
+  await shop.pool.query("DELETE FROM contacts WHERE contact_no IN ('X', 'D')")
+  await other.replica.synchronize()
+  ;[isCut, isCutNext] = [false, false]
+  await own.replica.stop()
+  const again = own.again({ subscribe: { contacts: mirror({ map: (row) => row }) } })
+  await again.install()
+  await again.synchronize()
+  await other.replica.synchronize()
+  t.same(names(own), ['A', 'B', 'C1', 'C2', 'C3', 'C4', 'Y', 'Z'])
+  t.same(names(other), names(own))
+  t.ok(told.includes('contacts["X"]'))
+  t.notOk(told.includes('contacts["D"]'), "of another's nothing is said")
+  t.same((await again.status()).unapplied, [])
 })
 
 t.test('a part of what head office sent is taken away at a till, which never sent that document before', async (t) => {
