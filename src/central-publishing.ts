@@ -131,7 +131,7 @@ export class CentralPublishing implements AudiencePublisher {
     await this.sealing.ended()
     await this.making.stop()
     await this.cutting.stop()
-    this.sealer.forgetPlan()
+    this.sealer.begin()
     this.sent = undefined
   }
 

@@ -137,7 +137,7 @@ export class RegisterReplica implements Register {
       yield* beginHistory(database)
       return [...migrated, ...(yield* sealer.install()).statements]
     })
-    sealer.forgetPlan()
+    sealer.installed()
     return done
   }
 
@@ -197,7 +197,7 @@ export class RegisterReplica implements Register {
     await this.subscription?.stop()
     await this.upkeep.ended()
     this.ending = new AbortController()
-    this.sealer.forgetPlan()
+    this.sealer.begin()
     await this.database.close()
   }
 
@@ -324,7 +324,7 @@ export class RegisterReplica implements Register {
     await this.ready()
     const { database, sealer } = this
     await database.write(function* () {
-      yield* sealer.requireInForce()
+      yield* sealer.beginOrGoOn()
       yield* database.capture.removeTriggers()
     })
     try {

@@ -37,8 +37,8 @@ export class Sealer {
   private readonly onSealed: (slice: Slice) => void
   /** The tables as they stood when we last looked. */
   private upkeep: Upkeep | undefined
-  /** The next look at the tables puts the rules in force. */
-  private begins = false
+  /** The next look at the tables is the first, and puts the rules in force. */
+  private begins = true
   private readonly onUpkeep: (upkeep: Upkeep) => void
   private readonly sealSlice: SealSlice
   private limit = LIMITS.first
@@ -77,10 +77,16 @@ export class Sealer {
     return yield* keepUp(this.database, this.specs, true)
   }
 
+  /** What `install` has made is committed. */
+  installed(): void {
+    this.begins = false
+    this.forgetPlan()
+  }
+
   /** With the next look at the tables its rules are in force, whatever others were. */
   begin(): void {
     this.begins = true
-    this.upkeep = undefined
+    this.forgetPlan()
   }
 
   /** Roots that can't be published as their tables stand. */
@@ -100,10 +106,15 @@ export class Sealer {
   }
 
   private *keepUp(): Work<Upkeep> {
+    yield* this.beginOrGoOn()
+    return yield* keepUp(this.database, this.specs, false)
+  }
+
+  /** Before anything is made or dropped. @throws ERR_SCHEMA_NEWER where others have begun meanwhile */
+  *beginOrGoOn(): Work<void> {
     if (!this.begins) yield* this.requireInForce()
     // Also where none were.
     yield* putInForce(this.database, this.fingerprint)
-    return yield* keepUp(this.database, this.specs, false)
   }
 
   /** @throws ERR_SCHEMA_NEWER where other rules are */
