@@ -16,9 +16,9 @@ export async function calm(world: World, last: number): Promise<ReadonlyMap<Seat
   for (const seat of world.seats) {
     const machine = seat.copy(last)
     live.set(seat, machine)
-    for (const other of seat.machines) if (other !== machine) await synchronize(world, other)
+    for (const other of seat.machines) if (other !== machine) await synchronize(world, seat, other)
     await settle(world, seat, machine)
-    for (const other of seat.machines) if (other !== machine) await synchronize(world, other)
+    for (const other of seat.machines) if (other !== machine) await synchronize(world, seat, other)
     await settle(world, seat, machine)
   }
   return live
@@ -29,7 +29,7 @@ async function settle(world: World, seat: Seat, machine: Machine): Promise<void>
   let said = ''
   for (let run = 0; run < MOST_RUNS; run++) {
     const before = JSON.stringify((await machine.replica.status()).standing)
-    const error = await synchronize(world, machine)
+    const error = await synchronize(world, seat, machine)
     const { standing, head, pending, unsealed, resealing } = await machine.replica.status()
     said = `${error?.code ?? ''} ${JSON.stringify({ standing, head, pending, unsealed, resealing })}`
     if (error?.code === 'ERR_CLONED' && (await keep(world, seat, machine))) continue
@@ -40,10 +40,10 @@ async function settle(world: World, seat: Seat, machine: Machine): Promise<void>
   throw new Break('stuck', `After ${MOST_RUNS} runs: ${said}`)
 }
 
-async function synchronize(world: World, machine: Machine): Promise<TillsyncError | undefined> {
+async function synchronize(world: World, seat: Seat, machine: Machine): Promise<TillsyncError | undefined> {
   world.network.expect([])
   world.post.begin()
-  const error = await machine.replica.synchronize().then(() => undefined, asExpected)
+  const error = await world.synchronize(seat, machine).then(() => undefined, asExpected)
   world.post.check()
   return error
 }

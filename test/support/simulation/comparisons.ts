@@ -51,7 +51,7 @@ export async function checkAlike(world: World, seat: Seat, machine: Machine): Pr
   const patience = performance.now() + PATIENCE_MS
   for (let runs = 0; !isOver && (runs < MOST_RUNS || performance.now() < patience); runs++) {
     network.expect([])
-    await machine.replica.synchronize()
+    await world.synchronize(seat, machine)
     if (runs >= MOST_RUNS) await pause(20)
   }
   if (!isOver) {

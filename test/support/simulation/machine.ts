@@ -10,6 +10,8 @@ export interface MachineOptions {
   readonly name: RegisterName
   readonly clock: WallClock
   readonly link: Link
+  /** With what central pulls it, instead of the link. */
+  readonly token?: string | undefined
   /** Instead of the link. */
   readonly mailbox?: Mailbox | undefined
   readonly identity: boolean
@@ -93,7 +95,7 @@ export class Machine {
   }
 
   private process(): Register {
-    const { name, clock, link, mailbox, identity, subscribes, recordsPerRun, bytesPerRun, forgetAfterMs } = this.options
+    const { name, clock, link, token, mailbox, identity, subscribes, recordsPerRun, bytesPerRun, forgetAfterMs } = this.options
     this.life = { writes: Number.POSITIVE_INFINITY }
     return new RegisterReplica(
       {
@@ -102,8 +104,9 @@ export class Machine {
         publish: publishRules(identity),
         ...(subscribes && { subscribe: MIRRORS }),
         transfer: {
-          type: 'push',
-          ...(mailbox ? { mailbox, answerMs: 5_000, everyMs: 1_000, resend: { minMs: 1_000, maxMs: 1_000 } } : { link }),
+          ...(token === undefined
+            ? { type: 'push', ...(mailbox ? { mailbox, answerMs: 5_000, everyMs: 1_000, resend: { minMs: 1_000, maxMs: 1_000 } } : { link }) }
+            : { type: 'pull', token }),
           recordsPerRun,
           ...(bytesPerRun && { bytesPerRun }),
         },

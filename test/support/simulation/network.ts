@@ -11,6 +11,9 @@ interface Letter {
   deliver?(): Promise<void>
 }
 
+/** With which head office pulls any register. */
+export const TOKEN = 'T'.repeat(43)
+
 /** More messages than any till needs in one go. */
 const MOST_MESSAGES = 300
 
@@ -54,6 +57,29 @@ export class Network {
         if (fate === 'cut') throw unreachable()
         return fate === 'stale' && earlier ? earlier : answer
       },
+    }
+  }
+
+  /** By which head office reaches the register's copy that stands at its address now. */
+  pulling(reach: (register: string) => ((request: Request) => Promise<Response>) | undefined): typeof fetch {
+    const last = new Map<string, Response>()
+    return async (url, init) => {
+      const request = new Request(url, init)
+      const { hostname } = new URL(request.url)
+      const till = reach(hostname)
+      if (till === undefined) throw unreachable()
+      if (++this.messages > MOST_MESSAGES) throw new Break('endless', `More than ${MOST_MESSAGES} messages in one run`)
+      const fate = this.nextFate()
+      const copy = request.clone()
+      const letter = { from: { location: '', register: hostname }, bytes: new Uint8Array(), deliver: async () => void (await till(copy)) }
+      if (fate === 'kept' || fate === 'copied') this.letters.push(letter)
+      if (fate === 'kept' || fate === 'lost') throw unreachable()
+      if (fate === 'twice') await till(request.clone())
+      const answer = await till(request)
+      const earlier = last.get(hostname)
+      last.set(hostname, answer.clone())
+      if (fate === 'cut') throw unreachable()
+      return fate === 'stale' && earlier ? earlier : answer
     }
   }
 

@@ -7,6 +7,7 @@ import { Holds } from '../../../src/transport/holds.ts'
 import type { Random } from '../random.ts'
 import { purchase } from './buyer.ts'
 import { type SimulatedClock, WallClock } from './clock.ts'
+import { TOKEN } from './network.ts'
 import { type RowBackup, Rows } from './row-backup.ts'
 import { AUDIENCES, CENTRAL_TABLES, type Mapping, NEVER_CHANGED, subscribeRules } from './tables.ts'
 
@@ -20,6 +21,7 @@ export class Office {
   readonly mapping: Mapping = { factor: 1 }
   central: CentralReplica
   clock: WallClock
+  private pulled: typeof fetch | undefined
   private readonly time: SimulatedClock
   private readonly rows: Rows
   private readonly backups: RowBackup[] = []
@@ -43,17 +45,19 @@ export class Office {
     return office
   }
 
-  /** As it was before the first register. */
-  async begin(registers: readonly RegisterName[]): Promise<void> {
+  /** As it was before the first register. @param pulled where registers are reached that do not reach head office */
+  async begin(registers: readonly RegisterName[], pulled: typeof fetch | undefined): Promise<void> {
     // What a process has learnt of another database is not to count in this one.
     await this.central.stop()
     if (++this.schedules % VACUUM_EVERY === 0) await this.rows.empty()
     await this.rows.restore(this.empty)
     this.clock = new WallClock(this.time)
+    this.pulled = pulled
     this.central = this.process()
     this.backups.length = 0
     this.mapping.factor = 1
-    for (const register of registers) await this.central.registers.add({ ...register, attributes: { group: 'A' } })
+    for (const register of registers)
+      await this.central.registers.add({ ...register, attributes: { group: 'A' }, ...(pulled && { pull: { url: `http://${register.register}/` } }) })
     await this.backup()
   }
 
@@ -76,7 +80,8 @@ export class Office {
   async restart(): Promise<void> {
     await this.central.stop()
     this.central = this.process()
-    await this.central.start()
+    // In the background it would pull whenever it likes.
+    if (this.pulled === undefined) await this.central.start()
   }
 
   receive(from: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
@@ -89,6 +94,10 @@ export class Office {
   }
 
   private process(): CentralReplica {
-    return new CentralReplica({ database: postgres(this.pool), subscribe: subscribeRules(this.mapping), publish: AUDIENCES }, this.clock)
+    const rules = { subscribe: subscribeRules(this.mapping), publish: AUDIENCES }
+    return new CentralReplica(
+      { database: postgres(this.pool), ...rules, ...(this.pulled && { pull: { token: () => TOKEN, fetch: this.pulled } }) },
+      this.clock,
+    )
   }
 }

@@ -62,12 +62,12 @@ async function takeAt(world: World, seat: Seat, machine: Machine, step: Extract<
     case 'exchange':
       network.expect(step.fates)
       world.post.begin()
-      await machine.replica.synchronize().catch(asExpected)
+      await world.synchronize(seat, machine).catch(asExpected)
       return world.post.check()
     case 'crash':
       network.expect(step.fates)
       world.post.begin()
-      await machine.crash(step.writes, () => machine.replica.synchronize())
+      await machine.crash(step.writes, () => world.synchronize(seat, machine))
       return world.post.check()
     case 'seal':
       return void (await machine.replica.seal())
@@ -89,7 +89,8 @@ async function takeAt(world: World, seat: Seat, machine: Machine, step: Extract<
     case 'restore':
       return seat.backups.length === 0 ? undefined : machine.restore(seat.backups[step.backup % seat.backups.length])
     case 'compare':
-      return world.comparisons.ask(world, seat, step.repair)
+      // One that is pulled it pulls at once, whatever else is being done.
+      return world.isPulled ? undefined : world.comparisons.ask(world, seat, step.repair)
     case 'clone':
       return void (seat.machines.length < MOST_COPIES && seat.machines.push(await machine.clone()))
     case 'restart':

@@ -41,6 +41,7 @@ export function scheduleOf(random: Random, postgres: number): Schedule {
   const subscribes = random.chance(0.35)
   const events = [...new Set([...chosen, ...chosen.flatMap((event) => NEEDS[event] ?? [])])]
   const faults = random.chance(0.4) ? 0 : 0.4
+  const pulled = random.chance(0.25)
   const frames = events.includes('sell large')
   const opening = subscribes ? openingOf(random, registers.length, events) : []
   const steps = [...opening, ...Array.from({ length: random.int(4, 34) }, () => stepOf(random, registers.length, events, faults, subscribes))]
@@ -49,6 +50,7 @@ export function scheduleOf(random: Random, postgres: number): Schedule {
     identity: random.chance(0.5),
     recordsPerRun: random.pick([1, 3, 8, 500]),
     frames,
+    pulled,
     subscribes,
     forgets: events.includes('forget'),
     mended: random.chance(0.3),

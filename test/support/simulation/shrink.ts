@@ -19,8 +19,8 @@ export async function withoutSteps(
   return smallest
 }
 
-function sizeOf({ registers, steps, recordsPerRun, frames, subscribes }: Schedule): number {
-  return registers.length + (frames ? 1 : 0) + (subscribes ? 1 : 0) + JSON.stringify(steps).length + (recordsPerRun < 500 ? 1 : 0)
+function sizeOf({ registers, steps, recordsPerRun, frames, subscribes, pulled }: Schedule): number {
+  return registers.length + (frames ? 1 : 0) + (subscribes ? 1 : 0) + (pulled ? 1 : 0) + JSON.stringify(steps).length + (recordsPerRun < 500 ? 1 : 0)
 }
 
 function* simplerSchedules(one: Schedule): Generator<Schedule> {
@@ -28,6 +28,7 @@ function* simplerSchedules(one: Schedule): Generator<Schedule> {
   if (one.registers.includes('postgres')) yield { ...one, registers: one.registers.map(() => 'sqlite') }
   if (one.recordsPerRun < 500) yield { ...one, recordsPerRun: 500 }
   if (one.frames) yield { ...one, frames: false }
+  if (one.pulled) yield { ...one, pulled: false }
   if (one.subscribes) yield { ...one, subscribes: false }
   for (const [n, step] of one.steps.entries()) {
     const replaced = (other: typeof step) => ({ ...one, steps: one.steps.map((kept, at) => (at === n ? other : kept)) })

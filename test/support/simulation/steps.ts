@@ -47,6 +47,8 @@ export interface Schedule {
   readonly frames?: boolean
   /** Whether the registers have mailboxes instead of links. */
   readonly mailboxes?: boolean
+  /** Whether head office starts the exchanges. */
+  readonly pulled?: boolean
   /** Whether the registers get what head office publishes. */
   readonly subscribes?: boolean
   /** Whether in the end the mapping is mended, and mended again. */

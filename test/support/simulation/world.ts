@@ -5,7 +5,7 @@ import { type SimulatedClock, WallClock } from './clock.ts'
 import { Comparisons } from './comparisons.ts'
 import type { Host, Hosts } from './hosts.ts'
 import { Machine } from './machine.ts'
-import { Network } from './network.ts'
+import { Network, TOKEN } from './network.ts'
 import type { Office } from './office.ts'
 import { Post } from './post.ts'
 import { movedBy, type Sale, textOf } from './sale.ts'
@@ -74,6 +74,8 @@ export class World {
   private readonly clock: SimulatedClock
   private readonly schedule: Schedule
   private names = 0
+  /** Which copies head office reaches, by register, and hears only while an exchange is to be. */
+  private readonly reached = new Map<string, Machine['replica']['fetch']>()
 
   private constructor(office: Office, hosts: World['hosts'], clock: SimulatedClock, schedule: Schedule) {
     this.office = office
@@ -87,13 +89,15 @@ export class World {
 
   static async open(office: Office, hosts: World['hosts'], clock: SimulatedClock, schedule: Schedule): Promise<World> {
     const world = new World(office, hosts, clock, schedule)
-    await office.begin(world.seats.map(({ name }) => name))
+    const names = world.seats.map(({ name }) => name)
+    await office.begin(names, world.isPulled ? world.network.pulling((register) => world.reached.get(register)) : undefined)
     for (const [n, seat] of world.seats.entries()) {
       const { identity, recordsPerRun, frames, forgets, subscribes } = schedule
       const options = {
         name: seat.name,
         clock: new WallClock(schedule.mailboxes ? world.post.clock(clock) : clock),
         link: world.network.link(seat.name),
+        ...(world.isPulled && { token: TOKEN }),
         ...(schedule.mailboxes && { mailbox: world.post.mailbox(seat.name) }),
         identity,
         subscribes,
@@ -104,6 +108,20 @@ export class World {
       seat.machines.push(await Machine.open(await world.emptyHost(n), options))
     }
     return world
+  }
+
+  /** Whether head office starts the exchanges. */
+  get isPulled(): boolean {
+    return this.schedule.pulled === true && this.schedule.mailboxes !== true
+  }
+
+  /** Until nothing is left, or a message fails. */
+  async synchronize(seat: Seat, machine: Machine): Promise<void> {
+    if (!this.isPulled) return void (await machine.replica.synchronize())
+    this.reached.set(seat.name.register.toLowerCase(), (request) => machine.replica.fetch(request))
+    // What it seals in the background where it is started.
+    await machine.replica.seal()
+    await this.office.central.synchronize(seat.name)
   }
 
   get isMended(): boolean {
