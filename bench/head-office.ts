@@ -20,7 +20,7 @@ const answerer = {
   subscriber,
   takes: { message: 67_108_864, document: 67_108_864 },
   holds: new Holds(systemClock, 0),
-  confirm: async () => undefined,
+  ready: async () => undefined,
   onRefused: (_: RegisterName, error: Error) => console.error(error),
 }
 

@@ -2,7 +2,7 @@ import { CredentialBook } from './credential-book.ts'
 import type { TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName, Takes } from './model.ts'
-import type { ApplyingDatabase, AudiencePublisher, CentralMailbox, Clock, Subscriber } from './ports.ts'
+import type { ApplyingDatabase, AudiencePublisher, CentralMailbox, Clock, Proof, Subscriber } from './ports.ts'
 import { Postman } from './postman.ts'
 import { answer } from './transport/answer.ts'
 import { Gate, type GateOptions, type Refusal } from './transport/gate.ts'
@@ -49,14 +49,14 @@ export class CentralDoors {
       return credentials.isKnown(register)
     }
     const onRefused = (refusal: Refusal) => events.emit('refused', refusal)
-    const gate = new Gate({ limits, clock, identify, isKnown, onRefused })
+    const gate = new Gate({ limits, clock, identify, isKnown, isProvenLater: true, onRefused })
     this.server = {
       from: 'central',
       maxMessageBytes: takes.message,
       takes,
       gate,
       onRefused,
-      answer: (register, message, source, confirm) => this.answerTo(register, message, takes, source, confirm),
+      answer: (register, message, source, proof) => this.answerTo(register, message, takes, source, proof),
     }
     this.postman = new Postman({
       mailboxes,
@@ -65,7 +65,7 @@ export class CentralDoors {
       gate,
       takes,
       lanes,
-      answer: (register, message, carried, confirm) => this.answerTo(register, message, carried, MAILBOX, confirm),
+      answer: (register, message, carried, proof) => this.answerTo(register, message, carried, MAILBOX, proof),
     })
   }
 
@@ -78,7 +78,7 @@ export class CentralDoors {
     message: Uint8Array,
     takes: Takes,
     source: string | typeof MAILBOX | undefined,
-    confirm: () => Promise<void>,
+    proof: Proof,
   ): Promise<Uint8Array> {
     const { subscriber, audiences, holds, ready, awaited, events } = this.options
     const onRefused = (register: RegisterName, error: TillsyncError) => {
@@ -88,6 +88,6 @@ export class CentralDoors {
     }
     // What takes long to arrive may come behind a stop.
     await ready()
-    return awaited(answer({ subscriber, takes, holds, audiences, confirm, onRefused }, register, message))
+    return awaited(answer({ subscriber, takes, holds, audiences, proof, ready, onRefused }, register, message))
   }
 }

@@ -40,7 +40,7 @@ import { Herald } from './herald.ts'
 import { Lifecycle } from './lifecycle.ts'
 import type { AnyTables, AudienceRules, Batch, Finding, Publication, RegisterName, Takes, Which } from './model.ts'
 import { checkName, known } from './options.ts'
-import type { ApplyingDatabase, Clock, Received, Subscriber } from './ports.ts'
+import type { ApplyingDatabase, Clock, Proof, Received, Subscriber } from './ports.ts'
 import { PullBook } from './pull-book.ts'
 import { checkRegister, checkTarget, RegisterBook } from './registers.ts'
 import { type PulledRegister, type PullProgress, type PullResult, Rounds } from './rounds.ts'
@@ -385,23 +385,24 @@ export class CentralReplica implements Central, Subscriber {
     this.effects.start(this.handlers)
   }
 
-  async receive(from: RegisterName, publish: Publication | undefined, batch: Batch | undefined): Promise<Received> {
+  async receive(from: RegisterName, publish: Publication | undefined, batch: Batch | undefined, proof?: Proof): Promise<Received> {
     const { database, events, contacts } = this
-    if (publish) contacts.heard(from)
-    const incoming = { from, publish, batch, maxDocumentBytes: this.takes.document }
+    const now = this.clock.now()
+    const incoming = { from, publish, batch, maxDocumentBytes: this.takes.document, proof, at: new Date(now).toISOString() }
     const standing = batch === undefined ? await database.read(() => standingFor(database, incoming), { loosely: true }) : undefined
     if (standing !== undefined) {
+      if (publish) contacts.heard(from)
       this.comparisons.heard(from)
       if (publish) await contacts.write(from)
       return standing
     }
-    const now = this.clock.now()
     const received = await this.inLane(() => dividing(database, (division) => receive(database, this.subscribed, incoming, { division, now })))
     const { applied, forked, cloned } = received
     if (forked) events.emit('forked', { register: from, ...forked })
     if (cloned) events.emit('cloned', { register: from })
     if (applied) events.emit('applied', { register: from, ...applied })
     if (applied) this.turns.brought()
+    if (publish) contacts.heard(from)
     if (applied) contacts.applied(from)
     else if (publish) await contacts.write(from)
     this.tell(from, received)

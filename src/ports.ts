@@ -393,8 +393,14 @@ export interface QuarantinedDocument extends ReleasedDocument {
   readonly message: string
 }
 
+/** By what a register was let in: the hash of the token that it showed; undefined where none is shown, and it is enough that any of its tokens is valid. */
+export interface Proof {
+  readonly tokenHash: Uint8Array | undefined
+}
+
 export interface Subscriber {
-  receive(from: RegisterName, publish: Publication | undefined, batch: Batch | undefined): Promise<Received>
+  /** With a `proof`, only where that is valid in the very snapshot in which it looks: otherwise ERR_CREDENTIAL, and nothing has changed. */
+  receive(from: RegisterName, publish: Publication | undefined, batch: Batch | undefined, proof?: Proof): Promise<Received>
 }
 
 /** A register as a subscriber of what central publishes. */

@@ -4,7 +4,7 @@ import { Background } from './background.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName, Takes } from './model.ts'
-import type { CentralMailbox, Clock, Letter } from './ports.ts'
+import type { CentralMailbox, Clock, Letter, Proof } from './ports.ts'
 import { backoffMs } from './transport/backoff.ts'
 import { encodeMessage } from './transport/codec.ts'
 import type { Gate } from './transport/gate.ts'
@@ -21,7 +21,7 @@ export interface PostmanOptions {
   /** How many letters are settled at the same time. */
   readonly lanes: number
   /** Central's answer to a message of a register; `takes` is what it takes by this mailbox. */
-  answer(register: RegisterName, message: Uint8Array, takes: Takes, confirm: () => Promise<void>): Promise<Uint8Array>
+  answer(register: RegisterName, message: Uint8Array, takes: Takes, proof: Proof): Promise<Uint8Array>
 }
 
 type OpenLetter = Letter & { readonly from: RegisterName }
@@ -133,12 +133,14 @@ class Round {
 
   private async answer({ from, message }: OpenLetter, stop: AbortSignal): Promise<Uint8Array> {
     const { gate, clock } = this.options
-    const voucher = new Voucher(from)
-    await gate.admit(voucher, undefined)
+    const admission = await gate.admit(new Voucher(from), undefined)
     for (let tries = 1; ; tries++) {
       try {
-        return await this.options.answer(from, message, this.takes, () => gate.confirm(voucher, from))
+        const answer = await this.options.answer(from, message, this.takes, admission.proof)
+        gate.proven(admission)
+        return answer
       } catch (thrown) {
+        gate.doubted(admission)
         if (!(thrown instanceof TillsyncError) || thrown.code !== 'ERR_BUSY' || tries >= BUSY_TRIES) throw thrown
         await clock.sleep(backoffMs(tries, BUSY, clock.random), stop)
       }

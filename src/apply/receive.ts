@@ -1,3 +1,4 @@
+import { unknownRegister, unknownToken } from '../credential-errors.ts'
 import { TillsyncError } from '../errors.ts'
 import {
   type Batch,
@@ -10,7 +11,7 @@ import {
   type Standing,
   type Subscription,
 } from '../model.ts'
-import { type ApplyingDatabase, insert, query, type Received, type Work } from '../ports.ts'
+import { type ApplyingDatabase, insert, type Proof, query, type Received, type Work } from '../ports.ts'
 import { applyBatch, type Place, type Try } from './batch.ts'
 import { askedColumn, askedQuestion, hearAnswer } from './compare-questions.ts'
 import { digestOnLine, type EpochRow, lineOf, pointsBetween, readEpochs } from './epochs.ts'
@@ -20,7 +21,7 @@ import { dropFrames, stageFrame } from './frames.ts'
 import type { Subscribed } from './handling.ts'
 import { hearTaken, offered, offeredColumn } from './orphan-returns.ts'
 import { StockLevels } from './stock-levels.ts'
-import { EPOCHS, FRAMES, REGISTERS } from './tables.ts'
+import { CREDENTIALS, EPOCHS, FRAMES, REGISTERS } from './tables.ts'
 
 export interface RegisterRow {
   readonly register_id: number
@@ -41,6 +42,8 @@ export interface RegisterRow {
   readonly offered: number | null
   /** What it is asked, to be compared with the archive; NULL where that is nothing. */
   readonly asked: string | null
+  /** Whether the proof holds; NULL where it does not. */
+  readonly proven: boolean | null
 }
 
 /** What a message says of its sender's stream. */
@@ -51,11 +54,16 @@ export interface Incoming {
   readonly batch: Batch | undefined
   /** The largest document that may come in frames. */
   readonly maxDocumentBytes: number
+  /** By what its sender was let in, where that is to be looked at. */
+  readonly proof?: Proof | undefined
+  /** The time of central's clock; ISO 8601. */
+  readonly at: string
 }
 
 /** The answer to a message without a batch that changes nothing; undefined where `receive` is needed. */
-export function* standingFor(database: ApplyingDatabase, { from, publish }: Incoming): Work<Received | undefined> {
-  const register = yield* readRegister(database, from, '')
+export function* standingFor(database: ApplyingDatabase, incoming: Incoming): Work<Received | undefined> {
+  const { publish } = incoming
+  const register = yield* readRegister(database, incoming, '')
   const isPlain =
     publish === undefined ||
     (publish.epoch === register.epoch && publish.seek === undefined && publish.compared === undefined && publish.back === undefined)
@@ -67,11 +75,11 @@ export function* standingFor(database: ApplyingDatabase, { from, publish }: Inco
  * Takes what a register says of its stream, inside the caller's transaction: a batch that follows, an epoch that goes on from a point of the known history, late
  * batches of one that was superseded. Refuses the rest by an `error` beside the standing.
  *
- * @throws ERR_BUSY (retryable) where another process works for this register; and what handlers throw by no fault of a document
+ * @throws ERR_CREDENTIAL where the proof does not hold; ERR_BUSY (retryable) where another process works for this register; and what handlers throw by no fault of a document
  */
 export function* receive(database: ApplyingDatabase, subscribed: Subscribed, incoming: Incoming, attempt: Try): Work<Received> {
-  const { from, publish, batch } = incoming
-  let register = yield* readRegister(database, from, 'FOR UPDATE OF r NOWAIT')
+  const { publish, batch } = incoming
+  let register = yield* readRegister(database, incoming, 'FOR UPDATE OF r NOWAIT')
   if (isNewVersion(publish, register)) {
     const sql = `UPDATE ${database.qualify(REGISTERS.name)} SET version = $2 WHERE register_id = $1`
     yield* query({ sql, parameters: [register.register_id, publish?.version] })
@@ -80,7 +88,7 @@ export function* receive(database: ApplyingDatabase, subscribed: Subscribed, inc
   if (publish !== undefined && (compared ?? back) !== undefined && !register.held) {
     if (compared) yield* hearAnswer(database, register.register_id, register.asked, publish.epoch, compared)
     if (back) yield* hearTaken(database, register.register_id, back)
-    register = yield* readRegister(database, from, '')
+    register = yield* readRegister(database, incoming, '')
   }
   if (publish === undefined) return register.held ? refused({}, cloned()) : { subscription: yield* subscriptionOf(database, register, false) }
   const reception = new Reception(database, subscribed, incoming, register, attempt)
@@ -263,7 +271,7 @@ class Reception {
         this.incoming.publish?.head ?? null,
       ],
     })
-    this.register = yield* readRegister(database, this.incoming.from, '')
+    this.register = yield* readRegister(database, this.incoming, '')
     const received = yield* this.goOn(this.incoming.batch)
     return { ...received, ...(parted && { forked: { epoch, common: common.entryNo, ...parted } }) }
   }
@@ -309,19 +317,28 @@ function* subscriptionOf(database: ApplyingDatabase, register: RegisterRow, isKn
   return { standing, ...(staged && { staged }), ...(again.length > 0 && { again }), ...(compare && { compare }), ...(back && { back }) }
 }
 
-function* readRegister(database: ApplyingDatabase, name: RegisterName, lock: string): Work<RegisterRow> {
+function* readRegister(database: ApplyingDatabase, { from: { location, register }, proof, at }: Incoming, lock: string): Work<RegisterRow> {
+  const token = proof?.tokenHash
   const [row] = yield* query<RegisterRow>({
     sql: `SELECT r.register_id, r.epoch_no, epoch, r.entry_no, r.digest, held, reset, unsettled, parked, version, f.entry_no AS staged_no, encode(f.digest, 'hex') AS staged_digest, base_no,
-                 ${askedColumn(database)} AS asked, ${offeredColumn(database)} AS offered
+                 ${askedColumn(database)} AS asked, ${offeredColumn(database)} AS offered, ${provenColumn(database, proof)} AS proven
           FROM ${database.qualify(REGISTERS.name)} r LEFT JOIN LATERAL (
             SELECT entry_no, digest, base_no FROM ${database.qualify(FRAMES.name)} f
             WHERE f.register_id = r.register_id AND f.epoch_no = r.epoch_no ORDER BY entry_no DESC LIMIT 1) f ON true
           WHERE location = $1 AND register = $2 ${lock}`,
-    parameters: [name.location, name.register],
+    parameters: [location, register, ...(proof ? [at] : []), ...(token ? [token] : [])],
     keepsPlan: true,
   })
+  if (proof !== undefined && row?.proven !== true) throw token ? unknownToken() : unknownRegister()
   if (row !== undefined) return row
-  throw new TillsyncError('ERR_REGISTER', 'The register is not known any more', { context: { ...name } })
+  throw new TillsyncError('ERR_REGISTER', 'The register is not known any more', { context: { location, register } })
+}
+
+/** Of a register's row `r`, as a column: whether the proof holds. A token that was never used (a backup of central may have brought it back) must be looked up first, which notes that it is. */
+function provenColumn(database: ApplyingDatabase, proof: Proof | undefined): string {
+  if (proof === undefined) return 'NULL::boolean'
+  const which = proof.tokenHash ? 'token_hash = $4 AND used_at IS NOT NULL' : 'true'
+  return `EXISTS (SELECT FROM ${database.qualify(CREDENTIALS.name)} c WHERE c.register_id = r.register_id AND (ends_at IS NULL OR ends_at > $3) AND ${which})`
 }
 
 /** Where the subscriber must stand for a batch to be next. */

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { asTillsyncError, type TillsyncError } from '../errors.ts'
 import type { RegisterName, Takes } from '../model.ts'
-import type { AudiencePublisher, Subscriber } from '../ports.ts'
+import type { AudiencePublisher, Proof, Subscriber } from '../ports.ts'
 import { decodeMessage, encodeMessage, encodePublished } from './codec.ts'
 import { type Asking, isSettled, refusalIn, requestOf, withTaken } from './exchange.ts'
 import type { Holds } from './holds.ts'
@@ -9,36 +9,39 @@ import type { Message } from './message.ts'
 import type { Exchanged, Publisher } from './publisher.ts'
 import { errorFields, receive, requireRegister, type Word, wordFields } from './reception.ts'
 
-/** Central's side of an exchange that a register starts: one message of a register whose credential was checked, and the answer to it. */
+/** Central's side of an exchange that a register starts: one message of a register that was let in, and the answer to it. */
 export interface Answerer {
   readonly subscriber: Subscriber
   readonly takes: Takes
   readonly holds: Holds
   /** What central publishes, if anything. */
   readonly audiences?: AudiencePublisher | undefined
+  /** It is looked at whenever something is read or written for the register. */
+  readonly proof?: Proof | undefined
+  /** Throws where central is stopped. */
+  ready(): Promise<void>
   onRefused(register: RegisterName, error: TillsyncError): void
-  /** Throws where the credential is not the register's any more. */
-  confirm(): Promise<void>
 }
 
 /**
  * Bytes in, bytes out. Once the message is read, every refusal is an answer that also says where central stands, so that
  * the register can go on from there.
  *
- * @throws ERR_MESSAGE, ERR_TOO_LARGE, ERR_VERSION, ERR_FOREIGN_REGISTER, ERR_BUSY: nothing was applied
+ * @throws ERR_MESSAGE, ERR_TOO_LARGE, ERR_VERSION, ERR_FOREIGN_REGISTER, ERR_CREDENTIAL, ERR_BUSY: nothing was applied
  */
 export async function answer(answerer: Answerer, register: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
-  const { subscriber, takes, holds } = answerer
+  const { subscriber, takes, holds, proof } = answerer
   const message = await decodeMessage(bytes, takes.message)
   requireRegister(message.from, register, 'speaks for')
-  holds.end(register)
-  let word = await receive(subscriber, register, message)
+  holds.left(register)
+  let word = await receive(subscriber, register, message, proof)
   const news = holds.news(register)
   let published = await publishedFor(answerer, register, message)
   if (word.error) answerer.onRefused(register, word.error)
-  else if (published === undefined && isIdle(message, word) && (await holds.hold(register, message.wait ?? 0, news))) {
-    await answerer.confirm()
-    word = await receive(subscriber, register, message)
+  // To who has left, and speaks already, nothing new is said.
+  else if (published === undefined && isIdle(message, word) && (await holds.hold(register, message.wait ?? 0, news)) === 'over') {
+    await answerer.ready()
+    word = await receive(subscriber, register, message, proof)
     published = await publishedFor(answerer, register, message)
   }
   return encodeMessage({ from: 'central', id: newId(), answers: message.id, takes, published, ...wordFields(word) })

@@ -1,9 +1,10 @@
 import PQueue from 'p-queue'
 import QuickLRU from 'quick-lru'
 import type { Limits } from '../central-options.ts'
+import { unknownRegister, unknownToken } from '../credential-errors.ts'
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
-import type { Clock } from '../ports.ts'
+import type { Clock, Proof } from '../ports.ts'
 import { bearerToken, hashToken } from './credentials.ts'
 import { Limiter } from './limiter.ts'
 import { sourceKey, Voucher } from './source.ts'
@@ -25,11 +26,31 @@ export interface GateOptions {
   identify(token: string): Promise<RegisterName | undefined>
   /** Whether any token of it is valid. Without it nobody is let in by a voucher. */
   isKnown?(register: RegisterName): Promise<boolean>
+  /** Whether the proof of who is let in is looked at with what he asks for: then who was known a moment ago need not be looked up before. */
+  readonly isProvenLater?: boolean
   /** Told once of each that is held off. */
   onRefused(refusal: Refusal): void
 }
 
+/** Who is let in. */
+export interface Admission {
+  readonly register: RegisterName
+  readonly proof: Proof
+  /** By what he is remembered. */
+  readonly name: string
+  /** Whether he was let in because he is. */
+  readonly isRemembered: boolean
+}
+
+interface Known {
+  readonly register: RegisterName
+  /** In ticks. */
+  readonly provenAt: number
+}
+
 const WINDOW_MS = 60_000
+/** For so long who was proven is let in as he is remembered; he can do no more than send what is refused. */
+const REMEMBERED_MS = 120_000
 /** Tokens that were not seen before are looked up by so many connections; registers that are known need not wait behind them. */
 const LOOKUPS = 2
 const WAITING = 10_000
@@ -41,8 +62,8 @@ export class Gate {
   private readonly wrong: Limiter
   /** By register. */
   private readonly exchanges: Limiter
-  /** Who came with which token lately, by its hash. Only spares them what strangers must bear; each request is looked up all the same. */
-  private readonly known: QuickLRU<string, RegisterName>
+  /** Who came with which token lately, by its hash, or without one: they are spared what strangers must bear. What they ask for is done only with a proof that holds then. */
+  private readonly known: QuickLRU<string, Known>
   private readonly lookups = new PQueue({ concurrency: LOOKUPS })
 
   constructor(options: GateOptions) {
@@ -55,48 +76,58 @@ export class Gate {
   }
 
   /** @throws ERR_CREDENTIAL, ERR_LOCKED_OUT, ERR_RATE_LIMIT, ERR_BUSY, and what `identify` throws */
-  async admit(credential: Credential, source: string | undefined): Promise<RegisterName> {
+  async admit(credential: Credential, source: string | undefined): Promise<Admission> {
     if (credential instanceof Voucher) return this.admitVouched(credential)
     const token = bearerToken(credential)
-    const hash = token === undefined ? undefined : hashToken(token).toString('base64')
-    const counted = source === undefined ? hash : sourceKey(source)
-    const known = hash === undefined ? undefined : this.known.get(hash)
-    if (known !== undefined) this.refuseFast(known, source)
+    const tokenHash = token === undefined ? undefined : hashToken(token)
+    const name = tokenHash?.toString('base64')
+    const counted = source === undefined ? name : sourceKey(source)
+    const known = name === undefined ? undefined : this.known.get(name)
+    if (known !== undefined) this.refuseFast(known.register, source)
     else this.refuseLockedOut(counted, source)
-    const register = token === undefined ? undefined : await this.identify(token, known !== undefined, () => this.refuseLockedOut(counted, source))
-    if (hash === undefined || register === undefined) {
-      if (hash !== undefined) this.known.delete(hash)
+    const isRemembered = known !== undefined && this.isFresh(known)
+    const register = isRemembered
+      ? known.register
+      : token === undefined
+        ? undefined
+        : await this.identify(token, known !== undefined, () => this.refuseLockedOut(counted, source))
+    if (name === undefined || register === undefined) {
+      if (name !== undefined) this.known.delete(name)
       if (counted !== undefined) this.wrong.count(counted)
       throw unknownToken()
     }
-    this.known.set(hash, register)
+    return this.admitted({ register, proof: { tokenHash }, name, isRemembered }, source)
+  }
+
+  private async admitVouched({ register }: Voucher): Promise<Admission> {
+    this.refuseFast(register, undefined)
+    const name = keyOf(register)
+    const known = this.known.get(name)
+    const isRemembered = known !== undefined && this.isFresh(known)
+    if (!isRemembered && (await this.options.isKnown?.(register)) !== true) throw unknownRegister()
+    return this.admitted({ register, proof: { tokenHash: undefined }, name, isRemembered }, undefined)
+  }
+
+  private admitted(admission: Admission, source: string | undefined): Admission {
+    const { register, isRemembered } = admission
+    if (!isRemembered) this.proven(admission)
     this.refuseFast(register, source)
     this.exchanges.count(keyOf(register))
-    return register
+    return admission
   }
 
-  /**
-   * Whether a request that was let in before would be let in still.
-   *
-   * @throws ERR_CREDENTIAL, and what `identify` throws
-   */
-  async confirm(credential: Credential, register: RegisterName): Promise<void> {
-    if (credential instanceof Voucher) return this.requireKnown(credential)
-    const token = bearerToken(credential)
-    const now = token === undefined ? undefined : await this.options.identify(token)
-    if (now === undefined || keyOf(now) !== keyOf(register)) throw unknownToken()
+  private isFresh({ provenAt }: Known): boolean {
+    return this.options.isProvenLater === true && this.options.clock.ticks() - provenAt < REMEMBERED_MS
   }
 
-  private async admitVouched(voucher: Voucher): Promise<RegisterName> {
-    const { register } = voucher
-    this.refuseFast(register, undefined)
-    await this.requireKnown(voucher)
-    this.exchanges.count(keyOf(register))
-    return register
+  /** What was asked for was done with the proof. */
+  proven({ name, register }: Admission): void {
+    this.known.set(name, { register, provenAt: this.options.clock.ticks() })
   }
 
-  private async requireKnown({ register }: Voucher): Promise<void> {
-    if ((await this.options.isKnown?.(register)) !== true) throw unknownRegister()
+  /** What was asked for was refused, be it before the proof was looked at: the next time he is looked up first. */
+  doubted({ name, register }: Admission): void {
+    this.known.set(name, { register, provenAt: Number.NEGATIVE_INFINITY })
   }
 
   private identify(token: string, known: boolean, whenItsTurn: () => void): Promise<RegisterName | undefined> {
@@ -132,18 +163,6 @@ export class Gate {
     if (hold.first) this.options.onRefused({ register, source, error })
     throw error
   }
-}
-
-function unknownRegister(): TillsyncError {
-  return new TillsyncError('ERR_CREDENTIAL', 'No token of the register is valid', {
-    hint: "central's registers.add() makes a register known, rotate() brings back a revoked one.",
-  })
-}
-
-function unknownToken(): TillsyncError {
-  return new TillsyncError('ERR_CREDENTIAL', 'The token is not known', {
-    hint: "A register's token comes from central's registers.add() or rotate().",
-  })
 }
 
 function keyOf({ location, register }: RegisterName): string {

@@ -1,6 +1,9 @@
 import type { RegisterName } from '../model.ts'
 import type { Clock } from '../ports.ts'
 
+/** How a wait ended. 'passed': there was none. 'left': the register has spoken again, and waits for this answer no more. */
+export type HoldEnd = 'passed' | 'over' | 'left'
+
 /** Answers that are held back until there is something to say, or for as long as the register waits; one for each register. */
 export class Holds {
   private readonly clock: Clock
@@ -23,7 +26,7 @@ export class Holds {
   /** There is something new for a register: what is held for it ends. */
   tell(register: RegisterName): void {
     this.heralds.set(keyOf(register), this.news(register) + 1)
-    this.end(register)
+    this.end(register, 'over')
   }
 
   /** The registers for which something is held. */
@@ -34,23 +37,27 @@ export class Holds {
     })
   }
 
-  /** Returns at the end, whatever ended it, or as soon as there was `news` since; whether it was held at all. */
-  async hold(register: RegisterName, waitMs: number, news = this.news(register)): Promise<boolean> {
+  /** Returns at the end, whatever ended it, or as soon as there was `news` since. */
+  async hold(register: RegisterName, waitMs: number, news = this.news(register)): Promise<HoldEnd> {
     const ms = Math.min(waitMs, this.longestMs)
-    if (ms <= 0 || this.stopped) return false
-    if (news !== this.news(register)) return true
-    this.end(register)
+    if (ms <= 0 || this.stopped) return 'passed'
+    if (news !== this.news(register)) return 'over'
+    this.left(register)
     const key = keyOf(register)
     const ending = new AbortController()
     this.held.set(key, ending)
     await this.clock.sleep(ms, ending.signal).catch(() => undefined)
     if (this.held.get(key) === ending) this.held.delete(key)
-    return true
+    return ending.signal.reason === 'left' ? 'left' : 'over'
   }
 
   /** The register speaks again: it waits no more for what is held. */
-  end(register: RegisterName): void {
-    this.held.get(keyOf(register))?.abort()
+  left(register: RegisterName): void {
+    this.end(register, 'left')
+  }
+
+  private end(register: RegisterName, how: HoldEnd): void {
+    this.held.get(keyOf(register))?.abort(how)
   }
 
   start(): void {

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { asTillsyncError, TillsyncError, type TillsyncErrorCode } from '../errors.ts'
 import type { RegisterName, Takes } from '../model.ts'
+import type { Proof } from '../ports.ts'
 import { readBody, refuseLength } from './body.ts'
 import { encodeMessage } from './codec.ts'
-import type { Gate, Refusal } from './gate.ts'
+import type { Admission, Credential, Gate, Refusal } from './gate.ts'
 import { CONTENT_TYPE } from './http-client.ts'
 import type { Message } from './message.ts'
 import { type RequestSource, Voucher } from './source.ts'
@@ -16,8 +17,8 @@ export interface HttpServer {
   /** What a refusal says of it, so that the other side can keep to it. */
   readonly takes?: Takes | undefined
   readonly gate: Gate
-  /** `confirm` looks again whether the credential holds. */
-  answer(register: RegisterName, message: Uint8Array, source: string | undefined, confirm: () => Promise<void>): Promise<Uint8Array>
+  /** @throws ERR_CREDENTIAL where the proof does not hold any more */
+  answer(register: RegisterName, message: Uint8Array, source: string | undefined, proof: Proof): Promise<Uint8Array>
   onRefused(refusal: Refusal): void
 }
 
@@ -37,22 +38,43 @@ const RETRY_AFTER_MS = 1_000
 /** Answers the other side's request. Whatever comes, it resolves; what it refuses, it refuses before it reads more than it must. */
 export async function serve(server: HttpServer, request: Request, from: RequestSource | undefined): Promise<Response> {
   const source = sourceOf(from)
-  let register: RegisterName | undefined
+  let admission: Admission | undefined
   try {
     if (request.method !== 'POST') return new Response(null, { status: 405, headers: { allow: 'POST' } })
     const credential = from instanceof Voucher ? from : request.headers.get('authorization')
-    const admitted = await server.gate.admit(credential, source)
-    register = admitted
+    admission = await server.gate.admit(credential, source)
     refuseLength(Number(request.headers.get('content-length') ?? 0), server.maxMessageBytes)
     if (request.bodyUsed) throw bodyRead()
     const body = await readBody(request.body, server.maxMessageBytes)
     if (body.length === 0) throw bodyRead()
-    return respond(200, await server.answer(admitted, body, source, () => server.gate.confirm(credential, admitted)))
+    const answer = await answerTo(server, admission, body, credential, source)
+    server.gate.proven(admission)
+    return respond(200, answer)
   } catch (thrown) {
     const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
+    const register = admission?.register
+    if (admission) server.gate.doubted(admission)
     // Who is held off is said by the gate, once.
     if (STATUS[error.code] !== 429) server.onRefused({ register, source, error })
     return refuse(server, error)
+  }
+}
+
+/** Who was let in as he is remembered, and has no proof, is looked up: what is to be said of his credential the gate says, and counts. */
+async function answerTo(
+  server: HttpServer,
+  admission: Admission,
+  body: Uint8Array,
+  credential: Credential,
+  source: string | undefined,
+): Promise<Uint8Array> {
+  try {
+    return await server.answer(admission.register, body, source, admission.proof)
+  } catch (thrown) {
+    if (!admission.isRemembered || !(thrown instanceof TillsyncError) || thrown.code !== 'ERR_CREDENTIAL') throw thrown
+    server.gate.doubted(admission)
+    const { register, proof } = await server.gate.admit(credential, source)
+    return server.answer(register, body, source, proof)
   }
 }
 

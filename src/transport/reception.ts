@@ -1,6 +1,6 @@
 import { asTillsyncError, TillsyncError, type TillsyncErrorCode } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
-import type { Received, Subscriber } from '../ports.ts'
+import type { Proof, Received, Subscriber } from '../ports.ts'
 import type { Message, MessageError } from './message.ts'
 
 /** What central says of a register's stream: where it stands, and why it took nothing where it did not. */
@@ -10,15 +10,20 @@ export type Word = Pick<Received, 'subscription' | 'error' | 'applied'>
  * Central's side of an exchange, whoever starts it: takes what a register says, and has a word about it. Nothing that was refused is lost to the
  * register, which learns with the refusal where central stands.
  *
- * @throws ERR_BUSY, and what fails without a batch
+ * @throws ERR_BUSY, ERR_CREDENTIAL, and what fails without a batch
  */
-export async function receive(subscriber: Subscriber, register: RegisterName, { publish, batch }: Pick<Message, 'publish' | 'batch'>): Promise<Word> {
+export async function receive(
+  subscriber: Subscriber,
+  register: RegisterName,
+  { publish, batch }: Pick<Message, 'publish' | 'batch'>,
+  proof?: Proof,
+): Promise<Word> {
   try {
-    return await subscriber.receive(register, publish, batch)
+    return await subscriber.receive(register, publish, batch, proof)
   } catch (thrown) {
     const error = asTillsyncError(thrown, 'ERR_DATABASE', 'Applying failed')
-    if (error.code === 'ERR_BUSY' || batch === undefined) throw error
-    return { ...(await subscriber.receive(register, undefined, undefined)), error }
+    if (error.code === 'ERR_BUSY' || error.code === 'ERR_CREDENTIAL' || batch === undefined) throw error
+    return { ...(await subscriber.receive(register, undefined, undefined, proof)), error }
   }
 }
 

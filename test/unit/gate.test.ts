@@ -84,6 +84,37 @@ t.test('what a hundred thousand sources leave behind is bounded', async (t) => {
   t.ok(after - before < 2_000_000, `${after - before} bytes`)
 })
 
+t.test('who was proven a moment ago is not looked up, unless his message was refused, and nowhere where nobody proves him later', async (t) => {
+  const clock = new ScriptedClock()
+  const shown = `Bearer ${createToken()}`
+  let lookups = 0
+  const identify = async () => {
+    lookups++
+    return POS1
+  }
+  const gate = new Gate({ limits: LIMITS, clock, identify, isProvenLater: true, onRefused: () => undefined })
+  const lookedUp = async (by: Gate): Promise<number> => {
+    const before = lookups
+    t.same((await by.admit(shown, 'a')).register, POS1)
+    return lookups - before
+  }
+  t.equal(await lookedUp(gate), 1)
+  t.equal(await lookedUp(gate), 0)
+  clock.advance(119_999)
+  t.equal(await lookedUp(gate), 0)
+  clock.advance(1)
+  t.equal(await lookedUp(gate), 1, 'two minutes behind the last proof')
+  gate.doubted(await gate.admit(shown, 'a'))
+  t.equal(await lookedUp(gate), 1, 'who was refused')
+  clock.advance(60_000)
+  gate.proven(await gate.admit(shown, 'a'))
+  clock.advance(119_999)
+  t.equal(await lookedUp(gate), 0, 'what was done for him was a proof')
+  const strict = new Gate({ limits: LIMITS, clock, identify, onRefused: () => undefined })
+  t.equal(await lookedUp(strict), 1)
+  t.equal(await lookedUp(strict), 1)
+})
+
 t.test('strangers wait in line, registers that are known go past them', async (t) => {
   const token = createToken()
   let open = (): void => undefined
@@ -100,7 +131,7 @@ t.test('strangers wait in line, registers that are known go past them', async (t
   const gate = new Gate({ limits: { ...LIMITS, wrongTokens: 1_000_000 }, clock: new ScriptedClock(), identify, onRefused: () => undefined })
   await gate.admit(`Bearer ${token}`, 'a')
   const strangers = Array.from({ length: 10_500 }, () => gate.admit(`Bearer ${randomBytes(32).toString('base64url')}`, undefined).catch(codeOf))
-  t.same(await gate.admit(`Bearer ${token}`, 'a'), POS1)
+  t.same((await gate.admit(`Bearer ${token}`, 'a')).register, POS1)
   t.equal(lookups, 2)
   open()
   const codes = Map.groupBy(await Promise.all(strangers), (code) => code)

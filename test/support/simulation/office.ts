@@ -87,7 +87,7 @@ export class Office {
   receive(from: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
     const holds = new Holds(this.clock, 0)
     return answer(
-      { subscriber: this.central, takes: TAKES, holds, audiences: this.central.publishing, onRefused() {}, async confirm() {} },
+      { subscriber: this.central, takes: TAKES, holds, audiences: this.central.publishing, async ready() {}, onRefused() {} },
       from,
       bytes,
     )
