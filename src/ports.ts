@@ -25,7 +25,8 @@ export type Key = readonly unknown[]
  *
  * - `query`: a statement; answered with its rows as objects.
  * - `lookup`: a statement made by `keyed()` for each of the keys; answered, key by key, with the rows as tuples of exact values.
- * - `insert`: rows for one of the library's own tables, in one go; with `replaceBy`, a row with equal key columns is overwritten.
+ * - `insert`: rows for the library's own tables, in one go; with `replaceBy`, a row with equal key columns is overwritten. With `beside`, a statement that goes the same way, where the
+ *   dialect has that, and does not see them: it is answered with its rows.
  * - `erase`: deletes the rows of one of the library's own tables whose `by` columns equal one of the keys.
  * - `call`: the host's own asynchronous code inside the transaction (not on SQLite, whose transactions are synchronous). One that
  *   has not ended after `timeoutMs` loses the transaction: the connection is broken off, ERR_TIMEOUT.
@@ -36,12 +37,21 @@ export type Key = readonly unknown[]
 export type Step =
   | ({ readonly kind: 'query' } & Statement)
   | { readonly kind: 'lookup'; readonly sql: string; readonly keys: readonly Key[]; readonly parameters: readonly unknown[] }
-  | { readonly kind: 'insert'; readonly table: OwnTable; readonly rows: readonly (readonly unknown[])[]; readonly replaceBy?: readonly string[] }
+  | { readonly kind: 'insert'; readonly inserts: readonly Insert[]; readonly beside?: Statement }
   | { readonly kind: 'erase'; readonly table: OwnTable; readonly by: readonly string[]; readonly keys: readonly Key[] }
   | { readonly kind: 'call'; readonly call: (trx: Kysely<AnyTables>) => unknown; readonly timeoutMs?: number }
   | { readonly kind: 'committed'; readonly run: () => void }
   | { readonly kind: 'pause' }
   | { readonly kind: 'writing' }
+
+/** Rows for one of the library's own tables. */
+export interface Insert {
+  readonly table: OwnTable
+  readonly rows: readonly (readonly unknown[])[]
+  readonly replaceBy?: readonly string[]
+  /** Whether a row that would be overwritten by its like may stay as it is. */
+  readonly unlessAlike?: boolean
+}
 
 /** A compiled statement, as Kysely's `compile()` gives it. */
 export interface Statement {
@@ -456,7 +466,18 @@ export function* lookup(statement: Statement, keys: readonly Key[]): Work<readon
 }
 
 export function* insert(table: OwnTable, rows: readonly (readonly unknown[])[], replaceBy?: readonly string[]): Work<void> {
-  if (rows.length > 0) yield { kind: 'insert', table, rows, ...(replaceBy && { replaceBy }) }
+  yield* insertAll([{ table, rows, ...(replaceBy && { replaceBy }) }])
+}
+
+/** Into several tables, none of which sees what goes into the others. */
+export function* insertAll(all: readonly Insert[]): Work<void> {
+  const inserts = all.filter(({ rows }) => rows.length > 0)
+  if (inserts.length > 0) yield { kind: 'insert', inserts }
+}
+
+/** The same, and beside it a statement, whose text begins with what it does, not with WITH. */
+export function* insertBeside<R>(inserts: readonly Insert[], beside: Statement): Work<readonly R[]> {
+  return (yield { kind: 'insert', inserts: inserts.filter(({ rows }) => rows.length > 0), beside }) as readonly R[]
 }
 
 export function* erase(table: OwnTable, by: readonly string[], keys: readonly Key[]): Work<void> {

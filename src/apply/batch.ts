@@ -1,7 +1,7 @@
 import { chainDigest } from '../digest.ts'
 import { TillsyncError } from '../errors.ts'
 import type { Batch, Point } from '../model.ts'
-import { type ApplyingDatabase, insert, type QuarantinedDocument, query, type ReleasedDocument, type Work } from '../ports.ts'
+import { type ApplyingDatabase, type Insert, type QuarantinedDocument, query, type ReleasedDocument, type Work } from '../ports.ts'
 import { ownOf } from '../record.ts'
 import { type AppliedDocument, documentsOf, type Origin, setsOf } from './document-set.ts'
 import { recognize } from './fork.ts'
@@ -59,11 +59,9 @@ export function* applyBatch(database: ApplyingDatabase, subscribed: Subscribed, 
   if (batch === undefined) return { outcome: 'not next' }
   checkDigest(batch)
   const documents = documentsOf(batch)
-  yield* archive(batch, documents, origin)
-  yield* rememberShapes(database, batch, origin)
   const handling = new Handling(database, subscribed, division)
   const quarantine = new Quarantine(database, origin.registerId, subscribed.retry, now)
-  const held = yield* handling.begin(origin.registerId)
+  const held = yield* handling.begin(origin.registerId, [...archived(batch, documents, origin), shapesOf(batch, origin)])
   if (held.any) yield* quarantine.load(documents)
   const application = new Application(database, subscribed, place, handling, quarantine)
   for (const set of setsOf(documents)) yield* application.apply(set, batch.identities)
@@ -167,34 +165,22 @@ function checkDigest(batch: Batch): void {
   })
 }
 
-function* archive(batch: Batch, documents: readonly AppliedDocument[], { registerId, epochNo }: Origin): Work<void> {
+function archived(batch: Batch, documents: readonly AppliedDocument[], { registerId, epochNo }: Origin): readonly Insert[] {
   const firsts = documents.flatMap((document) => Array<number>(entriesOf(document)).fill(document.born))
-  yield* insert(
-    ARCHIVE,
-    batch.entries.map((entry, n) => {
-      const { entryNo, table, operation, recordId, record, sealedAt } = entry
-      return [registerId, epochNo, entryNo, table, operation, recordId, record, firsts[n], sealedAt]
-    }),
-  )
-  yield* insert(POINTS, [[registerId, epochNo, batch.through.entryNo, Buffer.from(batch.through.digest, 'hex'), null]])
+  const rows = batch.entries.map(({ entryNo, table, operation, recordId, record, sealedAt }, n) => {
+    return [registerId, epochNo, entryNo, table, operation, recordId, record, firsts[n], sealedAt]
+  })
+  const { entryNo, digest } = batch.through
+  return [
+    { table: ARCHIVE, rows },
+    { table: POINTS, rows: [[registerId, epochNo, entryNo, Buffer.from(digest, 'hex'), null]] },
+  ]
 }
 
 /** What is archived is read again one day, by nothing but what central has. */
-function* rememberShapes(database: ApplyingDatabase, { shapes, keys }: Batch, { registerId }: Origin): Work<void> {
-  const tables = Object.keys(shapes)
-  yield* query({
-    sql: `INSERT INTO ${database.qualify(SHAPES.name)} AS known (register_id, table_name, parts, key_columns)
-          SELECT $1, * FROM unnest($2::text[], $3::json[], $4::json[])
-          ON CONFLICT (register_id, table_name) DO UPDATE SET parts = excluded.parts, key_columns = excluded.key_columns
-          WHERE (known.parts::text, known.key_columns::text) <> (excluded.parts::text, excluded.key_columns::text)`,
-    parameters: [
-      registerId,
-      tables,
-      tables.map((table) => JSON.stringify(shapes[table])),
-      tables.map((table) => JSON.stringify(ownOf(keys, table) ?? [])),
-    ],
-    keepsPlan: true,
-  })
+function shapesOf({ shapes, keys }: Batch, { registerId }: Origin): Insert {
+  const rows = Object.keys(shapes).map((table) => [registerId, table, JSON.stringify(shapes[table]), JSON.stringify(ownOf(keys, table) ?? [])])
+  return { table: SHAPES, rows, replaceBy: SHAPES.primaryKey, unlessAlike: true }
 }
 
 function entriesOf({ entries, baseline }: AppliedDocument): number {

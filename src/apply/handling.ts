@@ -1,5 +1,5 @@
 import { TillsyncError } from '../errors.ts'
-import { type ApplyingDatabase, query, type Step, type Work } from '../ports.ts'
+import { type ApplyingDatabase, type Insert, insertBeside, query, type Step, type Work } from '../ports.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import { type FinishContext, finish } from './finish.ts'
 import type { ApplyContext, Handler, HandlersByTable } from './handler.ts'
@@ -79,21 +79,22 @@ export class Handling {
 
   /**
    * Sets the time limits, as far as the host's own are not narrower: a statement that hangs is cancelled by the server; one that waits for a lock gives up before, for
-   * that is no document's fault. Says whether any of the register's documents are in quarantine.
+   * that is no document's fault. Says whether any of the register's documents are in quarantine. Beside that it inserts what is to be there before anything is applied.
    */
-  *begin(registerId: number): Work<Held> {
-    this.division.applying()
+  *begin(registerId: number, inserts: readonly Insert[] = []): Work<Held> {
     this.registerId = registerId
     const { database, subscribed } = this
     const there = (condition: string) => `EXISTS (SELECT FROM ${database.qualify(QUARANTINE.name)} WHERE register_id = $1 ${condition})`
     const limited = (name: string, ms: string) =>
       `(SELECT (extract(epoch FROM set_config('${name}', (CASE WHEN was BETWEEN 1 AND ${ms} THEN was ELSE ${ms} END)::text, true)::interval) * 1000)::bigint
         FROM (SELECT (extract(epoch FROM current_setting('${name}')::interval) * 1000)::bigint AS was) AS setting)`
-    const [row] = yield* query<{ any: boolean; missing: boolean; statement: number }>({
+    const [row] = yield* insertBeside<{ any: boolean; missing: boolean; statement: number }>(inserts, {
       sql: `SELECT ${there('')} AS any, ${there("AND state = 'waiting' AND cause = 'missing'")} AS missing,
                    ${limited('statement_timeout', '$2::bigint')} AS statement, ${limited('lock_timeout', '$3::bigint')} AS lock`,
       parameters: [registerId, subscribed.handlerTimeoutMs, Math.ceil(subscribed.handlerTimeoutMs / 2)],
+      keepsPlan: true,
     })
+    this.division.applying()
     this.statementMs = row?.statement ?? this.statementMs
     return { any: row?.any ?? false, missing: row?.missing ?? false }
   }

@@ -1,4 +1,4 @@
-import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
+import { type ApplyingDatabase, type Insert, insertAll, query, type Work } from '../ports.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { ApplyContext } from './handler.ts'
 import { differences, NO_SUMS, type Sums, type SumsByDimension, sumsFromJson, sumsToJson, total } from './sums.ts'
@@ -33,6 +33,8 @@ export interface Ledger {
   readonly measures: readonly string[]
   /** Writes what is to be posted, each of them once. */
   deliver(postings: readonly Posting[], context: ApplyContext): Work<void>
+  /** Where all of that is rows of a table of the library's own: those, for whoever writes others beside them. */
+  insertOf?(postings: readonly Posting[], context: ApplyContext): Insert
 }
 
 /** A difference on its way into a ledger, with what caused it. */
@@ -145,9 +147,11 @@ export class Poster {
   }
 
   *write(): Work<void> {
-    yield* insert(POSTINGS, this.remembered)
-    if (this.postings.length === 0) return
-    yield* this.ledger.deliver(this.postings, this.context)
+    const { ledger, postings, context } = this
+    const insert = postings.length === 0 ? undefined : ledger.insertOf?.(postings, context)
+    yield* insertAll([{ table: POSTINGS, rows: this.remembered }, ...(insert ? [insert] : [])])
+    if (postings.length === 0) return
+    if (insert === undefined) yield* ledger.deliver(postings, context)
     this.context.onPosted?.(new Set(this.postings.map(nameOf)).size)
   }
 }

@@ -1,4 +1,4 @@
-import { insert, type Work } from '../ports.ts'
+import { type Insert, insertAll, type Work } from '../ports.ts'
 import { MOVEMENT_MEASURES } from './movements.ts'
 import type { Ledger, Posting } from './postings.ts'
 import type { StockLevels } from './stock-levels.ts'
@@ -14,15 +14,20 @@ interface DeliveryContext {
 export const STOCK_LEDGER = {
   name: STOCK_MOVEMENTS.name,
   measures: MOVEMENT_MEASURES,
-  *deliver(postings: readonly Posting[], { origin, levels }: DeliveryContext): Work<void> {
-    const rows = postings.map(({ dimension, values, table, recordId, incarnation, revision, entryNo }) => {
-      const { item, location, businessDate, document, customer, ...others } = dimension
-      const further = Object.keys(others).length === 0 ? null : JSON.stringify(others)
-      const [quantity, amount] = values as [string, string]
-      levels.add(item as string, location as string, quantity)
-      const source = [origin.registerId, table, recordId, incarnation, revision, origin.epochNo, entryNo]
-      return [item, location, businessDate ?? null, document ?? null, customer ?? null, further, quantity, amount, ...source]
-    })
-    yield* insert(STOCK_MOVEMENTS, rows)
+  insertOf,
+  *deliver(postings: readonly Posting[], context: DeliveryContext): Work<void> {
+    yield* insertAll([insertOf(postings, context)])
   },
 } satisfies Ledger
+
+function insertOf(postings: readonly Posting[], { origin, levels }: DeliveryContext): Insert {
+  const rows = postings.map(({ dimension, values, table, recordId, incarnation, revision, entryNo }) => {
+    const { item, location, businessDate, document, customer, ...others } = dimension
+    const further = Object.keys(others).length === 0 ? null : JSON.stringify(others)
+    const [quantity, amount] = values as [string, string]
+    levels.add(item as string, location as string, quantity)
+    const source = [origin.registerId, table, recordId, incarnation, revision, origin.epochNo, entryNo]
+    return [item, location, businessDate ?? null, document ?? null, customer ?? null, further, quantity, amount, ...source]
+  })
+  return { table: STOCK_MOVEMENTS, rows }
+}

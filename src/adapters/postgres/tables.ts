@@ -1,4 +1,4 @@
-import { insertedColumns, type OwnColumnType, type OwnTable } from '../../ports.ts'
+import { type Insert, insertedColumns, type OwnColumnType, type OwnTable, type Statement } from '../../ports.ts'
 
 export const TYPES: Readonly<Record<OwnColumnType, string>> = {
   integer: 'bigint',
@@ -36,15 +36,33 @@ export function copyTarget(table: OwnTable, qualified: string): string {
     .join(', ')})`
 }
 
-/** One statement for any number of rows: each column is an array. */
-export function insertSql(table: OwnTable, qualified: string, replaceBy: readonly string[] | undefined): string {
+/**
+ * One statement for any number of rows of several tables, each column an array, and for another one whose parameters come first. What modifies data in WITH runs in the same snapshot, and whether or not
+ * it is referred to: https://www.postgresql.org/docs/current/queries-with.html#QUERIES-WITH-MODIFYING
+ */
+export function insertAllSql(inserts: readonly Omit<Insert, 'rows'>[], qualify: (name: string) => string, beside: Statement | undefined): string {
+  let parameters = beside?.parameters.length ?? 0
+  const all = inserts.map((insert) => {
+    const sql = insertSql(insert, qualify(insert.table.name), parameters)
+    parameters += insertedColumns(insert.table).length
+    return sql
+  })
+  const last = beside?.sql ?? all.pop()
+  return all.length === 0 ? `${last}` : `WITH ${all.map((sql, n) => `sync_${n} AS (${sql})`).join(', ')} ${last}`
+}
+
+/** @param before how many parameters there are before its own */
+function insertSql({ table, replaceBy, unlessAlike }: Omit<Insert, 'rows'>, qualified: string, before: number): string {
   const columns = insertedColumns(table)
   const names = columns.map(([name]) => quote(name)).join(', ')
-  const arrays = columns.map(([, type], n) => `$${n + 1}::${TYPES[type]}[]`).join(', ')
-  const values = `INSERT INTO ${qualified} (${names}) SELECT * FROM unnest(${arrays})`
+  const arrays = columns.map(([, type], n) => `$${before + n + 1}::${TYPES[type]}[]`).join(', ')
+  const values = `INSERT INTO ${qualified} AS was (${names}) SELECT * FROM unnest(${arrays})`
   if (replaceBy === undefined) return values
-  const others = columns.filter(([name]) => !replaceBy.includes(name)).map(([name]) => `${quote(name)} = excluded.${quote(name)}`)
-  return `${values} ON CONFLICT (${replaceBy.map(quote).join(', ')}) DO UPDATE SET ${others.join(', ')}`
+  const others = columns.filter(([name]) => !replaceBy.includes(name)).map(([name]) => quote(name))
+  const overwritten = `${values} ON CONFLICT (${replaceBy.map(quote).join(', ')}) DO UPDATE SET ${others.map((name) => `${name} = excluded.${name}`).join(', ')}`
+  if (!unlessAlike) return overwritten
+  const row = (of: string) => `(${others.map((name) => `${of}.${name}::text`).join(', ')})`
+  return `${overwritten} WHERE ${row('was')} IS DISTINCT FROM ${row('excluded')}`
 }
 
 export function eraseSql(table: OwnTable, qualified: string, by: readonly string[]): string {

@@ -8,7 +8,7 @@ import { asFinal, classify, isAborted, isFinal, isRaised } from './errors.ts'
 import { callHost, LostTransaction } from './host-call.ts'
 import { byKey, lookupSql } from './lookup.ts'
 import { EXACT, OWN_TYPES } from './parsers.ts'
-import { copyTarget, eraseSql, insertSql } from './tables.ts'
+import { copyTarget, eraseSql, insertAllSql } from './tables.ts'
 
 /** Below this, the extra round trip of COPY costs more than it saves: rows, or characters in them, for as elements of arrays all quotes are escaped at both ends. */
 const COPY_FROM_ROWS = 50
@@ -78,12 +78,8 @@ export class Transaction {
     switch (step.kind) {
       case 'query':
         return (await client.query({ ...this.prepared(step.sql, step.keepsPlan), values: step.parameters as unknown[], types: OWN_TYPES })).rows
-      case 'insert': {
-        const into = this.qualify(step.table.name)
-        if (step.replaceBy === undefined && isBulk(step.rows) && !isPipelined(client)) await copyRows(client, copyTarget(step.table, into), step.rows)
-        else await client.query({ ...this.prepared(insertSql(step.table, into, step.replaceBy), true), values: columnsOf(step.rows) })
-        return undefined
-      }
+      case 'insert':
+        return this.insert(step)
       case 'erase':
         await client.query(eraseSql(step.table, this.qualify(step.table.name), step.by), columnsOf(step.keys))
         return undefined
@@ -93,6 +89,18 @@ export class Transaction {
       case 'call':
         return await this.call(step)
     }
+  }
+
+  /** Much of it by COPY, all else with one way to the server. */
+  private async insert({ inserts, beside }: Step & { kind: 'insert' }): Promise<unknown> {
+    const { client, qualify } = this
+    const [copied, others] = partition(inserts, ({ rows, replaceBy }) => replaceBy === undefined && isBulk(rows) && !isPipelined(client))
+    for (const { table, rows } of copied) await copyRows(client, copyTarget(table, qualify(table.name)), rows)
+    if (others.length === 0 && beside === undefined) return undefined
+    const values = [...(beside?.parameters ?? []), ...others.flatMap(({ rows }) => columnsOf(rows))]
+    const keepsPlan = beside === undefined || beside.keepsPlan === true
+    const { rows } = await client.query({ ...this.prepared(insertAllSql(others, qualify, beside), keepsPlan), values, types: OWN_TYPES })
+    return rows
   }
 
   private async call(step: Step & { kind: 'call' }): Promise<unknown> {
@@ -120,6 +128,10 @@ export class Transaction {
       throw new TillsyncError('ERR_FILTER', `Reading raised an error: ${(error as Error).message}`, { cause: error })
     }
   }
+}
+
+function partition<T>(all: readonly T[], isFirst: (one: T) => boolean): readonly [readonly T[], readonly T[]] {
+  return [all.filter(isFirst), all.filter((one) => !isFirst(one))]
 }
 
 const planNames = new Map<string, string>()

@@ -1,6 +1,6 @@
 import type { Database as Connection, Statement as Prepared } from 'better-sqlite3'
 import { messageOf, TillsyncError } from '../../errors.ts'
-import type { Key, Step, Work } from '../../ports.ts'
+import type { Insert, Key, Step, Work } from '../../ports.ts'
 import { InvalidText } from '../../record.ts'
 import { classify, isBusy, isRaised } from './errors.ts'
 import { insertSql } from './tables.ts'
@@ -91,8 +91,8 @@ export class Steps {
       case 'lookup':
         return this.lookup(step)
       case 'insert':
-        this.insert(step)
-        return undefined
+        for (const one of step.inserts) this.insert(one)
+        return step.beside && this.answer({ kind: 'query', ...step.beside })
       case 'erase': {
         const { table, by, keys } = step
         const statement = this.prepare(`DELETE FROM ${quote(table.name)} WHERE ${by.map((name) => `${quote(name)} = ?`).join(' AND ')}`, 'objects')
@@ -112,7 +112,7 @@ export class Steps {
     }
   }
 
-  private insert({ table, rows, replaceBy }: Step & { kind: 'insert' }): void {
+  private insert({ table, rows, replaceBy }: Insert): void {
     for (const row of rows) for (const value of row) if (typeof value === 'string') this.inserted += value.length
     let at = 0
     if (rows.length >= ROWS_TOGETHER) {

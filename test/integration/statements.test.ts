@@ -1,0 +1,69 @@
+import type { PoolClient } from 'pg'
+import t from 'tap'
+import { startServer } from '../support/postgres.ts'
+import { openShop } from '../support/shop.ts'
+
+const server = await startServer(t)
+const line = { item: 'A', quantity: '1', amount: '1' }
+
+t.test(
+  "each way from central to its database is a part of the lag: an exchange with nothing to say costs one, one with a sale nine and its mirror's",
+  async (t) => {
+    const shop = await openShop(t, server)
+    const statements: string[] = []
+    const watched = new WeakSet<PoolClient>()
+    shop.pool.on('acquire', (client) => {
+      if (watched.has(client)) return
+      watched.add(client)
+      const query = client.query as (...args: unknown[]) => unknown
+      client.query = ((first: string | { readonly text: string }, ...args: unknown[]) => {
+        statements.push(typeof first === 'string' ? first : first.text)
+        return query.call(client, first, ...args)
+      }) as typeof client.query
+    })
+    let exchanges = 0
+    const till = await shop.addTill('POS1', {
+      link: (inner) => ({
+        exchange(message, options) {
+          exchanges++
+          return inner.exchange(message, options)
+        },
+      }),
+    })
+    const statementsOf = async (): Promise<readonly string[]> => {
+      statements.length = 0
+      exchanges = 0
+      await till.replica.synchronize()
+      t.equal(exchanges, 1)
+      return [...statements]
+    }
+    till.cashier.sell('R-1', [line])
+    await till.replica.synchronize()
+    await till.replica.synchronize()
+    t.equal((await statementsOf()).length, 1, 'it reads the row, with the token')
+    till.cashier.sell('R-2', [line])
+    t.same(
+      (await statementsOf()).map((sql) =>
+        /^(?:BEGIN|SELECT|WITH|SET|COMMIT|(?:INSERT INTO|UPDATE) "[^"]*"\."\w+")/.exec(sql)?.[0]?.replace(/"[^"]*"\./, ''),
+      ),
+      [
+        'BEGIN',
+        'SELECT', // where it stands, locked
+        'WITH', // archived; what waits in quarantine
+        'INSERT INTO "sync_documents"',
+        // The shop's mirror: what it knows of its tables, and what it writes.
+        'SELECT',
+        'SELECT',
+        'INSERT INTO "receipts"',
+        'INSERT INTO "receipt_lines"',
+        'INSERT INTO "tender_lines"',
+        'WITH', // posted
+        'SET',
+        'INSERT INTO "stock_levels"',
+        'UPDATE "sync_registers"',
+        'COMMIT',
+      ],
+    )
+    t.equal(await shop.stock('A'), -2)
+  },
+)
