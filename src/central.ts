@@ -157,7 +157,14 @@ export class CentralReplica implements Central, Subscriber {
       lane: (work) => this.inLane(work),
       tell: (register, outcome) => this.tell(register, outcome),
     })
-    this.turns = new QuarantineTurns({ book: this.quarantine, clock, everyMs: retry.minMs, ready: () => this.ready(), onFailed })
+    this.turns = new QuarantineTurns({
+      book: this.quarantine,
+      clock,
+      everyMs: retry.minMs,
+      longestMs: retry.maxMs,
+      ready: () => this.ready(),
+      onFailed,
+    })
     this.replays = new Replays({
       database: this.database,
       subscribed: this.subscribed,

@@ -6,7 +6,7 @@ import { Handling, type Subscribed } from './handling.ts'
 import { Quarantine } from './quarantine.ts'
 import { type Division, dividing } from './quarantine-division.ts'
 import { listQuarantine, type Quarantined, type QuarantineState, type WhichQuarantined } from './quarantine-list.ts'
-import { retryWaiting, type WhichWaiting } from './quarantine-retry.ts'
+import { dueCondition, retryWaiting, type WhichDue, type WhichWaiting } from './quarantine-retry.ts'
 import { ARCHIVE, QUARANTINE, REGISTERS } from './tables.ts'
 
 /** What became of documents that were tried again. */
@@ -136,14 +136,15 @@ export class QuarantineBook implements QuarantineFace {
   }
 
   /** Registers that have documents whose time has come. */
-  due(dueAt: string, broughtAt: string): Promise<readonly WaitingRegister[]> {
+  due(which: WhichDue): Promise<readonly WaitingRegister[]> {
     const { database, subscribed } = this.options
     const { table } = this
+    const [condition, parameters] = dueCondition(2, which)
     return database.read(function* () {
       const rows = yield* query<{ register_id: number; location: string; register: string }>({
         sql: `SELECT DISTINCT r.register_id, r.location, r.register FROM ${table} q JOIN ${database.qualify(REGISTERS.name)} r USING (register_id)
-              WHERE q.state = 'waiting' AND q.table_name = ANY ($3::text[]) AND (q.retry_at <= $1 OR (q.cause = 'missing' AND q.tried_at < $2)) ORDER BY r.register_id`,
-        parameters: [dueAt, broughtAt, [...subscribed.handlers.keys()]],
+              WHERE q.state = 'waiting' AND q.table_name = ANY ($1::text[]) AND ${condition} ORDER BY r.register_id`,
+        parameters: [[...subscribed.handlers.keys()], ...parameters],
       })
       return rows.map(({ register_id, location, register }) => ({ registerId: register_id, location, register }))
     })

@@ -15,12 +15,23 @@ export type WhichWaiting =
       /** Those that refer to something missing: all that were sent to quarantine at this time, and a few of those before. */
       readonly missingAt: string
     }
-  | {
-      /** Whose pause is over at this time; ISO 8601. */
-      readonly dueAt: string
-      /** Those that miss something and were tried last before this: documents have come since. */
-      readonly broughtAt: string
-    }
+  | WhichDue
+
+/** Times in ISO 8601. */
+export interface WhichDue {
+  /** Whose pause is over at this time. */
+  readonly dueAt: string
+  /** Those that are due after this, which is later than any pause ends: that was written down before the clock was put back. */
+  readonly latestAt: string
+  /** Those that miss something and were tried last before this: documents have come since. */
+  readonly broughtAt: string
+}
+
+/** Of rows `q`, with three parameters from this one on. */
+export function dueCondition(from: number, { dueAt, latestAt, broughtAt }: WhichDue): readonly [string, readonly string[]] {
+  const sql = `(q.retry_at <= $${from} OR q.retry_at > $${from + 1} OR (q.cause = 'missing' AND q.tried_at < $${from + 2}))`
+  return [sql, [dueAt, latestAt, broughtAt]]
+}
 
 /** What was applied before, the rows say themselves. */
 const NOTHING_BEFORE = new Map()
@@ -94,7 +105,7 @@ function waitingRows(
                SELECT quarantine_id FROM ${table} WHERE register_id = $1 AND state = 'waiting' AND cause = 'missing' AND tried_at < $4 ORDER BY tried_at LIMIT ${FORMER}))`,
             [which.missingAt],
           ]
-        : ["(q.retry_at <= $4 OR (q.cause = 'missing' AND q.tried_at < $5))", [which.dueAt, which.broughtAt]]
+        : dueCondition(4, which)
   return query<WaitingRow>({
     sql: `SELECT q.register_id, ${QUARANTINE_ROW}, e.epoch, d.incarnation AS known_incarnation, coalesce(d.removed OR d.state IS NOT DISTINCT FROM 'lost', true) AS is_gone
           FROM ${table} q

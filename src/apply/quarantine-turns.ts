@@ -8,6 +8,8 @@ export interface QuarantineTurnsOptions {
   readonly clock: Clock
   /** The pause between two looks, in milliseconds. */
   readonly everyMs: number
+  /** The longest pause before a document is tried again, in milliseconds. */
+  readonly longestMs: number
   ready(): Promise<void>
   onFailed(error: TillsyncError): void
 }
@@ -59,15 +61,16 @@ export class QuarantineTurns {
 
   /** Each register for itself: one whose documents fail, or that is busy, holds nobody up. */
   private async look(stop: AbortSignal): Promise<void> {
-    const { book, clock, onFailed } = this.options
-    const dueAt = new Date(clock.now()).toISOString()
-    const broughtAt = new Date(this.broughtAt).toISOString()
-    const registers = await book.due(dueAt, broughtAt)
+    const { book, clock, longestMs, onFailed } = this.options
+    const now = clock.now()
+    const [dueAt, latestAt, broughtAt] = [now, now + longestMs, this.broughtAt].map((ms) => new Date(ms).toISOString()) as [string, string, string]
+    const which = { dueAt, latestAt, broughtAt }
+    const registers = await book.due(which)
     await Promise.all(
       registers.map(async (register) => {
         if (stop.aborted) return
         try {
-          const { released } = await book.turn(register, { dueAt, broughtAt })
+          const { released } = await book.turn(register, which)
           if (released.length > 0) this.brought()
         } catch (thrown) {
           const error = asTillsyncError(thrown, 'ERR_DATABASE', 'Documents in quarantine could not be tried again')

@@ -267,6 +267,17 @@ t.test('what refers to something missing is applied when that has come, in whate
   })
 })
 
+t.test('what waits is tried again though central’s clock was a year ahead when it was tried last', async (t) => {
+  const { shop, machine, poison } = await scene(t, { retry: { minMs: 50, maxMs: 60_000 } })
+  machine.cashier.sell('R-1', [line('POISON')])
+  await machine.replica.synchronize()
+  await shop.pool.query("UPDATE sync_quarantine SET tried_at = tried_at + interval '1 year', retry_at = retry_at + interval '1 year'")
+  poison.mended = true
+  await shop.central.start()
+  await eventually('it is applied', async () => (await shop.central.quarantine.list()).length === 0)
+  await shop.balances(t, { ...machine.till, db: machine.db })
+})
+
 t.test('what waits is tried again by itself, with growing pauses', async (t) => {
   const { shop, machine, poison } = await scene(t, { retry: { minMs: 50, maxMs: 60_000, perTurn: 3 } })
   for (let n = 0; n < 10; n++) machine.cashier.sell(`R-${n}`, [line('POISON')])
