@@ -99,6 +99,25 @@ t.test('a change of the schema that leaves no touch is noticed by itself', async
   await isComplete(t, till, 'documents without lines')
 })
 
+t.test('keys that name something else of the database hold up nothing when that is renamed or dropped before they are sealed', async (t) => {
+  const tables = `
+    CREATE TYPE size AS ENUM ('S'); CREATE TABLE shelf (); CREATE TABLE items (id int PRIMARY KEY);
+    CREATE TABLE sizes (of regtype PRIMARY KEY, n int); CREATE TABLE shelves (of regclass PRIMARY KEY, n int); CREATE TABLE marks (id int PRIMARY KEY, of regclass)`
+  const till = await openTill(t, server, { tables, publish: { items: {}, sizes: {}, shelves: {}, marks: { partOf: { shelves: { of: 'of' } } } } })
+  await till.pool.query(
+    `INSERT INTO sizes VALUES ('size'), ('integer'); INSERT INTO shelves VALUES ('shelf'), ('items'); INSERT INTO marks VALUES (1, 'shelf')`,
+  )
+  await till.sealed()
+  await till.pool.query(
+    `UPDATE sizes SET n = 1; UPDATE shelves SET n = 1; UPDATE marks SET id = 2; INSERT INTO items VALUES (1);
+     DELETE FROM shelves WHERE of = 'shelf'::regclass; DELETE FROM marks; ALTER TYPE size RENAME TO old_size; DROP TABLE shelf`,
+  )
+  t.same((await till.sealed()).sort(), ['upsert items[1]', 'upsert shelves["items"]', 'upsert sizes["integer"]'])
+  for (const table of ['shelves', 'sizes']) await till.replica.reseal(table)
+  t.same((await till.sealed()).sort(), ['remove shelves["shelf"]', 'remove sizes["size"]', 'upsert sizes["old_size"]'])
+  t.match(await till.replica.status(), { unsealed: 0, parked: [] })
+})
+
 t.test('a filter that names what is not there is refused at install, and the database is as it was', async (t) => {
   const pool = await createPool(t, server)
   await pool.query(TABLES)

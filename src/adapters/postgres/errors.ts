@@ -44,7 +44,16 @@ export function isFinal(thrown: unknown): boolean {
  */
 export function isRaised(thrown: unknown): boolean {
   const state = sqlState(thrown)
-  return state !== '' && !/^(0|25|26|3[4DF]|42)/.test(state) && state !== CANCELLED && !SURROUNDINGS.test(state)
+  if (/^(3F|42)/.test(state)) return state !== DENIED && isOfValue(thrown)
+  return state !== '' && !/^(0|25|26|3[4D])/.test(state) && state !== CANCELLED && !SURROUNDINGS.test(state)
+}
+
+const DENIED = '42501'
+
+/** A value that names what is not there (`regclass`, `regtype`) raises as a statement does that names it. But of a statement it is said where in it, and of a function in which one. */
+function isOfValue(thrown: unknown): boolean {
+  const { position, where } = thrown as { readonly position?: string; readonly where?: string }
+  return position === undefined && where === undefined
 }
 
 /** What is wrong with how the pool was made, or with the role. */
