@@ -20,15 +20,23 @@ export interface ReplayedRecord {
   readonly columns: Readonly<Record<string, Read>>
 }
 
+/** The column of parts that refers to the root, and what it refers to. */
+interface Joint {
+  readonly own: string
+  readonly root: string
+}
+
 /** What entries add up to: for each document the records of its latest version. */
 export class Documents {
   private readonly records = new Map<string, ReplayedRecord[]>()
   private readonly isRoot: (table: string) => boolean
+  private readonly joint: Joint
   private document = ''
   private changed = new Set<string>()
 
-  constructor(isRoot: (table: string) => boolean) {
+  constructor(isRoot: (table: string) => boolean, joint: Joint) {
     this.isRoot = isRoot
+    this.joint = joint
   }
 
   /** Answers the documents that these entries changed and left there, as a handler must get them; see `shownDocument`. */
@@ -37,8 +45,16 @@ export class Documents {
     for (const entry of entries) this.addOne(entry)
     return [...this.changed].flatMap((name) => {
       const records = this.records.get(name)
-      return records === undefined ? [] : [records[0]?.table, ...records.map(({ columns }) => row(columns, shownAs))].join(' / ')
+      return records === undefined ? [] : [records[0]?.table, ...this.joined(records).map(({ columns }) => row(columns, shownAs))].join(' / ')
     })
+  }
+
+  /** Texts that the till takes for equal are written in parts as in their root. */
+  private joined(records: readonly ReplayedRecord[]): readonly ReplayedRecord[] {
+    const { own, root } = this.joint
+    const above = records[0]?.columns[root]
+    if (above?.kind !== 'text') return records
+    return records.map((one, n) => (n > 0 && one.columns[own]?.kind === 'text' ? { ...one, columns: { ...one.columns, [own]: above } } : one))
   }
 
   private addOne({ table_name, operation, record_id, record }: EntryRow): void {
@@ -54,6 +70,11 @@ export class Documents {
 
   of(table: string): readonly ReplayedRecord[] {
     return [...this.records.values()].flat().filter((one) => one.table === table)
+  }
+
+  /** The same as it is to be mirrored. */
+  mirrored(table: string): readonly ReplayedRecord[] {
+    return [...this.records.values()].flatMap((records) => this.joined(records)).filter((one) => one.table === table)
   }
 }
 
