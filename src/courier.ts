@@ -117,7 +117,10 @@ export class Courier {
     this.idling.abort()
     try {
       for (;;) {
+        const wasFailing = this.failures > 0
         const exchanged = await this.exchangeOnce(ended)
+        // The pause after the failure is over too.
+        if (wasFailing) this.waking.abort()
         moved.add(exchanged)
         if (onProgress) this.options.events.tell(onProgress, { ...moved.result, pending: await this.options.pending() })
         if (!(await this.goesOn(exchanged))) return moved.result

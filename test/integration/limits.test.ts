@@ -4,7 +4,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
-import { type CentralEvents, createCentral, type TillsyncError } from '../../src/index.ts'
+import { type CentralEvents, createCentral, TillsyncError } from '../../src/index.ts'
 import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
 import { ScriptedClock } from '../support/clock.ts'
 import { eventually } from '../support/eventually.ts'
@@ -206,6 +206,26 @@ t.test('a register waits as long as Retry-After says, and nothing is lost', asyn
   t.ok(waited > 990, `waited for ${waited} ms`)
   await running.stop()
   await shop.balances(t, till)
+})
+
+t.test('what goes well by hand ends the pause of what goes on in the background', async (t) => {
+  const { till } = await scene(t)
+  let exchanges = 0
+  const running = till.again({
+    transfer: { everyMs: 10 },
+    link: (inner) => ({
+      async exchange(bytes, options) {
+        if (++exchanges > 1) return inner.exchange(bytes, options)
+        throw new TillsyncError('ERR_LINK', 'Not now', { retryable: true, context: { retryAfterMs: 3_600_000 } })
+      },
+    }),
+  })
+  await running.start()
+  await eventually('it is told to wait', async () => (await running.status()).lastError !== undefined)
+  t.equal(exchanges, 1)
+  await running.synchronize()
+  await eventually('it does not', async () => exchanges > 3)
+  await running.stop()
 })
 
 t.test('a Retry-After that no timer can hold is cut to a day', async (t) => {
