@@ -49,7 +49,7 @@ export function httpClient(options: HttpClientOptions): Link {
           redirect: 'error',
           signal: ended,
         })
-        if (response.headers.get('content-type') !== CONTENT_TYPE) {
+        if (mediaTypeOf(response) !== CONTENT_TYPE) {
           await response.body?.cancel()
           throw foreign(options, response)
         }
@@ -113,10 +113,19 @@ async function readWhole(response: Response, maxBytes: number): Promise<Uint8Arr
   }
 }
 
-/** Node's fetch says "fetch failed" and hides the reason one level below. */
+/** Node's fetch says "fetch failed" and hides the reason, if it has one, one level below. */
 function reason(error: unknown): string {
-  return error instanceof Error && error.cause instanceof Error ? messageOf(error.cause) : messageOf(error)
+  return (error instanceof Error && error.cause instanceof Error && messageOf(error.cause)) || messageOf(error)
 }
+
+/** In any case, and without what a gateway may have added (RFC 9110, 8.3.1). */
+function mediaTypeOf({ headers }: Response): string | undefined {
+  return headers.get('content-type')?.split(';')[0]?.trim().toLowerCase()
+}
+
+/** It will not take the next try either. */
+const TOO_LARGE =
+  'A proxy in between takes less than a message has: let it take what the other side does (`maxMessageBytes`), or set `bytesPerRun` lower.'
 
 /** What a proxy, a captive portal or a crashed server says. */
 function foreign({ names }: HttpClientOptions, response: Response, cause?: unknown): TillsyncError {
@@ -125,7 +134,7 @@ function foreign({ names }: HttpClientOptions, response: Response, cause?: unkno
     `The answer is not ${names.peer.replace(/^[A-Z]/, (first) => first.toLowerCase())}'s: HTTP status ${response.status}`,
     {
       retryable: true,
-      hint: `Is \`url\` where ${names.server} is mounted, and does a proxy stand in between?`,
+      hint: response.status === 413 ? TOO_LARGE : `Is \`url\` where ${names.server} is mounted, and does a proxy stand in between?`,
       context: contextOf(response),
       cause,
     },

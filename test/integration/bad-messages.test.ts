@@ -528,7 +528,26 @@ t.test('an answer that is not central’s is a link that does not work', async (
   ] as const) {
     await t.rejects(portal(status, body, headers).synchronize(), { name: 'TillsyncError', code: 'ERR_LINK', retryable: true }, `${status} ${body}`)
   }
+  await t.rejects(
+    portal(413, '<html>Too large</html>').synchronize(),
+    { code: 'ERR_LINK', hint: /bytesPerRun/ },
+    'what a proxy does not take it never will',
+  )
+  const silent = Object.assign(new TypeError('fetch failed'), { cause: new Error('') })
+  const link = httpLink({ url: shop.url, token: till.token, fetch: () => Promise.reject(silent) })
+  await t.rejects(link.exchange(Buffer.of(1), { signal: new AbortController().signal }), { message: 'Central was not reached: fetch failed' })
   t.ok((await till.replica.status()).pending > 0)
   await till.replica.synchronize()
+  await shop.balances(t, till)
+})
+
+t.test('an answer of central whose content type a gateway writes otherwise is taken', async (t) => {
+  const { shop, till } = await scene(t)
+  till.cashier.sell('R-1', [randomLine(random)])
+  const gateway: typeof fetch = async (url, init) => {
+    const response = await fetch(url, init)
+    return new Response(response.body, { status: response.status, headers: { 'content-type': 'Application/vnd.Tillsync; charset=utf-8' } })
+  }
+  await till.again({ link: () => httpLink({ url: shop.url, token: till.token, fetch: gateway }) }).synchronize()
   await shop.balances(t, till)
 })
