@@ -5,6 +5,7 @@ import type { RegisterName, Takes } from './model.ts'
 import type { ApplyingDatabase, AudiencePublisher, CentralMailbox, Clock, Proof, Subscriber } from './ports.ts'
 import { Postman } from './postman.ts'
 import { answer } from './transport/answer.ts'
+import type { Answered, Asked } from './transport/asked.ts'
 import { Gate, type GateOptions, type Refusal } from './transport/gate.ts'
 import type { Holds } from './transport/holds.ts'
 import { type HttpServer, serve } from './transport/http-server.ts'
@@ -69,8 +70,8 @@ export class CentralDoors {
     })
   }
 
-  serve(request: Request, from: RequestSource | undefined): Promise<Response> {
-    return serve(this.server, request, from)
+  serve(asked: Asked, from: RequestSource | undefined): Promise<Answered> {
+    return serve(this.server, asked, from)
   }
 
   private async answerTo(

@@ -11,6 +11,7 @@ import type { AudienceSubscriber } from './ports.ts'
 import { RegisterSource, type RegisterSourceOptions } from './register-source.ts'
 import { checkPullToken, type Mailed, type Push, type Served } from './transfer-options.ts'
 import { answerCentral } from './transport/answer.ts'
+import type { Answered, Asked } from './transport/asked.ts'
 import { Correspondence, type Saying, type SayingBook } from './transport/correspondence.ts'
 import { hashToken, isToken } from './transport/credentials.ts'
 import { type Asking, push } from './transport/exchange.ts'
@@ -102,8 +103,8 @@ export class RegisterTransfer {
   }
 
   /** Answers central. Whatever comes, it resolves. */
-  async fetch(request: Request, from: RequestSource | undefined): Promise<Response> {
-    if (this.server !== undefined) return serve(this.server, request, from)
+  async serve(asked: Asked, from: RequestSource | undefined): Promise<Answered> {
+    if (this.server !== undefined) return serve(this.server, asked, from)
     throw new TillsyncError('ERR_OPTION', 'Nothing is served where the register is not pulled', { hint: "transfer: { type: 'pull', token }" })
   }
 

@@ -30,8 +30,8 @@ import { RegisterSubscription } from './register-subscription.ts'
 import { RegisterTransfer } from './register-transfer.ts'
 import { RegisterUpkeep } from './register-upkeep.ts'
 import { readTransfer } from './transfer-options.ts'
+import { fetchBy } from './transport/asked.ts'
 import { CENTRAL, readPeer } from './transport/peers.ts'
-import type { RequestSource } from './transport/source.ts'
 import { PEERS } from './transport/tables.ts'
 
 const MIGRATIONS: readonly Migrations[] = [
@@ -53,7 +53,7 @@ export function createRegister<DB = AnyTables, Sent = DB>(options: RegisterOptio
 
 /** What `createRegister` makes, on a clock that is passed in. */
 export class RegisterReplica implements Register {
-  readonly fetch = (request: Request, from?: RequestSource): Promise<Response> => this.transfer.fetch(request, from)
+  readonly fetch = fetchBy((asked, from) => this.transfer.serve(asked, from))
   /** Where it subscribes to what central publishes. */
   readonly subscription: RegisterSubscription | undefined
   readonly notices: NoticeBook

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { asTillsyncError, TillsyncError, type TillsyncErrorCode } from '../errors.ts'
 import type { RegisterName, Takes } from '../model.ts'
 import type { Proof } from '../ports.ts'
+import type { Answered, Asked } from './asked.ts'
 import { readBody, refuseLength } from './body.ts'
 import { encodeMessage } from './codec.ts'
 import type { Admission, Credential, Gate, Refusal } from './gate.ts'
@@ -36,16 +37,16 @@ const STATUS: Partial<Readonly<Record<TillsyncErrorCode, number>>> = {
 const RETRY_AFTER_MS = 1_000
 
 /** Answers the other side's request. Whatever comes, it resolves; what it refuses, it refuses before it reads more than it must. */
-export async function serve(server: HttpServer, request: Request, from: RequestSource | undefined): Promise<Response> {
+export async function serve(server: HttpServer, asked: Asked, from: RequestSource | undefined): Promise<Answered> {
   const source = sourceOf(from)
   let admission: Admission | undefined
   try {
-    if (request.method !== 'POST') return new Response(null, { status: 405, headers: { allow: 'POST' } })
-    const credential = from instanceof Voucher ? from : request.headers.get('authorization')
+    if (asked.method !== 'POST') return { status: 405, headers: { allow: 'POST' }, body: null }
+    const credential = from instanceof Voucher ? from : asked.header('authorization')
     admission = await server.gate.admit(credential, source)
-    refuseLength(Number(request.headers.get('content-length') ?? 0), server.maxMessageBytes)
-    if (request.bodyUsed) throw bodyRead()
-    const body = await readBody(request.body, server.maxMessageBytes)
+    refuseLength(Number(asked.header('content-length') ?? 0), server.maxMessageBytes)
+    if (asked.isRead) throw bodyRead()
+    const body = await readBody(asked.body, server.maxMessageBytes)
     if (body.length === 0) throw bodyRead()
     const answer = await answerTo(server, admission, body, credential, source)
     server.gate.proven(admission)
@@ -89,7 +90,7 @@ function bodyRead(): TillsyncError {
   })
 }
 
-async function refuse({ from, takes }: HttpServer, error: TillsyncError): Promise<Response> {
+async function refuse({ from, takes }: HttpServer, error: TillsyncError): Promise<Answered> {
   const status = STATUS[error.code] ?? 500
   const message = await encodeMessage({
     from,
@@ -102,14 +103,11 @@ async function refuse({ from, takes }: HttpServer, error: TillsyncError): Promis
       retryable: error.retryable || status >= 500,
     },
   })
-  const response = respond(status, message)
-  if (status === 503 || status === 429) {
-    const retryAfterMs = Number(error.context.retryAfterMs ?? RETRY_AFTER_MS)
-    response.headers.set('retry-after', String(Math.ceil(retryAfterMs / 1_000)))
-  }
-  return response
+  if (status !== 503 && status !== 429) return respond(status, message)
+  const retryAfterMs = Number(error.context.retryAfterMs ?? RETRY_AFTER_MS)
+  return respond(status, message, { 'retry-after': String(Math.ceil(retryAfterMs / 1_000)) })
 }
 
-function respond(status: number, body: Uint8Array): Response {
-  return new Response(body as Uint8Array<ArrayBuffer>, { status, headers: { 'content-type': CONTENT_TYPE } })
+function respond(status: number, body: Uint8Array, headers: Readonly<Record<string, string>> = {}): Answered {
+  return { status, headers: { 'content-type': CONTENT_TYPE, ...headers }, body }
 }

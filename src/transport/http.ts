@@ -3,6 +3,8 @@ import { Readable } from 'node:stream'
 import { asTillsyncError, TillsyncError } from '../errors.ts'
 import { known } from '../options.ts'
 import type { Link } from '../ports.ts'
+import type { Answered, Asked, Fetch } from './asked.ts'
+import { servingOf } from './asked.ts'
 import { checkToken, httpClient, readUrl, waitOf } from './http-client.ts'
 import type { RequestSource } from './source.ts'
 
@@ -88,8 +90,12 @@ export function toNodeHandler(
       throw thrown
     }
   }
-  const handle = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> =>
-    send(await fetch(toRequest(incoming), { source: sourceOf(incoming) }), incoming, outgoing)
+  const serve = servingOf(fetch as Fetch)
+  const answered = async (incoming: IncomingMessage): Promise<Answered> => {
+    const from = { source: sourceOf(incoming) }
+    return serve ? serve(askedBy(incoming), from) : answeredBy(await fetch(toRequest(incoming), from))
+  }
+  const handle = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => send(await answered(incoming), incoming, outgoing)
   return (incoming, outgoing) => {
     handle(incoming, outgoing).catch(() => outgoing.destroy())
   }
@@ -108,10 +114,25 @@ function toRequest(incoming: IncomingMessage): Request {
   })
 }
 
-async function send(response: Response, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-  const body = new Uint8Array(await response.arrayBuffer())
+function askedBy(incoming: IncomingMessage): Asked {
+  return {
+    method: incoming.method,
+    isRead: incoming.readableDidRead,
+    get body() {
+      // What is not read of it must not end the connection before the answer is sent.
+      return incoming.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>
+    },
+    header: (name) => incoming.headersDistinct[name]?.join(', ') ?? null,
+  }
+}
+
+async function answeredBy(response: Response): Promise<Answered> {
+  return { status: response.status, headers: Object.fromEntries(response.headers), body: new Uint8Array(await response.arrayBuffer()) }
+}
+
+function send({ status, headers, body }: Answered, incoming: IncomingMessage, outgoing: ServerResponse): void {
   // A body that was refused before it was read must not be mistaken for the next request.
   const close = incoming.complete ? {} : { connection: 'close' }
-  outgoing.writeHead(response.status, { ...Object.fromEntries(response.headers), 'content-length': body.length, ...close })
+  outgoing.writeHead(status, { ...headers, 'content-length': body?.length ?? 0, ...close })
   outgoing.end(body)
 }
