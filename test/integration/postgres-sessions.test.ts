@@ -70,6 +70,20 @@ t.test('a row that would leave the same touch as the one before it leaves none, 
   await isComplete(t, till, 'our table was dropped behind a touch')
 })
 
+t.test('a transaction that writes the same keys into two schemas, each with a register of its own, is noted in both', async (t) => {
+  const pool = await createPool(t, server)
+  const tills = []
+  for (const schema of ['pos1', 'POS 2']) {
+    await pool.query(`CREATE SCHEMA "${schema}"; CREATE TABLE "${schema}".items (id integer PRIMARY KEY)`)
+    const till = createRegister({ location: 'BA01', register: schema, database: postgres(pool, { schema }), publish: { items: {} } })
+    t.teardown(() => till.stop())
+    await till.install()
+    tills.push(till)
+  }
+  await pool.query('BEGIN; INSERT INTO pos1.items VALUES (1), (2); INSERT INTO "POS 2".items VALUES (2), (1); COMMIT')
+  for (const till of tills) t.match(await till.seal(), { documents: 2 })
+})
+
 t.test('what a transaction takes of its own touches it touches again', async (t) => {
   const till = await openTill(t, server)
   const database = postgres(till.pool)

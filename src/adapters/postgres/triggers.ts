@@ -69,7 +69,7 @@ export const TOUCHED = 'tillsync.touched'
  * was renamed, a type that was changed under a running session, our table dropped), the host's statement goes on, and the whole table is
  * touched where there still is where to note it.
  * PL/pgSQL makes each expression ready anew in every transaction, so an INSERT, which is what sales consist of, meets as few as can be;
- * and a row that would leave the same touch as the one before it, as lines of a receipt do, leaves none. What it then saw of others is compared too: by that
+ * and a row that would leave the same touch as the one before it, in the same table of ours, as lines of a receipt do, leaves none. What it then saw of others is compared too: by that
  * transactions are ordered.
  * It ends with what it runs under, so that bodies are equal where functions are; and with the partitions, so that one that came or
  * went with its rows, which no trigger sees, is noticed.
@@ -79,7 +79,8 @@ export function functionBody(table: HostTable, sources: readonly NumberedSource[
   const touch = (rows: readonly string[]) => `INSERT INTO ${touches} (source, kind, key) VALUES ${rows.join(', ')}`
   const changed = (ns: readonly number[]) => {
     const rows = ns.map((n) => `(${sources[n]?.source}, ${kind('changed')}, now_${n})`)
-    const seen = [`'${ns.map((n) => sources[n]?.source).join(' ')} '`, 'pg_catalog.pg_current_snapshot()', ...ns.map((n) => `now_${n}`)]
+    const noted = `${touches} ${ns.map((n) => sources[n]?.source).join(' ')} `
+    const seen = [literal(noted), 'pg_catalog.pg_current_snapshot()', ...ns.map((n) => `now_${n}`)]
     return `note_0 := pg_catalog.concat(${seen.join(', ')});
     IF (pg_catalog.current_setting('${TOUCHED}', true) ${IS} note_0) IS NOT TRUE THEN
       ${touch(rows)};
