@@ -209,7 +209,10 @@ export class CentralPublishing implements AudiencePublisher {
       ;({ cuts, isSealed, isCurrent } = await cut())
     }
     if (!isSealed || !isCurrent) cuts = await this.sealedCuts(await work(), isCurrent ? cuts : [])
-    for (const { unsendable } of cuts) for (const error of unsendable) events.emit('failed', { error })
+    for (const cut of cuts) {
+      this.troubles.lacks(registerId, cut)
+      for (const { error } of cut.unsendable) events.emit('failed', { error })
+    }
     await this.registers.note(registerId, asked, ids)
     const batches = cuts.map(({ batch }) => batch)
     this.cutting.ahead(registerId, asked, planned, ids, request, batches)
@@ -344,7 +347,7 @@ export interface PublishingStatus {
   readonly unsealed: number
   /** Documents that can't be read or filtered: registers keep what they have of them. At most 100. */
   readonly parked: readonly ParkedDocument[]
-  /** Root tables that can't be published as they stand, or whose filter can't be asked for registers that have asked of late, as this process has found. */
+  /** Root tables that can't be published as they stand, whose filter can't be asked for registers that have asked of late, or of which a register lacks a document that fits into no message, as this process has found. */
   readonly problems: readonly Problem[]
   readonly resealing: readonly string[]
   readonly subscribed: readonly SubscribedTable[]

@@ -111,12 +111,19 @@ export interface AudienceLimits {
   readonly mostBytes: number
 }
 
+/** A document that fits into no message. */
+interface Unsendable {
+  /** As it would have been sent. */
+  readonly recordId: string
+  readonly error: TillsyncError
+}
+
 /** A batch, and documents that should be in it and can't be sent. */
 export interface AudienceCut {
   readonly batch: AudienceBatch
   readonly records: number
   readonly bytes: number
-  readonly unsendable: readonly TillsyncError[]
+  readonly unsendable: readonly Unsendable[]
 }
 
 /** Those of these documents, as they are sent, that the register has given itself. */
@@ -138,7 +145,7 @@ export function* cutAudience(
   limits: AudienceLimits,
 ): Work<AudienceCut> {
   const documents: AudienceDocument[] = []
-  const unsendable: TillsyncError[] = []
+  const unsendable: Unsendable[] = []
   let [records, bytes, through] = [0, 0, after]
   for (let isFull = false; !isFull && through < audience.head_no; ) {
     const page = yield* membersBehind(database, audience, through, given === undefined ? begun : 0)
@@ -173,7 +180,8 @@ export function* cutAudience(
         break
       }
       through = entry_no
-      if (size > limits.mostBytes) unsendable.push(tooLarge(root.table, record_id, size, limits.mostBytes))
+      if (size > limits.mostBytes)
+        unsendable.push({ recordId: sentId(root, keyColumns, record_id), error: tooLarge(root.table, record_id, size, limits.mostBytes) })
       // What is not inside any more a snapshot does not name.
       else if (!isUnknown && (all.length > 0 || entry_no > begun || (removed && told?.has(sentId(root, keyColumns, record_id))))) {
         documents.push({ recordId: sentId(root, keyColumns, record_id), records: all })

@@ -1,5 +1,6 @@
 import type { TillsyncError } from '../errors.ts'
 import type { Clock } from '../ports.ts'
+import type { AudienceCut } from './audience-batch.ts'
 import type { Problem } from './plan.ts'
 
 /** A table whose filter took too long is left alone for so long, in milliseconds: no register is to wait for it at each exchange. Where it takes too long again soon after that, for twice as long. */
@@ -8,6 +9,7 @@ const LONGEST_REST_MS = 3_600_000
 /** For so long after its last word a register for which a filter can't be asked is among the problems, in milliseconds. */
 const FAILING_MS = 3_600_000
 const MOST_PROBLEMS = 100
+const MOST_UNSENDABLE = 1_000
 
 /** A table that is left alone. */
 interface Rest {
@@ -16,12 +18,14 @@ interface Rest {
   readonly error: TillsyncError
 }
 
-/** What central can't publish just now, and to whom: tables that rest because their filter takes too long, and registers for which one can't be asked. */
+/** What central can't publish just now, and to whom: tables that rest because their filter takes too long, registers for which one can't be asked, and documents that fit into no message. */
 export class AudienceTroubles {
   private readonly clock: Clock
   private readonly resting = new Map<string, Rest>()
   /** By table and register: why, and when the register last asked. */
   private readonly failing = new Map<string, { readonly problem: Problem; readonly at: number }>()
+  /** By table, register and document, which the register lacks because it fits into no message. */
+  private readonly unsendable = new Map<string, Problem>()
 
   constructor(clock: Clock) {
     this.clock = clock
@@ -51,6 +55,15 @@ export class AudienceTroubles {
     return before !== error.message
   }
 
+  /** What fits into no message for a register it lacks from then on, until it gets it after all. */
+  lacks(registerId: number, { batch, unsendable }: AudienceCut): void {
+    const name = `${nameOf(registerId, batch.table)}\n`
+    for (const known of this.unsendable.keys()) if (batch.after === 0 && known.startsWith(name)) this.unsendable.delete(known)
+    if (this.unsendable.size > 0) for (const { recordId } of batch.documents) this.unsendable.delete(name + recordId)
+    for (const { recordId, error } of unsendable)
+      if (this.unsendable.size < MOST_UNSENDABLE) this.unsendable.set(name + recordId, { table: batch.table, error })
+  }
+
   settle(registerId: number, table: string): void {
     this.failing.delete(nameOf(registerId, table))
   }
@@ -61,11 +74,11 @@ export class AudienceTroubles {
     return [...this.resting.values()].find(({ until }) => until > now)?.error
   }
 
-  /** What is wrong with filters of registers that still ask; many may fail by the same. */
+  /** What is wrong with filters of registers that still ask, and with documents that they lack; many may fail by the same. */
   get problems(): readonly Problem[] {
     const since = this.clock.now() - FAILING_MS
     const failing = [...this.failing.values()].filter(({ problem, at }) => at > since && !problem.error.retryable).map(({ problem }) => problem)
-    const distinct = new Map(failing.map((problem) => [`${problem.table}\n${problem.error.message}`, problem]))
+    const distinct = new Map([...failing, ...this.unsendable.values()].map((problem) => [`${problem.table}\n${problem.error.message}`, problem]))
     return [...distinct.values()].slice(0, MOST_PROBLEMS)
   }
 }

@@ -324,6 +324,24 @@ t.test('what a register asks for is bounded, and what can not be told of it keep
   t.ok(failures.length > 0)
 })
 
+t.test('a document that fits into no message is left out, and central says so for as long as the register lacks it', async (t) => {
+  const { pool, central, listener } = await openOffice(t, { items: {} })
+  await pool.query("INSERT INTO items VALUES ('A', 'a', 1), ('B', repeat('x', 100000), 2), ('C', 'c', 3)")
+  const till = await listener('BA01')
+  till.message = 65_536
+  await till.drain()
+  t.equal(till.rows('items').length, 2)
+  const lacks = { table: 'items', error: { code: 'ERR_TOO_LARGE', context: { recordId: '["B"]' } } }
+  t.match((await central.status()).problems, [lacks])
+  await pool.query("UPDATE items SET unit_price = 5 WHERE item_no = 'A'")
+  await till.drain()
+  t.match((await central.status()).problems, [lacks], 'whatever else it gets')
+  await pool.query("UPDATE items SET name = 'b' WHERE item_no = 'B'")
+  await till.drain()
+  t.equal(till.rows('items').length, 3)
+  t.same((await central.status()).problems, [])
+})
+
 t.test('what comes next is cut while the register applies; what has changed until it asks is told as it is then', async (t) => {
   const { pool, central, listener } = await openOffice(t)
   await pool.query(`INSERT INTO items SELECT 'I' || n, 'Item ' || n, n FROM generate_series(1, 60) n;
