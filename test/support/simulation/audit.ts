@@ -12,7 +12,7 @@ const NOTHING: Moved = new Map()
 /** All that is promised, once nothing moves any more; before the orphans are withdrawn, and after. */
 export async function audit(world: World, live: ReadonlyMap<Seat, Machine>): Promise<void> {
   const { central, pool } = world.office
-  await checkLedger(pool)
+  await checkLedger(world.office)
   const wanted = await pool.query("SELECT table_name, record_id FROM sync_documents WHERE state = 'wanted'")
   if (wanted.rowCount !== 0) throw new Break('wanted', `Asked for for ever: ${JSON.stringify(wanted.rows)}`)
   // Where a till was set up anew and has sent nothing yet, what its former database had begun to send stays until it does.
@@ -23,7 +23,7 @@ export async function audit(world: World, live: ReadonlyMap<Seat, Machine>): Pro
   if (world.isMended) await checkMended(world.office)
   for (const [seat, machine] of live) await checkAlike(world, seat, machine)
   for (const { id } of await central.orphans.list({ limit: 1_000 })) await central.orphans.withdraw(id, { reason: 'audit' })
-  await checkLedger(pool)
+  await checkLedger(world.office)
   if (world.isMended) await replayIdly(world.office)
   for (const [seat, machine] of live) await checkSeat(world, seat, await machine.sales())
 }

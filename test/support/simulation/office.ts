@@ -12,6 +12,7 @@ import { type RowBackup, Rows } from './row-backup.ts'
 import { AUDIENCES, CENTRAL_TABLES, type Mapping, NEVER_CHANGED, subscribeRules } from './tables.ts'
 
 const TAKES = { message: 1_048_576, document: 1_048_576 }
+const RETAIN_MS = 24 * 3_600_000
 /** Schedules between which the room of deleted rows is given back. */
 const VACUUM_EVERY = 100
 
@@ -21,6 +22,7 @@ export class Office {
   readonly mapping: Mapping = { factor: 1 }
   central: CentralReplica
   clock: WallClock
+  prunesArchive = false
   private pulled: typeof fetch | undefined
   private readonly time: SimulatedClock
   private readonly rows: Rows
@@ -46,13 +48,17 @@ export class Office {
   }
 
   /** As it was before the first register. @param pulled where registers are reached that do not reach head office */
-  async begin(registers: readonly RegisterName[], pulled: typeof fetch | undefined): Promise<void> {
+  async begin(
+    registers: readonly RegisterName[],
+    { pulled, prunesArchive }: Pick<Office, 'prunesArchive'> & { readonly pulled: typeof fetch | undefined },
+  ): Promise<void> {
     // What a process has learnt of another database is not to count in this one.
     await this.central.stop()
     if (++this.schedules % VACUUM_EVERY === 0) await this.rows.empty()
     await this.rows.restore(this.empty)
     this.clock = new WallClock(this.time)
     this.pulled = pulled
+    this.prunesArchive = prunesArchive
     this.central = this.process()
     this.backups.length = 0
     this.mapping.factor = 1
@@ -68,6 +74,12 @@ export class Office {
 
   async backup(): Promise<void> {
     this.backups.push(await this.rows.backup())
+  }
+
+  /** What it has received is old by now. */
+  async prune(): Promise<void> {
+    await this.pool.query("BEGIN; SET LOCAL session_replication_role = 'replica'; UPDATE sync_archive SET received_at = '2000-01-01'; COMMIT")
+    await this.central.prune()
   }
 
   /** What was done to credentials since is lost too. */
@@ -96,7 +108,12 @@ export class Office {
   private process(): CentralReplica {
     const rules = { subscribe: subscribeRules(this.mapping), publish: AUDIENCES }
     return new CentralReplica(
-      { database: postgres(this.pool), ...rules, ...(this.pulled && { pull: { token: () => TOKEN, fetch: this.pulled } }) },
+      {
+        database: postgres(this.pool),
+        ...rules,
+        ...(this.prunesArchive && { retainArchiveMs: RETAIN_MS }),
+        ...(this.pulled && { pull: { token: () => TOKEN, fetch: this.pulled } }),
+      },
       this.clock,
     )
   }

@@ -63,6 +63,7 @@ async function takeAt(world: World, seat: Seat, machine: Machine, step: Extract<
       network.expect(step.fates)
       world.post.begin()
       await world.synchronize(seat, machine).catch(asExpected)
+      if (world.office.prunesArchive) await world.office.prune()
       return world.post.check()
     case 'crash':
       network.expect(step.fates)

@@ -36,7 +36,7 @@ export async function checkMended(office: Office): Promise<void> {
   for (const factor of [3, 1]) {
     mapping.factor = factor
     await central.replay(RECEIPTS)
-    await checkLedger(pool)
+    await checkLedger(office)
     const wanted = before.map(({ name, quantity }) => `${name} ${quantity * factor}`)
     const found = (await sums(pool)).map(({ name, quantity }) => `${name} ${quantity}`)
     if (JSON.stringify(found) !== JSON.stringify(wanted))

@@ -27,6 +27,8 @@ const EVENTS = [
 ] as const
 type Event = (typeof EVENTS)[number]
 
+/** What brings later versions of documents. */
+const REPLACING = ['change', 'void', 'export'] as const
 /** What makes sense only with something else. */
 const NEEDS: Partial<Readonly<Record<Event, readonly Event[]>>> = {
   restore: ['backup'],
@@ -39,7 +41,8 @@ export function scheduleOf(random: Random, postgres: number): Schedule {
   const registers = Array.from({ length: random.chance(0.2) ? 2 : 1 }, () => (random.chance(postgres) ? ('postgres' as const) : ('sqlite' as const)))
   const chosen = EVENTS.filter(() => random.chance(0.35))
   const subscribes = random.chance(0.35)
-  const events = [...new Set([...chosen, ...chosen.flatMap((event) => NEEDS[event] ?? [])])]
+  const prunesArchive = random.chance(0.2)
+  const events = [...new Set([...chosen, ...(prunesArchive ? REPLACING : []), ...chosen.flatMap((event) => NEEDS[event] ?? [])])]
   const faults = random.chance(0.4) ? 0 : 0.4
   const pulled = random.chance(0.25)
   const frames = events.includes('sell large')
@@ -52,6 +55,7 @@ export function scheduleOf(random: Random, postgres: number): Schedule {
     frames,
     pulled,
     subscribes,
+    prunesArchive,
     forgets: events.includes('forget'),
     mended: random.chance(0.3),
     steps,

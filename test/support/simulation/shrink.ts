@@ -19,8 +19,16 @@ export async function withoutSteps(
   return smallest
 }
 
-function sizeOf({ registers, steps, recordsPerRun, frames, subscribes, pulled }: Schedule): number {
-  return registers.length + (frames ? 1 : 0) + (subscribes ? 1 : 0) + (pulled ? 1 : 0) + JSON.stringify(steps).length + (recordsPerRun < 500 ? 1 : 0)
+function sizeOf({ registers, steps, recordsPerRun, frames, subscribes, pulled, prunesArchive }: Schedule): number {
+  return (
+    registers.length +
+    (frames ? 1 : 0) +
+    (subscribes ? 1 : 0) +
+    (pulled ? 1 : 0) +
+    (prunesArchive ? 1 : 0) +
+    JSON.stringify(steps).length +
+    (recordsPerRun < 500 ? 1 : 0)
+  )
 }
 
 function* simplerSchedules(one: Schedule): Generator<Schedule> {
@@ -28,6 +36,7 @@ function* simplerSchedules(one: Schedule): Generator<Schedule> {
   if (one.registers.includes('postgres')) yield { ...one, registers: one.registers.map(() => 'sqlite') }
   if (one.recordsPerRun < 500) yield { ...one, recordsPerRun: 500 }
   if (one.frames) yield { ...one, frames: false }
+  if (one.prunesArchive) yield { ...one, prunesArchive: false }
   if (one.pulled) yield { ...one, pulled: false }
   if (one.subscribes) yield { ...one, subscribes: false }
   for (const [n, step] of one.steps.entries()) {

@@ -51,6 +51,8 @@ export interface Schedule {
   readonly pulled?: boolean
   /** Whether the registers get what head office publishes. */
   readonly subscribes?: boolean
+  /** Whether central keeps no version that a later one has replaced for longer than it must. */
+  readonly prunesArchive?: boolean
   /** Whether in the end the mapping is mended, and mended again. */
   readonly mended?: boolean
   readonly steps: readonly Step[]

@@ -41,7 +41,7 @@ export const NEVER_CHANGED = `
   CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'a row of % is never changed', TG_TABLE_NAME; END $$;
   CREATE TRIGGER kept BEFORE UPDATE OR DELETE ON stock_movements FOR EACH ROW EXECUTE FUNCTION refuse();
   CREATE TRIGGER kept BEFORE UPDATE OR DELETE ON sync_postings FOR EACH ROW EXECUTE FUNCTION refuse();
-  CREATE TRIGGER kept BEFORE UPDATE OR DELETE ON sync_archive FOR EACH ROW EXECUTE FUNCTION refuse();
+  CREATE TRIGGER kept BEFORE UPDATE ON sync_archive FOR EACH ROW EXECUTE FUNCTION refuse();
 `
 
 export function publishRules(identity: boolean): PublishRules<AnyTables> {

@@ -90,7 +90,8 @@ export class World {
   static async open(office: Office, hosts: World['hosts'], clock: SimulatedClock, schedule: Schedule): Promise<World> {
     const world = new World(office, hosts, clock, schedule)
     const names = world.seats.map(({ name }) => name)
-    await office.begin(names, world.isPulled ? world.network.pulling((register) => world.reached.get(register)) : undefined)
+    const pulled = world.isPulled ? world.network.pulling((register) => world.reached.get(register)) : undefined
+    await office.begin(names, { pulled, prunesArchive: schedule.prunesArchive ?? false })
     for (const [n, seat] of world.seats.entries()) {
       const { identity, recordsPerRun, frames, forgets, subscribes } = schedule
       const options = {
