@@ -1,5 +1,5 @@
 import { TillsyncError } from './errors.ts'
-import { type Database, insert, type OwnTable, query, type Work } from './ports.ts'
+import { compiledOnce, type Database, insert, type OwnTable, query, type Work } from './ports.ts'
 
 /** Small facts that a database keeps about itself. */
 export const STATE = {
@@ -72,8 +72,10 @@ export function* checkMigrated(database: Database, all: readonly Migrations[]): 
   }
 }
 
+const stateOf = compiledOnce(({ build }) => build.selectFrom(STATE.name).select('value').where('key', '=', '').compile().sql)
+
 export function* readState(database: Database, key: string): Work<string | undefined> {
-  const [row] = yield* query<{ value: string }>(database.build.selectFrom(STATE.name).select('value').where('key', '=', key).compile())
+  const [row] = yield* query<{ value: string }>({ sql: stateOf(database), parameters: [key] })
   return row?.value
 }
 

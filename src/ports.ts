@@ -459,6 +459,16 @@ export function* query<R>(statement: Statement): Work<readonly R[]> {
   return (yield { kind: 'query', sql, parameters, keepsPlan }) as readonly R[]
 }
 
+/** Makes the same statements once for each database: to compile one takes longer than SQLite takes to run it. */
+export function compiledOnce<S>(compile: (database: Database) => S): (database: Database) => S {
+  const known = new WeakMap<Database, S>()
+  return (database) => {
+    const compiled = known.get(database) ?? compile(database)
+    known.set(database, compiled)
+    return compiled
+  }
+}
+
 /** For each key the rows that it finds, as tuples. */
 export function* lookup(statement: Statement, keys: readonly Key[]): Work<readonly (readonly Key[])[]> {
   if (keys.length === 0) return []

@@ -11,7 +11,7 @@ import type { CapturingDatabase, Clock, RegisterDatabase } from './ports.ts'
 import { takeBack } from './register-returns.ts'
 import { BatchReader } from './transport/batch-reader.ts'
 import { CENTRAL, type Peer, readPeer, writePeer } from './transport/peers.ts'
-import type { Source } from './transport/publisher.ts'
+import type { Outlook, Source } from './transport/publisher.ts'
 
 export interface RegisterSourceOptions {
   readonly name: RegisterName
@@ -57,9 +57,15 @@ export class RegisterSource {
   }
 
   async history(): Promise<History> {
+    return (await this.outlook()).known
+  }
+
+  private async outlook(): Promise<Outlook & { readonly known: History }> {
     const { database } = this.options
-    const history = await database.read(() => readHistory(database))
-    if (history !== undefined) return history
+    const { known, peer } = await database.read(function* () {
+      return { known: yield* readHistory(database), peer: yield* readPeer(database, CENTRAL) }
+    })
+    if (known !== undefined) return { known, standing: peer?.standing }
     throw new TillsyncError('ERR_NOT_INSTALLED', "The library's tables hold no epoch", { hint: 'Call install().' })
   }
 
@@ -77,7 +83,7 @@ export class RegisterSource {
       })
     })
     return {
-      known: () => this.history(),
+      outlook: () => this.outlook(),
       settle: (epoch, through) => this.settle(epoch, through),
       endsAt: (points) => database.read(() => endsAt(database, points)),
       has: async ({ entryNo, digest }) => (await database.read(() => digestsAt(database, [entryNo]))).get(entryNo) === digest,
@@ -88,7 +94,6 @@ export class RegisterSource {
         if (isNew) reader.forget()
         return isNew
       },
-      standing: async () => (await this.peer())?.standing,
       heard: (standing) => this.heard(standing),
       branch: (known, from, common, anew) => this.branch(known as History, from, common, anew),
       parked: () => database.read(() => parkedNames(database), { loosely: true }),

@@ -3,7 +3,20 @@ import { chainLines, documentLine } from '../digest.ts'
 import type { TillsyncError } from '../errors.ts'
 import { STATE } from '../migrate.ts'
 import { type Entry, type Operation, type Point, START, type Takes } from '../model.ts'
-import { type CapturingDatabase, erase, insert, type Key, lookup, type OwnTable, pause, query, type Statement, type Work, writing } from '../ports.ts'
+import {
+  type CapturingDatabase,
+  compiledOnce,
+  erase,
+  insert,
+  type Key,
+  lookup,
+  type OwnTable,
+  pause,
+  query,
+  type Statement,
+  type Work,
+  writing,
+} from '../ports.ts'
 import {
   areComparable,
   documentsTouched,
@@ -97,7 +110,7 @@ export function* sealSlice(
     }
     yield* pause()
   }
-  const anyParked = yield* query(database.build.selectFrom(PARKED.name).select('table_name').limit(1).compile())
+  const anyParked = yield* query(statementsOf(database).parked)
   yield* writing()
   const began = performance.now()
   yield* forget()
@@ -288,34 +301,29 @@ interface Statements {
   readonly members: Statement
   readonly withheld: Statement
   readonly last: Statement
+  readonly parked: Statement
 }
 
-const statements = new WeakMap<CapturingDatabase, Statements>()
-
-function statementsOf(database: CapturingDatabase): Statements {
-  let known = statements.get(database)
-  if (known === undefined) {
-    const { build } = database
-    const byKey = (table: OwnTable, columns: readonly string[]) =>
-      build
-        .selectFrom(table.name)
-        .select([...columns])
-        .where(sql.raw<boolean>(database.keyed(table, table.primaryKey)))
-        .compile()
-    known = {
-      members: byKey(MEMBERS, ['hash', 'identity', 'state', 'entry_no']),
-      withheld: byKey(WITHHELD, ['records']),
-      last: build
-        .selectFrom(ENTRIES.name)
-        .select((eb) => ['entry_no', 'digest', eb.selectFrom(STATE.name).select('value').where('key', '=', BEGUN).as('begun')])
-        .orderBy('entry_no', 'desc')
-        .limit(1)
-        .compile(),
-    }
-    statements.set(database, known)
+const statementsOf = compiledOnce((database): Statements => {
+  const { build } = database
+  const byKey = (table: OwnTable, columns: readonly string[]) =>
+    build
+      .selectFrom(table.name)
+      .select([...columns])
+      .where(sql.raw<boolean>((database as CapturingDatabase).keyed(table, table.primaryKey)))
+      .compile()
+  return {
+    members: byKey(MEMBERS, ['hash', 'identity', 'state', 'entry_no']),
+    withheld: byKey(WITHHELD, ['records']),
+    last: build
+      .selectFrom(ENTRIES.name)
+      .select((eb) => ['entry_no', 'digest', eb.selectFrom(STATE.name).select('value').where('key', '=', BEGUN).as('begun')])
+      .orderBy('entry_no', 'desc')
+      .limit(1)
+      .compile(),
+    parked: build.selectFrom(PARKED.name).select('table_name').limit(1).compile(),
   }
-  return known
-}
+})
 
 export function* membersOf(database: CapturingDatabase, touched: readonly TouchedDocument[]): Work<readonly (Member | undefined)[]> {
   const keys = touched.map(({ root, recordId }) => [root.table, recordId])

@@ -2,7 +2,7 @@ import { hash, randomBytes } from 'node:crypto'
 import { TillsyncError } from '../errors.ts'
 import { readState, writeState } from '../migrate.ts'
 import { MOST_ANCESTORS, type Point, type RegisterName, type Standing } from '../model.ts'
-import { type CapturingDatabase, insert, query, type Work } from '../ports.ts'
+import { type CapturingDatabase, compiledOnce, insert, query, type Work } from '../ports.ts'
 import { AUDIENCES } from './audience-tables.ts'
 import { BEGUN, lastEntry } from './collector.ts'
 import { askReseal } from './reseal.ts'
@@ -85,15 +85,15 @@ export function readEpoch(database: CapturingDatabase): Work<string | undefined>
   return readState(database, EPOCH)
 }
 
+const oldestOf = compiledOnce(({ build }) => build.selectFrom(ENTRIES.name).select('entry_no').orderBy('entry_no').limit(1).compile())
+
 /** Undefined where the library's tables hold no epoch. */
 export function* readHistory(database: CapturingDatabase): Work<History | undefined> {
   const epoch = yield* readState(database, EPOCH)
   if (epoch === undefined) return undefined
   const { ancestors, branch, anewBehind = 0 } = yield* readPast(database)
   const head = yield* lastEntry(database)
-  const [oldest] = yield* query<{ entry_no: number }>(
-    database.build.selectFrom(ENTRIES.name).select('entry_no').orderBy('entry_no').limit(1).compile(),
-  )
+  const [oldest] = yield* query<{ entry_no: number }>(oldestOf(database))
   return { epoch, ancestors, branch, head, first: Math.max(oldest?.entry_no ?? head.entryNo + 1, anewBehind + 1) }
 }
 

@@ -1,6 +1,6 @@
 import { documentLine, documentNamed } from '../digest.ts'
 import type { Batch, DocumentName, Entry, Frame, Operation, Point, Value } from '../model.ts'
-import { type Database, query, type Work } from '../ports.ts'
+import { compiledOnce, type Database, query, type Work } from '../ports.ts'
 import { decodeRecord, decodeRecordId } from '../record.ts'
 import { bytesOf } from './limits.ts'
 import { ENTRIES } from './tables.ts'
@@ -67,16 +67,18 @@ export function* cutBatch(database: Database, epoch: string, after: Point, limit
       rows.push(row)
       bytes += size
     }
-    if (page.length > 0) continue
+    if (page.length === PAGE) continue
     if (rows.length === 0) return undefined
     return base === undefined ? toBatch(epoch, after, rows) : toBatch(epoch, after, rows, frame(true), before)
   }
 }
 
+const pageOf = compiledOnce(
+  ({ build }) => build.selectFrom(ENTRIES.name).select(COLUMNS).where('entry_no', '>', 0).orderBy('entry_no').limit(1).compile().sql,
+)
+
 function* readPage(database: Database, after: number, limit: number): Work<readonly LoggedEntry[]> {
-  return yield* query<LoggedEntry>(
-    database.build.selectFrom(ENTRIES.name).select(COLUMNS).where('entry_no', '>', after).orderBy('entry_no').limit(limit).compile(),
-  )
+  return yield* query<LoggedEntry>({ sql: pageOf(database), parameters: [after, limit] })
 }
 
 /** Those of these entries that are there, by their numbers. */

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import type { TillsyncError } from '../errors.ts'
 import { type DocumentName, MOST_PARKED, type Value } from '../model.ts'
-import { type Database, erase, insert, query, type Work } from '../ports.ts'
+import { compiledOnce, type Database, erase, insert, query, type Work } from '../ports.ts'
 import { decodeRecordId } from '../record.ts'
 import { LONGEST_RECORD_ID, type TouchedDocument } from './documents.ts'
 import { PARKED } from './tables.ts'
@@ -41,11 +41,13 @@ function readRecordId(recordId: string): readonly Value[] {
   }
 }
 
+const names = compiledOnce(({ build }) =>
+  build.selectFrom(PARKED.name).select(['table_name', 'record_id']).orderBy('parked_at').orderBy('record_id').limit(MOST_PARKED).compile(),
+)
+
 /** Their names, as central is told them. */
 export function* parkedNames(database: Database): Work<readonly DocumentName[]> {
-  const rows = yield* query<{ table_name: string; record_id: string }>(
-    database.build.selectFrom(PARKED.name).select(['table_name', 'record_id']).orderBy('parked_at').orderBy('record_id').limit(MOST_PARKED).compile(),
-  )
+  const rows = yield* query<{ table_name: string; record_id: string }>(names(database))
   return rows.map(({ table_name, record_id }) => ({ table: table_name, recordId: record_id }))
 }
 

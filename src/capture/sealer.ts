@@ -169,8 +169,8 @@ export class Sealer {
   private async run(signal: AbortSignal | undefined): Promise<Sealed> {
     await this.planned()
     const sealed = { documents: 0, entries: 0 }
-    if (!(await this.database.read(() => this.isDue(), { loosely: true }))) return sealed
-    const mark = await this.database.read(() => this.database.capture.mark(), { loosely: true })
+    const mark = await this.database.read(() => this.markIfDue(), { loosely: true })
+    if (mark === undefined) return sealed
     for (;;) {
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'Sealing was aborted', { cause: signal.reason })
       const { limit } = this
@@ -181,9 +181,10 @@ export class Sealer {
     }
   }
 
-  /** A dropped table leaves no touch; the schema says so. */
-  private *isDue(): Work<boolean> {
-    return (yield* this.database.capture.touched()) || !(yield* this.isCurrent())
+  /** How far there is something to seal; undefined where there is nothing. A dropped table leaves no touch; the schema says so. */
+  private *markIfDue(): Work<number | undefined> {
+    const { capture } = this.database
+    return (yield* capture.touched()) || !(yield* this.isCurrent()) ? yield* capture.mark() : undefined
   }
 
   /** Whether the tables still stand as they were planned: last, or when the plan was made that the caller goes by. Others may have planned anew since then. */

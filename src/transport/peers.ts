@@ -1,6 +1,8 @@
 import type { Standing } from '../model.ts'
-import { type Database, insert, query, type Work } from '../ports.ts'
+import { compiledOnce, type Database, insert, query, type Work } from '../ports.ts'
 import { PEERS } from './tables.ts'
+
+const peerOf = compiledOnce(({ build }) => build.selectFrom(PEERS.name).selectAll().where('peer', '=', '').compile().sql)
 
 /** By this name a register knows central. */
 export const CENTRAL = 'central'
@@ -13,9 +15,10 @@ export interface Peer {
 }
 
 export function* readPeer(database: Database, peer: string): Work<Peer | undefined> {
-  const [row] = yield* query<{ epoch: string | null; entry_no: number; digest: string; contact_at: string }>(
-    database.build.selectFrom(PEERS.name).selectAll().where('peer', '=', peer).compile(),
-  )
+  const [row] = yield* query<{ epoch: string | null; entry_no: number; digest: string; contact_at: string }>({
+    sql: peerOf(database),
+    parameters: [peer],
+  })
   if (row === undefined) return undefined
   const standing = row.epoch === null ? undefined : { epoch: row.epoch, entryNo: row.entry_no, digest: row.digest }
   return { standing, contactAt: row.contact_at }

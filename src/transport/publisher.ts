@@ -20,7 +20,7 @@ import { judge, type Known, pointOf, type State } from './session.ts'
 
 /** What a publisher needs of the register whose stream it is. */
 export interface Source {
-  known(): Promise<Known>
+  outlook(): Promise<Outlook>
   /** Resolves when our stream up to this entry would survive a power cut, whichever process has sealed it. */
   settle(epoch: string, through: number): Promise<void>
   /** Our digests at the numbers of these points, where there are any; where no document of ours ends, one that is equal to none. */
@@ -33,8 +33,6 @@ export interface Source {
   readAhead(epoch: string, after: Point, base: Point | undefined): void
   /** What central takes at most, as it now says. Answers whether that is news. */
   learn(takes: Takes): Promise<boolean>
-  /** Where central stood when it last said so. */
-  standing(): Promise<Standing | undefined>
   heard(standing: Standing | undefined): Promise<void>
   /** Goes on behind a common point, in a new epoch, with `anew` sealing all that is published again. */
   branch(known: Known, from: Standing, common: Point, anew: boolean): Promise<void>
@@ -86,7 +84,8 @@ export interface Exchanged {
   readonly branched?: { readonly common: Point; readonly anew: boolean } | undefined
 }
 
-interface Outlook {
+/** What a register knows of its own history, and where central stood when it last said so. */
+export interface Outlook {
   readonly known: Known
   readonly standing: Standing | undefined
 }
@@ -144,12 +143,16 @@ export class Publisher {
     const after = onward?.through ?? publish.start ?? publish.parent ?? standing ?? START
     // What comes next may be pruned; then central's word says how to go on.
     const isSending = options.batch && !this.unsure && this.state.kind === 'sending' && after.entryNo + 1 >= known.first
+    // What is there already reaches the disk while it is read.
+    const settling = this.source.settle(known.epoch, known.head.entryNo)
+    settling.catch(() => undefined) // it is waited for below
     const batch = isSending ? await this.read(known.epoch, after, onward) : undefined
     // After the batch is read: what was parked before the last of its documents was sealed is named with it.
     const parked = await this.source.parked()
     const compared = options.isToldAlready || !this.isSending ? undefined : await this.inquiry.answer(known.epoch)
     const last = compared?.parts.reduce((most, { entryNo }) => Math.max(most, entryNo), 0) ?? 0
     // Central must never have what our next start has not.
+    await settling
     await this.source.settle(known.epoch, Math.max(known.head.entryNo, batch?.through.entryNo ?? 0, last))
     const id = randomBytes(9).toString('base64url')
     this.last = { id, known, standing, batch, after }
@@ -170,7 +173,7 @@ export class Publisher {
 
   /** Whether anything was sealed since what was said last was begun. */
   async hasGrown(): Promise<boolean> {
-    return (await this.source.known()).head.entryNo > (this.last?.known.head.entryNo ?? 0)
+    return (await this.look()).known.head.entryNo > (this.last?.known.head.entryNo ?? 0)
   }
 
   /** Where the batch of what was said last begins and ends, if it had one. */
@@ -289,10 +292,11 @@ export class Publisher {
   }
 
   private async look(): Promise<Outlook> {
-    const known = await this.source.known()
-    if (known.epoch !== this.epoch) this.forget()
-    this.epoch = known.epoch
-    return { known, standing: await this.source.standing() }
+    const outlook = await this.source.outlook()
+    const { epoch } = outlook.known
+    if (epoch !== this.epoch) this.forget()
+    this.epoch = epoch
+    return outlook
   }
 
   /** What was found out of one history says nothing of the next. */

@@ -164,7 +164,7 @@ interface Process {
 function createProcess(): Process {
   const process = { done: {} } as Process
   const publisher = new Publisher({
-    known: async () => process.outlook.known,
+    outlook: async () => ({ known: process.outlook.known, standing: process.outlook.standing ?? undefined }),
     settle: async () => undefined,
     parked: async () => [],
     learn: async () => false,
@@ -178,7 +178,6 @@ function createProcess(): Process {
       return { through: batch.through, base: undefined, bytes: new Uint8Array() }
     },
     readAhead: () => undefined,
-    standing: async () => process.outlook.standing ?? undefined,
     heard: async (standing) => {
       process.done.heard = standing ?? null
     },
