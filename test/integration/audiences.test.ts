@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Pool } from 'pg'
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
@@ -351,7 +352,8 @@ t.test('what comes next is cut while the register applies; what has changed unti
   const names = ({ batches }: Awaited<ReturnType<typeof till.exchange>>) =>
     batches.flatMap(({ documents }) => documents.map(({ records }) => JSON.parse(records[0]?.record ?? '{}').name))
   const told = names(await till.exchange())
-  const isIdle = () => eventually('nothing is read any more', async () => pool.idleCount === pool.totalCount)
+  // What is read ahead begins as the answer leaves, and has a connection a moment later.
+  const isIdle = () => sleep(500).then(() => eventually('nothing is read any more', async () => pool.idleCount === pool.totalCount))
   await isIdle()
   const locking = await pool.connect()
   await locking.query('BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE')
