@@ -47,6 +47,7 @@ export class RegisterTransfer {
   private readonly answers = new PQueue({ concurrency: 1 })
   private pulledFailure: TillsyncError | undefined
   private sealing: Promise<void> | undefined
+  private resealing: Promise<void> | undefined
   private stopping = new AbortController()
 
   constructor(options: RegisterTransferOptions) {
@@ -77,6 +78,7 @@ export class RegisterTransfer {
     await this.courier?.stop()
     await this.answers.onIdle()
     await this.sealing
+    await this.resealing
   }
 
   /** Something is there to be sent. */
@@ -238,15 +240,13 @@ export class RegisterTransfer {
   private async sealed(): Promise<void> {
     const { sealer, clock } = this.options
     const waiting = new AbortController()
-    this.sealing ??= sealer
-      .seal(this.stopping.signal)
-      .then(
-        () => undefined,
-        () => undefined,
-      )
-      .finally(() => {
-        this.sealing = undefined
-      })
+    this.sealing ??= settled(sealer.seal(this.stopping.signal)).finally(() => {
+      this.sealing = undefined
+    })
+    // It takes long, and a register that is pulled need not be started: what it finds goes with later runs.
+    this.resealing ??= settled(this.sealing.then(() => sealer.resealPending(this.stopping.signal))).finally(() => {
+      this.resealing = undefined
+    })
     await Promise.race([this.sealing, clock.sleep(SEAL_MS, waiting.signal).catch(() => undefined)])
     waiting.abort()
   }
@@ -267,4 +267,11 @@ export class RegisterTransfer {
       )
     })
   }
+}
+
+function settled(work: Promise<unknown>): Promise<void> {
+  return work.then(
+    () => undefined,
+    () => undefined,
+  )
 }

@@ -102,6 +102,19 @@ t.test('what was sold before an exchange goes with it, whoever seals it meanwhil
   await shop.balances(t, till)
 })
 
+t.test('a register that is pulled and was never started compares what no trigger saw, too', async (t) => {
+  const shop = await openShop(t, server)
+  const till = await pulledTill(t, shop)
+  sell(till, 1, 3)
+  await shop.central.synchronize(till)
+  till.db.exec(`DROP TRIGGER sync_receipts_update; UPDATE receipts SET receipt_no = 'R-2 again', status = 'posted' WHERE receipt_no = 'R-2'`)
+  await eventually('it has come', async () => {
+    await shop.central.synchronize(till)
+    return (await shop.pool.query(`SELECT FROM receipts WHERE receipt_no = 'R-2 again'`)).rows.length === 1
+  })
+  await eventually('nothing is left to be compared', async () => (await till.replica.status()).resealing.length === 0)
+})
+
 t.test('a started central pulls by itself, also registers that are added later', async (t) => {
   const shop = await openShop(t, server)
   const said = told(shop)
