@@ -7,7 +7,7 @@ import { checkCapture } from './capture/check.ts'
 import { lastEntry, sealSlice } from './capture/collector.ts'
 import type { TouchedDocument } from './capture/documents.ts'
 import { checkFilters } from './capture/filters.ts'
-import { beginHistory } from './capture/history.ts'
+import { beginHistory, refuseShared } from './capture/history.ts'
 import { type ListedEntry, listEntries, oldestAfter } from './capture/log.ts'
 import { listParked } from './capture/parked.ts'
 import { pendingReseals } from './capture/reseal.ts'
@@ -127,11 +127,13 @@ export class RegisterReplica implements Register {
     await database.open()
     if (isDry) {
       return database.read(function* () {
+        yield* refuseShared(database)
         yield* subscription?.install() ?? []
         return [...(yield* migrationStatements(database, MIGRATIONS)), ...(yield* upkeepStatements(database, specs))]
       })
     }
     const done = await database.write(function* () {
+      yield* refuseShared(database)
       const migrated = yield* migrate(database, MIGRATIONS)
       yield* subscription?.install() ?? []
       yield* beginHistory(database)

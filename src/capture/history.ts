@@ -46,9 +46,13 @@ type Past = Pick<History, 'ancestors' | 'branch'> & {
 
 const NO_PAST: Past = { ancestors: [], branch: undefined }
 
-/** Gives a database its first epoch, if it has none. @throws ERR_OPTION where head office publishes from it */
-export function* beginHistory(database: CapturingDatabase): Work<void> {
+/** @throws ERR_OPTION where head office publishes from the database */
+export function* refuseShared(database: CapturingDatabase): Work<void> {
   if (yield* database.hasTable(AUDIENCES.name)) throw shared()
+}
+
+/** Gives a database its first epoch, if it has none. */
+export function* beginHistory(database: CapturingDatabase): Work<void> {
   if ((yield* readState(database, EPOCH)) === undefined) yield* writeState(EPOCH, newEpoch())
 }
 

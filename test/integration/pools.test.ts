@@ -178,6 +178,7 @@ t.test('head office and a register that would publish from the same schema are r
     for (const each of [central, register, apart]) t.teardown(() => each.stop())
     await (isCentralFirst ? central : register).install()
     await t.rejects(Promise.resolve((isCentralFirst ? register : central).install()).then(), refused)
+    if (isCentralFirst) await t.rejects(register.install({ dryRun: true }), refused)
     await apart.install()
   }
 })
