@@ -4,12 +4,26 @@ import type { Clock } from '../ports.ts'
 /** How a wait ended. 'passed': there was none. 'left': the register has spoken again, and waits for this answer no more. */
 export type HoldEnd = 'passed' | 'over' | 'left'
 
-/** Answers that are held back until there is something to say, or for as long as the register waits; one for each register. */
+interface Held {
+  /** In ticks. */
+  readonly until: number
+  end(how: HoldEnd): void
+}
+
+interface Timer {
+  /** In ticks. */
+  readonly until: number
+  readonly ending: AbortController
+}
+
+/** Answers that are held back until there is something to say, or for as long as the register waits; one for each register. One timer does for all: of a thousand, each would hold a kilobyte. */
 export class Holds {
   private readonly clock: Clock
   private readonly longestMs: number
-  private readonly held = new Map<string, AbortController>()
+  private readonly held = new Map<string, Held>()
   private readonly heralds = new Map<string, number>()
+  /** Until the first of them is over. */
+  private timer: Timer | undefined
   private stopped = false
 
   /** @param longestMs with 0 nothing is held */
@@ -26,7 +40,7 @@ export class Holds {
   /** There is something new for a register: what is held for it ends. */
   tell(register: RegisterName): void {
     this.heralds.set(keyOf(register), this.news(register) + 1)
-    this.end(register, 'over')
+    this.end(keyOf(register), 'over')
   }
 
   /** The registers for which something is held. */
@@ -37,27 +51,59 @@ export class Holds {
     })
   }
 
-  /** Returns at the end, whatever ended it, or as soon as there was `news` since. */
-  async hold(register: RegisterName, waitMs: number, news = this.news(register)): Promise<HoldEnd> {
+  /** Resolves at the end, whatever ended it, or as soon as there was `news` since. */
+  hold(register: RegisterName, waitMs: number, news = this.news(register)): Promise<HoldEnd> {
     const ms = Math.min(waitMs, this.longestMs)
-    if (ms <= 0 || this.stopped) return 'passed'
-    if (news !== this.news(register)) return 'over'
+    if (ms <= 0 || this.stopped) return Promise.resolve('passed')
+    if (news !== this.news(register)) return Promise.resolve('over')
     this.left(register)
-    const key = keyOf(register)
-    const ending = new AbortController()
-    this.held.set(key, ending)
-    await this.clock.sleep(ms, ending.signal).catch(() => undefined)
-    if (this.held.get(key) === ending) this.held.delete(key)
-    return ending.signal.reason === 'left' ? 'left' : 'over'
+    const until = this.clock.ticks() + ms
+    const { promise, resolve } = Promise.withResolvers<HoldEnd>()
+    this.held.set(keyOf(register), { until, end: resolve })
+    this.watch(until)
+    return promise
   }
 
   /** The register speaks again: it waits no more for what is held. */
   left(register: RegisterName): void {
-    this.end(register, 'left')
+    this.end(keyOf(register), 'left')
   }
 
-  private end(register: RegisterName, how: HoldEnd): void {
-    this.held.get(keyOf(register))?.abort(how)
+  private end(key: string, how: HoldEnd): void {
+    const held = this.held.get(key)
+    this.held.delete(key)
+    held?.end(how)
+    // Nothing is to keep the process from its end.
+    if (this.held.size === 0) this.unwatch()
+  }
+
+  private watch(until: number): void {
+    if (this.timer !== undefined && this.timer.until <= until) return
+    this.unwatch()
+    const timer = { until, ending: new AbortController() }
+    this.timer = timer
+    this.clock.sleep(Math.max(0, until - this.clock.ticks()), timer.ending.signal).then(
+      () => this.look(timer),
+      () => undefined,
+    )
+  }
+
+  private unwatch(): void {
+    this.timer?.ending.abort()
+    this.timer = undefined
+  }
+
+  private look(timer: Timer): void {
+    if (this.timer !== timer) return
+    this.timer = undefined
+    // Timers may ring a moment too soon.
+    const now = Math.max(this.clock.ticks(), timer.until)
+    let next = Number.POSITIVE_INFINITY
+    for (const [key, { until }] of [...this.held]) {
+      if (until <= now) this.end(key, 'over')
+      else next = Math.min(next, until)
+    }
+    if (this.held.size > 0) this.watch(next)
   }
 
   start(): void {
@@ -66,7 +112,7 @@ export class Holds {
 
   stop(): void {
     this.stopped = true
-    for (const ending of this.held.values()) ending.abort()
+    for (const key of [...this.held.keys()]) this.end(key, 'over')
   }
 }
 
