@@ -70,7 +70,7 @@ export function* planAnd<T>(
     const refused = specs.find(
       (spec) => error instanceof TillsyncError && [...tablesOf(spec), ...dependenciesOf(spec)].includes(String(error.context.table)),
     )
-    if (problems === undefined || refused === undefined || (error as TillsyncError).code !== 'ERR_INHERITANCE') throw error
+    if (problems === undefined || refused === undefined || !['ERR_INHERITANCE', 'ERR_RULE'].includes((error as TillsyncError).code)) throw error
     problems.push({ table: refused.table, error: error as TillsyncError })
     return yield* planAnd(
       database,

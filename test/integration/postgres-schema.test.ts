@@ -118,6 +118,26 @@ t.test('keys that name something else of the database hold up nothing when that 
   t.match(await till.replica.status(), { unsealed: 0, parked: [] })
 })
 
+t.test('a trigger of the host that is called as ours is refused, and left as it is', async (t) => {
+  const till = await openTill(t, server)
+  await till.pool.query(
+    `CREATE TABLE items (id int PRIMARY KEY, n int); CREATE FUNCTION own() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.n := 7; RETURN NEW; END';
+     CREATE TRIGGER sync_touch BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION own()`,
+  )
+  const next = till.again({ ...PUBLISH, items: {} })
+  for (const refused of [() => next.install(), () => next.install({ dryRun: true })])
+    await t.rejects(refused(), { code: 'ERR_RULE', hint: /ALTER TRIGGER sync_touch/, context: { table: 'items' } })
+  await till.pool.query(`INSERT INTO items VALUES (1); ${SALES}`)
+  t.same((await till.pool.query('SELECT n FROM items')).rows, [{ n: 7 }])
+  t.equal((await next.seal()).documents, 9, 'what is published beside it goes on')
+  t.match((await next.status()).problems, [{ table: 'items', error: { code: 'ERR_RULE' } }])
+  await till.pool.query('ALTER TRIGGER sync_touch ON items RENAME TO own')
+  await next.install()
+  await till.pool.query('INSERT INTO items VALUES (2)')
+  await next.seal()
+  t.match((await next.entries({ table: 'items' })).at(-1), { record: { id: 2, n: 7 } })
+})
+
 t.test('a filter that names what is not there is refused at install, and the database is as it was', async (t) => {
   const pool = await createPool(t, server)
   await pool.query(TABLES)

@@ -42,6 +42,8 @@ interface Place {
   readonly root: string
   readonly partition: boolean
   readonly inherited: boolean
+  /** A trigger of the host's that is called as one of ours. */
+  readonly taken: string | null
   readonly locked: boolean
 }
 
@@ -67,6 +69,8 @@ const PLACES = `
     FROM places p JOIN pg_inherits i ON i.inhparent = p.oid JOIN pg_class c ON c.oid = i.inhrelid WHERE p.relkind = 'p' AND c.relkind IN ('r', 'p'))
   SELECT p.oid::text, format('%I.%I', n.nspname, c.relname) AS name, p.root, p.partition,
          p.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = p.oid) AS inherited,
+         (SELECT t.tgname::text FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid WHERE t.tgrelid = p.oid AND t.tgname = ANY($3::text[])
+            AND NOT starts_with(f.proname, '${FUNCTIONS}') AND strpos(f.prosrc, '${TOUCHES}') = 0 LIMIT 1) AS taken,
          EXISTS (SELECT FROM pg_locks l WHERE l.relation = p.oid AND l.pid = pg_backend_pid() AND l.granted
                  AND l.mode IN ('ShareRowExclusiveLock', 'AccessExclusiveLock')) AS locked
   FROM places p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY p.partition, p.oid`
@@ -119,9 +123,10 @@ export class Installation {
 
   /** What there is against what there should be; changes nothing. With `untouched` all is made anew, because there was nowhere to note a touch. */
   *compare(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>, untouched: boolean): Work<Difference> {
-    const places = yield* query<Place>({ sql: PLACES, parameters: [this.schema, [...sources.keys()]] })
+    const places = yield* query<Place>({ sql: PLACES, parameters: [this.schema, [...sources.keys()], Object.keys(TRIGGERS)] })
     refuseInherited(places)
     refuseTwice(places)
+    refuseTaken(places)
     const present = yield* this.present()
     const bodies = new Map((yield* this.bodies()).map(({ name, body }) => [name, body]))
     const other = new Map<string, string>()
@@ -218,5 +223,15 @@ function refuseTwice(places: readonly Place[]): void {
   throw new TillsyncError('ERR_INHERITANCE', `${twice.name} is a partition of \`${twice.root}\`, and both are in the rules`, {
     hint: 'Leave the partition out: its records are published with those of its table.',
     context: { table: twice.root },
+  })
+}
+
+/** It would be replaced, and the host would go without it. */
+function refuseTaken(places: readonly Place[]): void {
+  const place = places.find(({ taken }) => taken !== null)
+  if (place === undefined) return
+  throw new TillsyncError('ERR_RULE', `${place.name} has a trigger of its own that is called \`${place.taken}\`, as the library's is`, {
+    hint: `Give it another name: ALTER TRIGGER ${place.taken} ON ${place.name} RENAME TO …`,
+    context: { table: place.root },
   })
 }
