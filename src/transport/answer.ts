@@ -4,7 +4,7 @@ import type { RegisterName, Takes } from '../model.ts'
 import type { AudiencePublisher, Proof, Subscriber } from '../ports.ts'
 import { decodeMessage, encodeMessage, encodePublished } from './codec.ts'
 import { type Asking, isSettled, refusalIn, requestOf, withTaken } from './exchange.ts'
-import type { Holds } from './holds.ts'
+import type { HoldEnd, Holds } from './holds.ts'
 import type { Message } from './message.ts'
 import type { Exchanged, Publisher } from './publisher.ts'
 import { errorFields, receive, requireRegister, type Word, wordFields } from './reception.ts'
@@ -33,15 +33,19 @@ export async function answer(answerer: Answerer, register: RegisterName, bytes: 
   const { subscriber, takes, holds, proof } = answerer
   const message = await decodeMessage(bytes, takes.message)
   requireRegister(message.from, register, 'speaks for')
-  holds.left(register)
+  const speaking = holds.begin(register, message.wait ?? 0)
+  let news = holds.news(register)
   let word = await receive(subscriber, register, message, proof)
-  const news = holds.news(register)
   let published = await publishedFor(answerer, register, message)
   if (word.error) answerer.onRefused(register, word.error)
-  // To who has left, and speaks already, nothing new is said.
-  else if (published === undefined && isIdle(message, word) && (await holds.hold(register, message.wait ?? 0, news)) === 'over') {
+  for (let ended: HoldEnd = 'news'; ended === 'news' && published === undefined && isIdle(message, word); ) {
+    ended = await holds.hold(speaking, news)
+    // To who has left, and speaks already, nothing new is said.
+    if (ended === 'passed' || ended === 'left') break
     await answerer.ready()
+    news = holds.news(register)
     word = await receive(subscriber, register, message, proof)
+    // What it was told of the register may have by now: then there is nothing to say yet.
     published = await publishedFor(answerer, register, message)
   }
   return encodeMessage({ from: 'central', id: newId(), answers: message.id, takes, published, ...wordFields(word) })
@@ -103,6 +107,7 @@ export async function answerCentral(answerer: RegisterAnswerer, register: Regist
 function isIdle(message: Message, word: Word): boolean {
   return (
     message.wait !== undefined &&
+    word.error === undefined &&
     isSettled(message, word) &&
     word.subscription?.again === undefined &&
     word.subscription?.compare === undefined &&

@@ -1,8 +1,14 @@
 import type { RegisterName } from '../model.ts'
 import type { Clock } from '../ports.ts'
 
+/** A message that is being answered, and until when that may be held back, in ticks. */
+export interface Speaking {
+  readonly register: RegisterName
+  readonly until: number
+}
+
 /** How a wait ended. 'passed': there was none. 'left': the register has spoken again, and waits for this answer no more. */
-export type HoldEnd = 'passed' | 'over' | 'left'
+export type HoldEnd = 'passed' | 'news' | 'over' | 'left'
 
 interface Held {
   /** In ticks. */
@@ -22,6 +28,8 @@ export class Holds {
   private readonly longestMs: number
   private readonly held = new Map<string, Held>()
   private readonly heralds = new Map<string, number>()
+  /** The last message of each register. */
+  private readonly speaking = new Map<string, Speaking>()
   /** Until the first of them is over. */
   private timer: Timer | undefined
   private stopped = false
@@ -40,7 +48,7 @@ export class Holds {
   /** There is something new for a register: what is held for it ends. */
   tell(register: RegisterName): void {
     this.heralds.set(keyOf(register), this.news(register) + 1)
-    this.end(keyOf(register), 'over')
+    this.end(keyOf(register), 'news')
   }
 
   /** The registers for which something is held. */
@@ -51,22 +59,25 @@ export class Holds {
     })
   }
 
-  /** Resolves at the end, whatever ended it, or as soon as there was `news` since. */
-  hold(register: RegisterName, waitMs: number, news = this.news(register)): Promise<HoldEnd> {
-    const ms = Math.min(waitMs, this.longestMs)
-    if (ms <= 0 || this.stopped) return Promise.resolve('passed')
-    if (news !== this.news(register)) return Promise.resolve('over')
-    this.left(register)
-    const until = this.clock.ticks() + ms
-    const { promise, resolve } = Promise.withResolvers<HoldEnd>()
-    this.held.set(keyOf(register), { until, end: resolve })
-    this.watch(until)
-    return promise
+  /** The register speaks: it waits no more for what is held, and for this for so long. */
+  begin(register: RegisterName, waitMs: number): Speaking {
+    const speaking = { register, until: this.clock.ticks() + Math.min(waitMs, this.longestMs) }
+    this.speaking.set(keyOf(register), speaking)
+    this.end(keyOf(register), 'left')
+    return speaking
   }
 
-  /** The register speaks again: it waits no more for what is held. */
-  left(register: RegisterName): void {
-    this.end(keyOf(register), 'left')
+  /** Resolves at the end, whatever ended it, or as soon as there was `news` since. */
+  hold(speaking: Speaking, news: number): Promise<HoldEnd> {
+    const { register, until } = speaking
+    const key = keyOf(register)
+    if (this.stopped || until <= this.clock.ticks()) return Promise.resolve('passed')
+    if (this.speaking.get(key) !== speaking) return Promise.resolve('left')
+    if (news !== this.news(register)) return Promise.resolve('news')
+    const { promise, resolve } = Promise.withResolvers<HoldEnd>()
+    this.held.set(key, { until, end: resolve })
+    this.watch(until)
+    return promise
   }
 
   private end(key: string, how: HoldEnd): void {

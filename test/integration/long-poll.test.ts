@@ -1,10 +1,11 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import type { Link } from '../../src/index.ts'
+import { type Link, mirror } from '../../src/index.ts'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
 import { refused } from '../support/refused.ts'
 import { openShop } from '../support/shop.ts'
+import { CENTRAL_SCHEMA, TILL_SCHEMA } from '../support/tables.ts'
 
 const server = await startServer(t)
 
@@ -107,4 +108,23 @@ t.test('a commit between the last look and the wait is not left behind', async (
   }
   await eventually('all is there', async () => (await shop.stock('A')) === -60)
   await shop.balances(t, till)
+})
+
+t.test('what a register is told of it need not be told again: it goes on waiting, and hears of the next thing at once', async (t) => {
+  const labels = 'CREATE TABLE labels (id int PRIMARY KEY, name text)'
+  const shop = await openShop(t, server, { longPollMs: 60_000, schema: `${CENTRAL_SCHEMA}; ${labels}`, publish: { labels: {} } })
+  const till = await shop.addTill('POS1', {
+    schema: `${TILL_SCHEMA}; ${labels}`,
+    subscribe: { labels: mirror() },
+    transfer: { everyMs: 60_000 },
+  })
+  await shop.central.start()
+  await till.replica.start()
+  for (let n = 1; n <= 3; n++) {
+    await shop.pool.query('INSERT INTO labels VALUES ($1)', [n])
+    // Sooner than a held answer would end.
+    await eventually(`label ${n} is there`, async () => till.db.prepare('SELECT id FROM labels WHERE id = ?').get(n) !== undefined)
+    // Meanwhile central looks whether another process has something for it.
+    await pause(1_300)
+  }
 })
