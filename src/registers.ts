@@ -9,6 +9,9 @@ import { type ApplyingDatabase, type Clock, query, type Work } from './ports.ts'
 import { type PullBook, type PullTarget, readPullUrl } from './pull-book.ts'
 import { createToken, hashToken } from './transport/credentials.ts'
 
+/** As much as the clocks of central's processes may differ. */
+const CLOCKS_DIFFER_MS = 300_000
+
 /** A register as central knows it. All times are ISO 8601, UTC. */
 export interface ListedRegister extends RegisterName {
   readonly addedAt: string
@@ -254,7 +257,7 @@ export class RegisterBook implements Registers {
       revokedAt: row.revoked_at ?? undefined,
       tokenUsedAt: row.used_at ?? undefined,
       overlapEndsAt: row.overlap_ends_at ?? undefined,
-      lastContact: latest([row.contact_at, row.heard_at, this.contacts.last(row)]),
+      lastContact: latest([row.contact_at, row.heard_at, this.contacts.last(row)], this.clock.now()),
       version: row.version ?? undefined,
       lastBatch: row.contact_at ?? undefined,
       epoch: row.epoch ?? undefined,
@@ -362,10 +365,11 @@ export class RegisterBook implements Registers {
   }
 }
 
-/** The last of these moments. */
-function latest(moments: readonly (string | number | null | undefined)[]): string | undefined {
+/** The last of these moments; those that a clock has written that was far ahead count where there are no others. */
+function latest(moments: readonly (string | number | null | undefined)[], now: number): string | undefined {
   const all = moments.filter((moment) => moment !== null && moment !== undefined).map((moment) => new Date(moment).getTime())
-  return all.length === 0 ? undefined : new Date(Math.max(...all)).toISOString()
+  const past = all.filter((moment) => moment <= now + CLOCKS_DIFFER_MS)
+  return all.length === 0 ? undefined : new Date(Math.max(...(past.length > 0 ? past : all))).toISOString()
 }
 
 export function checkRegister(register: RegisterName): void {

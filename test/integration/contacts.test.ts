@@ -37,6 +37,19 @@ t.test('a register that has nothing to send is heard of all the same, and says i
   await eventually('it is written down', async () => (await other.registers.list())[0]?.lastContact === at())
 })
 
+t.test('what a clock wrote down that was years ahead is no contact, as soon as there is another one', async (t) => {
+  const clock = new ScriptedClock()
+  const shop = await openShop(t, server, { clock })
+  const till = await shop.addTill()
+  const years = 10 * 365 * 86_400_000
+  clock.set(years)
+  till.cashier.sell('R-1', [{ item: 'A', quantity: '1', amount: '1' }])
+  await till.replica.synchronize()
+  clock.set(-years)
+  await till.replica.synchronize()
+  t.equal((await shop.central.registers.list())[0]?.lastContact, new Date(clock.now()).toISOString())
+})
+
 t.test('another version is noticed with the first message that says it, and stays where one says none', async (t) => {
   const shop = await openShop(t, server)
   const till = await shop.addTill()
