@@ -281,6 +281,8 @@ export interface CapturingDatabase extends Database {
   readonly capture: Capture
   /** How long a transaction that seals may write, in milliseconds, before others would feel it. */
   readonly sliceMs: number
+  /** What such a transaction writes at least, in records, however long it takes: it takes as long for fewer. */
+  readonly sliceRecords: number
   /**
    * `columns = the key of a lookup`, as SQL text for the start of a WHERE; see the step `lookup`. Where the key is another record's, to which they refer, `referred` says which values are
    * equal, as for a foreign key.

@@ -35,7 +35,7 @@ export interface Around {
 }
 
 /** How many records a transaction writes; it aims at the length that its database says. */
-const LIMITS = { least: 1, first: 16, most: 2_048 }
+const LIMITS = { first: 16, most: 2_048 }
 /** How much of what the last slice says is believed, how much longer than meant it may say that it was, and how much larger the next one may be. */
 const [NEWS, LONGEST, GROWTH] = [0.2, 3, 1.5]
 /** How often it is tried where the host's schema is changed at the same time. */
@@ -136,12 +136,12 @@ export class AudienceSlices {
 
   /** By what records have cost so far. One slice that took long by chance must not make the others short: each costs something whatever it writes. */
   private learn(heldMs: number, records: number): void {
-    const { sliceMs } = this.options.database
+    const { sliceMs, sliceRecords } = this.options.database
     if (records === 0) return
     const cost = Math.min(heldMs, LONGEST * sliceMs) / records
     if (cost > this.cost || records * 2 > this.limit) this.cost += (cost - this.cost) * NEWS
     const limit = Math.min(Math.ceil(this.limit * GROWTH), Math.round(sliceMs / this.cost))
-    this.limit = Math.min(LIMITS.most, Math.max(LIMITS.least, limit))
+    this.limit = Math.min(LIMITS.most, Math.max(sliceRecords, limit))
   }
 }
 

@@ -103,6 +103,8 @@ const FLUSH = "SELECT pg_catalog.set_config('synchronous_commit', 'local', true)
 class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   readonly dialect = 'postgres'
   readonly sliceMs = 20
+  // Each waits a dozen times for the server, be it far away or busy: by time alone they would be ever shorter, and all together take ever longer.
+  readonly sliceRecords = 64
   readonly keyed = keyed
   readonly keyOf = keyOf
   readonly encoderOf = encoderOf

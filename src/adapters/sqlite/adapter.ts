@@ -101,6 +101,7 @@ function fileOf(connection: Connection): string {
 
 class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   readonly dialect = 'sqlite'
+  readonly sliceRecords = 1
   readonly capture: SqliteCapture
   readonly build = new Kysely<AnyTables>({
     dialect: {
