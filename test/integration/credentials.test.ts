@@ -152,6 +152,18 @@ t.test('a register that is revoked in the middle of a backlog keeps its entries 
   t.match(await shop.central.registers.list(), [{ revokedAt: undefined, overlapEndsAt: undefined }, {}])
 })
 
+t.test('a token that was valid a moment ago can use up nothing of what its register may send', async (t) => {
+  const shop = await openShop(t, server, { limits: { exchangesPerMinute: 6 } })
+  const till = await shop.addTill()
+  const codes: (string | undefined)[] = []
+  t.equal(await isValid(shop, till, till.token), true)
+  await shop.central.registers.revoke(till)
+  for (let n = 0; n < 5; n++) codes.push((await post(shop.url, till.token, Buffer.from('no message'))).code)
+  t.same(codes, ['ERR_MESSAGE', 'ERR_CREDENTIAL', 'ERR_CREDENTIAL', 'ERR_CREDENTIAL', 'ERR_CREDENTIAL'], 'what is refused is looked up the next time')
+  const { token } = await shop.central.registers.rotate(till)
+  for (let n = 0; n < 4; n++) t.equal(await isValid(shop, till, token), true)
+})
+
 t.test('to revoke ends both tokens, and twice is as good as once', async (t) => {
   const clock = new ScriptedClock()
   const shop = await openShop(t, server, { clock })
