@@ -151,6 +151,8 @@ export class Courier {
         pauseMs = error.code === 'ERR_ABORTED' && idling.signal.aborted ? 0 : this.pauseAfter(error)
       }
       if (pauseMs > 0) await clock.sleep(pauseMs, AbortSignal.any([stop, waking.signal])).catch(() => undefined)
+      // What is sent now is not held back, so that the next wait begins at once.
+      if (pauseMs > 0 && waking.signal.aborted) isIdle = false
     }
   }
 

@@ -128,3 +128,25 @@ t.test('what a register is told of it need not be told again: it goes on waiting
     await pause(1_300)
   }
 })
+
+t.test('what is sold in a pause after a wait does not keep the register from waiting again', async (t) => {
+  const labels = 'CREATE TABLE labels (id int PRIMARY KEY, name text)'
+  const shop = await openShop(t, server, { longPollMs: 4_000, schema: `${CENTRAL_SCHEMA}; ${labels}`, publish: { labels: {} } })
+  const till = await shop.addTill('POS1', {
+    schema: `${TILL_SCHEMA}; ${labels}`,
+    subscribe: { labels: mirror() },
+    transfer: { everyMs: 60_000 },
+  })
+  let [last, longest] = [performance.now(), 0]
+  till.replica.on('exchanged', () => {
+    longest = Math.max(longest, performance.now() - last)
+    last = performance.now()
+  })
+  await shop.central.start()
+  await till.replica.start()
+  await eventually('the first wait is over', () => longest > 3_900)
+  till.cashier.sell('R-1', [{ item: 'A', quantity: '1', amount: '1' }])
+  await eventually('it is there', async () => (await shop.stock('A')) === -1)
+  await shop.pool.query('INSERT INTO labels VALUES (1)')
+  await eventually('the label is there', async () => till.db.prepare('SELECT id FROM labels').get() !== undefined)
+})
