@@ -212,7 +212,8 @@ async function hostOf(t: Test, isPostgres: boolean, tables: string) {
     const pool = await createPool(t, server)
     await pool.query(tables)
     const run: Till['run'] = async (sql) => (await pool.query(sql)).rows
-    return { database: () => postgres(pool), run, exec: (sql: string) => pool.query(sql) }
+    // A till that is started applies meanwhile: what it writes between the copy and the DROP would be gone.
+    return { database: () => postgres(pool), run, exec: (sql: string) => pool.query(`BEGIN; LOCK TABLE items; ${sql}; COMMIT`) }
   }
   const { db, file } = openDatabase(t, tables)
   const run: Till['run'] = async (sql) => db.prepare(sql).all() as Record<string, unknown>[]
