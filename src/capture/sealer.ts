@@ -268,23 +268,28 @@ export class Sealer {
     const plan = await this.planned()
     for (const table of await this.database.read(() => pendingReseals(this.database), { loosely: true }))
       if (plan.roots.has(table)) await this.resume(table, signal)
-    return { documents: this.sealed.documents - before.documents, entries: this.sealed.entries - before.entries }
+    return this.sealedSince(before)
   }
 
   /** Compares all records of a root table with what was given, and seals what differs. One that was interrupted begins anew. */
   async reseal(table: string, signal?: AbortSignal): Promise<Sealed> {
+    const before = { ...this.sealed }
     await this.byPlan(table, () => askReseal(this.database, table, false), { signal })
-    return this.resume(table, signal)
+    await this.resume(table, signal)
+    return this.sealedSince(before)
   }
 
-  private async resume(table: string, signal: AbortSignal | undefined): Promise<Sealed> {
-    const before = { ...this.sealed }
+  private sealedSince({ documents, entries }: Sealed): Sealed {
+    return { documents: this.sealed.documents - documents, entries: this.sealed.entries - entries }
+  }
+
+  private async resume(table: string, signal: AbortSignal | undefined): Promise<void> {
     requireRoot(await this.planned(), table)
     this.whole.delete(table)
     for (;;) {
       const ended = await this.byPlan(table, (root) => touchReseal(this.database, root), { signal })
       await this.seal(signal)
-      if (ended) return { documents: this.sealed.documents - before.documents, entries: this.sealed.entries - before.entries }
+      if (ended) return
     }
   }
 
