@@ -120,9 +120,11 @@ function* wholeDocuments(
   if (table.rows === 'update') return []
   const found = yield* withoutTakenOver(set, table, yield* set.found(table, rows), removed)
   const parts = yield* partsOf(set, set.root, [table.found(set.jointsAbove(table, shape), found)], shape, records)
-  // A document whose key differs but in what the target does not tell apart has taken the row over.
+  // A document whose key differs but in what the target does not tell apart has taken the row over: one of these, or one that stands here already.
   const kept = records.get(set.root) ?? []
-  return [...parts, { table, found: kept.length === 0 ? found : yield* set.found(table, rows, [table.sent(table.key, kept)]) }]
+  const free = kept.length === 0 ? found : yield* set.found(table, rows, [table.sent(table.key, kept)])
+  const own = new Set(found)
+  return [...parts, { table, found: free.filter((row) => own.has(row)) }]
 }
 
 /** Parts of the parents that are none of the records, those furthest down first. */

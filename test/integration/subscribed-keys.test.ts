@@ -88,6 +88,25 @@ for (const type of ['integer', 'text']) {
     ])
     t.same(await subscriberOf(till).unapplied(), [])
   })
+
+  onEachDatabase(t, server, `a key whose type is changed while it is followed, at a till where it is ${type}`, ITEMS, async (t, host) => {
+    const till = host.create({}, { subscribe: { items: mirror() } })
+    await till.install()
+    const barcode = (n: number) => ({ item_barcodes: [{ barcode: `B${n}`, item_no: `I${n}` }] })
+    const numbers = [1, 2, 3, 4]
+    const followed = stream(
+      ['id'],
+      numbers.map((n) => ({ ...item(n), id: String(n) })),
+    )
+    await deliver(till, [followed])
+    followed.put(...numbers.slice(0, 3).map((n) => ({ row: item(n, 'new'), parts: barcode(n) }))).remove(...numbers.map((n) => [String(n)]))
+    // With the third document the former name of the first one goes.
+    await deliver(till, [followed], 2)
+    t.same(await there(host), [
+      ['1 new', '2 new', '3 new'],
+      ['B1', 'B2', 'B3'],
+    ])
+  })
 }
 
 const REFERRED = `CREATE TABLE items (item_no text NOT NULL PRIMARY KEY, variant integer NOT NULL, id integer, name text);
