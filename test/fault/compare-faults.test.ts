@@ -152,9 +152,10 @@ t.test('until a change of the schema is looked through, nothing is answered', as
   await central.synchronize(POS1)
   machine.db.exec("UPDATE receipts SET customer_no = 'C' WHERE id = 2")
   await central.synchronize(POS1)
-  machine.db.exec('ALTER TABLE receipts RENAME COLUMN customer_no TO customer')
+  machine.db.exec('ALTER TABLE receipts RENAME COLUMN customer_no TO customer; BEGIN IMMEDIATE')
   await refused(t, () => central.compare('receipts', POS1, { timeoutMs: 300 }), 'ERR_UNANSWERED')
-  await machine.replica.reseal('receipts')
+  // Behind an exchange the till looks through it by itself.
+  machine.db.exec('COMMIT')
   t.match(await central.compare('receipts', POS1), { equal: 3, differing: 0 })
 })
 
