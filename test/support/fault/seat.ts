@@ -6,6 +6,7 @@ import { postgres } from '../../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../../src/adapters/sqlite/adapter.ts'
 import { createRegister, type Link, type Register, type RegisterName, type RegisterOptions } from '../../../src/index.ts'
 import { httpLink } from '../../../src/transport/http.ts'
+import { eventually } from '../eventually.ts'
 import { openPool, type Postgres } from '../postgres.ts'
 import { openDatabase, PUBLISH, type Shop } from '../shop.ts'
 import { COLUMNS, SALE_TABLES, TILL_SCHEMA } from '../tables.ts'
@@ -73,6 +74,8 @@ export async function openSeat(t: Test, kind: Kind, server: Postgres, shop: Shop
 /** Books compared, and nothing left to do. */
 export async function settles(t: Test, shop: Shop, seat: Seat, replica: Register, message: string): Promise<void> {
   await replica.synchronize()
+  // What goes on in the background tries again with pauses.
+  await eventually('what was away is found', async () => (await replica.status()).lastError === undefined).catch(() => undefined)
   t.match(await replica.status(), { pending: 0, unsealed: 0, parked: [], resealing: [], lastError: undefined }, message)
   const db = await seat.tables()
   await shop.balances(t, { ...seat, db } as never, message)
