@@ -8,6 +8,7 @@ import {
   DAY_MS,
   DEFAULTS,
   HOUR_MS,
+  isRecord,
   known,
   LONGEST_MS,
   whole,
@@ -134,7 +135,6 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
   readonly retry: Required<RetryOptions>
 } {
   checkRuntime(process.versions.node)
-  if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
   known('options', options, [
     'database',
     'subscribe',
@@ -155,11 +155,9 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
   ])
   checkDatabase(options.database, "postgres(pool) from 'tillsync/postgres'")
   if (options.database.dialect !== 'postgres') throw bad('database', "postgres(pool) from 'tillsync/postgres'", 'sqlite')
-  if (typeof options.subscribe !== 'object' || options.subscribe === null) throw bad('subscribe', 'an object of handlers by table', options.subscribe)
-  if (options.publish !== undefined && (typeof options.publish !== 'object' || options.publish === null))
-    throw bad('publish', 'an object of tables, such as { items: {} }', options.publish)
-  if (options.validate !== undefined && (typeof options.validate !== 'object' || options.validate === null))
-    throw bad('validate', 'an object of checks by table', options.validate)
+  if (!isRecord(options.subscribe)) throw bad('subscribe', 'an object of handlers by table', options.subscribe)
+  if (options.publish !== undefined && !isRecord(options.publish)) throw bad('publish', 'an object of tables, such as { items: {} }', options.publish)
+  if (options.validate !== undefined && !isRecord(options.validate)) throw bad('validate', 'an object of checks by table', options.validate)
   return {
     takes: {
       message: whole('maxMessageBytes', options.maxMessageBytes ?? DEFAULTS.maxMessageBytes, LEAST_TAKEN),

@@ -118,8 +118,8 @@ export class Events<Map extends { failed: { readonly error: TillsyncError } }> {
    * @throws ERR_OPTION
    */
   on<K extends keyof Map>(event: K, listener: Listener<Map[K]>): () => void {
-    if (!Object.hasOwn(this.names, event)) {
-      throw new TillsyncError('ERR_OPTION', `There is no event \`${String(event)}\``, {
+    if (typeof event !== 'string' || !Object.hasOwn(this.names, event)) {
+      throw new TillsyncError('ERR_OPTION', `There is no event \`${typeof event === 'string' ? event : typeof event}\``, {
         hint: `There are: ${Object.keys(this.names).join(', ')}.`,
         context: { option: 'event' },
       })

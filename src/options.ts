@@ -126,7 +126,7 @@ export function checkFlag(option: string, flag: unknown): void {
 }
 
 /** A list, a Date, a Promise that nobody awaited or an AbortSignal has no names that could be wrong, and would be taken for an object without any. */
-function isRecord(value: unknown): value is object {
+export function isRecord(value: unknown): value is object {
   return Object.prototype.toString.call(value) === '[object Object]'
 }
 

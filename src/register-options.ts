@@ -1,5 +1,5 @@
 import type { AnyTables, PublishRules } from './model.ts'
-import { bad, checkDatabase, checkName, checkRuntime, DEFAULTS, HOUR_MS, known, whole } from './options.ts'
+import { bad, checkDatabase, checkName, checkRuntime, DEFAULTS, HOUR_MS, isRecord, known, whole } from './options.ts'
 import type { CapturingDatabase } from './ports.ts'
 import type { PullTransfer, PushTransfer } from './transfer-options.ts'
 
@@ -40,15 +40,13 @@ export function readForgetAfterMs(forgetAfterMs: number | undefined): number {
 /** @throws ERR_OPTION, ERR_RUNTIME */
 export function checkRegisterOptions(options: RegisterOptions<never>): void {
   checkRuntime(process.versions.node)
-  if (typeof options !== 'object' || options === null) throw bad('options', 'an object', options)
   known('options', options, ['location', 'register', 'database', 'publish', 'subscribe', 'transfer', 'retainMs', 'forgetAfterMs'])
   checkName('location', options.location)
   checkName('register', options.register)
   const databases = "sqlite(…) from 'tillsync/sqlite' or postgres(…) from 'tillsync/postgres'"
   checkDatabase(options.database, databases)
   if (!('capture' in options.database)) throw bad('database', databases, options.database)
-  if (typeof options.publish !== 'object' || options.publish === null)
-    throw bad('publish', 'an object of tables, such as { receipts: {} }', options.publish)
+  if (!isRecord(options.publish)) throw bad('publish', 'an object of tables, such as { receipts: {} }', options.publish)
   if (Object.keys(options.publish).length === 0 && Object.keys(options.subscribe ?? {}).length === 0)
     throw bad('publish', 'at least one table, such as { receipts: {} }', '{}')
   if (options.subscribe !== undefined && !('mirroring' in options.database)) throw bad('database', databases, options.database)

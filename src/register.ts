@@ -99,8 +99,8 @@ export class RegisterReplica implements Register {
     const { sealer } = this
     const { subscribe } = options
     const isPublishing = this.specs.length > 0
-    this.subscription =
-      subscribe && new RegisterSubscription({ name, database: database as RegisterDatabase, clock, events, sealer, subscribe, isPublishing })
+    if (subscribe !== undefined)
+      this.subscription = new RegisterSubscription({ name, database: database as RegisterDatabase, clock, events, sealer, subscribe, isPublishing })
     this.upkeep = new RegisterUpkeep({ database, clock, events, sealer, retainMs, forgetAfterMs, peer: () => this.transfer.peer() })
     this.transfer = new RegisterTransfer({
       name,

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import { TillsyncError } from '../errors.ts'
 import type { PartShape } from '../model.ts'
+import { isRecord } from '../options.ts'
 import type { ApplyingDatabase, MirrorTarget, Work } from '../ports.ts'
 import { ownOf } from '../record.ts'
 import { tablesOf } from './document-set.ts'
@@ -16,7 +17,7 @@ import type { FollowRule } from './notice-rows.ts'
  * @throws ERR_OPTION
  */
 export function readMirrors(subscribe: Readonly<Record<string, unknown>>): HandlersByTable {
-  if (typeof subscribe !== 'object' || subscribe === null || Array.isArray(subscribe))
+  if (!isRecord(subscribe))
     throw bad(
       'subscribe',
       'an object such as { items: mirror() }',

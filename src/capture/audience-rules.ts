@@ -1,5 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, AudienceFilter, AudienceRegister, AudienceRules, PublishRules } from '../model.ts'
+import { isRecord } from '../options.ts'
 import type { CapturingDatabase } from '../ports.ts'
 import { checkFilters } from './filters.ts'
 import { type RootSpec, readRules } from './rules.ts'
@@ -25,7 +26,7 @@ export function readAudienceRules(publish: AudienceRules<AnyTables>): ReadonlyMa
   const plain: Record<string, unknown> = {}
   const audiences = new Map<string, Pick<AudienceSpec, 'where' | 'origin'>>()
   for (const [table, rule] of Object.entries(publish as Record<string, unknown>)) {
-    if (typeof rule !== 'object' || rule === null || 'partOf' in rule) {
+    if (!isRecord(rule) || 'partOf' in rule) {
       plain[table] = rule
       continue
     }

@@ -107,9 +107,10 @@ function* tryOut(database: CapturingDatabase, root: RootPlan): Work<void> {
 export function requireRoot(plan: CapturePlan, table: string): RootPlan {
   const root = plan.roots.get(table)
   if (root !== undefined) return root
-  throw new TillsyncError('ERR_UNKNOWN_TABLE', `\`${table}\` is not published as a root`, {
+  const named = typeof table === 'string' ? `\`${table}\`` : `What is no name (${typeof table})`
+  throw new TillsyncError('ERR_UNKNOWN_TABLE', `${named} is not published as a root`, {
     hint: `Published roots: ${[...plan.roots.keys()].join(', ')}. A part goes with its root.`,
-    context: { table },
+    context: typeof table === 'string' ? { table } : {},
   })
 }
 

@@ -1,5 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, Filter, PublishRules } from '../model.ts'
+import { isRecord } from '../options.ts'
 
 /** A root table with its parts, as the rules declare them; checked for everything that needs no database. */
 export interface RootSpec {
@@ -55,7 +56,7 @@ export function readRules(publish: PublishRules<AnyTables>): readonly RootSpec[]
   const rules = new Map<string, AnyRule>()
   for (const [table, rule] of Object.entries(publish as Record<string, unknown>)) {
     if (rule === undefined) continue
-    if (typeof rule !== 'object' || rule === null) throw badOption(`publish.${table}`, 'an object', rule)
+    if (!isRecord(rule)) throw badOption(`publish.${table}`, 'an object', rule)
     rules.set(table, rule as AnyRule)
   }
   const parents = new Map<string, ReferenceSpec>()
@@ -157,9 +158,9 @@ function readRelated(table: string, related: unknown, rules: ReadonlyMap<string,
 
 function readReference(table: string, option: string, reference: unknown, count: 'one' | 'any'): ReferenceSpec[] {
   const expected = `${count === 'one' ? 'one table' : 'tables'} with columns, such as { receipts: { receipt_id: 'id' } }`
-  if (typeof reference !== 'object' || reference === null) throw badOption(`publish.${table}.${option}`, expected, reference)
+  if (!isRecord(reference)) throw badOption(`publish.${table}.${option}`, expected, reference)
   const specs = Object.entries(reference).map(([other, columns]) => {
-    const pairs = typeof columns === 'object' && columns !== null && !Array.isArray(columns) ? Object.entries(columns) : []
+    const pairs = isRecord(columns) ? Object.entries(columns) : []
     if (pairs.length === 0 || pairs.some(([, name]) => typeof name !== 'string'))
       throw badOption(`publish.${table}.${option}.${other}`, expected, columns)
     return { table: other, own: pairs.map(([own]) => own), others: pairs.map(([, name]) => name as string) }

@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises'
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, Operation, Value, Which } from '../model.ts'
 import { type CapturingDatabase, query, type Work } from '../ports.ts'
-import { decodeRecord, decodeRecordId, encodeBlob, encodeText } from '../record.ts'
+import { decodeRecord, decodeRecordId, encodeValue } from '../record.ts'
 import { isEqual, lastEntry, membersOf } from './collector.ts'
 import { readDocuments, recordIdText, type TouchedDocument } from './documents.ts'
 import { checkWhich, selectWhich } from './export.ts'
@@ -124,7 +124,7 @@ function* standing(database: CapturingDatabase, root: RootPlan, which: Which<Any
   const keys = yield* selectWhich(database, root, which, undefined, MOST)
   const ids = new Set(keys.map((key) => recordIdText(root, key)))
   for (const one of valuesOf(which)) {
-    const id = root.key.every((name) => name in one) ? `[${root.key.map((name) => literalOf(one[name])).join(',')}]` : undefined
+    const id = root.key.every((name) => name in one) ? `[${root.key.map((name) => encodeValue(one[name] as Value)).join(',')}]` : undefined
     if (id === undefined || ids.has(id)) continue
     const document = toDocument(database, root, id)
     const [member] = yield* membersOf(database, [document])
@@ -136,11 +136,6 @@ function* standing(database: CapturingDatabase, root: RootPlan, which: Which<Any
 function valuesOf(which: Which<AnyTables, string>): readonly Readonly<Record<string, unknown>>[] {
   if (typeof which === 'function') return []
   return Array.isArray(which) ? which : [which as Readonly<Record<string, unknown>>]
-}
-
-function literalOf(value: unknown): string {
-  if (typeof value === 'string') return encodeText(value)
-  return value instanceof Uint8Array ? encodeBlob(value) : String(value)
 }
 
 function toDocument(database: CapturingDatabase, root: RootPlan, recordId: string): TouchedDocument {

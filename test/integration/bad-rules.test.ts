@@ -203,6 +203,8 @@ t.test('options that are missing or wrong are refused at construction', async (t
     ['a file name as database', { ...good, database: file }],
     ['a bare connection as database', { ...good, database: new Database(':memory:') }],
     ['no rules', { ...good, publish: undefined }],
+    ...[new Map(), new Date(), Promise.resolve({})].map((publish) => ['rules that are no object', { ...good, publish }] as const),
+    ...[null, 0, '', false, Number.NaN, new Map(), new Date()].map((subscribe) => ['mirrors that are no object', { ...good, subscribe }] as const),
     ['an option that nobody reads', { ...good, tables: [] }],
     ['a transfer without a link', { ...good, transfer: { type: 'push' } }],
     ['a link that is an address', { ...good, transfer: { type: 'push', link: 'http://hq' } }],

@@ -239,4 +239,11 @@ t.test('what a register is wrongly asked is refused with a code and a hint', asy
           `${method} ${field}`,
         )
   }
+  for (const table of [...NO_NAMES, Object.create(null)])
+    for (const method of ['reseal', 'export', 'trace', 'on'])
+      await t.rejects(
+        Promise.resolve().then(() => ask[method]?.(table, { id: 1 }, {})),
+        { code: /^ERR_(UNKNOWN_TABLE|OPTION)$/, hint: String },
+        `${method} of what is no table`,
+      )
 })

@@ -30,6 +30,10 @@ t.test('an option of the wrong kind is refused and named', async (t) => {
   t.throws(() => read({ receipts: { except: 'pin' } }), { code: 'ERR_OPTION' })
   t.throws(() => read({ receipts: 1 }), { code: 'ERR_OPTION' })
   t.throws(() => read({ receipts: null }), { code: 'ERR_OPTION' })
+  for (const none of [[], new Map(), new Date(), Promise.resolve({})]) {
+    t.throws(() => read({ receipts: none }), { code: 'ERR_OPTION' }, 'it would be a rule without any option')
+    t.throws(() => read({ receipts: {}, lines: { dependsOn: none, partOf: { receipts: { a: 'b' } } } }), { code: 'ERR_OPTION' })
+  }
   t.throws(() => read({ receipts: {}, lines: { partOf: { receipts: {} } } }), { code: 'ERR_OPTION' })
   t.throws(() => read({ receipts: {}, items: {}, lines: { partOf: { receipts: { a: 'b' }, items: { a: 'b' } } } }), { code: 'ERR_OPTION' })
   t.throws(() => read({ receipts: {}, lines: { partOf: { receipts: { a: 'b' } }, where: () => 1 } }), { code: 'ERR_OPTION', message: /part/ })

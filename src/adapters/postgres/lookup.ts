@@ -51,13 +51,15 @@ function columnOf(table: HostTable | undefined, name: string | undefined): HostC
 export function lookupSql(step: Step & { kind: 'lookup' }): { readonly text: string; readonly values: unknown[] } {
   const { sql, keys, parameters } = step
   const width = keys[0]?.length ?? 0
-  if (width === 0) return { text: `SELECT '1', found.* FROM (${sql}) AS found`, values: [...parameters] }
+  // Bytes as text: `pg` sends a Buffer in PostgreSQL's own format, which for a column that holds no bytes is a breach of the protocol, and no value that does not fit.
+  const given = parameters.map((value) => (value instanceof Uint8Array ? keyText(value) : value))
+  if (width === 0) return { text: `SELECT '1', found.* FROM (${sql}) AS found`, values: given }
   const names = Array.from({ length: width }, (_, at) => `k${at + 1}`)
   const arrays = names.map((_, at) => `$${parameters.length + at + 1}::text[]`)
   return {
     text: `SELECT sync_keys.n, found.* FROM unnest(${arrays.join(', ')}) WITH ORDINALITY AS sync_keys(${names.join(', ')}, n)
            CROSS JOIN LATERAL (${sql} OFFSET 0) AS found`,
-    values: [...parameters, ...names.map((_, at) => keys.map((key) => keyText(key[at])))],
+    values: [...given, ...names.map((_, at) => keys.map((key) => keyText(key[at])))],
   }
 }
 
