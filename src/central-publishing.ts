@@ -10,7 +10,6 @@ import { type AudienceSlice, type GivenUp, sealAudiences } from './capture/audie
 import { listSubscribed, type SubscribedTable } from './capture/audience-status.ts'
 import { AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, AUDIENCES, UNAPPLIED } from './capture/audience-tables.ts'
 import { AudienceTroubles } from './capture/audience-troubles.ts'
-import { checkCapture } from './capture/check.ts'
 import { checkWhich, inParts } from './capture/export.ts'
 import { tooSlow, withinLimit } from './capture/filter-limit.ts'
 import { filterError } from './capture/filters.ts'
@@ -116,7 +115,7 @@ export class CentralPublishing implements AudiencePublisher {
   }
 
   check(): Work<readonly Finding[]> {
-    return checkCapture(this.options.database, this.rootSpecs)
+    return this.sealer.check()
   }
 
   start(): void {

@@ -3,7 +3,6 @@ import { NoticeBook } from './apply/notice-book.ts'
 import { SUBSCRIPTION_TABLES } from './apply/subscription-tables.ts'
 import { upkeepStatements } from './capture/activation.ts'
 import { listBounced } from './capture/bounced.ts'
-import { checkCapture } from './capture/check.ts'
 import { lastEntry, sealSlice } from './capture/collector.ts'
 import type { TouchedDocument } from './capture/documents.ts'
 import { checkFilters } from './capture/filters.ts'
@@ -303,8 +302,8 @@ export class RegisterReplica implements Register {
 
   async check(): Promise<readonly Finding[]> {
     await this.ready()
-    const { database, specs, subscription } = this
-    const findings = await database.read(() => checkCapture(database, specs))
+    const { database, sealer, subscription } = this
+    const findings = await database.read(() => sealer.check())
     return [...findings, ...((await subscription?.check()) ?? [])]
   }
 

@@ -17,13 +17,13 @@ export function* putInForce(database: Database, fingerprint: string): Work<void>
   if ((yield* readState(database, RULES)) !== fingerprint) yield* writeState(RULES, fingerprint)
 }
 
-/** @throws ERR_SCHEMA_NEWER where others are */
-export function* requireInForce(database: CapturingDatabase, fingerprint: string): Work<void> {
+/** What is to be said where others are in force. */
+export function* notInForce(database: CapturingDatabase, fingerprint: string): Work<TillsyncError | undefined> {
   const known = yield* readState(database, RULES)
-  if (known !== undefined && known !== fingerprint)
-    throw new TillsyncError('ERR_SCHEMA_NEWER', 'Another process has installed other rules than those of this one, which seals nothing any more', {
-      hint: 'Is it the new version of the host, or an old one that goes on? End whichever is out of date. Where the rules of this process are the right ones, call install().',
-    })
+  if (known === undefined || known === fingerprint) return undefined
+  return new TillsyncError('ERR_SCHEMA_NEWER', 'Another process has installed other rules than those of this one, which seals nothing any more', {
+    hint: 'Is it the new version of the host, or an old one that goes on? End whichever is out of date. Where the rules of this process are the right ones, call install().',
+  })
 }
 
 /**

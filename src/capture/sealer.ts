@@ -1,14 +1,15 @@
 import { TillsyncError } from '../errors.ts'
-import type { AnyTables, DocumentName, Which } from '../model.ts'
+import type { AnyTables, DocumentName, Finding, Which } from '../model.ts'
 import type { CapturingDatabase, Clock, Key, Work, WriteOptions } from '../ports.ts'
 import { keepUp, type Upkeep } from './activation.ts'
 import { touchAgain } from './again.ts'
+import { checkCapture } from './check.ts'
 import { type Slice, sealSlice } from './collector.ts'
 import { exportTasks, touchExport } from './export.ts'
 import { type CapturePlan, type Problem, requireRoot } from './plan.ts'
 import { askReseal, isRecordId, pendingReseals, touchReseal } from './reseal.ts'
 import type { RootSpec } from './rules.ts'
-import { fingerprintOf, putInForce, requireInForce } from './rules-in-force.ts'
+import { fingerprintOf, notInForce, putInForce } from './rules-in-force.ts'
 import type { RootPlan } from './table-plan.ts'
 
 export interface Sealed {
@@ -118,8 +119,16 @@ export class Sealer {
   }
 
   /** @throws ERR_SCHEMA_NEWER where other rules are */
-  requireInForce(): Work<void> {
-    return requireInForce(this.database, this.fingerprint)
+  *requireInForce(): Work<void> {
+    const other = yield* notInForce(this.database, this.fingerprint)
+    if (other !== undefined) throw other
+  }
+
+  /** What the rules and the tables would do, or, where others have begun since with other rules, that these do nothing any more. */
+  *check(): Work<readonly Finding[]> {
+    const other = this.begins ? undefined : yield* notInForce(this.database, this.fingerprint)
+    if (other === undefined) return yield* checkCapture(this.database, this.specs)
+    return [{ code: 'DRIFT', message: other.message, hint: other.hint as string }]
   }
 
   private keep(upkeep: Upkeep): void {

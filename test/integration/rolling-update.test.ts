@@ -65,6 +65,15 @@ onEachDatabase(t, server, 'the rules that were installed last are in force; the 
     { code: 'ERR_SCHEMA_NEWER' },
   )
   t.same(await schemaOf(host), schema, 'nobody makes a trigger anew')
+  t.match(
+    await old.till.check(),
+    [{ code: 'DRIFT', table: undefined, message: /other rules/, hint: /out of date/ }],
+    'the triggers are right, its rules are not',
+  )
+  t.same(
+    (await next.till.check()).filter(({ code }) => code === 'DRIFT'),
+    [],
+  )
   t.same(next.failed, [])
   const entries = await next.till.entries({ limit: 1_000 })
   t.equal(entries.length, 31, 'ten by the old rules, ten of them again and ten more by the new ones, and an item')
@@ -203,6 +212,7 @@ t.test('head office: the rules of the process that came last are in force, be it
   const next = await running({ items: {}, contacts: {} })
   await eventually('the older one stands still', async () => (await code(old)) === 'ERR_SCHEMA_NEWER')
   await pool.query('INSERT INTO items VALUES (1)')
+  t.match(await old.check(), [{ code: 'DRIFT', message: /other rules/ }])
   await eventually('it is sealed', async () => (await next.status()).unsealed === 0)
   t.same(await triggers(), [{ name: 'contacts' }, { name: 'items' }])
   t.equal(await code(next), undefined)
