@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import PQueue from 'p-queue'
 import { Background } from './background.ts'
-import { asTillsyncError, TillsyncError } from './errors.ts'
+import { asTillsyncError, type TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName, Takes } from './model.ts'
 import type { CentralMailbox, Clock, Letter, Proof } from './ports.ts'
@@ -120,7 +120,7 @@ class Round {
     try {
       answer = await this.answer(letter, stop)
     } catch (thrown) {
-      const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The letter could not be settled')
+      const error = unsettled(thrown)
       if (!REFUSED.has(error.code)) {
         if (!WAITS.has(error.code)) this.options.events.emit('refused', { register: letter.from, source: undefined, error })
         return letter.release()
@@ -140,8 +140,9 @@ class Round {
         gate.proven(admission)
         return answer
       } catch (thrown) {
-        gate.doubted(admission)
-        if (!(thrown instanceof TillsyncError) || thrown.code !== 'ERR_BUSY' || tries >= BUSY_TRIES) throw thrown
+        const error = unsettled(thrown)
+        gate.refused(admission, error)
+        if (error.code !== 'ERR_BUSY' || tries >= BUSY_TRIES) throw error
         await clock.sleep(backoffMs(tries, BUSY, clock.random), stop)
       }
     }
@@ -172,6 +173,10 @@ class Round {
     if (error.code !== 'ERR_LINK' || !this.isAway) this.options.events.emit('failed', { error })
     this.isAway = error.code === 'ERR_LINK'
   }
+}
+
+function unsettled(thrown: unknown): TillsyncError {
+  return asTillsyncError(thrown, 'ERR_DATABASE', 'The letter could not be settled')
 }
 
 /** What would be refused again whenever it came: it is answered so, and the register keeps its entries. */

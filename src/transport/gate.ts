@@ -38,8 +38,8 @@ export interface Admission {
   readonly proof: Proof
   /** By what he is remembered. */
   readonly name: string
-  /** Whether he was let in because he is. */
-  readonly isRemembered: boolean
+  /** By what his token counts where it turns out to be a wrong one; undefined where he has shown none. */
+  readonly counted: string | undefined
 }
 
 interface Known {
@@ -92,11 +92,10 @@ export class Gate {
         ? undefined
         : await this.identify(token, known !== undefined, () => this.refuseLockedOut(counted, source))
     if (name === undefined || register === undefined) {
-      if (name !== undefined) this.known.delete(name)
-      if (counted !== undefined) this.wrong.count(counted)
+      this.forget(name, counted)
       throw unknownToken()
     }
-    return this.admitted({ register, proof: { tokenHash }, name, isRemembered }, source)
+    return this.admitted({ register, proof: { tokenHash }, name, counted }, isRemembered, source)
   }
 
   private async admitVouched({ register }: Voucher): Promise<Admission> {
@@ -105,11 +104,11 @@ export class Gate {
     const known = this.known.get(name)
     const isRemembered = known !== undefined && this.isFresh(known)
     if (!isRemembered && (await this.options.isKnown?.(register)) !== true) throw unknownRegister()
-    return this.admitted({ register, proof: { tokenHash: undefined }, name, isRemembered }, undefined)
+    return this.admitted({ register, proof: { tokenHash: undefined }, name, counted: undefined }, isRemembered, undefined)
   }
 
-  private admitted(admission: Admission, source: string | undefined): Admission {
-    const { register, isRemembered } = admission
+  private admitted(admission: Admission, isRemembered: boolean, source: string | undefined): Admission {
+    const { register } = admission
     if (!isRemembered) this.proven(admission)
     this.refuseFast(register, source)
     this.exchanges.count(keyOf(register))
@@ -125,9 +124,15 @@ export class Gate {
     this.known.set(name, { register, provenAt: this.options.clock.ticks() })
   }
 
-  /** What was asked for was refused, be it before the proof was looked at: the next time he is looked up first. */
-  doubted({ name, register }: Admission): void {
-    this.known.set(name, { register, provenAt: Number.NEGATIVE_INFINITY })
+  /** What was asked for was refused. Whose proof does not hold is a stranger from now on; any other one, be it that nobody has looked at his, is looked up first the next time. */
+  refused({ name, register, counted }: Admission, { code }: TillsyncError): void {
+    if (code === 'ERR_CREDENTIAL') this.forget(name, counted)
+    else this.known.set(name, { register, provenAt: Number.NEGATIVE_INFINITY })
+  }
+
+  private forget(name: string | undefined, counted: string | undefined): void {
+    if (name !== undefined) this.known.delete(name)
+    if (counted !== undefined) this.wrong.count(counted)
   }
 
   private identify(token: string, known: boolean, whenItsTurn: () => void): Promise<RegisterName | undefined> {

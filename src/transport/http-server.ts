@@ -5,7 +5,7 @@ import type { Proof } from '../ports.ts'
 import type { Answered, Asked } from './asked.ts'
 import { readBody, refuseLength } from './body.ts'
 import { encodeMessage } from './codec.ts'
-import type { Admission, Credential, Gate, Refusal } from './gate.ts'
+import type { Admission, Gate, Refusal } from './gate.ts'
 import { CONTENT_TYPE } from './http-client.ts'
 import type { Message } from './message.ts'
 import { type RequestSource, Voucher } from './source.ts'
@@ -48,34 +48,16 @@ export async function serve(server: HttpServer, asked: Asked, from: RequestSourc
     if (asked.isRead) throw bodyRead()
     const body = await readBody(asked.body, server.maxMessageBytes)
     if (body.length === 0) throw bodyRead()
-    const answer = await answerTo(server, admission, body, credential, source)
+    const answer = await server.answer(admission.register, body, source, admission.proof)
     server.gate.proven(admission)
     return respond(200, answer)
   } catch (thrown) {
     const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
     const register = admission?.register
-    if (admission) server.gate.doubted(admission)
+    if (admission) server.gate.refused(admission, error)
     // Who is held off is said by the gate, once.
     if (STATUS[error.code] !== 429) server.onRefused({ register, source, error })
     return refuse(server, error)
-  }
-}
-
-/** Who was let in as he is remembered, and has no proof, is looked up: what is to be said of his credential the gate says, and counts. */
-async function answerTo(
-  server: HttpServer,
-  admission: Admission,
-  body: Uint8Array,
-  credential: Credential,
-  source: string | undefined,
-): Promise<Uint8Array> {
-  try {
-    return await server.answer(admission.register, body, source, admission.proof)
-  } catch (thrown) {
-    if (!admission.isRemembered || !(thrown instanceof TillsyncError) || thrown.code !== 'ERR_CREDENTIAL') throw thrown
-    server.gate.doubted(admission)
-    const { register, proof } = await server.gate.admit(credential, source)
-    return server.answer(register, body, source, proof)
   }
 }
 

@@ -136,6 +136,20 @@ t.test('without a source the lock-out goes by the token', async (t) => {
   t.match(await post(shop.url, till.token, body), TAKEN)
 })
 
+t.test('a token that is revoked while central remembers it is a stranger from its first refusal on, and a wrong one', async (t) => {
+  const { shop, till, queries, from } = await scene(t, { limits: { wrongTokens: 2, exchangesPerMinute: 3 } })
+  t.match(await from('192.0.2.1', till.token), TAKEN)
+  await shop.central.registers.revoke(till)
+  t.match(await from('192.0.2.1', till.token), WRONG)
+  t.match(await from('192.0.2.1', wrongToken()), WRONG)
+  const before = queries()
+  t.match(await from('192.0.2.1', till.token), LOCKED_OUT)
+  t.equal(queries(), before, 'as strangers are')
+  const { token } = await shop.central.registers.rotate(till)
+  t.match(await from('192.0.2.2', token), TAKEN, 'what was refused has counted once')
+  t.match(await from('192.0.2.2', token), { status: 429, code: 'ERR_RATE_LIMIT' })
+})
+
 t.test("by default the source is the socket's address", async (t) => {
   const clock = new ScriptedClock()
   const shop = await openShop(t, server, { clock, limits: { wrongTokens: 1 } })

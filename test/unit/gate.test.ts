@@ -104,7 +104,7 @@ t.test('who was proven a moment ago is not looked up, unless his message was ref
   t.equal(await lookedUp(gate), 0)
   clock.advance(1)
   t.equal(await lookedUp(gate), 1, 'two minutes behind the last proof')
-  gate.doubted(await gate.admit(shown, 'a'))
+  gate.refused(await gate.admit(shown, 'a'), new TillsyncError('ERR_BUSY', 'Another process works for it'))
   t.equal(await lookedUp(gate), 1, 'who was refused')
   clock.advance(60_000)
   gate.proven(await gate.admit(shown, 'a'))
