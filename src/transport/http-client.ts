@@ -18,8 +18,10 @@ export interface HttpClientOptions {
   readonly names: { readonly peer: string; readonly server: string; readonly asker: string }
 }
 
-/** As long as central locks anybody out; what a proxy asks for beyond that would silence a register, or overflow Node's timers into a loop. */
+/** As long as central locks anybody out. */
 const LONGEST_RETRY_AFTER_MS = 24 * 3_600_000
+/** Of what is no message of ours: a proxy that expects to be away for a day is not to silence a register when it is back in a minute. */
+const LONGEST_FOREIGN_RETRY_AFTER_MS = 60_000
 const TOKEN = /^[\x21-\x7e]+$/
 /** An error's body is a small message; anything longer is not ours. */
 const MAX_ERROR_BYTES = 65_536
@@ -135,21 +137,23 @@ function foreign({ names }: HttpClientOptions, response: Response, cause?: unkno
     {
       retryable: true,
       hint: response.status === 413 ? TOO_LARGE : `Is \`url\` where ${names.server} is mounted, and does a proxy stand in between?`,
-      context: contextOf(response),
+      context: contextOf(response, LONGEST_FOREIGN_RETRY_AFTER_MS),
       cause,
     },
   )
 }
 
-function contextOf(response: Response): Record<string, number> {
-  const retryAfterMs = Math.min(Number(response.headers.get('retry-after')) * 1_000, LONGEST_RETRY_AFTER_MS)
+function contextOf(response: Response, longestMs: number): Record<string, number> {
+  const retryAfterMs = Math.min(Number(response.headers.get('retry-after')) * 1_000, longestMs)
   return { status: response.status, ...(retryAfterMs > 0 && { retryAfterMs }) }
 }
 
 async function refused(options: HttpClientOptions, response: Response): Promise<TillsyncError> {
   try {
     const { error, takes } = await decodeMessage(await readBody(response.body, MAX_ERROR_BYTES), MAX_ERROR_BYTES)
-    return error ? refusal(options.names.peer, error, { ...contextOf(response), ...(takes && { takes }) }) : foreign(options, response)
+    return error
+      ? refusal(options.names.peer, error, { ...contextOf(response, LONGEST_RETRY_AFTER_MS), ...(takes && { takes }) })
+      : foreign(options, response)
   } catch (error) {
     // Of a later version: it is the other side's, and nothing of it can be read but that.
     return error instanceof TillsyncError && error.code === 'ERR_VERSION' ? error : foreign(options, response, error)

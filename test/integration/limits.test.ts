@@ -5,7 +5,9 @@ import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { type CentralEvents, createCentral, TillsyncError } from '../../src/index.ts'
+import { encodeMessage } from '../../src/transport/codec.ts'
 import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
+import { CONTENT_TYPE } from '../../src/transport/http-client.ts'
 import { ScriptedClock } from '../support/clock.ts'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
@@ -242,22 +244,30 @@ t.test('what goes well by hand ends the pause of what goes on in the background'
   await running.stop()
 })
 
-t.test('a Retry-After that no timer can hold is cut to a day', async (t) => {
-  for (const [given, retryAfterMs] of [
-    ['99999999999', 86_400_000],
-    ['5', 5_000],
-    ['0', undefined],
-    ['-5', undefined],
-    ['Wed, 21 Oct 2026 07:28:00 GMT', undefined],
-  ] as const) {
-    const http = createServer((_, response) => response.writeHead(503, { 'retry-after': given }).end('busy')).listen(0, '127.0.0.1')
-    await once(http, 'listening')
-    const link = httpLink({ url: `http://127.0.0.1:${(http.address() as AddressInfo).port}/`, token: wrongToken() })
-    const error = await link.exchange(Buffer.of(1), { signal: new AbortController().signal }).catch((error: TillsyncError) => error)
-    t.match(error, { code: 'ERR_LINK', context: { status: 503, retryAfterMs } }, given)
-    http.close()
-    http.closeAllConnections()
-  }
+t.test("a register waits for a minute at a proxy's word, for a day at central's", async (t) => {
+  const ours = await encodeMessage({ from: 'central', id: 'hand', error: { code: 'ERR_BUSY', message: 'Others wait', retryable: true } })
+  for (const [given, foreignMs, ownMs] of [
+    ['99999999999', 60_000, 86_400_000],
+    ['3600', 60_000, 3_600_000],
+    ['5', 5_000, 5_000],
+    ['0', undefined, undefined],
+    ['-5', undefined, undefined],
+    ['Wed, 21 Oct 2026 07:28:00 GMT', undefined, undefined],
+  ] as const)
+    for (const [code, body, type, retryAfterMs] of [
+      ['ERR_LINK', 'busy', 'text/plain', foreignMs],
+      ['ERR_LINK', 'busy', CONTENT_TYPE, foreignMs],
+      ['ERR_BUSY', ours, CONTENT_TYPE, ownMs],
+    ] as const) {
+      const headers = { 'retry-after': given, 'content-type': type }
+      const http = createServer((_, response) => response.writeHead(503, headers).end(body)).listen(0, '127.0.0.1')
+      await once(http, 'listening')
+      const link = httpLink({ url: `http://127.0.0.1:${(http.address() as AddressInfo).port}/`, token: wrongToken() })
+      const error = await link.exchange(Buffer.of(1), { signal: new AbortController().signal }).catch((error: TillsyncError) => error)
+      t.match(error, { code, context: { status: 503, retryAfterMs } }, `${given}, ${code}, ${type}`)
+      http.close()
+      http.closeAllConnections()
+    }
 })
 
 t.test("a host's source function that throws is said, and ends that request only", async (t) => {
