@@ -5,9 +5,9 @@ import type { RegisterName, Takes } from './model.ts'
 import type { ApplyingDatabase, AudiencePublisher, CentralMailbox, Clock, Proof, Subscriber } from './ports.ts'
 import { Postman } from './postman.ts'
 import { answer } from './transport/answer.ts'
-import type { Answered, Asked } from './transport/asked.ts'
 import { Gate, type GateOptions, type Refusal } from './transport/gate.ts'
 import type { Holds } from './transport/holds.ts'
+import type { HttpAnswer, HttpRequest } from './transport/http-request.ts'
 import { type HttpServer, serve } from './transport/http-server.ts'
 import type { RequestSource } from './transport/source.ts'
 
@@ -70,8 +70,8 @@ export class CentralDoors {
     })
   }
 
-  serve(asked: Asked, from: RequestSource | undefined): Promise<Answered> {
-    return serve(this.server, asked, from)
+  serve(request: HttpRequest, from: RequestSource | undefined): Promise<HttpAnswer> {
+    return serve(this.server, request, from)
   }
 
   private async answerTo(

@@ -44,8 +44,8 @@ import type { ApplyingDatabase, Clock, Proof, Received, Subscriber } from './por
 import { PullBook } from './pull-book.ts'
 import { checkRegister, checkTarget, RegisterBook } from './registers.ts'
 import { type PulledRegister, type PullProgress, type PullResult, Rounds } from './rounds.ts'
-import { fetchBy } from './transport/asked.ts'
 import { Holds } from './transport/holds.ts'
+import { fetchBy } from './transport/http-request.ts'
 
 /**
  * Head office with its handlers. Nothing happens before `install()` and the first request.
@@ -69,7 +69,7 @@ export class CentralReplica implements Central, Subscriber {
   private readonly comparisons: CompareBook
   private readonly upkeep: ArchiveUpkeep
   readonly quarantine: QuarantineBook
-  readonly fetch = fetchBy((asked, from) => this.doors.serve(asked, from))
+  readonly fetch = fetchBy((request, from) => this.doors.serve(request, from))
   private readonly closingBook: ClosingBook
   private readonly auditBook: AuditBook
   private readonly reconcileBook: ReconcileBook

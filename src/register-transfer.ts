@@ -11,11 +11,11 @@ import type { AudienceSubscriber } from './ports.ts'
 import { RegisterSource, type RegisterSourceOptions } from './register-source.ts'
 import { checkPullToken, type Mailed, type Push, type Served } from './transfer-options.ts'
 import { answerCentral } from './transport/answer.ts'
-import type { Answered, Asked } from './transport/asked.ts'
 import { Correspondence, type Saying, type SayingBook } from './transport/correspondence.ts'
 import { hashToken, isToken } from './transport/credentials.ts'
 import { type Asking, push } from './transport/exchange.ts'
 import { Gate, type Refusal } from './transport/gate.ts'
+import type { HttpAnswer, HttpRequest } from './transport/http-request.ts'
 import { type HttpServer, serve } from './transport/http-server.ts'
 import { CENTRAL, type Peer, readPeer } from './transport/peers.ts'
 import { type Exchanged, Publisher } from './transport/publisher.ts'
@@ -105,8 +105,8 @@ export class RegisterTransfer {
   }
 
   /** Answers central. Whatever comes, it resolves. */
-  async serve(asked: Asked, from: RequestSource | undefined): Promise<Answered> {
-    if (this.server !== undefined) return serve(this.server, asked, from)
+  async serve(request: HttpRequest, from: RequestSource | undefined): Promise<HttpAnswer> {
+    if (this.server !== undefined) return serve(this.server, request, from)
     throw new TillsyncError('ERR_OPTION', 'Nothing is served where the register is not pulled', { hint: "transfer: { type: 'pull', token }" })
   }
 

@@ -29,7 +29,7 @@ import { RegisterSubscription } from './register-subscription.ts'
 import { RegisterTransfer } from './register-transfer.ts'
 import { RegisterUpkeep } from './register-upkeep.ts'
 import { readTransfer } from './transfer-options.ts'
-import { fetchBy } from './transport/asked.ts'
+import { fetchBy } from './transport/http-request.ts'
 import { CENTRAL, readPeer } from './transport/peers.ts'
 import { PEERS } from './transport/tables.ts'
 
@@ -52,7 +52,7 @@ export function createRegister<DB = AnyTables, Sent = DB>(options: RegisterOptio
 
 /** What `createRegister` makes, on a clock that is passed in. */
 export class RegisterReplica implements Register {
-  readonly fetch = fetchBy((asked, from) => this.transfer.serve(asked, from))
+  readonly fetch = fetchBy((request, from) => this.transfer.serve(request, from))
   /** Where it subscribes to what central publishes. */
   readonly subscription: RegisterSubscription | undefined
   readonly notices: NoticeBook

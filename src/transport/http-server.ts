@@ -2,11 +2,11 @@ import { randomBytes } from 'node:crypto'
 import { asTillsyncError, TillsyncError, type TillsyncErrorCode } from '../errors.ts'
 import type { RegisterName, Takes } from '../model.ts'
 import type { Proof } from '../ports.ts'
-import type { Answered, Asked } from './asked.ts'
 import { readBody, refuseLength } from './body.ts'
 import { encodeMessage } from './codec.ts'
 import type { Admission, Gate, Refusal } from './gate.ts'
 import { CONTENT_TYPE } from './http-client.ts'
+import type { HttpAnswer, HttpRequest } from './http-request.ts'
 import type { Message } from './message.ts'
 import { type RequestSource, Voucher } from './source.ts'
 
@@ -37,16 +37,16 @@ const STATUS: Partial<Readonly<Record<TillsyncErrorCode, number>>> = {
 const RETRY_AFTER_MS = 1_000
 
 /** Answers the other side's request. Whatever comes, it resolves; what it refuses, it refuses before it reads more than it must. */
-export async function serve(server: HttpServer, asked: Asked, from: RequestSource | undefined): Promise<Answered> {
+export async function serve(server: HttpServer, request: HttpRequest, from: RequestSource | undefined): Promise<HttpAnswer> {
   const source = sourceOf(from)
   let admission: Admission | undefined
   try {
-    if (asked.method !== 'POST') return { status: 405, headers: { allow: 'POST' }, body: null }
-    const credential = from instanceof Voucher ? from : asked.header('authorization')
+    if (request.method !== 'POST') return { status: 405, headers: { allow: 'POST' }, body: null }
+    const credential = from instanceof Voucher ? from : request.header('authorization')
     admission = await server.gate.admit(credential, source)
-    refuseLength(Number(asked.header('content-length') ?? 0), server.maxMessageBytes)
-    if (asked.isRead) throw bodyRead()
-    const body = await readBody(asked.body, server.maxMessageBytes)
+    refuseLength(Number(request.header('content-length') ?? 0), server.maxMessageBytes)
+    if (request.isRead) throw bodyRead()
+    const body = await readBody(request.body, server.maxMessageBytes)
     if (body.length === 0) throw bodyRead()
     const answer = await server.answer(admission.register, body, source, admission.proof)
     server.gate.proven(admission)
@@ -72,7 +72,7 @@ function bodyRead(): TillsyncError {
   })
 }
 
-async function refuse({ from, takes }: HttpServer, error: TillsyncError): Promise<Answered> {
+async function refuse({ from, takes }: HttpServer, error: TillsyncError): Promise<HttpAnswer> {
   const status = STATUS[error.code] ?? 500
   const message = await encodeMessage({
     from,
@@ -90,6 +90,6 @@ async function refuse({ from, takes }: HttpServer, error: TillsyncError): Promis
   return respond(status, message, { 'retry-after': String(Math.ceil(retryAfterMs / 1_000)) })
 }
 
-function respond(status: number, body: Uint8Array, headers: Readonly<Record<string, string>> = {}): Answered {
+function respond(status: number, body: Uint8Array, headers: Readonly<Record<string, string>> = {}): HttpAnswer {
   return { status, headers: { 'content-type': CONTENT_TYPE, ...headers }, body }
 }

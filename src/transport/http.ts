@@ -3,9 +3,8 @@ import { Readable } from 'node:stream'
 import { asTillsyncError, TillsyncError } from '../errors.ts'
 import { known } from '../options.ts'
 import type { Link } from '../ports.ts'
-import type { Answered, Asked, Fetch } from './asked.ts'
-import { servingOf } from './asked.ts'
 import { checkToken, httpClient, readUrl, waitOf } from './http-client.ts'
+import { type Fetch, type HttpAnswer, type HttpRequest, servingOf } from './http-request.ts'
 import type { RequestSource } from './source.ts'
 
 export interface HttpLinkOptions {
@@ -91,9 +90,9 @@ export function toNodeHandler(
     }
   }
   const serve = servingOf(fetch as Fetch)
-  const answered = async (incoming: IncomingMessage): Promise<Answered> => {
+  const answered = async (incoming: IncomingMessage): Promise<HttpAnswer> => {
     const from = { source: sourceOf(incoming) }
-    return serve ? serve(askedBy(incoming), from) : answeredBy(await fetch(toRequest(incoming), from))
+    return serve ? serve(httpRequestOf(incoming), from) : httpAnswerOf(await fetch(toRequest(incoming), from))
   }
   const handle = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => send(await answered(incoming), incoming, outgoing)
   return (incoming, outgoing) => {
@@ -114,7 +113,7 @@ function toRequest(incoming: IncomingMessage): Request {
   })
 }
 
-function askedBy(incoming: IncomingMessage): Asked {
+function httpRequestOf(incoming: IncomingMessage): HttpRequest {
   return {
     method: incoming.method,
     isRead: incoming.readableDidRead,
@@ -126,11 +125,11 @@ function askedBy(incoming: IncomingMessage): Asked {
   }
 }
 
-async function answeredBy(response: Response): Promise<Answered> {
+async function httpAnswerOf(response: Response): Promise<HttpAnswer> {
   return { status: response.status, headers: Object.fromEntries(response.headers), body: new Uint8Array(await response.arrayBuffer()) }
 }
 
-function send({ status, headers, body }: Answered, incoming: IncomingMessage, outgoing: ServerResponse): void {
+function send({ status, headers, body }: HttpAnswer, incoming: IncomingMessage, outgoing: ServerResponse): void {
   // A body that was refused before it was read must not be mistaken for the next request.
   const close = incoming.complete ? {} : { connection: 'close' }
   outgoing.writeHead(status, { ...headers, 'content-length': body?.length ?? 0, ...close })

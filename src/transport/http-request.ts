@@ -1,7 +1,7 @@
 import type { RequestSource } from './source.ts'
 
-/** A request as it is answered, whatever carries it. */
-export interface Asked {
+/** A request as it is answered, be it the host's `Request` or one of node:http. */
+export interface HttpRequest {
   readonly method: string | undefined
   /** Whether somebody has read the body before. */
   readonly isRead: boolean
@@ -11,13 +11,13 @@ export interface Asked {
 }
 
 /** The answer to one. */
-export interface Answered {
+export interface HttpAnswer {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
   readonly body: Uint8Array | null
 }
 
-export type Serve = (asked: Asked, from: RequestSource | undefined) => Promise<Answered>
+export type Serve = (request: HttpRequest, from: RequestSource | undefined) => Promise<HttpAnswer>
 export type Fetch = (request: Request, from?: RequestSource) => Promise<Response>
 
 /** How functions made by `fetchBy` answer what is no `Request`. */
@@ -26,7 +26,7 @@ const serving = new WeakMap<Fetch, Serve>()
 /** What hosts mount. */
 export function fetchBy(serve: Serve): Fetch {
   const fetch = async (request: Request, from?: RequestSource): Promise<Response> => {
-    const { status, headers, body } = await serve(askedBy(request), from)
+    const { status, headers, body } = await serve(httpRequestOf(request), from)
     return new Response(body as Uint8Array<ArrayBuffer> | null, { status, headers })
   }
   serving.set(fetch, serve)
@@ -38,7 +38,7 @@ export function servingOf(fetch: Fetch): Serve | undefined {
   return serving.get(fetch)
 }
 
-function askedBy(request: Request): Asked {
+function httpRequestOf(request: Request): HttpRequest {
   return {
     method: request.method,
     get isRead() {
