@@ -8,7 +8,7 @@ import { startServer } from '../support/postgres.ts'
 import { Random, seedOfRun } from '../support/random.ts'
 import { refused } from '../support/refused.ts'
 import { randomLine } from '../support/sales.ts'
-import { openShop, type Shop, type Till } from '../support/shop.ts'
+import { openShop, type Shop, SUBSCRIBE, type Till } from '../support/shop.ts'
 import { message, post } from '../support/wire.ts'
 
 const server = await startServer(t)
@@ -150,6 +150,30 @@ t.test('a register that is revoked in the middle of a backlog keeps its entries 
   t.equal((await running.status()).pending, 0)
   await shop.balances(t, till)
   t.match(await shop.central.registers.list(), [{ revokedAt: undefined, overlapEndsAt: undefined }, {}])
+})
+
+t.test('a register that is revoked while its batch is applied is told of it or not, and nothing is booked twice', async (t) => {
+  let revoking: Promise<void> | undefined
+  const isWaiting = async () =>
+    (await shop.pool.query(`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)).rowCount
+  const revoke = async () => {
+    revoking ??= shop.central.registers.revoke(till)
+    await eventually('the revocation waits for the batch', isWaiting)
+  }
+  const shop: Shop = await openShop(t, server, { subscribe: { ...SUBSCRIBE, receipts: [...[SUBSCRIBE.receipts ?? []].flat(), revoke] } })
+  const till = await shop.addTill()
+  sell(till, 1, 1)
+  const running = till.replica
+  const told = await running.synchronize().then(
+    ({ sent }) => sent,
+    ({ code }) => code,
+  )
+  t.ok(told === 3 || told === 'ERR_CREDENTIAL', String(told))
+  await revoking
+  await t.rejects(running.synchronize(), { code: 'ERR_CREDENTIAL' })
+  const { token } = await shop.central.registers.rotate(till)
+  await till.again({ token }).synchronize()
+  await shop.balances(t, till)
 })
 
 t.test('a token that was valid a moment ago can use up nothing of what its register may send', async (t) => {

@@ -1,6 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { systemClock } from '../../src/clock.ts'
 import { type Link, mirror } from '../../src/index.ts'
+import type { Clock } from '../../src/ports.ts'
+import { ScriptedClock } from '../support/clock.ts'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
 import { refused } from '../support/refused.ts'
@@ -12,8 +15,8 @@ const server = await startServer(t)
 const line = { item: 'A', quantity: '1', amount: '1' }
 
 /** A head office that holds answers back, and a till whose exchanges are counted. */
-async function scene(t: Test, longPollMs: number, everyMs = 10) {
-  const shop = await openShop(t, server, { longPollMs })
+async function scene(t: Test, longPollMs: number, everyMs = 10, clock: Clock = systemClock) {
+  const shop = await openShop(t, server, { longPollMs, clock })
   let exchanges = 0
   const link = (inner: Link): Link => ({
     waitMs: inner.waitMs,
@@ -84,6 +87,20 @@ t.test('who is revoked while being held gets no word', async (t) => {
   await pause(100)
   const refusal = `ERR_CREDENTIAL after ${exchanges()}`
   await shop.central.registers.revoke(till)
+  await eventually('it is refused', () => codes[0])
+  t.equal(codes[0], refusal, 'by the answer that was held')
+})
+
+t.test('whose token ends with its overlap while an answer is held gets no word either', async (t) => {
+  const clock = new ScriptedClock()
+  const { shop, till, exchanges } = await scene(t, 30_000, 10, clock)
+  const codes: string[] = []
+  till.replica.on('failed', ({ error }) => codes.push(`${error.code} after ${exchanges()}`))
+  await till.replica.start()
+  await eventually('it waits', () => exchanges() >= 2)
+  await shop.central.registers.rotate(till, { overlapMs: 10_000 })
+  const refusal = `ERR_CREDENTIAL after ${exchanges()}`
+  clock.advance(30_000)
   await eventually('it is refused', () => codes[0])
   t.equal(codes[0], refusal, 'by the answer that was held')
 })

@@ -1,9 +1,9 @@
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { type AnyTables, type AudienceRules, createCentral, type Link, type PublishRules, type Register, TillsyncError } from '../../src/index.ts'
-import { type Host, onEachDatabase } from '../support/each-database.ts'
+import { type Host, onEachDatabase, onPostgres } from '../support/each-database.ts'
 import { eventually } from '../support/eventually.ts'
-import { createPool, startServer } from '../support/postgres.ts'
+import { createPool, openPool, startServer } from '../support/postgres.ts'
 
 // A new version of the host is started while the old one still runs: two processes on one database, with rules that differ.
 
@@ -194,6 +194,43 @@ onEachDatabase(t, server, 'a schema change of the host by a process that has onl
   await sell(host, 1, next)
   t.equal((await next.status()).unsealed, 0)
 })
+
+t.test(
+  'PostgreSQL: where a backup of the older rules is restored the newer process stands still until it is started again, and nothing is lost',
+  async (t) => {
+    const [admin, { config }] = [await createPool(t, server), await server.createDatabase()]
+    const [name, backup] = [config.database, `${config.database}_backup`]
+    const copy = async (from: string, to: string) => {
+      await admin.query(`ALTER DATABASE ${from} ALLOW_CONNECTIONS false`)
+      await admin.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${from}'`)
+      await eventually('it can be copied', () => admin.query(`CREATE DATABASE ${to} TEMPLATE ${from}`).catch(() => undefined))
+      await admin.query(`ALTER DATABASE ${from} ALLOW_CONNECTIONS true`)
+    }
+    const host = await onPostgres(t, openPool(t, config), TABLES)
+    const old = await running(host, OLD)
+    await sell(host, 1, old.till)
+    await old.till.stop()
+    await copy(name, backup)
+    const next = await running(host, NEW)
+    await sell(host, 11, next.till)
+    await admin.query(`DROP DATABASE ${name} WITH (FORCE)`)
+    await copy(backup, name)
+    await standsStill(next.till)
+    await host.exec(`INSERT INTO receipts VALUES (11, 'R-11 again', 'posted')`)
+    t.equal((await next.till.status()).unsealed, 1, 'what the triggers of the backup note')
+    await next.till.stop()
+    await next.till.start()
+    await eventually('all is compared', async () => (await next.till.status()).resealing.length === 0 && (await next.till.status()).unsealed === 0)
+    const entries = await next.till.entries({ limit: 1_000 })
+    const latest = new Map(entries.map(({ table, recordId, record }) => [`${table}${recordId}`, record]))
+    t.equal(latest.size, 11)
+    t.match(latest.get('receipts11'), { receipt_no: 'R-11 again' })
+    t.ok(
+      [...latest].every(([key, record]) => key === 'items1' || record?.status === 'posted'),
+      'by the newer rules',
+    )
+  },
+)
 
 t.test('head office: the rules of the process that came last are in force, be it that it publishes nothing', async (t) => {
   const pool = await createPool(t, server)

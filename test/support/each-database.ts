@@ -1,4 +1,5 @@
 import Database from 'better-sqlite3'
+import type { Pool } from 'pg'
 import type { Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
@@ -19,7 +20,7 @@ export interface Host {
 /** The same test on both kinds of database, with the same tables. */
 export function onEachDatabase(t: Test, server: Postgres, name: string, tables: string, test: (t: Test, host: Host) => Promise<void>): void {
   t.test(`SQLite: ${name}`, async (t) => test(t, onSqlite(t, tables)))
-  t.test(`PostgreSQL: ${name}`, async (t) => test(t, await onPostgres(t, server, tables)))
+  t.test(`PostgreSQL: ${name}`, async (t) => test(t, await onPostgres(t, await createPool(t, server), tables)))
 }
 
 const NAME = { location: 'BA01', register: 'POS1' }
@@ -35,8 +36,7 @@ function onSqlite(t: Test, tables: string): Host {
   }
 }
 
-async function onPostgres(t: Test, server: Postgres, tables: string): Promise<Host> {
-  const pool = await createPool(t, server)
+export async function onPostgres(t: Test, pool: Pool, tables: string): Promise<Host> {
   await pool.query(tables)
   return {
     dialect: 'postgres',
