@@ -19,6 +19,8 @@ export interface MirrorTarget extends HostTable {
   readonly isReferredTo: boolean
   /** Whether it has constraints that may be checked at the end of the transaction. */
   readonly isDeferrable: boolean
+  /** Another one where the table was altered or made anew; it may be another one where it was not. */
+  readonly version: string
 }
 
 /** Records of a table that is kept equal to another side's, to be written in one go. */

@@ -6,6 +6,7 @@ import type { Arrival, Outcome } from './audience-slice.ts'
 import { AudienceSlices, type AudienceSlicesOptions } from './audience-slices.ts'
 import { ColumnUpkeep } from './column-upkeep.ts'
 import { setAside } from './former-documents.ts'
+import { emptied, noteCame, noteVersions, versionsOf } from './made-anew.ts'
 import { markOutdated } from './outdated.ts'
 import { nameOf } from './received-documents.ts'
 import { SnapshotEnd } from './snapshot-end.ts'
@@ -56,6 +57,10 @@ export class AudienceSubscription implements AudienceSubscriber {
   private last: Promise<unknown> = Promise.resolve()
   private stopping = new AbortController()
   private told = ''
+  /** How the tables stood when they were last looked at. */
+  private stood: string | undefined
+  /** Tables of parts of which records have come. */
+  private readonly came = new Set<string>()
 
   constructor(options: AudienceSubscriptionOptions) {
     this.options = options
@@ -82,6 +87,8 @@ export class AudienceSubscription implements AudienceSubscriber {
     this.stopping.abort()
     await this.last
     this.stopping = new AbortController()
+    this.stood = undefined
+    this.came.clear()
   }
 
   standings(): Promise<readonly AudienceStanding[]> {
@@ -159,21 +166,29 @@ export class AudienceSubscription implements AudienceSubscriber {
 
   /** How the tables stand; those whose rows would be others by now begin anew. */
   private async look(): Promise<Outlook> {
-    const { database, onProblems } = this.options
+    const { database, mirrors, onProblems } = this.options
     const outlook = await this.outlook()
-    const { changed, gone, problems } = outlook
+    const { gone, problems } = outlook
     const text = JSON.stringify(problems.map(({ table, error }) => [table, error.code]))
     if (text !== this.told && problems.length > 0) onProblems(problems)
     this.told = text
-    if (changed.length === 0 && gone.length === 0) return outlook
+    const stood = versionsOf(outlook)
+    const lost = stood === this.stood ? undefined : await database.read(() => emptied(database, mirrors, outlook), { loosely: true })
+    const changed = [...outlook.changed, ...(lost ?? [])]
+    if (lost === undefined && changed.length === 0 && gone.length === 0) {
+      this.stood = stood
+      return outlook
+    }
     await database.write(
       function* () {
         for (const place of gone) yield* writeLeftOut(database, place)
         for (const place of changed) yield* writePlace({ ...place, ...BEGIN, rules: '', leftOut: [] })
+        yield* noteVersions(stood)
       },
       { lazily: true },
     )
-    return this.outlook()
+    this.stood = stood
+    return changed.length === 0 && gone.length === 0 ? outlook : this.outlook()
   }
 
   /** What was changed here of columns that only central writes; not while it is open which documents there are. */
@@ -215,6 +230,8 @@ export class AudienceSubscription implements AudienceSubscriber {
     const { database, mirrors, clock } = this.options
     const { table, shape, keyColumns, stream, through, mark, isEnd, after } = batch
     const isSnapshot = after === 0
+    const { came } = this
+    const parts = [...new Set(batch.documents.flatMap(({ records }) => records.slice(1).map((record) => record.table)))]
     let expected = from
     let next = from
     const leftOut = new Map(isSnapshot ? [] : from.leftOut.map((one): [string, LeftOut] => [JSON.stringify(one), one]))
@@ -238,10 +255,12 @@ export class AudienceSubscription implements AudienceSubscriber {
         yield* holdPlace(database, table)
         if (!isSamePlace(yield* readPlace(database, table), expected)) throw overtaken(table)
         yield* writePlace({ ...next, ...about() })
+        if (parts.some((part) => !came.has(part))) yield* noteCame(database, parts)
       },
       /** The slice is committed. */
       done(): void {
         expected = next
+        for (const part of parts) came.add(part)
       },
     }
   }

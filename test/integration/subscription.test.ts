@@ -362,6 +362,39 @@ onEachDatabase(t, server, 'a table that was gone and is made anew is filled agai
   t.same((await till.status()).problems, [])
 })
 
+onEachDatabase(t, server, 'a table that is made anew empty is filled again, be it while nobody looks, and only then', TABLES, async (t, host) => {
+  const line = { list_id: 1, item_no: 'I1', unit_price: '1.00' }
+  const [articles, prices] = [
+    items().put({ item_no: 'I1', name: 'One' }),
+    lists().put({ row: { id: 1, name: 'L1' }, parts: { price_list_lines: [line] } }),
+  ]
+  let till = await open(host)
+  const again = async () => {
+    await till.stop()
+    till = await open(host)
+    return deliver(till, [articles, prices])
+  }
+  await deliver(till, [articles, prices])
+  const before = [await rows(host, 'price_lists'), await rows(host, 'price_list_lines')]
+  const lines = 'CREATE TABLE price_list_lines (list_id INTEGER, item_no VARCHAR(20), unit_price NUMERIC(12, 2), PRIMARY KEY (list_id, item_no))'
+  const emptied = [
+    `DROP TABLE price_list_lines; ${lines}`,
+    `DROP TABLE price_lists; CREATE TABLE price_lists (id INTEGER PRIMARY KEY, name VARCHAR(40))`,
+  ]
+  for (const ddl of [...emptied, emptied.join(';')]) {
+    for (const isRunning of [true, false]) {
+      if (!isRunning) await till.stop()
+      await host.exec(ddl)
+      t.equal(isRunning ? await deliver(till, [articles, prices]) : await again(), 1)
+      t.same([await rows(host, 'price_lists'), await rows(host, 'price_list_lines')], before)
+    }
+  }
+  await host.exec(`ALTER TABLE price_list_lines RENAME TO former; ${lines}; INSERT INTO price_list_lines SELECT * FROM former; DROP TABLE former`)
+  t.equal(await again(), 0, 'what was copied over is there')
+  await host.exec('DELETE FROM price_list_lines')
+  t.equal(await again(), 0, 'what the host deletes is its affair')
+})
+
 onEachDatabase(t, server, 'other rules for a table ask for all of it again', TABLES, async (t, host) => {
   const stream = items().put({ item_no: 'I1', name: 'One', unit_price: '2.00', shelf: 'A' })
   const till = await open(host, { items: mirror({ except: ['unit_price'] }) })

@@ -63,7 +63,7 @@ const PLANNED_BY_INDEX = Object.entries(BY_INDEX)
 export class Targets {
   private readonly schema: string
   private readonly qualify: (name: string) => string
-  private readonly known = new Map<string, { readonly version: string; readonly table: PostgresTarget }>()
+  private readonly known = new Map<string, PostgresTarget>()
 
   constructor(schema: string, qualify: (name: string) => string) {
     this.schema = schema
@@ -78,9 +78,9 @@ export class Targets {
     const changed = there.filter((name) => this.known.get(name)?.version !== versions.get(name))
     if (changed.length > 0) {
       for (const name of changed) this.known.delete(name)
-      for (const [name, table] of yield* this.describe(changed)) this.known.set(name, { version: versions.get(name) as string, table })
+      for (const [name, table] of yield* this.describe(changed)) this.known.set(name, { ...table, version: versions.get(name) as string })
     }
-    return new Map(there.flatMap((name) => (this.known.has(name) ? [[name, this.known.get(name)?.table as PostgresTarget]] : [])))
+    return new Map(there.flatMap((name) => (this.known.has(name) ? [[name, this.known.get(name) as PostgresTarget]] : [])))
   }
 
   private *existing(names: readonly string[]): Work<readonly string[]> {
@@ -120,11 +120,11 @@ export class Targets {
     }
   }
 
-  private *describe(names: readonly string[]): Work<ReadonlyMap<string, PostgresTarget>> {
+  private *describe(names: readonly string[]): Work<ReadonlyMap<string, Omit<PostgresTarget, 'version'>>> {
     const tables: ReadonlyMap<string, HostTable> = yield* describe(this.schema, names)
     const rows = yield* query<TargetRow>({ sql: TARGETS, parameters: [this.schema, names] })
     const foreignKeys = yield* query<ForeignKeyRow>({ sql: FOREIGN_KEYS, parameters: [this.schema, names] })
-    const targets = new Map<string, PostgresTarget>()
+    const targets = new Map<string, Omit<PostgresTarget, 'version'>>()
     for (const row of rows) {
       const table = tables.get(row.table_name)
       if (table === undefined) continue

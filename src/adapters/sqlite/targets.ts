@@ -62,21 +62,22 @@ export class Targets {
     const version = `${now?.schema_version} ${now?.foreign_keys}`
     if (version !== this.version) this.known.clear()
     this.version = version
+    const schema = String(now?.schema_version)
     const unknown = names.filter((name) => !this.known.has(name))
     for (const name of unknown) this.named.add(name)
-    if (unknown.length > 0) yield* this.add(unknown, now?.foreign_keys === 1, now?.encoding === 'UTF-8')
+    if (unknown.length > 0) yield* this.add(unknown, schema, now?.foreign_keys === 1, now?.encoding === 'UTF-8')
     return new Map(names.flatMap((name) => (this.known.has(name) ? [[name, this.known.get(name) as SqliteTarget]] : [])))
   }
 
-  private *add(names: readonly string[], isEnforced: boolean, holdsBytes: boolean): Work<void> {
+  private *add(names: readonly string[], schema: string, isEnforced: boolean, holdsBytes: boolean): Work<void> {
     const tables = yield* describe(names)
     if (tables.size === 0) return
     const references = yield* referencesOf(names)
-    for (const [name, table] of tables) this.known.set(name, yield* target(table, references, isEnforced, holdsBytes))
+    for (const [name, table] of tables) this.known.set(name, { ...(yield* target(table, references, isEnforced, holdsBytes)), version: schema })
   }
 }
 
-function* target(table: HostTable, all: readonly Reference[], isEnforced: boolean, holdsBytes: boolean): Work<SqliteTarget> {
+function* target(table: HostTable, all: readonly Reference[], isEnforced: boolean, holdsBytes: boolean): Work<Omit<SqliteTarget, 'version'>> {
   const [made] = yield* query<{ sql: string; strict: number }>({
     sql: `SELECT made.sql, list.strict FROM sqlite_schema AS made JOIN pragma_table_list(made.name) AS list ON list.schema = 'main' WHERE made.type = 'table' AND made.name = ?`,
     parameters: [table.name],
