@@ -115,7 +115,7 @@ export class CentralPublishing implements AudiencePublisher {
   }
 
   check(): Work<readonly Finding[]> {
-    return this.sealer.check()
+    return this.sealer.check(false)
   }
 
   start(): void {

@@ -303,7 +303,7 @@ export class RegisterReplica implements Register {
   async check(): Promise<readonly Finding[]> {
     await this.ready()
     const { database, sealer, subscription } = this
-    const findings = await database.read(() => sealer.check())
+    const findings = await database.read(() => sealer.check(true))
     return [...findings, ...((await subscription?.check()) ?? [])]
   }
 

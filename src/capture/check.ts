@@ -4,8 +4,12 @@ import { type CapturePlan, type Problem, planAnd } from './plan.ts'
 import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'
 
-/** What about the rules and the tables as they stand would cost time or let something slip through. Changes nothing. */
-export function* checkCapture(database: CapturingDatabase, specs: readonly RootSpec[]): Work<readonly Finding[]> {
+/**
+ * What about the rules and the tables as they stand would cost time or let something slip through. Changes nothing.
+ *
+ * @param hasLives whether a key that is used again is another document: of a table's present state, as central publishes it, nobody needs to know
+ */
+export function* checkCapture(database: CapturingDatabase, specs: readonly RootSpec[], hasLives: boolean): Work<readonly Finding[]> {
   const problems: Problem[] = []
   const { plan, done } = yield* planAnd(database, specs, problems, ({ sources, tables }) => database.capture.changes(sources, tables))
   const findings: Finding[] = problems.map(({ table, error }) => ({
@@ -18,7 +22,7 @@ export function* checkCapture(database: CapturingDatabase, specs: readonly RootS
   const found = yield* database.capture.findings(plan.sources, plan.tables)
   const hidden = found.flatMap(({ code, table }) => (code === 'ROW_SECURITY' ? [table] : []))
   for (const root of plan.roots.values()) {
-    findings.push(...checkKeys(plan, root))
+    findings.push(...checkKeys(plan, root, hasLives))
     // What can't be read can't be planned either.
     if (tablesOf(root.spec).some((table) => hidden.includes(table))) continue
     for (const table of yield* walked(database, plan, root)) findings.push(withoutIndex(root, table))
@@ -35,10 +39,10 @@ function drifted(table: string): Finding {
   }
 }
 
-function checkKeys(plan: CapturePlan, root: RootPlan): Finding[] {
+function checkKeys(plan: CapturePlan, root: RootPlan, hasLives: boolean): Finding[] {
   const findings: Finding[] = []
   const { table, spec } = root
-  if (plan.tables.get(table)?.reusesKeys && spec.identity.length === 0) {
+  if (hasLives && plan.tables.get(table)?.reusesKeys && spec.identity.length === 0) {
     findings.push({
       code: 'NO_IDENTITY',
       table,

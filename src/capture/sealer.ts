@@ -124,10 +124,10 @@ export class Sealer {
     if (other !== undefined) throw other
   }
 
-  /** What the rules and the tables would do, or, where others have begun since with other rules, that these do nothing any more. */
-  *check(): Work<readonly Finding[]> {
+  /** What the rules and the tables would do, or, where others have begun since with other rules, that these do nothing any more. `hasLives` as of `checkCapture`. */
+  *check(hasLives: boolean): Work<readonly Finding[]> {
     const other = this.begins ? undefined : yield* notInForce(this.database, this.fingerprint)
-    if (other === undefined) return yield* checkCapture(this.database, this.specs)
+    if (other === undefined) return yield* checkCapture(this.database, this.specs, hasLives)
     return [{ code: 'DRIFT', message: other.message, hint: other.hint as string }]
   }
 

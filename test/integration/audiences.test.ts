@@ -391,6 +391,18 @@ t.test('a column that is dropped while nothing is sealed keeps no register from 
   t.equal(till.rows('items')[0], '{"item_no":"I1","name":"Item 1","unit_price":"1.00"}')
 })
 
+t.test('check() asks of what central publishes for nothing that its rules do not take', async (t) => {
+  const pool = await createPool(t, server)
+  await pool.query(`${TABLES}; CREATE INDEX ON internal_order_lines (location, register, order_id)`)
+  const central = createCentral({ database: postgres(pool), subscribe: {}, publish: PUBLISH })
+  t.teardown(() => central.stop())
+  await central.install()
+  t.same(
+    (await central.check()).map(({ code, table }) => [code, table]),
+    [['NOT_DURABLE', undefined]],
+  )
+})
+
 t.test('rules that can not work are refused', async (t) => {
   const pool = await createPool(t, server)
   await pool.query(TABLES)
