@@ -3,10 +3,15 @@ import type { Value } from '../model.ts'
 /** The columns of a table that say from and until which day a record counts, both included; by these names unless `mirror` says otherwise. */
 export const VALIDITY = ['valid_from', 'valid_to'] as const
 
+/** What lies beyond is as good as these: days are compared as texts. The last moment of 9999 by UTC is one of 10000 east of it. */
+const [FIRST, LAST] = ['0000-01-01', '9999-12-31']
+
 /** The day of a moment where the register stands: ISO 8601. */
 export function dayOf(at: Date): string {
-  const part = (number: number) => String(number).padStart(2, '0')
-  return `${at.getFullYear()}-${part(at.getMonth() + 1)}-${part(at.getDate())}`
+  const part = (number: number, digits = 2) => String(number).padStart(digits, '0')
+  const year = at.getFullYear()
+  if (year < 0) return FIRST
+  return year > 9999 ? LAST : `${part(year, 4)}-${part(at.getMonth() + 1)}-${part(at.getDate())}`
 }
 
 /**
@@ -17,11 +22,12 @@ export function countsOn(day: string, from: Value | undefined, to: Value | undef
   return (first === undefined || first <= day) && (last === undefined || day <= last)
 }
 
-const DAY = /^\d{4}-[01]\d-[0-3]\d/
+const DAY = /^\d{4,}-[01]\d-[0-3]\d/
 const OFFSET = /T.*(Z|[+-]\d\d(:?\d\d)?)$/
 
 function readDay(value: Value | undefined): string | undefined {
   if (typeof value !== 'string' || !DAY.test(value)) return undefined
   const time = OFFSET.test(value) ? new Date(value) : undefined
-  return time === undefined || Number.isNaN(time.getTime()) ? value.slice(0, 10) : dayOf(time)
+  if (time !== undefined && !Number.isNaN(time.getTime())) return dayOf(time)
+  return value.indexOf('-') > 4 ? LAST : value.slice(0, 10)
 }

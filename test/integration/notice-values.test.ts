@@ -96,6 +96,17 @@ eachDatabase('a time with an offset counts from the day that it is where the til
   t.same(await said('2026-04-01T12:00:00Z'), [])
 })
 
+eachDatabase('a price counts until the last moment that there is, and from none that never comes', async (t, database) => {
+  const { change } = await open(t, database)
+  // East of Greenwich the last moment of 9999 is one of the year after.
+  const notices = await change(`INSERT INTO prices VALUES (1, false, ${ROW}, '2000-01-01T00:00:00Z', '9999-12-31T23:59:59.999999Z'),
+    (2, false, ${ROW}, '0999-12-31T00:00:00Z', '20000-01-01T00:00:00Z'), (3, false, ${ROW}, '20000-01-01T00:00:00Z', NULL), (4, false, ${ROW}, NULL, '0999-12-31T00:00:00Z')`)
+  t.same(
+    notices.map(({ recordId, kind }) => `${recordId[0]} ${kind}`),
+    ['1 new', '2 new'],
+  )
+})
+
 eachDatabase('what has come or gone, and is not told yet, did so as it was noted then, whatever changes of it', async (t, database) => {
   const { change, till } = await open(t, database)
   const said = async (sql: string, at?: string) => (await change(sql, at)).map(({ recordId, kind }) => `${recordId[0]} ${kind}`).sort()
