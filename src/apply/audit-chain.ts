@@ -36,6 +36,7 @@ interface PageRow extends ArchivedRow {
   readonly document_no: number
 }
 
+const NOBODYS = { name: { table: '', recordId: '' }, line: '' }
 const PAGE = 1_000
 /** About so many bytes of records are read for a page: records may be megabytes each. */
 const PAGE_BYTES = 16_000_000
@@ -61,7 +62,7 @@ class Walk {
   private digest: string | undefined
   /** The last point at which the digest was known. */
   private since: number
-  private document = { no: 0, name: { table: '', recordId: '' }, line: '' }
+  private document = { no: 0, ...NOBODYS }
   private archived = 0
   private pruned = 0
 
@@ -107,7 +108,7 @@ class Walk {
     if (document_no === entry_no) {
       const name = { table: row.table_name, recordId: row.record_id }
       this.document = { no: entry_no, name, line: documentLine(name) }
-    } else if (document_no !== this.document.no) this.digest = undefined
+    } else if (document_no !== this.document.no) this.document = { no: document_no, ...NOBODYS } // changed by hand: no digest is right that comes of it
     if (this.digest !== undefined) this.digest = chainLines(this.digest, toEntry(row, this.document.name), this.document.line)
     if (row.record !== null && this.read.has(row.table_name) && !isJson(row.record)) this.watcher.unreadable(entry_no)
   }

@@ -142,6 +142,12 @@ function* auditStream(
   const read = new Set(numbering.flatMap(({ table, voidedIn }) => [table, ...voidedIn.map((other) => other.table)]))
   const audited: AuditedEpoch[] = []
   const unreadable: { epochNo: number; entryNo: number }[] = []
+  // They are numbered one after another, and the register stands in the last one.
+  for (let epochNo = 1; epochNo <= heard.epoch_no; epochNo++) {
+    const isHeard = epochNo === heard.epoch_no
+    if (!epochs.some((row) => row.epoch_no === epochNo && (!isHeard || row.epoch === heard.epoch)))
+      findings.add({ code: 'DIGEST', epoch: (isHeard && heard.epoch) || '', after: 0, through: isHeard ? heard.entry_no : 0 })
+  }
   for (const [n, row] of epochs.entries()) {
     const { epoch, epoch_no: epochNo, parent_no, start_no } = row
     const start = { entryNo: start_no, digest: row.start_digest }

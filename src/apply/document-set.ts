@@ -207,15 +207,20 @@ export function documentsOf(batch: Pick<Batch, 'entries' | 'shapes' | 'keys'>): 
 }
 
 function toDocument(all: readonly Entry[], batch: Pick<Batch, 'shapes' | 'keys'>): AppliedDocument {
+  const document = wholeDocument(all, batch)
+  if (document !== undefined) return document
+  throw new TillsyncError('ERR_MESSAGE', 'The entries of a document do not make one', { context: { entryNo: all[0]?.entryNo } })
+}
+
+/** The document that these entries make, known to them by one name; undefined where they make none, as it may be in an archive that somebody has changed. */
+export function wholeDocument(all: readonly Entry[], batch: Pick<Batch, 'shapes' | 'keys'>): AppliedDocument | undefined {
   const shape = ownOf(batch.shapes, all[0]?.table as string) ?? []
   const key = ownOf(batch.keys, all[0]?.table as string) ?? []
   const before = all.filter((entry) => entry.operation === 'baseline')
   const entries = all.slice(before.length)
   const [root] = entries
   const alike = entries.every((entry) => entry.operation === root?.operation) && (root?.operation !== 'remove' || all.length === 1)
-  if (root === undefined || !alike || !isRoot(root) || (before[0] !== undefined && !isRoot(before[0]))) {
-    throw new TillsyncError('ERR_MESSAGE', 'The entries of a document do not make one', { context: { entryNo: all[0]?.entryNo } })
-  }
+  if (root === undefined || !alike || !isRoot(root) || (before[0] !== undefined && !isRoot(before[0]))) return undefined
   const document = new EntryDocument(entries, shape, key)
   if (before.length > 0) {
     document.baseline = new EntryDocument(before, shape, key)

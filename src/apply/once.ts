@@ -1,6 +1,6 @@
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
 import { ARCHIVED, type ArchivedRow, toEntry } from './archived.ts'
-import { type AppliedDocument, documentsOf, type Origin } from './document-set.ts'
+import { type AppliedDocument, type Origin, wholeDocument } from './document-set.ts'
 import { ARCHIVE, DOCUMENTS, EPOCHS, ONCE, REGISTERS, SHAPES } from './tables.ts'
 
 /** Documents among which is the one that asked for an effect: roots of a table in a stretch of a register's entries. */
@@ -94,7 +94,10 @@ export function* documentsIn(
   const known = { shapes: { [table]: JSON.parse(shape?.parts ?? '[]') }, keys: { [table]: JSON.parse(shape?.key_columns ?? '[]') } }
   const documents = [...Map.groupBy(rows, ({ document }) => document)].flatMap(([recordId, all]) => {
     const name = { table, recordId }
-    const [document] = documentsOf({ ...known, entries: all.map((row) => toEntry(row, name)) })
+    const document = wholeDocument(
+      all.map((row) => toEntry(row, name)),
+      known,
+    )
     if (document === undefined) return []
     document.incarnation = all[0]?.incarnation ?? 1
     document.isNew = false

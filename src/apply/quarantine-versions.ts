@@ -1,7 +1,7 @@
 import type { Batch, DocumentName, Entry } from '../model.ts'
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
 import { ARCHIVED, type ArchivedRow, toEntry } from './archived.ts'
-import { type AppliedDocument, documentsOf } from './document-set.ts'
+import { type AppliedDocument, wholeDocument } from './document-set.ts'
 import type { QuarantineRow } from './quarantine-row.ts'
 import { ARCHIVE, SHAPES } from './tables.ts'
 
@@ -71,7 +71,7 @@ export function* readWaiting(database: ApplyingDatabase, rows: readonly RowOfReg
     const [own, baseline, removal, applied] = [next(row.entry_no), next(row.baseline_no), next(row.removal_no), next(row.applied_no)]
     const of = (entries: readonly Entry[] | undefined): AppliedDocument | undefined => {
       if (entries === undefined) return undefined
-      const [document] = documentsOf({ entries, ...(shapes.get(row.register_id) ?? { shapes: {}, keys: {} }) })
+      const document = wholeDocument(entries, shapes.get(row.register_id) ?? { shapes: {}, keys: {} })
       return document && Object.assign(document, { incarnation: row.incarnation, isNew: false })
     }
     const version = of(own && (row.baseline_no === null ? own : baseline && asOne([...baseline, ...own])))

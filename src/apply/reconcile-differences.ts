@@ -11,7 +11,7 @@ import type { Unequal } from './reconcile-sums.ts'
  * - `waiting`: a closing that is not posted yet, or not all of it.
  * - `quarantined`: its latest version waits in quarantine; what an older one has posted stands.
  * - `unmapped`: the handler's function throws for the version that stands.
- * - `missing`: entries of the version that stands are not in the archive.
+ * - `missing`: entries of the version that stands are not in the archive, or can't be read.
  */
 export type DifferenceReason = 'posted' | 'ledger' | 'unclosed' | 'late' | 'unequal' | 'waiting' | 'quarantined' | 'unmapped' | 'missing'
 

@@ -4,9 +4,9 @@ import { POSTED_CLOSINGS } from './closing-tables.ts'
 import { CLOSING_MEASURES } from './closings.ts'
 import { MOVEMENT_MEASURES } from './movements.ts'
 import { type CandidateRow, type PostingRow, postingsOf } from './reconcile-candidates.ts'
-import { Balance } from './reconcile-sums.ts'
+import { Balance, keptSums } from './reconcile-sums.ts'
 import { type DocumentLife, type Standing, standingOf } from './reconcile-versions.ts'
-import { type Dimension, NO_SUMS, type SumsByDimension, sumsFromJson } from './sums.ts'
+import { type Dimension, NO_SUMS, type SumsByDimension } from './sums.ts'
 
 /** What was posted for a document to one ledger. */
 export interface Remembered {
@@ -91,7 +91,7 @@ function rememberedOf(ledger: string, rows: readonly PostingRow[]): Remembered {
   const measures = measuresOf(ledger)
   const sumsOf = (some: readonly PostingRow[]): SumsByDimension => {
     const balance = new Balance()
-    for (const { postings } of some) balance.addAll(sumsFromJson(postings, measures))
+    for (const { postings } of some) balance.addAll(keptSums(postings, measures))
     return balance.byDimension
   }
   const delivered = rows.filter((row) => row.delivered)

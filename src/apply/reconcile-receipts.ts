@@ -4,9 +4,9 @@ import { CLOSING_MEASURES } from './closings.ts'
 import { Cursor } from './cursor.ts'
 import type { ReconciledDay } from './reconcile-day.ts'
 import type { ReconciledDocument } from './reconcile-page.ts'
-import { type Addends, Balance, byItem, unequal } from './reconcile-sums.ts'
+import { type Addends, Balance, byItem, keptSums, unequal } from './reconcile-sums.ts'
 import { type DocumentLife, type Standing, standingOf } from './reconcile-versions.ts'
-import { NO_SUMS, type SumsByDimension, sumsFromJson } from './sums.ts'
+import { NO_SUMS, type SumsByDimension } from './sums.ts'
 import type { ReadsReceipts } from './wants.ts'
 
 const LEDGER = POSTED_CLOSINGS.name
@@ -122,6 +122,6 @@ export function located(sums: SumsByDimension, location: string): Addends {
 
 function sumsOf(json: string): SumsByDimension {
   const balance = new Balance()
-  balance.addAll(sumsFromJson(json, CLOSING_MEASURES))
+  balance.addAll(keptSums(json, CLOSING_MEASURES))
   return balance.byDimension
 }

@@ -1,5 +1,5 @@
 import { grandTotal } from '../decimal.ts'
-import type { Dimension, Sums, SumsByDimension } from './sums.ts'
+import { type Dimension, type Sums, type SumsByDimension, sumsFromJson } from './sums.ts'
 
 /** Sums of any size by dimension, added up as they come: what many documents come to. */
 export class Balance {
@@ -16,8 +16,8 @@ export class Balance {
   add(dimension: Dimension, values: readonly string[]): void {
     const name = JSON.stringify(dimension)
     const known = this.sums.get(name)
-    if (known === undefined) this.sums.set(name, { dimension, values: values.map((value) => grandTotal([value])) })
-    else known.values = known.values.map((value, n) => grandTotal([value, values[n] as string]))
+    if (known === undefined) this.sums.set(name, { dimension, values: values.map((value) => added(value)) })
+    else known.values = known.values.map((value, n) => added(value, values[n] as string))
   }
 
   get byDimension(): SumsByDimension {
@@ -25,8 +25,24 @@ export class Balance {
   }
 }
 
+/** A `numeric` that somebody has changed may be no number. */
+function added(...values: readonly string[]): string {
+  return values.includes('NaN') ? 'NaN' : grandTotal(values)
+}
+
+/** What was kept of sums, as far as it can be read: where somebody has changed it into anything else it is nothing. */
+export function keptSums(json: string, measures: readonly string[]): readonly Sums[] {
+  try {
+    const sums = sumsFromJson(json, measures)
+    for (const { values } of sums) grandTotal(values)
+    return sums
+  } catch {
+    return []
+  }
+}
+
 function opposite(value: string): string {
-  if (value === '0') return value
+  if (value === '0' || value === 'NaN') return value
   return value.startsWith('-') ? value.slice(1) : `-${value}`
 }
 

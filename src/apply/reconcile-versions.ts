@@ -1,5 +1,5 @@
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
-import { type AppliedDocument, documentsOf } from './document-set.ts'
+import { type AppliedDocument, wholeDocument } from './document-set.ts'
 import type { PostedDocument } from './postings.ts'
 import { readEntries, readShapes } from './quarantine-versions.ts'
 import { DOCUMENTS, LIVES, ORPHANS, QUARANTINE } from './tables.ts'
@@ -13,7 +13,7 @@ export interface DocumentLife extends PostedDocument {
 export interface Standing {
   /** Whether there is any such document. */
   readonly isKnown: boolean
-  /** 'withdrawn': it was an orphan, and counts no more. 'nothing': no version of it is applied. 'missing': it is not all in the archive. */
+  /** 'withdrawn': it was an orphan, and counts no more. 'nothing': no version of it is applied. 'missing': it is not all in the archive, or can't be read. */
   readonly state: 'applied' | 'withdrawn' | 'nothing' | 'missing'
   /** The version that was applied last. */
   readonly document: AppliedDocument | undefined
@@ -85,7 +85,7 @@ export function* standingOf(database: ApplyingDatabase, lives: readonly Document
   const entries = new Map(applied.map((row, n) => [row, found[n]]))
   return rows.map((row, n) => {
     const own = entries.get(row)
-    const [document] = own === undefined ? [] : documentsOf({ entries: own, ...(shapes.get(row.register_id) ?? { shapes: {}, keys: {} }) })
+    const document = own && readable(wholeDocument(own, shapes.get(row.register_id) ?? { shapes: {}, keys: {} }))
     if (document !== undefined) document.incarnation = lives[n]?.incarnation ?? 0
     const isThere = document !== undefined && !document.removed
     const state = row.is_withdrawn ? 'withdrawn' : row.entry_no === null ? 'nothing' : isThere ? 'applied' : 'missing'
@@ -99,4 +99,14 @@ export function* standingOf(database: ApplyingDatabase, lives: readonly Document
       quarantineId: row.waiting ?? undefined,
     }
   })
+}
+
+/** Undefined where its records are none: somebody has changed them. */
+function readable(document: AppliedDocument | undefined): AppliedDocument | undefined {
+  try {
+    document?.values()
+    return document
+  } catch {
+    return undefined
+  }
 }

@@ -1,6 +1,6 @@
 import { type ApplyingDatabase, query, type Statement, type Work } from '../ports.ts'
 import { ARCHIVED, type ArchivedRow, toEntry } from './archived.ts'
-import { type AppliedDocument, documentsOf } from './document-set.ts'
+import { type AppliedDocument, wholeDocument } from './document-set.ts'
 import { asOne, readEntries, readShapes } from './quarantine-versions.ts'
 import { ARCHIVE, DOCUMENTS, LIVES, ORPHANS, QUARANTINE } from './tables.ts'
 
@@ -135,7 +135,7 @@ export function* documentsIn(database: ApplyingDatabase, stretch: Stretch, which
     const own = found[n]
     if (own === undefined) return []
     const baseline = baselines.get(row)
-    const [document] = documentsOf({ entries: asOne([...(baseline?.entries ?? []), ...own]), ...shapes })
+    const document = wholeDocument(asOne([...(baseline?.entries ?? []), ...own]), shapes)
     if (document === undefined) return []
     const { incarnation, removal_epoch_no, removal_no, fate, waits } = row
     const removal = removal_no === null ? undefined : { epochNo: removal_epoch_no as number, entryNo: removal_no }

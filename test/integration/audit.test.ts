@@ -74,6 +74,12 @@ t.test('what was done to the archive by hand is found, and nothing else', async 
     ["UPDATE sync_archive SET record = 'nonsense' WHERE entry_no = 9", ['DIGEST 8…12', 'NUMBERS_MISSING R-3', 'NUMBER_UNREADABLE receipts [3]']],
     ["UPDATE sync_archive SET sealed_at = sealed_at - interval '1 day' WHERE entry_no = 7", ['DIGEST 4…8']],
     ["UPDATE sync_archive SET record_id = '[99]' WHERE entry_no = 7", ['DIGEST 4…8']],
+    // What says to which document an entry belongs.
+    [`UPDATE sync_archive SET record = replace(record, '"quantity":"2"', '"quantity":"3"'), document_no = 1 WHERE entry_no = 7`, ['DIGEST 4…8']],
+    ['UPDATE sync_archive SET document_no = 7 WHERE entry_no = 7', ['DIGEST 4…8']],
+    // Where its history began is not known any more.
+    ['DELETE FROM sync_epochs', ['DIGEST 0…32']],
+    ['UPDATE sync_epochs SET epoch_no = 2', ['DIGEST 0…32']],
     [
       `INSERT INTO sync_archive SELECT register_id, epoch_no, 40, table_name, operation, record_id, record, 40, sealed_at, received_at
        FROM sync_archive WHERE entry_no = 32`,

@@ -286,6 +286,21 @@ t.test('what was done to the books by hand is found, and nothing else', async (t
       "DELETE FROM sync_archive WHERE table_name = 'receipt_lines' AND record_id = '[3]'",
       ['missing receipts [2] posted_plu_closings', 'missing receipts [2] stock_movements'],
     ],
+    ...[
+      "UPDATE sync_archive SET record = 'nonsense' WHERE table_name = 'receipts' AND record_id = '[2]'",
+      "UPDATE sync_archive SET record = NULL WHERE table_name = 'receipt_lines' AND record_id = '[3]'",
+      "UPDATE sync_archive SET operation = 'remove' WHERE table_name = 'receipt_lines' AND record_id = '[3]'",
+      "UPDATE sync_archive SET record_id = '[99]' WHERE table_name = 'receipts' AND record_id = '[2]'",
+    ].map((sql) => [sql, ['missing receipts [2] posted_plu_closings', 'missing receipts [2] stock_movements']] as const),
+    ...['{"quantity":"-2"}', '[{"item":"A","quantity":"x"}]'].map(
+      (json) =>
+        [
+          `UPDATE sync_postings SET postings = '${json}' WHERE table_name = 'receipts' AND record_id = '[2]'`,
+          ['posted receipts [2] stock_movements: A -2 / 0, B -1 / 0', 'ledger receipts [2] stock_movements: A 0 / -2, B 0 / -1'],
+        ] as const,
+    ),
+    [`UPDATE stock_movements SET quantity = 'NaN' WHERE record_id = '[2]' AND item_no = 'A'`, ['ledger receipts [2] stock_movements: A -2 / NaN']],
+    ["UPDATE posted_plu_closings SET net_amount = 'NaN' WHERE closing_no = 1", ['ledger plu_closings [1] posted_plu_closings: 1 9 / 9']],
     [
       "UPDATE sync_closing_ranges SET last_no = 2 WHERE record_id = '[1]'",
       ['posted plu_closings [1] posted_plu_closings: A 0 / 3, B 0 / 1', 'unclosed receipts [3] posted_plu_closings: A 3 / 0, B 1 / 0'],

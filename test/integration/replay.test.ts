@@ -231,3 +231,12 @@ t.test('a mirror that takes removals beside a ledger that does not', async (t) =
   t.equal(await count(pool, 'receipts'), 0)
   t.equal(await count(pool, 'log'), 0, 'it is not written and removed again')
 })
+
+t.test('a version that somebody has changed into none keeps nobody else’s from being replayed', async (t) => {
+  const { shop, central, pool, state, sell } = await scene(t)
+  for (const n of [1, 2, 3]) await sell(`R-${n}`, `I${n}`)
+  await pool.query("UPDATE sync_archive SET operation = 'remove' WHERE table_name = 'tender_lines' AND record_id = '[2]'")
+  state.factor = 2
+  t.same(await central.replay(RECEIPTS), { ...idle(2), postings: 2 })
+  t.same(await stocks(shop), { I1: -2, I2: -1, I3: -2 }, 'of the other two the difference was posted')
+})
