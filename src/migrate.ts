@@ -81,9 +81,11 @@ export function* readState(database: Database, key: string): Work<string | undef
 
 /** All facts whose key begins so. */
 export function* readStates(database: Database, prefix: string): Work<readonly { readonly key: string; readonly value: string }[]> {
-  const rows = yield* query<{ key: string; value: string }>(database.build.selectFrom(STATE.name).selectAll().compile())
+  const rows = yield* query<{ key: string; value: string }>(allStates(database))
   return rows.filter(({ key }) => key.startsWith(prefix))
 }
+
+const allStates = compiledOnce(({ build }) => build.selectFrom(STATE.name).selectAll().compile())
 
 export function* writeState(key: string, value: string): Work<void> {
   yield* insert(STATE, [[key, value]], STATE.primaryKey)

@@ -462,8 +462,8 @@ export function* query<R>(statement: Statement): Work<readonly R[]> {
 }
 
 /** Makes the same statements once for each database: to compile one takes longer than SQLite takes to run it. */
-export function compiledOnce<S>(compile: (database: Database) => S): (database: Database) => S {
-  const known = new WeakMap<Database, S>()
+export function compiledOnce<D extends Database, S>(compile: (database: D) => S): (database: D) => S {
+  const known = new WeakMap<D, S>()
   return (database) => {
     const compiled = known.get(database) ?? compile(database)
     known.set(database, compiled)

@@ -36,8 +36,8 @@ export interface Around {
 
 /** How many records a transaction writes; it aims at the length that its database says. */
 const LIMITS = { first: 16, most: 2_048 }
-/** How much of what the last slice says is believed, how much longer than meant it may say that it was, and how much larger the next one may be. */
-const [NEWS, LONGEST, GROWTH] = [0.2, 3, 1.5]
+/** The middle one of the last so many slices says what a record costs; and the next one may be so much larger. */
+const [SLICES, GROWTH] = [7, 1.5]
 /** How often it is tried where the host's schema is changed at the same time. */
 const TRIES = 5
 
@@ -45,8 +45,8 @@ const TRIES = 5
 export class AudienceSlices {
   private readonly options: AudienceSlicesOptions
   private limit = LIMITS.first
-  /** What a record costs, in milliseconds. */
-  private cost = 0.05
+  /** What a record cost in the last slices, in milliseconds. */
+  private costs: readonly number[] = [0.05]
   /** Where documents were refused just now, more may be. */
   private mode: Mode = 'together'
 
@@ -134,13 +134,14 @@ export class AudienceSlices {
     throw unsettled()
   }
 
-  /** By what records have cost so far. One slice that took long by chance must not make the others short: each costs something whatever it writes. */
+  /** By what records have cost lately. Slices that took long by chance, as where the machine has much to do, must not make the others short: each costs something whatever it writes. */
   private learn(heldMs: number, records: number): void {
     const { sliceMs, sliceRecords } = this.options.database
-    if (records === 0) return
-    const cost = Math.min(heldMs, LONGEST * sliceMs) / records
-    if (cost > this.cost || records * 2 > this.limit) this.cost += (cost - this.cost) * NEWS
-    const limit = Math.min(Math.ceil(this.limit * GROWTH), Math.round(sliceMs / this.cost))
+    // Of a short one that was not too long most was what each costs.
+    if (records === 0 || (records * 2 <= this.limit && heldMs <= sliceMs)) return
+    this.costs = [...this.costs, heldMs / records].slice(-SLICES)
+    const cost = this.costs.toSorted((a, b) => a - b)[this.costs.length >> 1] as number
+    const limit = Math.min(Math.ceil(this.limit * GROWTH), Math.round(sliceMs / cost))
     this.limit = Math.min(LIMITS.most, Math.max(sliceRecords, limit))
   }
 }

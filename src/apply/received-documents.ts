@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import { type CapturingDatabase, erase, insert, lookup, query, type Work } from '../ports.ts'
+import { type CapturingDatabase, compiledOnce, erase, insert, lookup, query, type Statement, type Work } from '../ports.ts'
 import { RECEIVED } from './subscription-tables.ts'
 
 interface Name {
@@ -10,17 +10,20 @@ interface Name {
 /** Those of these documents that stand here because central has sent them, by their names as JSON. */
 export function* receivedOf(database: CapturingDatabase, documents: readonly Name[]): Work<ReadonlySet<string>> {
   if (documents.length === 0) return new Set()
-  const select = database.build
-    .selectFrom(RECEIVED.name)
-    .select('snapshot_no')
-    .where(sql.raw<boolean>(database.keyed(RECEIVED, RECEIVED.primaryKey)))
-    .compile()
   const found = yield* lookup(
-    select,
+    byKey(database),
     documents.map(({ table, recordId }) => [table, recordId]),
   )
   return new Set(documents.filter((_, n) => found[n]?.length).map(nameOf))
 }
+
+const byKey = compiledOnce<CapturingDatabase, Statement>((database) =>
+  database.build
+    .selectFrom(RECEIVED.name)
+    .select('snapshot_no')
+    .where(sql.raw<boolean>(database.keyed(RECEIVED, RECEIVED.primaryKey)))
+    .compile(),
+)
 
 export function nameOf({ table, recordId }: Name): string {
   return JSON.stringify([table, recordId])

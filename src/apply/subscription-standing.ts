@@ -1,5 +1,5 @@
 import type { AudienceBatch, PartShape } from '../model.ts'
-import { type Database, insert, query, type Work } from '../ports.ts'
+import { compiledOnce, type Database, insert, query, type Work } from '../ports.ts'
 import { SUBSCRIPTIONS } from './subscription-tables.ts'
 
 /** What a table lacks of what central sends: [table, column], or [table] where it is not there at all. */
@@ -52,15 +52,19 @@ interface PlaceRow {
 }
 
 /** By table, those that anything has come of. */
-export function* readPlaces({ build }: Database): Work<ReadonlyMap<string, Place>> {
-  const rows = yield* query<PlaceRow>(build.selectFrom(SUBSCRIPTIONS.name).selectAll().compile())
+export function* readPlaces(database: Database): Work<ReadonlyMap<string, Place>> {
+  const rows = yield* query<PlaceRow>(allPlaces(database))
   return new Map(rows.map((row) => [row.table_name, toPlace(row)]))
 }
 
-export function* readPlace({ build }: Database, table: string): Work<Place> {
-  const [row] = yield* query<PlaceRow>(build.selectFrom(SUBSCRIPTIONS.name).selectAll().where('table_name', '=', table).compile())
+const allPlaces = compiledOnce(({ build }) => build.selectFrom(SUBSCRIPTIONS.name).selectAll().compile())
+
+export function* readPlace(database: Database, table: string): Work<Place> {
+  const [row] = yield* query<PlaceRow>({ sql: placeOf(database), parameters: [table] })
   return row ? toPlace(row) : nowhere(table)
 }
+
+const placeOf = compiledOnce(({ build }) => build.selectFrom(SUBSCRIPTIONS.name).selectAll().where('table_name', '=', '').compile().sql)
 
 /** Keeps others from the table until the transaction ends. */
 export function* holdPlace({ build }: Database, table: string): Work<void> {

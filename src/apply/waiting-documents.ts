@@ -1,6 +1,6 @@
 import { type ExpressionBuilder, sql } from 'kysely'
 import { type AnyTables, MOST_UNAPPLIED, type PartShape, type UnappliedDocument, type Value } from '../model.ts'
-import { type CapturingDatabase, type Database, erase, insert, type Key, lookup, query, type Statement, type Work } from '../ports.ts'
+import { type CapturingDatabase, compiledOnce, type Database, erase, insert, type Key, lookup, query, type Statement, type Work } from '../ports.ts'
 import { decodeRecordId } from '../record.ts'
 import type { IncomingDocument } from './audience-documents.ts'
 import type { Verdict } from './quarantine-verdict.ts'
@@ -96,9 +96,11 @@ export function* endWaitOf({ build }: Database, table: string): Work<void> {
   yield* query(build.deleteFrom(WAITING.name).where('table_name', '=', table).compile())
 }
 
-export function* isAnyWaiting({ build }: Database): Work<boolean> {
-  return (yield* query(build.selectFrom(WAITING.name).select('table_name').limit(1).compile())).length > 0
+export function* isAnyWaiting(database: Database): Work<boolean> {
+  return (yield* query(anyWaiting(database))).length > 0
 }
+
+const anyWaiting = compiledOnce(({ build }) => build.selectFrom(WAITING.name).select('table_name').limit(1).compile())
 
 /** Of a root table those behind a record id, in order, that wait for one of these causes. */
 export function waitingNames(database: Database, table: string, causes: readonly Cause[], after: string, most: number): Work<readonly WaitingName[]> {
@@ -225,16 +227,18 @@ function* refused({ build }: Pick<Database, 'build'>, tables: readonly string[],
 }
 
 /** How many wait, by table. */
-export function* countWaiting({ build }: Database): Work<ReadonlyMap<string, number>> {
-  const rows = yield* query<{ table_name: string; waiting: number }>(
-    build
-      .selectFrom(WAITING.name)
-      .select((eb) => ['table_name', eb.fn.countAll().as('waiting')])
-      .groupBy('table_name')
-      .compile(),
-  )
+export function* countWaiting(database: Database): Work<ReadonlyMap<string, number>> {
+  const rows = yield* query<{ table_name: string; waiting: number }>(waitingByTable(database))
   return new Map(rows.map((row) => [row.table_name, Number(row.waiting)]))
 }
+
+const waitingByTable = compiledOnce(({ build }) =>
+  build
+    .selectFrom(WAITING.name)
+    .select((eb) => ['table_name', eb.fn.countAll().as('waiting')])
+    .groupBy('table_name')
+    .compile(),
+)
 
 function byKey(database: CapturingDatabase, columns: readonly string[]) {
   return database.build

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import type { TillsyncErrorCode } from '../errors.ts'
-import { type CapturingDatabase, type Database, erase, insert, type Key, lookup, query, type Work } from '../ports.ts'
+import { type CapturingDatabase, compiledOnce, type Database, erase, insert, type Key, lookup, query, type Work } from '../ports.ts'
 import { decodeRecordId } from '../record.ts'
 import type { ParkedDocument } from './parked.ts'
 import { BOUNCED } from './tables.ts'
@@ -65,10 +65,8 @@ function* timesOf(database: CapturingDatabase, documents: readonly Key[]): Work<
 const MOST_LISTED = 100
 
 /** Those of which nothing more is sent back, oldest first; at most 100. */
-export function* listBounced({ build }: Database): Work<readonly ParkedDocument[]> {
-  const rows = yield* query<{ table_name: string; record_id: string; at: string }>(
-    build.selectFrom(BOUNCED.name).select(['table_name', 'record_id', 'at']).where('times', '>=', MOST).orderBy('at').limit(MOST_LISTED).compile(),
-  )
+export function* listBounced(database: Database): Work<readonly ParkedDocument[]> {
+  const rows = yield* query<{ table_name: string; record_id: string; at: string }>(bounced(database))
   return rows.map((row) => ({
     table: row.table_name,
     recordId: decodeRecordId(row.record_id),
@@ -78,3 +76,7 @@ export function* listBounced({ build }: Database): Work<readonly ParkedDocument[
     parkedAt: row.at,
   }))
 }
+
+const bounced = compiledOnce(({ build }) =>
+  build.selectFrom(BOUNCED.name).select(['table_name', 'record_id', 'at']).where('times', '>=', MOST).orderBy('at').limit(MOST_LISTED).compile(),
+)

@@ -24,11 +24,13 @@ const PAGE = 250
 
 /** When the oldest entry after `entryNo` was sealed. */
 export function* oldestAfter(database: Database, entryNo: number): Work<string | undefined> {
-  const [row] = yield* query<{ sealed_at: string }>(
-    database.build.selectFrom(ENTRIES.name).select('sealed_at').where('entry_no', '>', entryNo).orderBy('entry_no').limit(1).compile(),
-  )
+  const [row] = yield* query<{ sealed_at: string }>({ sql: sealedAfter(database), parameters: [entryNo, 1] })
   return row?.sealed_at
 }
+
+const sealedAfter = compiledOnce(
+  ({ build }) => build.selectFrom(ENTRIES.name).select('sealed_at').where('entry_no', '>', 0).orderBy('entry_no').limit(1).compile().sql,
+)
 
 /** What a batch holds at most. */
 export interface BatchLimits {

@@ -20,9 +20,7 @@ const MOST = 100
 
 /** The parked documents, oldest first; at most 100. */
 export function* listParked(database: Database): Work<readonly ParkedDocument[]> {
-  const rows = yield* query<{ table_name: string; record_id: string; code: string; message: string; parked_at: string }>(
-    database.build.selectFrom(PARKED.name).selectAll().orderBy('parked_at').limit(MOST).compile(),
-  )
+  const rows = yield* query<{ table_name: string; record_id: string; code: string; message: string; parked_at: string }>(oldest(database))
   return rows.map((row) => ({
     table: row.table_name,
     recordId: readRecordId(row.record_id),
@@ -31,6 +29,8 @@ export function* listParked(database: Database): Work<readonly ParkedDocument[]>
     parkedAt: row.parked_at,
   }))
 }
+
+const oldest = compiledOnce(({ build }) => build.selectFrom(PARKED.name).selectAll().orderBy('parked_at').limit(MOST).compile())
 
 /** A touch may hold what is no key of its table any more, and is parked as it came. */
 function readRecordId(recordId: string): readonly Value[] {

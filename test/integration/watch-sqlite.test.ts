@@ -10,6 +10,8 @@ import { eventually } from '../support/eventually.ts'
 /** The poll that stands behind the watcher. */
 const POLL_MS = 1_000
 
+const versionOf = (db: Database.Database) => db.pragma('data_version', { simple: true }) as number
+
 t.test('a commit is noticed that can be seen only some time after its pages are written, as on a slow disk', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'tillsync-'))
   const file = join(folder, 'till.sqlite')
@@ -17,11 +19,11 @@ t.test('a commit is noticed that can be seen only some time after its pages are 
   host.pragma('journal_mode = WAL')
   host.exec('CREATE TABLE sales (id INTEGER PRIMARY KEY)')
   // What the library's connection sees, so many milliseconds late.
-  let [seen, until] = [own.pragma('data_version', { simple: true }), 0]
+  let [seen, until] = [versionOf(own), 0]
   const late = {
-    open: true,
-    pragma: () => {
-      if (performance.now() > until) seen = own.pragma('data_version', { simple: true })
+    isOpen: true,
+    dataVersion: () => {
+      if (performance.now() > until) seen = versionOf(own)
       return seen
     },
   }

@@ -24,7 +24,7 @@ import { inspect } from './inspect.ts'
 import { describe } from './introspect.ts'
 import { LogGrowth } from './log-growth.ts'
 import { SqliteMirroring } from './mirroring.ts'
-import { Pace } from './pace.ts'
+import { Pace, SHARED_MS } from './pace.ts'
 import { Steps } from './steps.ts'
 import { syncLog } from './sync.ts'
 import { createTable, dropTable, hasTable } from './tables.ts'
@@ -138,7 +138,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   get sliceMs(): number {
-    return this.pace.isShared ? 0.5 : 2
+    return this.pace.isShared ? SHARED_MS : 2
   }
 
   async open(): Promise<void> {
@@ -407,8 +407,8 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   watch(listener: () => void): () => void {
-    const { connection, file } = this.open_()
-    return this.shared ? watchShared(listener) : watchCommits(connection, file, listener)
+    const { steps, file } = this.open_()
+    return this.shared ? watchShared(listener) : watchCommits(steps, file, listener)
   }
 }
 

@@ -2,10 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 /** After somebody else's commit it is expected for so long that there are more. */
 const OTHERS_MS = 1_000
-/** For each millisecond that we hold the lock, so many are the others'. */
-const SHARE = 2
-/** But so many milliseconds at least: who met our lock has slept one, and is to find it free. */
+/** So many milliseconds are the others' behind each of our locks: who met it has slept one, and is to find it free. */
 const LEAST_MS = 1.2
+/** Who met one that lasts longer than this sleeps again, and longer; so many milliseconds are then the others' for each that we held it. */
+const [SHORT_MS, SHARE] = [1, 2]
+/** How long we mean to hold it where others write too: most of them end before who met them wakes, though they are not all alike. */
+export const SHARED_MS = 0.6
 
 /**
  * How fast the library writes. A host that meets our lock sleeps in SQLite's busy handler, 1, 2, 5, 10 … milliseconds, far longer than
@@ -26,7 +28,7 @@ export class Pace {
 
   /** The lock was held for so long. */
   held(ms: number): void {
-    this.evenAt = performance.now() + Math.max(LEAST_MS, ms * SHARE)
+    this.evenAt = performance.now() + (ms > SHORT_MS ? ms * SHARE : LEAST_MS)
   }
 
   get isShared(): boolean {

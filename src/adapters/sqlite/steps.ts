@@ -65,6 +65,10 @@ export class Steps {
     return step.kind === 'insert' || step.kind === 'erase'
   }
 
+  get isOpen(): boolean {
+    return this.connection.open
+  }
+
   /** Another one whenever another connection has written. */
   dataVersion(): number {
     return (this.prepare('PRAGMA data_version', 'objects').get() as { data_version: number }).data_version

@@ -1,5 +1,4 @@
 import { watch } from 'node:fs'
-import type { Database as Connection } from 'better-sqlite3'
 
 /** Rechecks behind the file watcher, which may miss a commit. */
 const POLL_MS = 1_000
@@ -12,17 +11,24 @@ const SHARED_POLL_MS = 25
  */
 const LOOKS_MS = [0, 1, 2, 4, 8, 16, 32, 64, 128]
 
+/** The connection by which it is looked. */
+interface Watched {
+  readonly isOpen: boolean
+  /** Another one whenever another connection has committed. */
+  dataVersion(): number
+}
+
 /**
  * Every commit grows or rewinds the -wal file. The watcher only says "look": `PRAGMA data_version` says whether another
  * connection committed, and a slow poll stands behind a watcher that misses something. Returns the end of it.
  */
-export function watchCommits(connection: Pick<Connection, 'open' | 'pragma'>, file: string, listener: () => void): () => void {
-  let version: unknown
+export function watchCommits(connection: Watched, file: string, listener: () => void): () => void {
+  let version: number | undefined
   let looks = 0
   let unlook: (() => void) | undefined
   /** Whether somebody has committed since it was last looked. */
   const look = (): boolean => {
-    if (!connection.open) return true
+    if (!connection.isOpen) return true
     const now = versionOf(connection)
     if (now !== undefined && now === version) return false
     version = now
@@ -69,9 +75,9 @@ export function watchShared(listener: () => void): () => void {
 }
 
 /** Undefined where the database can't say now: then whoever looks finds out why. */
-function versionOf(connection: Pick<Connection, 'pragma'>): unknown {
+function versionOf(connection: Watched): number | undefined {
   try {
-    return connection.pragma('data_version', { simple: true })
+    return connection.dataVersion()
   } catch {
     return undefined
   }
