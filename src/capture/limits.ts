@@ -11,6 +11,8 @@ const SPARE_BYTES = 4_096
 const SPARE_SHARE = 0.25
 /** What an entry takes on the wire beside its record and its record id. */
 const ENTRY_BYTES = 48
+/** A text has no more of them in UTF-8 for each of its UTF-16 units. */
+const UNIT_BYTES = 3
 
 /** What central takes at most, as it last said; before that, as it does unless it is told otherwise. */
 export function* readTakes(database: Database): Work<Takes> {
@@ -35,6 +37,10 @@ export function bytesOf({ recordId, record }: { readonly recordId: string; reado
 /** Why records of a document can't be sent; undefined where they can. One record goes into one message, all together into what central holds for a document. */
 export function tooLarge(root: string, records: readonly ReadRecord[], takes: Takes): TillsyncError | undefined {
   const room = roomIn(takes)
+  // Most documents are far from it; to count the bytes of all would be a part of sealing that can be felt.
+  let most = 0
+  for (const { recordId, record } of records) most += (recordId.length + record.length) * UNIT_BYTES + ENTRY_BYTES
+  if (most <= Math.min(room, takes.document)) return undefined
   let total = 0
   for (const record of records) {
     const bytes = bytesOf(record)
