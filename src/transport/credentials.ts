@@ -16,10 +16,9 @@ export function isToken(token: string, hash: Uint8Array): boolean {
   return own.length === hash.length && timingSafeEqual(own, hash)
 }
 
-const TOKEN = /^[A-Za-z0-9_-]{43}$/
+const BEARER = /^Bearer +([A-Za-z0-9_-]{43})$/i
 
-/** The token of an Authorization header (RFC 6750), where it has the form of one. */
+/** The token of an Authorization header (RFC 6750; the scheme in any case, RFC 9110, 11.1), where it has the form of one. */
 export function bearerToken(header: string | null): string | undefined {
-  const token = header?.startsWith('Bearer ') ? header.slice('Bearer '.length) : undefined
-  return token !== undefined && TOKEN.test(token) ? token : undefined
+  return header?.match(BEARER)?.[1]
 }

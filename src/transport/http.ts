@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
 import { Readable } from 'node:stream'
 import { asTillsyncError, TillsyncError } from '../errors.ts'
 import { known } from '../options.ts'
@@ -66,7 +67,7 @@ export interface NodeHandlerOptions {
 }
 
 /**
- * A handler for node:http (and Express) from `central.fetch` or a register's `fetch`. Mount it before any middleware that reads the body: one
+ * A handler for node:http, node:http2 and Express from `central.fetch` or a register's `fetch`. Mount it before any middleware that reads the body: one
  * that was read already is answered with ERR_MESSAGE.
  *
  * @throws ERR_OPTION
@@ -74,7 +75,7 @@ export interface NodeHandlerOptions {
 export function toNodeHandler(
   fetch: (request: Request, from: RequestSource) => Promise<Response>,
   options: NodeHandlerOptions = {},
-): (request: IncomingMessage, response: ServerResponse) => void {
+): (request: IncomingMessage | Http2ServerRequest, response: ServerResponse | Http2ServerResponse) => void {
   const { source = (request: IncomingMessage) => request.socket.remoteAddress } = options
   if (typeof source !== 'function') {
     throw new TillsyncError('ERR_OPTION', `Expected toNodeHandler's \`source\` to be a function, got ${typeof source}`, {
@@ -96,13 +97,15 @@ export function toNodeHandler(
   }
   const handle = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => send(await answered(incoming), incoming, outgoing)
   return (incoming, outgoing) => {
-    handle(incoming, outgoing).catch(() => outgoing.destroy())
+    // Those of HTTP/2 have all that is used of them.
+    handle(incoming as IncomingMessage, outgoing as ServerResponse).catch(() => outgoing.destroy())
   }
 }
 
 function toRequest(incoming: IncomingMessage): Request {
   const headers = new Headers()
-  for (const [name, value] of Object.entries(incoming.headersDistinct)) for (const one of value ?? []) headers.append(name, one)
+  for (const name of Object.keys(incoming.headers))
+    if (!name.startsWith(':')) for (const value of valuesOf(incoming, name)) headers.append(name, value)
   const method = incoming.method ?? 'GET'
   const hasBody = method !== 'GET' && method !== 'HEAD'
   // Where it is mounted is the host's business, and what stands in the request line is anybody's: neither is read.
@@ -121,8 +124,13 @@ function httpRequestOf(incoming: IncomingMessage): HttpRequest {
       // What is not read of it must not end the connection before the answer is sent.
       return incoming.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>
     },
-    header: (name) => incoming.headersDistinct[name]?.join(', ') ?? null,
+    header: (name) => valuesOf(incoming, name).join(', ') || null,
   }
+}
+
+/** All that were sent by this name in lower case: of two credentials `headers` has the first alone, and HTTP/2 has no `headersDistinct`. */
+function valuesOf({ rawHeaders }: IncomingMessage, name: string): string[] {
+  return rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === name)
 }
 
 async function httpAnswerOf(response: Response): Promise<HttpAnswer> {
@@ -130,8 +138,8 @@ async function httpAnswerOf(response: Response): Promise<HttpAnswer> {
 }
 
 function send({ status, headers, body }: HttpAnswer, incoming: IncomingMessage, outgoing: ServerResponse): void {
-  // A body that was refused before it was read must not be mistaken for the next request.
-  const close = incoming.complete ? {} : { connection: 'close' }
+  // A body that was refused before it was read must not be mistaken for the next request; HTTP/2 keeps them apart.
+  const close = incoming.complete || incoming.httpVersionMajor > 1 ? {} : { connection: 'close' }
   outgoing.writeHead(status, { ...headers, 'content-length': body?.length ?? 0, ...close })
   outgoing.end(body)
 }
