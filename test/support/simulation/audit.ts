@@ -1,7 +1,8 @@
 import { Break } from '../differential/break.ts'
 import { archivedNames, checkLedger, mirrored, posted } from './books.ts'
+import { settle } from './calm.ts'
 import { checkAlike } from './comparisons.ts'
-import { checkSubscribed } from './downward.ts'
+import { checkOrders, checkSubscribed } from './downward.ts'
 import type { Machine } from './machine.ts'
 import { checkMended, replayIdly } from './replays.ts'
 import { documentSale, less, type Moved, movedBy, type Sale, textOf } from './sale.ts'
@@ -26,6 +27,11 @@ export async function audit(world: World, live: ReadonlyMap<Seat, Machine>): Pro
   await checkLedger(world.office)
   if (world.isMended) await replayIdly(world.office)
   for (const [seat, machine] of live) await checkSeat(world, seat, await machine.sales())
+  if (!world.subscribes) return
+  for (const [seat, machine] of live) {
+    await settle(world, seat, machine)
+    await checkOrders(world, seat, machine)
+  }
 }
 
 async function checkSeat({ office }: World, seat: Seat, all: readonly Sale[]): Promise<void> {
@@ -36,10 +42,10 @@ async function checkSeat({ office }: World, seat: Seat, all: readonly Sale[]): P
     if (JSON.stringify(copy) !== JSON.stringify(sale))
       throw new Break('mirror', `The till has ${JSON.stringify(sale)}, central ${JSON.stringify(copy)}`)
   }
-  const orphans = await office.central.orphans.list({ ...seat.name, limit: 1_000 })
+  const orphans = await office.central.orphans.list({ ...seat.name, table: 'receipts', limit: 1_000 })
   const settled = new Set<string>()
   for (const state of ['returned', 'withdrawn'] as const)
-    for (const { document } of await office.central.orphans.list({ ...seat.name, state, limit: 1_000 }))
+    for (const { document } of await office.central.orphans.list({ ...seat.name, table: 'receipts', state, limit: 1_000 }))
       settled.add(documentSale(document).customer_no)
   const listed = Map.groupBy(
     orphans.map(({ document }) => documentSale(document)),

@@ -25,7 +25,7 @@ export async function calm(world: World, last: number): Promise<ReadonlyMap<Seat
 }
 
 /** Until a run of the till has nothing to say. */
-async function settle(world: World, seat: Seat, machine: Machine): Promise<void> {
+export async function settle(world: World, seat: Seat, machine: Machine): Promise<void> {
   let said = ''
   for (let run = 0; run < MOST_RUNS; run++) {
     const before = JSON.stringify((await machine.replica.status()).standing)

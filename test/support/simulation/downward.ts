@@ -18,10 +18,23 @@ export async function checkSubscribed({ office }: World, { name }: Seat, { host,
     if (textOf(held) !== textOf(rows)) throw new Break('subscribed', `${table}: the till has ${textOf(held)}, central ${textOf(rows)}`)
   }
   const { subscriptions, unapplied, problems } = await replica.status()
-  const isComplete = subscriptions.length === 2 && subscriptions.every((table) => table.isComplete && table.waiting === 0)
+  const isComplete = subscriptions.length === 3 && subscriptions.every((table) => table.isComplete && table.waiting === 0)
   if (!isComplete || unapplied.length > 0 || problems.length > 0)
     throw new Break('incomplete', JSON.stringify({ subscriptions, unapplied, problems }))
 }
+
+/** Each order of a till is at head office, with what both sides write of it; no other is, but what a former database of the till had sent. */
+export async function checkOrders({ office }: World, { name, isReset }: Seat, { host }: Machine): Promise<void> {
+  for (const [table, columns] of Object.entries(ORDERS)) {
+    const { rows } = await office.pool.query(`SELECT ${columns} FROM ${table} WHERE register = $1`, [name.register])
+    const held = await host.query<Readonly<Record<string, unknown>>>(`SELECT ${columns} FROM ${table}`)
+    const [here, there] = [JSON.parse(textOf(held)), JSON.parse(textOf(rows))] as string[][]
+    const isAlike = isReset ? here?.every((row) => there?.some((other) => String(other) === String(row))) : String(here) === String(there)
+    if (!isAlike) throw new Break('orders', `${table}: the till has ${textOf(held)}, central ${textOf(rows)}`)
+  }
+}
+
+const ORDERS = { internal_orders: 'id, note, status', internal_order_lines: 'id, order_id, quantity, confirmed' }
 
 function textOf(rows: readonly Readonly<Record<string, unknown>>[]): string {
   return JSON.stringify(rows.map((row) => Object.values(row).map(String)).sort())

@@ -101,7 +101,7 @@ export class Machine {
       {
         ...name,
         database: mortal(this.host.database(), this.life),
-        publish: publishRules(identity),
+        publish: publishRules(identity, subscribes),
         ...(subscribes && { subscribe: MIRRORS }),
         transfer: {
           ...(token === undefined

@@ -21,8 +21,12 @@ export class Office {
   readonly pool: Pool
   readonly mapping: Mapping = { factor: 1 }
   central: CentralReplica
+  /** A second process on the same database, which takes every other message. */
+  private other: CentralReplica | undefined
+  private messages = 0
   clock: WallClock
   prunesArchive = false
+  private isDouble = false
   private pulled: typeof fetch | undefined
   private readonly time: SimulatedClock
   private readonly rows: Rows
@@ -50,16 +54,17 @@ export class Office {
   /** As it was before the first register. @param pulled where registers are reached that do not reach head office */
   async begin(
     registers: readonly RegisterName[],
-    { pulled, prunesArchive }: Pick<Office, 'prunesArchive'> & { readonly pulled: typeof fetch | undefined },
+    { pulled, prunesArchive, isDouble }: Pick<Office, 'prunesArchive'> & { readonly pulled: typeof fetch | undefined; readonly isDouble: boolean },
   ): Promise<void> {
     // What a process has learnt of another database is not to count in this one.
-    await this.central.stop()
+    await this.stop()
     if (++this.schedules % VACUUM_EVERY === 0) await this.rows.empty()
     await this.rows.restore(this.empty)
     this.clock = new WallClock(this.time)
     this.pulled = pulled
     this.prunesArchive = prunesArchive
-    this.central = this.process()
+    this.isDouble = isDouble
+    this.open()
     this.backups.length = 0
     this.mapping.factor = 1
     for (const register of registers)
@@ -84,25 +89,34 @@ export class Office {
 
   /** What was done to credentials since is lost too. */
   async restore(number: number): Promise<void> {
-    await this.central.stop()
+    await this.stop()
     await this.rows.restore(this.backups[number % this.backups.length] as RowBackup)
     await this.restart()
   }
 
   async restart(): Promise<void> {
-    await this.central.stop()
-    this.central = this.process()
+    await this.stop()
+    this.open()
     // In the background it would pull whenever it likes.
     if (this.pulled === undefined) await this.central.start()
   }
 
-  receive(from: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
+  async stop(): Promise<void> {
+    await this.central.stop()
+    await this.other?.stop()
+  }
+
+  async receive(from: RegisterName, bytes: Uint8Array): Promise<Uint8Array> {
     const holds = new Holds(this.clock, 0)
-    return answer(
-      { subscriber: this.central, takes: TAKES, holds, audiences: this.central.publishing, async ready() {}, onRefused() {} },
-      from,
-      bytes,
-    )
+    const central = ++this.messages % 2 === 0 && this.other ? this.other : this.central
+    // It opens its database when it is first asked for something.
+    if (central === this.other) await central.registers.list()
+    return answer({ subscriber: central, takes: TAKES, holds, audiences: central.publishing, async ready() {}, onRefused() {} }, from, bytes)
+  }
+
+  private open(): void {
+    this.central = this.process()
+    this.other = this.isDouble ? this.process() : undefined
   }
 
   private process(): CentralReplica {

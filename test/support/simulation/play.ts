@@ -1,6 +1,7 @@
 import type { TillsyncError } from '../../../src/errors.ts'
 import { Break } from '../differential/break.ts'
 import { Random } from '../random.ts'
+import { ordering } from './buyer.ts'
 import type { Machine } from './machine.ts'
 import { refill, replayIdly } from './replays.ts'
 import type { Schedule, Step } from './steps.ts'
@@ -59,6 +60,8 @@ async function takeAt(world: World, seat: Seat, machine: Machine, step: Extract<
       else await cashier[step.do]()
       return seat.note(before, await machine.sales())
     }
+    case 'order':
+      return machine.host.run(ordering(new Random(step.seed)))
     case 'exchange':
       network.expect(step.fates)
       world.post.begin()

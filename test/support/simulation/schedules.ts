@@ -58,6 +58,7 @@ export function scheduleOf(random: Random, postgres: number): Schedule {
     prunesArchive,
     forgets: events.includes('forget'),
     mended: random.chance(0.3),
+    double: random.chance(0.3),
     steps,
     last: random.int(0, 5),
   }
@@ -77,6 +78,7 @@ function stepOf(random: Random, registers: number, events: readonly Event[], fau
   const at = { register: random.int(0, registers - 1), copy: random.int(0, 5) }
   const seed = random.int(1, 1_000_000)
   if (subscribes && random.chance(0.25)) return random.chance(0.1) ? { do: 'regroup', ...at, group: random.pick(GROUPS) } : { do: 'publish', seed }
+  if (subscribes && random.chance(0.15)) return { do: 'order', ...at, seed }
   if (random.chance(0.3)) return { do: 'sell', ...at, seed }
   if (random.chance(0.35) || events.length === 0) return { do: 'exchange', ...at, fates: fatesOf(random, faults) }
   const event = random.pick(events)

@@ -19,13 +19,14 @@ export async function withoutSteps(
   return smallest
 }
 
-function sizeOf({ registers, steps, recordsPerRun, frames, subscribes, pulled, prunesArchive }: Schedule): number {
+function sizeOf({ registers, steps, recordsPerRun, frames, subscribes, pulled, prunesArchive, double }: Schedule): number {
   return (
     registers.length +
     (frames ? 1 : 0) +
     (subscribes ? 1 : 0) +
     (pulled ? 1 : 0) +
     (prunesArchive ? 1 : 0) +
+    (double ? 1 : 0) +
     JSON.stringify(steps).length +
     (recordsPerRun < 500 ? 1 : 0)
   )
@@ -37,6 +38,7 @@ function* simplerSchedules(one: Schedule): Generator<Schedule> {
   if (one.recordsPerRun < 500) yield { ...one, recordsPerRun: 500 }
   if (one.frames) yield { ...one, frames: false }
   if (one.prunesArchive) yield { ...one, prunesArchive: false }
+  if (one.double) yield { ...one, double: false }
   if (one.pulled) yield { ...one, pulled: false }
   if (one.subscribes) yield { ...one, subscribes: false }
   for (const [n, step] of one.steps.entries()) {

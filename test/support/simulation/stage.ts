@@ -29,7 +29,7 @@ const SEVERAL_FROM_MS = 10_000
 export async function openStage(t: Test, server: Postgres): Promise<Stage> {
   const clock = new SimulatedClock()
   const office = await Office.open(await createPool(t, server), clock)
-  t.teardown(() => office.central.stop())
+  t.teardown(() => office.stop())
   const sqlite = new SqliteHosts()
   t.teardown(() => sqlite.end())
   const hosts = { sqlite, postgres: new PostgresHosts(await createPool(t, server)) }

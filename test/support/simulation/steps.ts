@@ -18,6 +18,8 @@ export const OFFICE = ['central backup', 'central restart', 'central prune', 're
 export type Step =
   | (At & { readonly do: (typeof SALES)[number]; readonly seed: number })
   | (At & { readonly do: (typeof CARE)[number] })
+  /** A till enters, changes or takes back orders; all chance in it follows from the seed. */
+  | (At & { readonly do: 'order'; readonly seed: number })
   /** Until nothing is left, or a message fails. Those beyond the fates that are named arrive. */
   | (At & { readonly do: 'exchange'; readonly fates: readonly Fate[] })
   /** The process ends within an exchange, before its transaction of this number. */
@@ -53,6 +55,8 @@ export interface Schedule {
   readonly subscribes?: boolean
   /** Whether central keeps no version that a later one has replaced for longer than it must. */
   readonly prunesArchive?: boolean
+  /** Whether head office has two processes. */
+  readonly double?: boolean
   /** Whether in the end the mapping is mended, and mended again. */
   readonly mended?: boolean
   readonly steps: readonly Step[]

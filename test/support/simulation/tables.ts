@@ -21,6 +21,9 @@ export const TILL_TABLES = `
   CREATE TABLE item_barcodes (barcode VARCHAR(9) PRIMARY KEY, item_no VARCHAR(9) NOT NULL);
   CREATE INDEX item_barcodes_item_no ON item_barcodes (item_no);
   CREATE TABLE offers (id INTEGER PRIMARY KEY, price_group TEXT NOT NULL, price INTEGER NOT NULL);
+  CREATE TABLE internal_orders (id INTEGER PRIMARY KEY, note TEXT NOT NULL, status TEXT DEFAULT 'new');
+  CREATE TABLE internal_order_lines (id INTEGER PRIMARY KEY, order_id INTEGER NOT NULL, quantity INTEGER NOT NULL, confirmed INTEGER);
+  CREATE INDEX internal_order_lines_order_id ON internal_order_lines (order_id);
 `
 
 /** Head office's copies, and a ledger in which nothing can be changed. */
@@ -36,6 +39,10 @@ export const CENTRAL_TABLES = `
   CREATE TABLE assortments (register text, item_no text, PRIMARY KEY (register, item_no));
   CREATE INDEX ON assortments (item_no);
   CREATE TABLE offers (id bigint PRIMARY KEY, price_group text NOT NULL, price bigint NOT NULL);
+  CREATE TABLE internal_orders (location text, register text, id bigint, note text NOT NULL, status text DEFAULT 'new', PRIMARY KEY (location, register, id));
+  CREATE TABLE internal_order_lines (location text, register text, id bigint, order_id bigint NOT NULL, quantity bigint NOT NULL, confirmed bigint,
+    PRIMARY KEY (location, register, id));
+  CREATE INDEX ON internal_order_lines (location, register, order_id);
 `
 export const NEVER_CHANGED = `
   CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'a row of % is never changed', TG_TABLE_NAME; END $$;
@@ -44,8 +51,13 @@ export const NEVER_CHANGED = `
   CREATE TRIGGER kept BEFORE UPDATE ON sync_archive FOR EACH ROW EXECUTE FUNCTION refuse();
 `
 
-export function publishRules(identity: boolean): PublishRules<AnyTables> {
+/** @param orders whether orders go up, of which head office writes the status */
+export function publishRules(identity: boolean, orders = false): PublishRules<AnyTables> {
   return {
+    ...(orders && {
+      internal_orders: { except: ['status'] },
+      internal_order_lines: { partOf: { internal_orders: { order_id: 'id' } }, except: ['confirmed'] },
+    }),
     receipts: { where: (eb) => eb('status', '<>', 'open'), ...(identity && { identity: ['customer_no'] }) },
     receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } },
   }
@@ -66,10 +78,17 @@ export const AUDIENCES: AudienceRules<AnyTables> = {
   },
   item_barcodes: { partOf: { items: { item_no: 'item_no' } } },
   offers: { where: (eb, { attributes }) => eb('price_group', '=', attributes.group as string) },
+  internal_orders: { only: ['status'], origin: ['location', 'register'] },
+  internal_order_lines: { partOf: { internal_orders: { location: 'location', register: 'register', order_id: 'id' } }, only: ['confirmed'] },
 }
 
 /** What a till has of it. */
-export const MIRRORS: MirrorRules<AnyTables> = { offers: mirror(), items: mirror() }
+export const MIRRORS: MirrorRules<AnyTables> = {
+  offers: mirror(),
+  items: mirror(),
+  internal_orders: mirror({ only: ['status'], rows: 'update' }),
+  internal_order_lines: mirror({ only: ['confirmed'], rows: 'update' }),
+}
 
 /** What the mapping makes of a quantity. */
 export interface Mapping {
@@ -77,7 +96,11 @@ export interface Mapping {
 }
 
 export function subscribeRules(mapping: Mapping): SubscribeRules<AnyTables> {
-  return { receipts: [mirror({ origin: ['location', 'register'] }), stockMovements((receipt, origin) => movements(receipt, origin, mapping))] }
+  return {
+    receipts: [mirror({ origin: ['location', 'register'] }), stockMovements((receipt, origin) => movements(receipt, origin, mapping))],
+    internal_orders: mirror({ except: ['status'], origin: ['location', 'register'], removals: 'apply' }),
+    internal_order_lines: mirror({ except: ['confirmed'] }),
+  }
 }
 
 function movements(receipt: AnyDocument, { location }: RegisterName, { factor }: Mapping): Movement[] {

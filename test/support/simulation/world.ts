@@ -91,7 +91,7 @@ export class World {
     const world = new World(office, hosts, clock, schedule)
     const names = world.seats.map(({ name }) => name)
     const pulled = world.isPulled ? world.network.pulling((register) => world.reached.get(register)) : undefined
-    await office.begin(names, { pulled, prunesArchive: schedule.prunesArchive ?? false })
+    await office.begin(names, { pulled, prunesArchive: schedule.prunesArchive ?? false, isDouble: schedule.double ?? false })
     for (const [n, seat] of world.seats.entries()) {
       const { identity, recordsPerRun, frames, forgets, subscribes } = schedule
       const options = {
