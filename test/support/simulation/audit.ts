@@ -6,6 +6,7 @@ import { checkOrders, checkSubscribed } from './downward.ts'
 import type { Machine } from './machine.ts'
 import { checkMended, replayIdly } from './replays.ts'
 import { documentSale, less, type Moved, movedBy, type Sale, textOf } from './sale.ts'
+import { checkTraces } from './traces.ts'
 import type { Seat, World } from './world.ts'
 
 const NOTHING: Moved = new Map()
@@ -42,6 +43,7 @@ async function checkSeat({ office }: World, seat: Seat, all: readonly Sale[]): P
     if (JSON.stringify(copy) !== JSON.stringify(sale))
       throw new Break('mirror', `The till has ${JSON.stringify(sale)}, central ${JSON.stringify(copy)}`)
   }
+  await checkTraces(office, seat.name, there)
   const orphans = await office.central.orphans.list({ ...seat.name, table: 'receipts', limit: 1_000 })
   const settled = new Set<string>()
   for (const state of ['returned', 'withdrawn'] as const)
