@@ -140,12 +140,16 @@ export class Events<Map extends { failed: { readonly error: TillsyncError } }> {
   }
 
   private call<E>(what: string, listener: Listener<E>, detail: E, event?: keyof Map): void {
-    try {
-      listener(detail)
-    } catch (thrown) {
+    const failed = (thrown: unknown): void => {
       const error = asTillsyncError(thrown, 'ERR_LISTENER', `${what} threw`)
       if (event === 'failed') process.emitWarning(error)
       else this.emit('failed', { error } as Map['failed'])
+    }
+    try {
+      // It may be async: an unhandled rejection would end the host's process.
+      Promise.resolve<unknown>(listener(detail)).catch(failed)
+    } catch (thrown) {
+      failed(thrown)
     }
   }
 }

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import t, { type Test } from 'tap'
@@ -125,16 +126,26 @@ t.test('the library never writes while the named host connection has a transacti
   await till.stop()
 })
 
-t.test('a listener that throws harms nobody', async (t) => {
+t.test('a listener that throws harms nobody, be it async', async (t) => {
   const { path, db } = file(t)
   const till = register(sqlite(() => new Database(path)))
   await till.install()
-  till.on('sealed', () => {
+  const throws = () => {
     throw new Error('of the host')
-  })
-  const failed = next(till, 'failed')
-  db.exec(`INSERT INTO receipts VALUES (1, 'posted')`)
+  }
+  for (const [id, listener] of [throws, async () => throws()].entries()) {
+    const off = till.on('sealed', listener)
+    const failed = next(till, 'failed')
+    db.exec(`INSERT INTO receipts VALUES (${id}, 'posted')`)
+    t.same(await till.seal(), { documents: 1, entries: 1 })
+    t.match(await failed, { error: { code: 'ERR_LISTENER' } })
+    off()
+  }
+  till.on('sealed', throws)
+  till.on('failed', async () => throws())
+  const warned = once(process, 'warning')
+  db.exec(`INSERT INTO receipts VALUES (7, 'posted')`)
   t.same(await till.seal(), { documents: 1, entries: 1 })
-  t.match(await failed, { error: { code: 'ERR_LISTENER' } })
+  t.match(await warned, [{ code: 'ERR_LISTENER' }], 'and where nobody hears of it')
   await till.stop()
 })
