@@ -100,6 +100,25 @@ t.test('by default a removed document stays posted', async (t) => {
   }
 })
 
+t.test(
+  'a receipt that leaves the filter and comes back is another one: taken back before where removals are applied, posted once more where not',
+  async (t) => {
+    for (const [removals, quantity] of [
+      ['apply', -5],
+      ['ignore', -8],
+    ] as const) {
+      const { shop, till } = await openOffice(t, { removals })
+      const id = till.cashier.sell('R-1', [line('A', '3')])
+      await till.replica.synchronize()
+      till.db.prepare("UPDATE receipts SET status = 'open' WHERE id = ?").run(id)
+      await till.replica.synchronize()
+      till.db.exec("UPDATE receipt_lines SET quantity = '5'; UPDATE receipts SET status = 'posted'")
+      await till.replica.synchronize()
+      t.equal(await shop.stock('A'), quantity, removals)
+    }
+  },
+)
+
 t.test("postings go into the host's own ledger, set by set, and the library's own stays away", async (t) => {
   const { shop, till } = await openOffice(t, { post: { table: 'item_ledger', row } }, LEDGER)
   const id = till.cashier.sell('R-1', [line('A', '3', '29.70'), line('B', '0.125', '1.00')], { customer: 'C1' })
