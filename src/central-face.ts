@@ -17,7 +17,7 @@ import type { CompareOptions, Comparison } from './compare-book.ts'
 import type { SynchronizeOptions } from './courier.ts'
 import type { CentralEvents } from './events.ts'
 import type { AnyTables, Finding, RegisterName, TableName, Which } from './model.ts'
-import type { Registers } from './registers.ts'
+import type { Registers } from './registers-face.ts'
 import type { PulledRegister, PullProgress, PullResult } from './rounds.ts'
 import type { RequestSource } from './transport/source.ts'
 
