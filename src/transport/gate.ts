@@ -38,6 +38,7 @@ export interface Admission {
   readonly proof: Proof
   /** By what he is remembered. */
   readonly name: string
+  readonly token: string | undefined
   /** By what his token counts where it turns out to be a wrong one; undefined where he has shown none. */
   readonly counted: string | undefined
 }
@@ -91,11 +92,11 @@ export class Gate {
       : token === undefined
         ? undefined
         : await this.identify(token, known !== undefined, () => this.refuseLockedOut(counted, source))
-    if (name === undefined || register === undefined) {
+    if (token === undefined || name === undefined || register === undefined) {
       this.forget(name, counted)
       throw unknownToken()
     }
-    return this.admitted({ register, proof: { tokenHash }, name, counted }, isRemembered, source)
+    return this.admitted({ register, proof: { tokenHash }, name, token, counted }, isRemembered, source)
   }
 
   private async admitVouched({ register }: Voucher): Promise<Admission> {
@@ -104,7 +105,7 @@ export class Gate {
     const known = this.known.get(name)
     const isRemembered = known !== undefined && this.isFresh(known)
     if (!isRemembered && (await this.options.isKnown?.(register)) !== true) throw unknownRegister()
-    return this.admitted({ register, proof: { tokenHash: undefined }, name, counted: undefined }, isRemembered, undefined)
+    return this.admitted({ register, proof: { tokenHash: undefined }, name, token: undefined, counted: undefined }, isRemembered, undefined)
   }
 
   private admitted(admission: Admission, isRemembered: boolean, source: string | undefined): Admission {
@@ -122,6 +123,12 @@ export class Gate {
   /** What was asked for was done with the proof. */
   proven({ name, register }: Admission): void {
     this.known.set(name, { register, provenAt: this.options.clock.ticks() })
+  }
+
+  /** Whether who was let in is so still where his proof does not hold: a backup of central may have taken back that his token was ever used, which looking it up notes. */
+  async isStill({ register, token }: Admission): Promise<boolean> {
+    const { identify, isKnown } = this.options
+    return token === undefined ? (await isKnown?.(register)) === true : (await identify(token)) !== undefined
   }
 
   /** What was asked for was refused. Whose proof does not hold is a stranger from now on; any other one, be it that nobody has looked at his, is looked up first the next time. */

@@ -48,7 +48,7 @@ export async function serve(server: HttpServer, request: HttpRequest, from: Requ
     if (request.isRead) throw bodyRead()
     const body = await readBody(request.body, server.maxMessageBytes)
     if (body.length === 0) throw bodyRead()
-    const answer = await server.answer(admission.register, body, source, admission.proof)
+    const answer = await answerTo(server, admission, body, source)
     server.gate.proven(admission)
     return respond(200, answer)
   } catch (thrown) {
@@ -58,6 +58,16 @@ export async function serve(server: HttpServer, request: HttpRequest, from: Requ
     // Who is held off is said by the gate, once.
     if (STATUS[error.code] !== 429) server.onRefused({ register, source, error })
     return refuse(server, error)
+  }
+}
+
+async function answerTo({ gate, answer }: HttpServer, admission: Admission, body: Uint8Array, source: string | undefined): Promise<Uint8Array> {
+  const { register, proof } = admission
+  try {
+    return await answer(register, body, source, proof)
+  } catch (thrown) {
+    if (!(thrown instanceof TillsyncError) || thrown.code !== 'ERR_CREDENTIAL' || !(await gate.isStill(admission))) throw thrown
+    return answer(register, body, source, proof)
   }
 }
 
