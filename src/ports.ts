@@ -290,6 +290,8 @@ export interface CapturingDatabase extends Database {
   keyed(table: HostTable | OwnTable, columns: readonly string[], referred?: ReferredColumns): string
   /** What a lookup reads, once for each place where it does; it is not run. */
   inspect(statement: Statement, keyWidth: number): Work<readonly TableRead[]>
+  /** That these tables, which were described, can be read by these statements; nothing is read. @throws ERR_DATABASE */
+  requireReadable(tables: readonly string[], statements: readonly Statement[]): Work<void>
   /** How the values of a column are written as JSON text, exactly. What it returns throws ERR_VALUE where it can't. */
   encoderOf(column: HostColumn): (value: unknown) => string
   /** The key that a record id stands for, as `lookup` takes it. */

@@ -24,16 +24,22 @@ export interface Upkeep {
 /**
  * Plans, makes or mends the triggers, and activates, in the caller's transaction.
  *
- * @param strict whether a root that does not fit its tables is an error, or left out and named
+ * @param strict whether a root that does not fit its tables is an error, or left out and named; where none can be read at all, it is one anyway
  */
 export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[], strict: boolean): Work<Upkeep> {
   const problems: Problem[] = []
   const before = new Set((yield* readStates(database, PREFIX)).map(({ key }) => key.slice(PREFIX.length)))
   const install = ({ sources, tables }: CapturePlan) => database.capture.install(sources, tables)
   const { plan, done } = yield* planAnd(database, specs, strict ? undefined : problems, install)
+  // Nothing goes on then, and it is tried again each time.
+  const [unread] = plan.roots.size === 0 ? plan.unread.values() : []
+  if (unread !== undefined) throw unread
   const { tables: changed, statements } = done
-  const mended = [...plan.roots.values()].filter(
-    ({ table, spec }) => before.has(table) && [...tablesOf(spec), ...dependenciesOf(spec)].some((name) => changed.has(name)),
+  const mended = specs.filter(
+    (spec) =>
+      (plan.roots.has(spec.table) || plan.unread.has(spec.table)) &&
+      before.has(spec.table) &&
+      [...tablesOf(spec), ...dependenciesOf(spec)].some((name) => changed.has(name)),
   )
   for (const { table } of mended) yield* askReseal(database, table, false)
   yield* activate(

@@ -12,19 +12,19 @@ import type { RootPlan, TablePlan } from './table-plan.ts'
 export function* checkCapture(database: CapturingDatabase, specs: readonly RootSpec[], hasLives: boolean): Work<readonly Finding[]> {
   const problems: Problem[] = []
   const { plan, done } = yield* planAnd(database, specs, problems, ({ sources, tables }) => database.capture.changes(sources, tables))
-  const findings: Finding[] = problems.map(({ table, error }) => ({
-    code: 'DRIFT',
-    table,
-    message: `\`${table}\` can't be published as it stands: ${error.message}`,
-    hint: error.hint ?? 'Bring the rules and the table together.',
-  }))
-  for (const table of done.tables) findings.push(drifted(table))
   const found = yield* database.capture.findings(plan.sources, plan.tables)
   const hidden = found.flatMap(({ code, table }) => (code === 'ROW_SECURITY' ? [table] : []))
+  const findings: Finding[] = problems
+    .filter(({ table, error }) => !(plan.unread.has(table) && hidden.includes(String(error.context.table))))
+    .map(({ table, error }) => ({
+      code: 'DRIFT',
+      table,
+      message: `\`${table}\` can't be published as it stands: ${error.message}`,
+      hint: error.hint ?? 'Bring the rules and the table together.',
+    }))
+  for (const table of done.tables) findings.push(drifted(table))
   for (const root of plan.roots.values()) {
     findings.push(...checkKeys(plan, root, hasLives))
-    // What can't be read can't be planned either.
-    if (tablesOf(root.spec).some((table) => hidden.includes(table))) continue
     for (const table of yield* walked(database, plan, root)) findings.push(withoutIndex(root, table))
   }
   return [...findings, ...found]

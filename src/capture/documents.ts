@@ -50,7 +50,7 @@ interface Step {
 export interface Touched {
   /** By table and record id, in the order of their first touch. */
   readonly documents: ReadonlyMap<string, TouchedDocument>
-  /** Roots of which any record may have changed, or more than are looked for one by one. */
+  /** Roots of which any record may have changed, more than are looked for one by one, or some that can't be read now. */
   readonly whole: ReadonlySet<string>
 }
 
@@ -58,7 +58,8 @@ export interface Touched {
 export function* documentsTouched(plan: CapturePlan, touches: readonly Touch[]): Work<Touched> {
   const arrived: (Step & { readonly root: RootPlan })[] = []
   const whole = rootsTouchedWhole(plan, touches)
-  for (let steps: readonly Step[] = touches.map((touch, at) => ({ at, touch })); steps.length > 0; ) steps = yield* climb(plan, steps, arrived, whole)
+  const read = plan.unread.size === 0 ? touches : touches.filter((touch) => !plan.unread.has(rootOf(plan, touch)?.table ?? ''))
+  for (let steps: readonly Step[] = read.map((touch, at) => ({ at, touch })); steps.length > 0; ) steps = yield* climb(plan, steps, arrived, whole)
   const documents = new Map<string, TouchedDocument>()
   let sincePause = 0
   for (const { root, touch } of arrived.sort((a, b) => a.at - b.at)) {
@@ -111,10 +112,15 @@ function* findAbove(find: Statement, keys: readonly Key[]): Work<readonly (reado
 function rootsTouchedWhole(plan: CapturePlan, touches: readonly Touch[]): Set<string> {
   const roots = new Set<string>()
   for (const touch of touches) {
-    const resolver = touch.kind === 'whole' ? plan.resolver(touch.table, touch.refers) : undefined
-    if (resolver !== undefined) roots.add(rootAbove(plan, resolver).table)
+    const root = touch.kind === 'whole' || plan.unread.size > 0 ? rootOf(plan, touch) : undefined
+    if (root !== undefined && (touch.kind === 'whole' || plan.unread.has(root.table))) roots.add(root.table)
   }
   return roots
+}
+
+function rootOf(plan: CapturePlan, { table, refers }: Touch): RootPlan | undefined {
+  const resolver = plan.resolver(table, refers)
+  return resolver && rootAbove(plan, resolver)
 }
 
 function rootAbove(plan: CapturePlan, resolver: Resolver): RootPlan {

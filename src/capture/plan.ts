@@ -3,7 +3,7 @@ import { TillsyncError } from '../errors.ts'
 import { type CapturingDatabase, type HostTable, lookup, type Statement, type TouchSource, type Work } from '../ports.ts'
 import { filterError, readableBy, refuseOthers } from './filters.ts'
 import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
-import { findBy } from './selects.ts'
+import { findBy, selectColumns } from './selects.ts'
 import { isPart, planRoot, type RootPlan, type TablePlan } from './table-plan.ts'
 
 /** From touched columns to what they mean: a document's key, or a step up to the parent. */
@@ -14,6 +14,8 @@ export type Resolver =
 
 export interface CapturePlan {
   readonly roots: ReadonlyMap<string, RootPlan>
+  /** Roots that can't be read as we are: why. They are touched all the same, so that a reseal follows when they can. */
+  readonly unread: ReadonlyMap<string, TillsyncError>
   readonly tables: ReadonlyMap<string, HostTable>
   readonly sources: readonly TouchSource[]
   resolver(table: string, refers: readonly string[]): Resolver | undefined
@@ -28,25 +30,51 @@ export interface Problem {
 /**
  * The rules against the tables as they stand. With `problems`, roots that do not fit are left out and named there.
  *
- * @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE, ERR_FILTER
+ * @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE, ERR_FILTER, ERR_DATABASE
  */
 export function* planCapture(database: CapturingDatabase, specs: readonly RootSpec[], problems?: Problem[]): Work<CapturePlan> {
   yield* database.giveWay()
   const tables = yield* database.describe(specs.flatMap((spec) => [...tablesOf(spec), ...dependenciesOf(spec)]))
   const roots = new Map<string, RootPlan>()
+  const unread = new Map<string, TillsyncError>()
+  const paths = new Paths(database, tables)
   for (const spec of specs) {
     try {
       const root = planRoot(database, spec, tables)
-      yield* tryOut(database, root)
+      const error = yield* unreadable(database, root)
+      if (error !== undefined) unread.set(spec.table, error)
+      else yield* tryOut(database, root)
+      paths.addRoot(root)
+      if (error !== undefined) throw error
       roots.set(spec.table, root)
     } catch (error) {
       if (!problems || !(error instanceof TillsyncError)) throw error
       problems.push({ table: spec.table, error })
     }
   }
-  const paths = new Paths(database, tables)
-  for (const root of roots.values()) paths.addRoot(root)
-  return { roots, tables, sources: paths.sources, resolver: remembering(paths.resolvers) }
+  return { roots, unread, tables, sources: paths.sources, resolver: remembering(paths.resolvers) }
+}
+
+function partReads(plan: TablePlan): Statement[] {
+  return plan.parts.flatMap((part) => [ofNothing(part.read, part.parent.own.length), ...partReads(part)])
+}
+
+function ofNothing({ sql, parameters }: Statement, keyWidth: number): Statement {
+  return { sql, parameters: [...Array<null>(keyWidth).fill(null), ...parameters] }
+}
+
+/** A function or a collation may be missing on the library's connection, or its role may not read them: other roots need not wait for that. */
+function* unreadable(database: CapturingDatabase, root: RootPlan): Work<TillsyncError | undefined> {
+  // By its key and by its columns, without its filter, of which `tryOut` speaks.
+  const selected = root.columns.map(({ name }) => name)
+  const statements = [selectColumns(database, root.table, selected).compile(), ofNothing(root.identify, root.key.length), ...partReads(root)]
+  try {
+    yield* database.requireReadable(tablesOf(root.spec), statements)
+    return undefined
+  } catch (error) {
+    if (!(error instanceof TillsyncError) || error.retryable) throw error
+    return error
+  }
 }
 
 /**
@@ -103,10 +131,12 @@ function* tryOut(database: CapturingDatabase, root: RootPlan): Work<void> {
   refuseOthers(readableBy(root.spec), read)
 }
 
-/** @throws ERR_UNKNOWN_TABLE where `table` is no published root */
+/** @throws ERR_UNKNOWN_TABLE where `table` is no published root; ERR_DATABASE where it can't be read */
 export function requireRoot(plan: CapturePlan, table: string): RootPlan {
   const root = plan.roots.get(table)
   if (root !== undefined) return root
+  const unread = plan.unread.get(table)
+  if (unread !== undefined) throw unread
   const named = typeof table === 'string' ? `\`${table}\`` : `What is no name (${typeof table})`
   throw new TillsyncError('ERR_UNKNOWN_TABLE', `${named} is not published as a root`, {
     hint: `Published roots: ${[...plan.roots.keys()].join(', ')}. A part goes with its root.`,

@@ -26,7 +26,7 @@ import { describe } from './introspect.ts'
 import { keyed } from './lookup.ts'
 import { PostgresMirroring } from './mirroring.ts'
 import { OWN_TYPES } from './parsers.ts'
-import { LOCK_BRIEFLY, LOCK_MS, ReadTables, Unlocked } from './reading.ts'
+import { LOCK_BRIEFLY, LOCK_MS, notReadable, ReadTables, readableOf, Unlocked } from './reading.ts'
 import { createTable, quote } from './tables.ts'
 import { Transaction } from './transaction.ts'
 import { literal } from './triggers.ts'
@@ -294,8 +294,13 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   *describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>> {
     this.capture.watch(names)
     const tables = yield* describe(this.schema, names)
-    this.reading.note(names, tables)
+    this.reading.note(names, yield* readableOf(this.schema, names))
     return tables
+  }
+
+  *requireReadable(tables: readonly string[]): Work<void> {
+    const table = tables.find((name) => !this.reading.has(name))
+    if (table !== undefined) throw notReadable(table)
   }
 
   inspect(statement: Statement, keyWidth: number): Work<readonly TableRead[]> {

@@ -48,7 +48,12 @@ export function isRaised(thrown: unknown): boolean {
   return state !== '' && !/^(0|25|26|3[4D])/.test(state) && state !== CANCELLED && !SURROUNDINGS.test(state)
 }
 
-const DENIED = '42501'
+export const DENIED = '42501'
+
+/** Whether the role may not do it. */
+export function isDenied(thrown: unknown): boolean {
+  return sqlState(thrown) === DENIED
+}
 
 /** A value that names what is not there (`regclass`, `regtype`) raises as a statement does that names it. But of a statement it is said where in it, and of a function in which one. */
 function isOfValue(thrown: unknown): boolean {

@@ -4,21 +4,23 @@ import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryComp
 import { messageOf, TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
 import { bad, known } from '../../options.ts'
-import type {
-  ApplyingDatabase,
-  CapturingDatabase,
-  HostColumn,
-  HostTable,
-  Key,
-  OwnTable,
-  ReadOptions,
-  ReferredColumns,
-  Work,
-  WriteOptions,
+import {
+  type ApplyingDatabase,
+  type CapturingDatabase,
+  type HostColumn,
+  type HostTable,
+  type Key,
+  type OwnTable,
+  query,
+  type ReadOptions,
+  type ReferredColumns,
+  type Statement,
+  type Work,
+  type WriteOptions,
 } from '../../ports.ts'
 import { turn } from '../../turns.ts'
 import { SqliteCapture } from './capture.ts'
-import { classify, faultOf, isBusy, isForeignKey, unsatisfiedAtEnd } from './errors.ts'
+import { classify, faultOf, isBusy, isForeignKey, notReadable, unsatisfiedAtEnd } from './errors.ts'
 import { refuseHidden } from './hidden.ts'
 import { inspect } from './inspect.ts'
 import { describe } from './introspect.ts'
@@ -386,6 +388,14 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   describe(names: readonly string[]): Work<ReadonlyMap<string, HostTable>> {
     for (const name of names) this.named.add(name)
     return describe(names)
+  }
+
+  *requireReadable([root]: readonly string[], statements: readonly Statement[]): Work<void> {
+    try {
+      for (const { sql, parameters } of statements) yield* query({ sql: `EXPLAIN ${sql}`, parameters })
+    } catch (error) {
+      throw notReadable(root as string, error)
+    }
   }
 
   qualify(table: string): string {

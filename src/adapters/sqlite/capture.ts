@@ -1,4 +1,5 @@
 import type { Database as Connection } from 'better-sqlite3'
+import { TillsyncError } from '../../errors.ts'
 import { RULES, STATE } from '../../migrate.ts'
 import type { Finding } from '../../model.ts'
 import {
@@ -10,6 +11,7 @@ import {
   lookup,
   query,
   type Statement,
+  type TableRead,
   type TakenTouches,
   type Touch,
   type TouchKind,
@@ -18,7 +20,7 @@ import {
 } from '../../ports.ts'
 import { InvalidText } from '../../record.ts'
 import { SOURCES, TouchSources } from '../../touch-sources.ts'
-import { connectionFindings, slowReplace, unseenReplace } from './findings.ts'
+import { connectionFindings, slowReplace, unknownReplace, unseenReplace } from './findings.ts'
 import { inspect } from './inspect.ts'
 import { createTable, hasTable } from './tables.ts'
 import { KINDS, keyColumns, lookupsInTheWay, type NumberedSource, quote, touchesTable, triggersFor } from './triggers.ts'
@@ -80,11 +82,24 @@ export class SqliteCapture implements Capture {
     for (const [name, group] of Map.groupBy(sources, (source) => source.on)) {
       const table = tables.get(name) as HostTable
       const numbered = group.map((source): NumberedSource => ({ source: 0, columns: source.columns, root: isOwnKey(source) }))
-      for (const [sql, width] of lookupsInTheWay(table, numbered))
-        if ((yield* inspect({ sql, parameters: [] }, width)).some(({ whole }) => whole)) findings.push(slowReplace(name))
+      for (const [sql, width] of lookupsInTheWay(table, numbered)) {
+        const reads = yield* this.readsOf(sql, width)
+        if (reads instanceof TillsyncError) findings.push(unknownReplace(name, reads))
+        else if (reads.some(({ whole }) => whole)) findings.push(slowReplace(name))
+      }
       for (const index of table.expressionUniques ?? []) findings.push(unseenReplace(name, index))
     }
     return [...findings, ...(this.host === undefined ? [] : connectionFindings(this.host))]
+  }
+
+  /** An error where our connection lacks a function that the condition of an index has. */
+  private *readsOf(sql: string, width: number): Work<readonly TableRead[] | TillsyncError> {
+    try {
+      return yield* inspect({ sql, parameters: [] }, width)
+    } catch (error) {
+      if (!(error instanceof TillsyncError) || error.retryable) throw error
+      return error
+    }
   }
 
   *removeTriggers(): Work<void> {

@@ -21,9 +21,33 @@ export function classify(thrown: unknown, doing: string): TillsyncError {
   if (code === '') return asTillsyncError(thrown, 'ERR_DATABASE', doing)
   return new TillsyncError('ERR_DATABASE', `${doing}: ${messageOf(thrown)}`, {
     retryable: code === 'SQLITE_FULL' || code.startsWith('SQLITE_IOERR'),
-    hint: code === 'SQLITE_FULL' ? 'The disk is full. Nothing is lost: what is touched is sealed when there is room.' : undefined,
+    hint:
+      code === 'SQLITE_FULL'
+        ? 'The disk is full. Nothing is lost: what is touched is sealed when there is room.'
+        : isLacking(thrown)
+          ? LACKING
+          : undefined,
     context: { sqlite: code },
     cause: thrown,
+  })
+}
+
+/** Whether our connection lacks a function or a collation that the host's table needs. */
+function isLacking(thrown: unknown): boolean {
+  return codeOf(thrown) === 'SQLITE_ERROR' && /^(no such|unknown) (function|collation)/.test(messageOf(thrown))
+}
+
+const LACKING =
+  "What the host's tables need must be there on the library's connection too: sqlite(() => { const db = new Database(file); db.function(…); return db })."
+
+/** One root's tables can't be read, for want of a function or a collation; what else is wrong is wrong with all. */
+export function notReadable(table: string, thrown: unknown): unknown {
+  const cause = causeOf(thrown)
+  if (!isLacking(cause)) return thrown
+  return new TillsyncError('ERR_DATABASE', `\`${table}\` can't be read: ${messageOf(cause)}`, {
+    hint: LACKING,
+    context: { table, sqlite: codeOf(cause) },
+    cause,
   })
 }
 

@@ -1,4 +1,5 @@
 import type { Database as Connection } from 'better-sqlite3'
+import type { TillsyncError } from '../../errors.ts'
 import type { Finding } from '../../model.ts'
 
 /** A second connection makes the host's wait for some milliseconds; see docs/guarantees.md. */
@@ -32,6 +33,15 @@ export function slowReplace(table: string): Finding {
     table,
     message: `A trigger of \`${table}\` that looks for rows which a REPLACE removes reads the whole table`,
     hint: 'SQLite does not use the unique index for it: run ANALYZE, or make the index anew.',
+  }
+}
+
+export function unknownReplace(table: string, error: TillsyncError): Finding {
+  return {
+    code: 'NO_INDEX',
+    table,
+    message: `Whether a trigger of \`${table}\` that looks for rows which a REPLACE removes reads the whole table, this connection can't tell: ${error.message}`,
+    hint: error.hint ?? 'The connections that sell must have what the index needs; this one may do without.',
   }
 }
 

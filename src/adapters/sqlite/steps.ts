@@ -61,6 +61,7 @@ export class Steps {
 
   /** A savepoint is one for the sake of what comes behind it. */
   isWrite(step: Step): boolean {
+    if (step.kind === 'query' && step.sql.startsWith('EXPLAIN')) return false // and it may not compile, which is for the work to hear
     if (step.kind === 'query') return !this.prepare(step.sql, 'objects').readonly || step.sql.startsWith('SAVEPOINT')
     return step.kind === 'insert' || step.kind === 'erase'
   }

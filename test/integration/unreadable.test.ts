@@ -1,0 +1,135 @@
+import { DatabaseSync } from 'node:sqlite'
+import Database from 'better-sqlite3'
+import t from 'tap'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
+import { createRegister } from '../../src/index.ts'
+import { sealedBy } from '../support/each-database.ts'
+import { createPool, openPool, startServer } from '../support/postgres.ts'
+import { openDatabase } from '../support/shop.ts'
+import { snapshotOf } from '../support/snapshots.ts'
+
+// A table that the library can't read as it is connected, while the host goes on with it and with others.
+
+const server = await startServer(t)
+const PUBLISH = { receipts: {}, receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } }, items: {} }
+const TABLES = `
+  CREATE TABLE receipts (id INTEGER PRIMARY KEY, total INTEGER); CREATE TABLE items (id INTEGER PRIMARY KEY);
+  CREATE TABLE receipt_lines (id INTEGER PRIMARY KEY, receipt_id INTEGER, net INTEGER); CREATE INDEX by_receipt ON receipt_lines (receipt_id)`
+const vat = (net: unknown) => Number(net) / 4
+
+t.test('SQLite: a column by a function that our connection lacks is refused by install(), and nothing is changed', async (t) => {
+  for (const column of ['receipts ADD COLUMN vat AS (vat(total))', 'receipt_lines ADD COLUMN vat AS (vat(net))']) {
+    const { db, file } = openDatabase(t, TABLES)
+    db.function('vat', { deterministic: true }, vat)
+    db.exec(`ALTER TABLE ${column}`)
+    const open = () => new Database(file)
+    const [till, able] = [open, () => open().function('vat', { deterministic: true }, vat)].map((connect) => {
+      const till = createRegister({ location: 'A', register: '1', database: sqlite(connect), publish: PUBLISH })
+      t.teardown(() => till.stop())
+      return till
+    }) as [ReturnType<typeof createRegister>, ReturnType<typeof createRegister>]
+    const before = snapshotOf(db)
+    await t.rejects(till.install(), { code: 'ERR_DATABASE', message: /receipts.*vat/, hint: /sqlite\(/ })
+    t.equal(snapshotOf(db), before)
+    await able.install()
+    db.exec('INSERT INTO receipts (id, total) VALUES (1, 8)')
+    t.same(await sealedBy(able)(), ['upsert receipts[1]'])
+  }
+})
+
+t.test('SQLite: where such a column comes later, its table waits, with what goes meanwhile, and no other does', async (t) => {
+  const { db, file } = openDatabase(t, TABLES)
+  const open = () => new Database(file)
+  const till = createRegister({ location: 'A', register: '1', database: sqlite(open), publish: PUBLISH })
+  await till.install()
+  const sealed = sealedBy(till)
+  db.exec('INSERT INTO receipts VALUES (1, 8), (2, 8), (3, 8); INSERT INTO receipt_lines VALUES (1, 1, 8), (2, 2, 4); INSERT INTO items VALUES (1)')
+  t.equal((await sealed()).length, 6)
+  const host = new DatabaseSync(file) // knows the function, as another program may
+  t.teardown(() => host.close())
+  host.function('vat', { deterministic: true }, vat)
+  host.exec('ALTER TABLE receipt_lines ADD COLUMN vat AS (vat(net))')
+  host.exec(
+    'DELETE FROM receipts WHERE id = 2; UPDATE receipt_lines SET net = 12 WHERE id = 1; INSERT INTO receipts VALUES (4, 1); INSERT INTO items VALUES (2)',
+  )
+  t.same(await sealed(), ['upsert items[2]'])
+  t.match((await till.status()).problems, [{ table: 'receipts', error: { code: 'ERR_DATABASE', hint: /sqlite\(/ } }])
+  await t.rejects(till.export('receipts', { id: 1 }), { code: 'ERR_DATABASE', message: /vat/ })
+  t.match(
+    (await till.check()).find(({ code }) => code === 'DRIFT'),
+    { table: 'receipts', hint: /sqlite\(/ },
+  )
+  await till.start()
+  host.exec('INSERT INTO receipts VALUES (5, 1); INSERT INTO receipt_lines (id, receipt_id) VALUES (5, 5)')
+  await till.stop()
+  const able = createRegister({
+    location: 'A',
+    register: '1',
+    database: sqlite(() => open().function('vat', { deterministic: true }, vat)),
+    publish: PUBLISH,
+  })
+  t.teardown(() => able.stop())
+  host.exec('DELETE FROM receipts WHERE id = 3')
+  await able.seal()
+  t.same((await sealedBy(able)()).slice(7).sort(), [
+    'remove receipts[2]',
+    'remove receipts[3]',
+    'upsert receipt_lines[1]',
+    'upsert receipt_lines[5]',
+    'upsert receipts[1]',
+    'upsert receipts[4]',
+    'upsert receipts[5]',
+  ])
+  t.match(await able.status(), { problems: [], resealing: [], unsealed: 0 })
+})
+
+t.test('SQLite: check() goes on where an index has a function that our connection lacks', async (t) => {
+  const { db, file } = openDatabase(t, TABLES)
+  db.function('vat', { deterministic: true }, vat)
+  db.exec('CREATE UNIQUE INDEX large ON receipts (total) WHERE vat(total) > 100; INSERT INTO receipts VALUES (1, 1000)')
+  const till = createRegister({ location: 'A', register: '1', database: sqlite(() => new Database(file)), publish: PUBLISH })
+  t.teardown(() => till.stop())
+  await till.install()
+  await till.seal()
+  t.match(
+    (await till.check()).filter(({ code }) => code === 'NO_INDEX'),
+    [{ table: 'receipts', message: /can't tell.*vat/, hint: /sqlite\(/ }],
+  )
+  db.exec('REPLACE INTO receipts VALUES (2, 1000)')
+  t.same((await sealedBy(till)()).sort(), ['upsert receipts[2]'], 'what it replaced had been withheld')
+})
+
+t.test('PostgreSQL: a table whose rows the library may not read any more waits, with what goes meanwhile, and no other does', async (t) => {
+  const everything = await createPool(t, server)
+  await everything.query(
+    `DO $$ BEGIN CREATE ROLE clerk LOGIN PASSWORD 'x'; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT ALL ON SCHEMA public TO clerk`,
+  )
+  const { host, port, database } = everything.options
+  const pool = openPool(t, { host, port, database, user: 'clerk', password: 'x' })
+  await pool.query(TABLES)
+  const till = createRegister({ location: 'A', register: '1', database: postgres(pool), publish: PUBLISH })
+  t.teardown(() => till.stop())
+  await till.install()
+  const sealed = sealedBy(till)
+  await everything.query('INSERT INTO receipts VALUES (1, 8), (2, 8), (3, 8); INSERT INTO receipt_lines VALUES (1, 1, 8)')
+  t.equal((await sealed()).length, 4)
+  for (const [denied, granted, id] of [
+    ['REVOKE SELECT ON receipts FROM clerk', 'GRANT SELECT ON receipts TO clerk', 10],
+    ['REVOKE SELECT ON receipt_lines FROM clerk', 'GRANT SELECT ON receipt_lines TO clerk', 20],
+    [
+      'ALTER TABLE receipts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY few ON receipts USING (id > 1)',
+      'ALTER TABLE receipts DISABLE ROW LEVEL SECURITY',
+      30,
+    ],
+  ] as const) {
+    await everything.query(`${denied}; INSERT INTO items VALUES (${id}); INSERT INTO receipts VALUES (${id}, 1), (${id + 1}, 1)`)
+    t.same(await sealed(), [`upsert items[${id}]`], denied)
+    t.match((await till.status()).problems, [{ table: 'receipts', error: { code: 'ERR_DATABASE', hint: /role/ } }])
+    await everything.query(`DELETE FROM receipts WHERE id = ${id + 1}; UPDATE receipt_lines SET net = ${id}`)
+    t.same(await sealed(), [])
+    await everything.query(granted)
+    t.same((await sealed()).sort(), ['upsert receipt_lines[1]', 'upsert receipts[1]', `upsert receipts[${id}]`].sort(), granted)
+    t.match(await till.status(), { problems: [], resealing: [], unsealed: 0 })
+  }
+})
