@@ -120,16 +120,24 @@ export class FileLetters {
   }
 
   private letter(folder: string, name: string, from: RegisterName, message: Uint8Array): FileLetter {
+    const { folder: files, lookMs } = this.options
     const place = placeOf(folder, name)
-    this.given.set(place, Number.POSITIVE_INFINITY)
+    const again = (inMs: number) => void this.given.set(place, performance.now() + inMs)
+    again(Number.POSITIVE_INFINITY)
     return {
       from,
       message,
       acknowledge: async () => {
-        if (await this.options.folder.remove(folder, name)) this.given.delete(place)
-        else this.given.set(place, performance.now() + READ_ONLY_AGAIN_MS)
+        try {
+          if (await files.remove(folder, name)) this.given.delete(place)
+          else again(READ_ONLY_AGAIN_MS)
+        } catch (error) {
+          // The stick was pulled out: it lies there still when that is back.
+          again(lookMs)
+          throw error
+        }
       },
-      release: async () => void this.given.set(place, performance.now() + this.options.lookMs),
+      release: async () => again(lookMs),
     }
   }
 

@@ -3,6 +3,7 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameS
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { mirror, type TillsyncError } from '../../src/index.ts'
+import type { CentralMailbox } from '../../src/ports.ts'
 import type { Saying } from '../../src/transport/correspondence.ts'
 import { centralFileMailbox, fileMailbox } from '../../src/transport/file.ts'
 import { eventually } from '../support/eventually.ts'
@@ -407,6 +408,37 @@ t.test('a stick without room, and one that is write-protected: coded, tried agai
   const again = shop.again()
   await again.start()
   await eventually('all has come', async () => (await pendingOf(till)) === 0, 30_000)
+  await shop.balances(t, till)
+})
+
+t.test('a stick that is pulled out before a settled letter is removed: it is when the stick is back', async (t) => {
+  const stick = new Stick(t)
+  const office = stick.central()
+  let isPulled = false
+  const mailbox: CentralMailbox = {
+    maxBytes: office.maxBytes,
+    receive: (options) => office.receive(options),
+    async send(to, message) {
+      await office.send(to, message)
+      if (!isPulled) stick.carry(undefined)
+      isPulled = true
+    },
+  }
+  const shop = await openShop(t, server, { mailboxes: [mailbox] })
+  const till = await shop.addTill('POS1', { mailed: { mailbox: stick.mailbox(NAME), everyMs: 50 } })
+  sell(till, 1, 3)
+  stick.carry('shop')
+  await till.replica.start()
+  await written({ till, stick })
+  await till.replica.stop()
+  const failed: string[] = []
+  shop.central.on('failed', ({ error }) => failed.push(error.code))
+  stick.carry('office')
+  await shop.central.start()
+  await eventually('it is away', () => failed.includes('ERR_LINK'))
+  t.not(stick.files('.up').length, 0)
+  stick.carry('office')
+  await read({ stick })
   await shop.balances(t, till)
 })
 
