@@ -67,7 +67,7 @@ export interface Central<Sent = AnyTables, DB = AnyTables> {
    * Archived entries by location, register, epoch and number, for people. The next page is that after the last entry (`after: page.at(-1)`), until one is empty; one with
    * large records may be shorter than `limit`. With conditions that few entries meet it reads through the archive of the registers that are named.
    *
-   * @throws ERR_OPTION, ERR_REGISTER where the register is not known
+   * @throws ERR_OPTION, ERR_REGISTER where the register is not known; ERR_VALUE, with the entry, where somebody has changed the archive so that it can't be read: go on behind it
    */
   entries(which?: WhichEntries): Promise<readonly ArchivedEntry[]>
   /**

@@ -161,6 +161,7 @@ function sizeOf(rows: readonly Row[]): number {
   return rows.reduce((sum, { record }) => sum + (record?.length ?? 0), 0)
 }
 
+/** @throws ERR_VALUE, which names the entry */
 function toArchived(row: Row, { location, register }: RegisterName): ArchivedEntry {
   return {
     location,
@@ -169,11 +170,27 @@ function toArchived(row: Row, { location, register }: RegisterName): ArchivedEnt
     entryNo: row.entry_no,
     table: row.table_name,
     operation: row.operation,
-    recordId: decodeRecordId(row.record_id),
-    record: row.record === null ? null : decodeRecord(row.record),
-    document: { table: row.document_table, recordId: decodeRecordId(row.document_id) },
+    ...decoded(row, { location, register }),
     sealedAt: row.sealed_at,
     receivedAt: row.received_at,
     state: row.state,
+  }
+}
+
+function decoded(row: Row, { location, register }: RegisterName): Pick<ArchivedEntry, 'recordId' | 'record' | 'document'> {
+  try {
+    return {
+      recordId: decodeRecordId(row.record_id),
+      record: row.record === null ? null : decodeRecord(row.record),
+      document: { table: row.document_table, recordId: decodeRecordId(row.document_id) },
+    }
+  } catch (thrown) {
+    const { code, message, hint, cause } = thrown as TillsyncError
+    const { epoch, entry_no: entryNo } = row
+    throw new TillsyncError(code, `Entry ${entryNo} of ${register} at ${location}: ${message}`, {
+      hint,
+      context: { location, register, epoch, entryNo },
+      cause,
+    })
   }
 }

@@ -229,6 +229,16 @@ export function wholeDocument(all: readonly Entry[], batch: Pick<Batch, 'shapes'
   return document
 }
 
+/** Whether its records are such: in an archive that somebody has changed they may be anything. */
+export function isReadable(document: AppliedDocument): boolean {
+  try {
+    if (!document.removed) document.values()
+    return true
+  } catch {
+    return false
+  }
+}
+
 function isRoot({ table, recordId, document }: Entry): boolean {
   return table === document.table && recordId === document.recordId
 }

@@ -19,14 +19,14 @@ export interface Orphans {
   /**
    * The sale was entered again at the till, under another number: posts the reversal of what the orphan has posted, takes it out of the mirror, and keeps the reason.
    *
-   * @throws ERR_ORPHAN where there is none by this id, it is settled, or it was sent back and not refused; ERR_OPTION without a reason
+   * @throws ERR_ORPHAN where there is none by this id, it is settled, it was sent back and not refused, or somebody has changed it in the archive; ERR_OPTION without a reason
    */
   withdraw(id: number, options: { readonly reason: string }): Promise<void>
   /**
    * Offers it to its register from the next exchange on, which enters it into its tables where its key and its parts' are free, whole or not at all; columns that were not published get what the database
    * gives them. Sealed there, it is known again here by its contents, and then 'returned'. `list()` says by `back` and `refusal` what became of it.
    *
-   * @throws ERR_ORPHAN where there is none by this id, or it is settled; ERR_TOO_LARGE where no message holds it
+   * @throws ERR_ORPHAN where there is none by this id, it is settled, or somebody has changed it in the archive; ERR_TOO_LARGE where no message holds it
    */
   sendBack(id: number): Promise<void>
 }

@@ -30,9 +30,14 @@ export function offeredColumn(database: ApplyingDatabase): string {
            WHERE o.register_id = r.register_id AND o.state = 'orphaned' AND o.back = 'offered' ORDER BY orphan_id LIMIT 1)`
 }
 
-/** What is offered. */
-export function offered(database: ApplyingDatabase, id: number): Work<SentBack> {
-  return orphanById(database, id)
+/** What is offered; undefined where nobody can say any more what it was, which keeps nothing else from its register. */
+export function* offered(database: ApplyingDatabase, id: number): Work<SentBack | undefined> {
+  try {
+    return yield* orphanById(database, id)
+  } catch (error) {
+    if (error instanceof TillsyncError && error.code === 'ERR_ORPHAN') return undefined
+    throw error
+  }
 }
 
 /** What the register says of what it was offered: it is not offered any more. Whether it has come again is known when it does. */

@@ -3,7 +3,7 @@ import type { AnyDocument, Batch, RegisterName, SentBack } from '../model.ts'
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
 import { ARCHIVED, type ArchivedRow, isoTime, toEntry } from './archived.ts'
 import type { HandlersByTable } from './batch.ts'
-import { type AppliedDocument, documentsOf } from './document-set.ts'
+import { type AppliedDocument, isReadable, wholeDocument } from './document-set.ts'
 import { finish } from './finish.ts'
 import { QUARANTINE_ROW, type QuarantineRow } from './quarantine-row.ts'
 import { readWaiting, type Waiting } from './quarantine-versions.ts'
@@ -19,7 +19,7 @@ export interface Orphan extends RegisterName {
   readonly id: number
   readonly table: string
   readonly recordId: string
-  /** As it was received last: the root record's columns, and `parts` by table. */
+  /** As it was received last: the root record's columns, and `parts` by table. Empty where somebody has changed the archive, so that it can't be read. */
   readonly document: AnyDocument
   /** The first of its entries in the archive. */
   readonly entryNo: number
@@ -82,14 +82,14 @@ export function* listOrphans(database: ApplyingDatabase, which: WhichOrphans): W
   })
   const orphans: Orphan[] = []
   for (const row of rows) {
-    const { value } = yield* documentOf(database, row)
+    const document = yield* readDocument(database, row)
     orphans.push({
       id: row.orphan_id,
       location: row.location,
       register: row.register,
       table: row.table_name,
       recordId: row.record_id,
-      document: value,
+      document: document?.value ?? { parts: {} },
       entryNo: row.entry_no,
       orphanedAt: row.orphaned_at,
       state: row.state,
@@ -105,7 +105,7 @@ export function* listOrphans(database: ApplyingDatabase, which: WhichOrphans): W
 /**
  * Posts the reversal of what the orphan has posted, and takes it out of the mirror, inside the caller's transaction.
  *
- * @throws ERR_ORPHAN where there is none by this id, it is settled, or it was sent back and not refused
+ * @throws ERR_ORPHAN where there is none by this id, it is settled, it was sent back and not refused, or somebody has changed it in the archive
  */
 export function* withdrawOrphan(database: ApplyingDatabase, handlers: HandlersByTable, id: number, reason: string): Work<void> {
   // The register's row first, as batches do, which may bring the orphan back just now.
@@ -121,6 +121,7 @@ export function* withdrawOrphan(database: ApplyingDatabase, handlers: HandlersBy
   const waiting = yield* giveUp(database, row, reason)
   // Of a document in quarantine that version stands that was applied last.
   const document = waiting === undefined ? yield* documentOf(database, row) : waiting.applied
+  if (document === undefined && waiting?.isApplied) throw unreadable(row)
   const [known] = yield* query<{ state: string | null; incarnation: number }>({
     sql: `SELECT state, incarnation FROM ${database.qualify(DOCUMENTS.name)} WHERE register_id = $1 AND table_name = $2 AND record_id = $3 FOR UPDATE`,
     parameters: [row.register_id, row.table_name, row.record_id],
@@ -161,16 +162,37 @@ export function* orphanById(database: ApplyingDatabase, id: number): Work<SentBa
 }
 
 /** What of the orphan waits in quarantine is given up with it. Undefined where nothing waits. */
-function* giveUp(database: ApplyingDatabase, row: OrphanRow, reason: string): Work<Waiting | undefined> {
+function* giveUp(
+  database: ApplyingDatabase,
+  row: OrphanRow,
+  reason: string,
+): Work<(Pick<Waiting, 'applied'> & { readonly isApplied: boolean }) | undefined> {
   const [waiting] = yield* query<QuarantineRow>({
     sql: `UPDATE ${database.qualify(QUARANTINE.name)} q SET state = 'discarded', reason = $5, settled_at = now()
           WHERE register_id = $1 AND table_name = $2 AND record_id = $3 AND incarnation = $4 AND state = 'waiting' RETURNING ${QUARANTINE_ROW}`,
     parameters: [row.register_id, row.table_name, row.record_id, row.incarnation, reason],
   })
-  return waiting && (yield* readWaiting(database, [{ ...waiting, register_id: row.register_id }]))[0]
+  if (waiting === undefined) return undefined
+  const [versions] = yield* readWaiting(database, [{ ...waiting, register_id: row.register_id }])
+  return { applied: versions?.applied, isApplied: waiting.applied_no !== null }
 }
 
+/** @throws ERR_ORPHAN where it is not there any more as it was received */
 function* documentOf(database: ApplyingDatabase, row: OrphanRow): Work<AppliedDocument> {
+  const document = yield* readDocument(database, row)
+  if (document !== undefined) return document
+  throw unreadable(row)
+}
+
+function unreadable({ orphan_id: id }: OrphanRow): TillsyncError {
+  return new TillsyncError('ERR_ORPHAN', `Orphan ${id} is not in the archive any more as it was received`, {
+    hint: 'Somebody has changed the archive: audit() says where. What it has posted stands. Restore central from a backup.',
+    context: { id },
+  })
+}
+
+/** Undefined where somebody has changed the archive, so that it can't be read. */
+function* readDocument(database: ApplyingDatabase, row: OrphanRow): Work<AppliedDocument | undefined> {
   const records = yield* query<ArchivedRow>({
     sql: `SELECT ${ARCHIVED} FROM ${database.qualify(ARCHIVE.name)}
           WHERE register_id = $1 AND epoch_no = $2 AND entry_no >= $3 AND entry_no < $4 ORDER BY entry_no`,
@@ -184,6 +206,7 @@ function* documentOf(database: ApplyingDatabase, row: OrphanRow): Work<AppliedDo
   const entries = records.map((record) => toEntry(record, name))
   const shapes: Batch['shapes'] = { [row.table_name]: shape === undefined ? [] : JSON.parse(shape.parts) }
   const keys: Batch['keys'] = { [row.table_name]: shape === undefined ? [] : JSON.parse(shape.key_columns) }
-  const [document] = documentsOf({ entries, shapes, keys })
-  return document as AppliedDocument
+  if (entries.length !== row.entries) return undefined
+  const document = wholeDocument(entries, { shapes, keys })
+  return document && isReadable(document) ? document : undefined
 }

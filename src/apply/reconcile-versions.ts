@@ -1,5 +1,5 @@
 import { type ApplyingDatabase, query, type Work } from '../ports.ts'
-import { type AppliedDocument, wholeDocument } from './document-set.ts'
+import { type AppliedDocument, isReadable, wholeDocument } from './document-set.ts'
 import type { PostedDocument } from './postings.ts'
 import { readEntries, readShapes } from './quarantine-versions.ts'
 import { DOCUMENTS, LIVES, ORPHANS, QUARANTINE } from './tables.ts'
@@ -85,9 +85,9 @@ export function* standingOf(database: ApplyingDatabase, lives: readonly Document
   const entries = new Map(applied.map((row, n) => [row, found[n]]))
   return rows.map((row, n) => {
     const own = entries.get(row)
-    const document = own && readable(wholeDocument(own, shapes.get(row.register_id) ?? { shapes: {}, keys: {} }))
+    const document = own && wholeDocument(own, shapes.get(row.register_id) ?? { shapes: {}, keys: {} })
     if (document !== undefined) document.incarnation = lives[n]?.incarnation ?? 0
-    const isThere = document !== undefined && !document.removed
+    const isThere = document !== undefined && !document.removed && isReadable(document)
     const state = row.is_withdrawn ? 'withdrawn' : row.entry_no === null ? 'nothing' : isThere ? 'applied' : 'missing'
     return {
       isKnown: row.is_known,
@@ -99,14 +99,4 @@ export function* standingOf(database: ApplyingDatabase, lives: readonly Document
       quarantineId: row.waiting ?? undefined,
     }
   })
-}
-
-/** Undefined where its records are none: somebody has changed them. */
-function readable(document: AppliedDocument | undefined): AppliedDocument | undefined {
-  try {
-    document?.values()
-    return document
-  } catch {
-    return undefined
-  }
 }

@@ -181,3 +181,15 @@ t.test('nonsense is refused', async (t) => {
   await central.stop()
   await t.rejects(central.entries(), { code: 'ERR_STOPPED' })
 })
+
+t.test('an entry that somebody has changed into none is named, and what stands behind it can be read', async (t) => {
+  const shop = await openShop(t, server)
+  const till = await shop.addTill()
+  for (const n of [1, 2]) till.cashier.sell(`R-${n}`, [line('A')])
+  await till.replica.synchronize()
+  const [, second] = await shop.central.entries(POS1)
+  await shop.pool.query("UPDATE sync_archive SET record = 'nonsense' WHERE entry_no = 2")
+  const error = await refused(t, () => shop.central.entries(POS1), 'ERR_VALUE')
+  t.same(error?.context, { ...POS1, epoch: second?.epoch, entryNo: 2 })
+  t.equal((await shop.central.entries({ ...POS1, after: 2 })).length, 4)
+})

@@ -7,7 +7,7 @@ import { onEachDatabase, sealedBy } from '../support/each-database.ts'
 import { startServer } from '../support/postgres.ts'
 import { refused } from '../support/refused.ts'
 import { openShop, type Shop } from '../support/shop.ts'
-import { Machine } from '../support/world.ts'
+import { backupOf, Machine, restoreFrom } from '../support/world.ts'
 
 const server = await startServer(t)
 const line = (item: string, quantity = '1') => ({ item, quantity, amount: '1' })
@@ -137,3 +137,29 @@ onEachDatabase(
     await till.stop()
   },
 )
+
+t.test('an orphan that somebody has changed in the archive is not settled by halves, and holds up nobody', async (t) => {
+  const { shop, machine, exchange, orphan } = await lose(t, false, () => undefined)
+  const { central, pool } = shop
+  const id = await orphan()
+  await backupOf(pool, 'whole')
+  const where = `document_no = (SELECT entry_no FROM sync_orphans)`
+  for (const sql of [
+    `DELETE FROM sync_archive WHERE ${where}`,
+    `DELETE FROM sync_archive WHERE ${where} AND table_name = 'tender_lines'`,
+    `UPDATE sync_archive SET record = 'nonsense' WHERE ${where} AND table_name = 'receipts'`,
+    `UPDATE sync_archive SET operation = 'remove' WHERE ${where} AND table_name = 'tender_lines'`,
+  ]) {
+    await pool.query(sql)
+    t.match(await central.orphans.list(), [{ id, document: { receipt_no: undefined, parts: {} } }], sql)
+    await refused(t, () => central.orphans.withdraw(id, { reason: 'entered again' }), 'ERR_ORPHAN')
+    await refused(t, () => central.orphans.sendBack(id), 'ERR_ORPHAN')
+    t.equal(await shop.stock('LOST'), -5, 'what it has posted stands')
+    await restoreFrom(pool, 'whole')
+  }
+  await central.orphans.sendBack(id)
+  await pool.query(`DELETE FROM sync_archive WHERE ${where}`)
+  machine.cashier.sell('R-2', [line('NEW')])
+  await exchange()
+  t.equal(await shop.stock('NEW'), -1, 'offered already, it keeps no sale away')
+})
