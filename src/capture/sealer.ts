@@ -212,7 +212,8 @@ export class Sealer {
       function* (this: Sealer) {
         // The host wrote meanwhile: less is more likely to come through.
         const less = tries++ === 0 ? limit : Math.ceil(limit / 2)
-        const known = this.upkeep?.schema === (yield* this.database.capture.schemaVersion()) ? this.upkeep : undefined
+        const { upkeep: kept } = this
+        const known = (yield* this.isCurrent(kept)) ? kept : undefined
         const upkeep = known ?? (yield* this.keepUp())
         const slice = yield* this.sealSlice(this.database, upkeep.plan, less, this.clock.now)
         const value = work === undefined || slice.more || known === undefined ? undefined : yield* work()
@@ -308,8 +309,10 @@ export class Sealer {
       await this.planned()
       const done = await this.database.write(
         function* (this: Sealer) {
-          if (this.upkeep === undefined || !(yield* this.isCurrent())) return undefined
-          return { value: yield* work(requireRoot(this.upkeep.plan, table)) }
+          // Another call may come to know of other tables, or of other rules, meanwhile.
+          const { upkeep } = this
+          if (upkeep === undefined || !(yield* this.isCurrent(upkeep))) return undefined
+          return { value: yield* work(requireRoot(upkeep.plan, table)) }
         }.bind(this),
         options,
       )

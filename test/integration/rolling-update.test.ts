@@ -1,6 +1,15 @@
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
-import { type AnyTables, type AudienceRules, createCentral, type Link, type PublishRules, type Register, TillsyncError } from '../../src/index.ts'
+import {
+  type AnyTables,
+  type AudienceRules,
+  createCentral,
+  createRegister,
+  type Link,
+  type PublishRules,
+  type Register,
+  TillsyncError,
+} from '../../src/index.ts'
 import { type Host, onEachDatabase, onPostgres } from '../support/each-database.ts'
 import { eventually } from '../support/eventually.ts'
 import { createPool, openPool, startServer } from '../support/postgres.ts'
@@ -8,6 +17,7 @@ import { createPool, openPool, startServer } from '../support/postgres.ts'
 // A new version of the host is started while the old one still runs: two processes on one database, with rules that differ.
 
 const server = await startServer(t)
+const NAME = { location: 'BA01', register: 'POS1' }
 const TABLES = 'CREATE TABLE receipts (id INTEGER PRIMARY KEY, receipt_no TEXT, status TEXT); CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT)'
 const OLD: PublishRules<AnyTables> = { receipts: { except: ['status'] } }
 const NEW: PublishRules<AnyTables> = { receipts: {}, items: {} }
@@ -231,6 +241,42 @@ t.test(
     )
   },
 )
+
+t.test('PostgreSQL: other rules that come in force in the midst of a reseal end it with the code that says so', async (t) => {
+  const { config } = await server.createDatabase()
+  const [pool, others] = [openPool(t, config), openPool(t, config)]
+  await others.query(TABLES)
+  let between: (() => Promise<unknown>) | undefined
+  pool.on('connect', (client) => {
+    const { query } = client
+    Object.assign(client, {
+      query(...all: unknown[]) {
+        const answer = Reflect.apply(query, client, all)
+        const { text = '' } = Object(all[0]) as { readonly text?: string }
+        const work = text.includes('AS versions') ? between : undefined
+        if (work === undefined) return answer
+        between = undefined
+        return answer.then(async (rows: unknown) => {
+          await work()
+          return rows
+        })
+      },
+    })
+  })
+  const [old, next] = [
+    createRegister({ ...NAME, database: postgres(pool), publish: OLD }),
+    createRegister({ ...NAME, database: postgres(others), publish: NEW }),
+  ]
+  for (const till of [old, next]) t.teardown(() => till.stop())
+  await old.install()
+  await old.seal()
+  between = async () => {
+    await next.install()
+    await isRefused(t, old)
+  }
+  await t.rejects(old.reseal('receipts'), { code: 'ERR_SCHEMA_NEWER' })
+  t.equal(between, undefined)
+})
 
 t.test('head office: the rules of the process that came last are in force, be it that it publishes nothing', async (t) => {
   const pool = await createPool(t, server)
