@@ -70,6 +70,45 @@ t.test('a row that would leave the same touch as the one before it leaves none, 
   await isComplete(t, till, 'our table was dropped behind a touch')
 })
 
+t.test('however transactions and settings end, what they have written is touched', async (t) => {
+  const own = await startServer(t, { settings: ['max_prepared_transactions=5'] })
+  const till = await openTill(t, own)
+  const host = await session(t, till.pool)
+  let id = 0
+  const line = (receipt: number) => `INSERT INTO receipt_lines VALUES (${++id}, ${receipt}, 'A')`
+  await host.query(`INSERT INTO receipts SELECT n, 'posted', n FROM generate_series(1, 20) n;
+    CREATE FUNCTION scan(id bigint, receipt bigint) RETURNS void LANGUAGE plpgsql SET tillsync.touched = '' AS $$ BEGIN
+      INSERT INTO receipt_lines VALUES (id, receipt, 'A');
+    END $$;
+    CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE receipts SET total = total + 1 WHERE id = NEW.receipt_id; RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER late AFTER INSERT ON receipt_lines DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.receipt_id = 7) EXECUTE FUNCTION late()`)
+  const transactions: readonly (readonly string[])[] = [
+    [`BEGIN; ${line(1)}; COMMIT AND CHAIN; ${line(1)}; ROLLBACK AND CHAIN; ${line(1)}; COMMIT`],
+    [`BEGIN; ${line(2)}; RESET ALL; ${line(2)}; SAVEPOINT a; ${line(3)}; RESET ALL; ROLLBACK TO a; ${line(3)}; COMMIT`],
+    [`BEGIN; SAVEPOINT a; ${line(4)}; SAVEPOINT b; ${line(5)}; RELEASE b; ROLLBACK TO a; ${line(4)}; ${line(5)}; COMMIT`],
+    [
+      `BEGIN; ${line(6)}; SET LOCAL ROLE NONE; PREPARE TRANSACTION 'one'`,
+      `BEGIN; ${line(6)}; PREPARE TRANSACTION 'two'`,
+      `ROLLBACK PREPARED 'one'`,
+      `COMMIT PREPARED 'two'`,
+    ],
+    [`BEGIN ISOLATION LEVEL SERIALIZABLE; ${line(7)}; ${line(7)}; COMMIT`],
+    [`BEGIN; SELECT scan(1001, 8), scan(1002, 9); ${line(9)}; SAVEPOINT a; SELECT scan(1003, 10); ROLLBACK TO a; SELECT scan(1004, 10); COMMIT`],
+    [
+      `DO $$ BEGIN FOR n IN 11..14 LOOP INSERT INTO receipt_lines VALUES (2000 + n, n, 'A'); IF n % 2 = 0 THEN COMMIT; ELSE ROLLBACK; END IF; END LOOP; END $$`,
+    ],
+    [
+      `BEGIN; DECLARE c CURSOR FOR SELECT * FROM receipts WHERE id > 14 ORDER BY id FOR UPDATE; FETCH 1 FROM c; UPDATE receipts SET total = 0 WHERE CURRENT OF c;
+      FETCH 2 FROM c; DELETE FROM receipts WHERE CURRENT OF c; COMMIT`,
+    ],
+    ['DISCARD ALL', line(18)],
+  ]
+  for (const statements of transactions) {
+    for (const sql of statements) await host.query(sql)
+    await isComplete(t, till, statements.join('; '))
+  }
+})
+
 t.test('a transaction that writes the same keys into two schemas, each with a register of its own, is noted in both', async (t) => {
   const pool = await createPool(t, server)
   const tills = []
