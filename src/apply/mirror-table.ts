@@ -160,6 +160,7 @@ export class MirrorTable {
     const names = sent.map((name) => this.nameOf(name))
     const unknown = names.filter((name) => !Object.hasOwn(constants, name) && !target.columns.some((column) => column.name === name))
     for (const name of unknown) this.leaveOut(name)
+    this.refuseTwice(sent, names)
     const missing = this.key.find((name) => !names.includes(name))
     if (missing !== undefined)
       throw this.unfit(
@@ -169,6 +170,19 @@ export class MirrorTable {
       )
     const isComputed = (name: string) => !target.key.includes(name) && target.columns.some((column) => column.name === name && column.generated)
     return names.filter((name) => !Object.hasOwn(constants, name) && !unknown.includes(name) && !isComputed(name))
+  }
+
+  /** @throws ERR_MIRROR where `rename` gives one column of the target to two that are sent, or the place of one that is sent to another */
+  private refuseTwice(sent: readonly string[], names: readonly string[]): void {
+    for (const [n, name] of names.entries()) {
+      const first = this.options.map === undefined ? this.senderOf(name) : (sent[names.indexOf(name)] as string)
+      if (first === sent[n] || Object.hasOwn(this.constants, name)) continue
+      throw this.unfit(
+        `has one column \`${name}\` for \`${first}\`, by \`rename\`, and for \`${sent[n]}\`, which is sent`,
+        name,
+        `Rename \`${sent[n]}\` too, or leave it out with \`except\`.`,
+      )
+    }
   }
 
   /** @throws ERR_MIRROR where what is sent must have its place */

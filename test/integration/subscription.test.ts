@@ -408,6 +408,30 @@ onEachDatabase(t, server, 'other rules for a table ask for all of it again', TAB
   t.match(await rows(host, 'items'), [/^I1\|One!\|2(\.00)?\|B$/])
 })
 
+onEachDatabase(
+  t,
+  server,
+  'what would become one column of two that are sent waits, and is right once `rename` says where both go',
+  TABLES,
+  async (t, host) => {
+    const stream = items().put({ item_no: 'I1', name: 'One', unit_price: '2.00', shelf: 'A' })
+    for (const columns of [{ shelf: 'name' }, { name: 'item_no' }, { label: 'name' }]) {
+      const till = await open(host, { items: mirror({ rename: { columns } }) })
+      await deliver(till, [stream])
+      t.match((await till.status()).unapplied, [{ recordId: ['I1'], code: 'ERR_MIRROR', message: /has one column/ }])
+      t.same(await rows(host, 'items'), [])
+      await till.stop()
+    }
+    const till = await open(host, { items: mirror({ rename: { columns: { shelf: 'name', name: 'shelf' } } }) })
+    await deliver(till, [stream])
+    t.same(
+      (await rows(host, 'items')).map((row) => row.replace('2.00', '2')),
+      ['I1|A|2|One'],
+    )
+    t.same((await till.status()).unapplied, [])
+  },
+)
+
 onEachDatabase(t, server, 'rows whose existence the till owns are neither made nor removed', TABLES, async (t, host) => {
   await host.exec(`INSERT INTO items (item_no, name, shelf) VALUES ('I1', 'mine', 'A')`)
   const till = await open(host, { items: mirror({ only: ['shelf'], rows: 'update' }) })
