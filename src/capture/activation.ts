@@ -32,7 +32,7 @@ export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[],
   const install = ({ sources, tables }: CapturePlan) => database.capture.install(sources, tables)
   const { plan, done } = yield* planAnd(database, specs, strict ? undefined : problems, install)
   // Nothing goes on then, and it is tried again each time.
-  const [unread] = plan.roots.size === 0 ? plan.unread.values() : []
+  const [unread] = plan.roots.size === 0 ? [...plan.unread.values()].filter(({ code }) => code === 'ERR_DATABASE') : []
   if (unread !== undefined) throw unread
   const { tables: changed, statements } = done
   const mended = specs.filter(

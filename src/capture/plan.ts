@@ -14,7 +14,7 @@ export type Resolver =
 
 export interface CapturePlan {
   readonly roots: ReadonlyMap<string, RootPlan>
-  /** Roots that can't be read as we are: why. They are touched all the same, so that a reseal follows when they can. */
+  /** Roots that can't be read as we are, or whose filter does not run: why. They are touched all the same, so that a reseal follows when they can. */
   readonly unread: ReadonlyMap<string, TillsyncError>
   readonly tables: ReadonlyMap<string, HostTable>
   readonly sources: readonly TouchSource[]
@@ -43,10 +43,9 @@ export function* planCapture(database: CapturingDatabase, specs: readonly RootSp
       const root = planRoot(database, spec, tables)
       const error = yield* unreadable(database, root)
       if (error !== undefined) unread.set(spec.table, error)
-      else yield* tryOut(database, root)
+      else roots.set(spec.table, root)
       paths.addRoot(root)
       if (error !== undefined) throw error
-      roots.set(spec.table, root)
     } catch (error) {
       if (!problems || !(error instanceof TillsyncError)) throw error
       problems.push({ table: spec.table, error })
@@ -63,13 +62,14 @@ function ofNothing({ sql, parameters }: Statement, keyWidth: number): Statement 
   return { sql, parameters: [...Array<null>(keyWidth).fill(null), ...parameters] }
 }
 
-/** A function or a collation may be missing on the library's connection, or its role may not read them: other roots need not wait for that. */
+/** A function or a collation may be missing on the library's connection, or its role may not read them, or its filter does not run: other roots need not wait for that. */
 function* unreadable(database: CapturingDatabase, root: RootPlan): Work<TillsyncError | undefined> {
   // By its key and by its columns, without its filter, of which `tryOut` speaks.
   const selected = root.columns.map(({ name }) => name)
   const statements = [selectColumns(database, root.table, selected).compile(), ofNothing(root.identify, root.key.length), ...partReads(root)]
   try {
     yield* database.requireReadable(tablesOf(root.spec), statements)
+    yield* tryOut(database, root)
     return undefined
   } catch (error) {
     if (!(error instanceof TillsyncError) || error.retryable) throw error

@@ -23,6 +23,9 @@ export type SealSlice = (database: CapturingDatabase, plan: CapturePlan, limit: 
 /** How often it is tried where the host's schema is changed at the same time. */
 const TRIES = 10
 
+/** When it is looked again whether what could not be read can be, at least: not all that keeps it from that is seen in the schema. */
+const LOOK_AGAIN_MS = 30_000
+
 /** How many touches a transaction takes; it aims at the length that its database says. */
 const LIMITS = { least: 1, first: 64, most: 4_096 }
 
@@ -38,6 +41,9 @@ export class Sealer {
   private readonly onSealed: (slice: Slice) => void
   /** The tables as they stood when we last looked. */
   private upkeep: Upkeep | undefined
+  /** When they were looked at, and what was found wrong, which is no news until it is something else. */
+  private lookedAt = 0
+  private found: readonly Problem[] = []
   /** The next look at the tables is the first, and puts the rules in force. */
   private begins = true
   private readonly onUpkeep: (upkeep: Upkeep) => void
@@ -87,12 +93,13 @@ export class Sealer {
   /** With the next look at the tables its rules are in force, whatever others were. */
   begin(): void {
     this.begins = true
+    this.found = []
     this.forgetPlan()
   }
 
   /** Roots that can't be published as their tables stand. */
   get problems(): readonly Problem[] {
-    return this.upkeep?.problems ?? []
+    return this.found
   }
 
   /** In one snapshot: the schema that the plan is said to be of must be the one that it was made of. */
@@ -132,8 +139,10 @@ export class Sealer {
   }
 
   private keep(upkeep: Upkeep): void {
-    const before = this.problems
+    const before = this.found
     this.upkeep = upkeep
+    this.lookedAt = this.clock.ticks()
+    this.found = upkeep.problems
     this.begins = false
     const news = upkeep.problems.some(({ table }) => !before.some((known) => known.table === table))
     if (upkeep.mended.length > 0 || news || (before.length > 0 && upkeep.problems.length === 0)) this.onUpkeep(upkeep)
@@ -142,6 +151,7 @@ export class Sealer {
   /** Seals all that is touched when it is called, tables that were touched as a whole included. */
   async sealAll(signal?: AbortSignal): Promise<Sealed> {
     const before = { ...this.sealed }
+    this.lookAgain(0)
     await this.seal(signal)
     const plan = await this.planned()
     for (const table of [...this.whole]) if (plan.roots.has(table)) await this.resume(table, signal)
@@ -175,15 +185,31 @@ export class Sealer {
     return (await this.slice(this.limit, undefined, work)).value
   }
 
+  /** Where something could not be read so long ago, it is found out anew whether it can be. */
+  private lookAgain(ms: number): void {
+    if (this.upkeep !== undefined && this.upkeep.plan.unread.size > 0 && this.clock.ticks() - this.lookedAt >= ms) this.forgetPlan()
+  }
+
   private async run(signal: AbortSignal | undefined): Promise<Sealed> {
+    this.lookAgain(LOOK_AGAIN_MS)
     await this.planned()
     const sealed = { documents: 0, entries: 0 }
     const mark = await this.database.read(() => this.markIfDue(), { loosely: true })
     if (mark === undefined) return sealed
-    for (;;) {
+    for (let plan: CapturePlan | undefined; ; ) {
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'Sealing was aborted', { cause: signal.reason })
       const { limit } = this
-      const slice = await this.slice(limit, signal)
+      let slice: Slice
+      try {
+        slice = await this.slice(limit, signal)
+      } catch (error) {
+        // What a filter asks for may be gone, which the schema does not say: a new plan says whose it is, and the others go on.
+        if (plan !== undefined || !(error instanceof TillsyncError) || error.code !== 'ERR_DATABASE' || error.retryable) throw error
+        this.forgetPlan()
+        plan = await this.planned()
+        if (plan.unread.size === 0) throw error
+        continue
+      }
       add(sealed, slice)
       // What comes later is another call's: a host that writes without a pause must not keep this one from its end.
       if (!slice.more || slice.touch >= mark) return sealed

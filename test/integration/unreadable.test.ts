@@ -1,11 +1,13 @@
 import { DatabaseSync } from 'node:sqlite'
 import Database from 'better-sqlite3'
+import { type SqlBool, sql } from 'kysely'
 import t from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { createRegister } from '../../src/index.ts'
 import { sealedBy } from '../support/each-database.ts'
 import { createPool, openPool, startServer } from '../support/postgres.ts'
+import { openTill } from '../support/postgres-till.ts'
 import { openDatabase } from '../support/shop.ts'
 import { snapshotOf } from '../support/snapshots.ts'
 
@@ -132,4 +134,24 @@ t.test('PostgreSQL: a table whose rows the library may not read any more waits, 
     t.same((await sealed()).sort(), ['upsert receipt_lines[1]', 'upsert receipts[1]', `upsert receipts[${id}]`].sort(), granted)
     t.match(await till.status(), { problems: [], resealing: [], unsealed: 0 })
   }
+})
+
+t.test('PostgreSQL: a filter whose function is gone keeps its own table waiting, until the function is back', async (t) => {
+  const { pool, replica, sealed } = await openTill(t, server, {
+    tables: `${TABLES}; CREATE FUNCTION is_large(integer) RETURNS boolean LANGUAGE sql AS 'SELECT $1 > 5'`,
+    publish: { ...PUBLISH, receipts: { where: () => sql<SqlBool>`is_large(total)` } },
+  })
+  const events: unknown[] = []
+  replica.on('schema', ({ problems }) => events.push(problems.map(({ table, error }) => `${table} ${error.code}`)))
+  await pool.query('INSERT INTO receipts VALUES (1, 8), (2, 8), (3, 1); INSERT INTO items VALUES (1)')
+  t.same((await sealed()).sort(), ['upsert items[1]', 'upsert receipts[1]', 'upsert receipts[2]'])
+  await pool.query('DROP FUNCTION is_large; DELETE FROM receipts WHERE id = 1; UPDATE receipts SET total = 9; INSERT INTO items VALUES (2)')
+  t.same(await sealed(), ['upsert items[2]'])
+  t.match(await replica.status(), { problems: [{ table: 'receipts', error: { code: 'ERR_FILTER', message: /is_large/ } }], resealing: ['receipts'] })
+  await pool.query('INSERT INTO receipts VALUES (4, 1), (5, 9); INSERT INTO items VALUES (3)')
+  t.same(await sealed(), ['upsert items[3]'])
+  await pool.query(`CREATE FUNCTION is_large(integer) RETURNS boolean LANGUAGE sql AS 'SELECT $1 > 5'`)
+  t.same((await sealed()).sort(), ['remove receipts[1]', 'upsert receipts[2]', 'upsert receipts[3]', 'upsert receipts[5]'])
+  t.match(await replica.status(), { problems: [], resealing: [], unsealed: 0 })
+  t.same(events, [['receipts ERR_FILTER'], []], 'said once')
 })
