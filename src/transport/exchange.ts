@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { TillsyncError } from '../errors.ts'
 import type { AudienceAnswer, AudienceRequest, RegisterName, Takes } from '../model.ts'
 import type { AudiencePublisher, AudienceSubscriber, Link, Received, Subscriber, Taken } from '../ports.ts'
+import { unlessAborted } from './abortable.ts'
 import { decodeMessage, encodeMessage, encodePublished } from './codec.ts'
 import { exchangeBy } from './line.ts'
 import type { Message } from './message.ts'
@@ -47,7 +48,7 @@ export async function push(
   const waits = idle !== undefined && said.batch === undefined && link.waitMs !== undefined
   const audiences = asking && (await requestOf(asking))
   const bytes = await encodeMessage({ from: register, ...said, ...(waits && { wait: link.waitMs }), audiences })
-  const answered = exchangeBy(link, bytes, waits ? AbortSignal.any([signal, idle]) : signal)
+  const answered = waits ? waitedFor(link, bytes, signal, idle) : exchangeBy(link, bytes, signal)
   publisher.readAhead()
   let answer: Message
   try {
@@ -64,6 +65,22 @@ export async function push(
   if (error) throw error
   // What was taken is acknowledged at once, and more asked for.
   return withTaken({ ...exchanged, unfinished: exchanged.unfinished || taken?.isAny === true }, taken)
+}
+
+/** So long the answer to an exchange may still come for which nobody waits any more. */
+const LEFT_MS = 1_000
+
+/** Ends with `idle`. The exchange itself is left for a moment: central answers it as soon as the register speaks again, and both connections stay open. To end it would cost that one, and the sale that ends the wait a new one. */
+async function waitedFor(link: Link, bytes: Uint8Array, signal: AbortSignal, idle: AbortSignal): Promise<Uint8Array> {
+  const leaving = new AbortController()
+  const answered = exchangeBy(link, bytes, AbortSignal.any([signal, leaving.signal]))
+  try {
+    return await unlessAborted(answered, idle)
+  } catch (error) {
+    const timer = setTimeout(() => leaving.abort(), LEFT_MS).unref()
+    answered.catch(() => undefined).finally(() => clearTimeout(timer))
+    throw error
+  }
 }
 
 /** With what came of what central publishes. */
