@@ -35,7 +35,7 @@ export function waitOf(timeoutMs: number): number {
 
 /** Carries exchanges by HTTP POST to the other side's `fetch`. */
 export function httpClient(options: HttpClientOptions): Link {
-  const { url, fetch, timeoutMs, maxBytes, names } = options
+  const { timeoutMs, names } = options
   return {
     async exchange(message, { signal }) {
       // Not AbortSignal.timeout(): each would live on, with what hangs on it, until its time is over.
@@ -43,20 +43,8 @@ export function httpClient(options: HttpClientOptions): Link {
       const timer = setTimeout(() => late.abort(), timeoutMs).unref()
       const ended = AbortSignal.any([signal, late.signal])
       try {
-        const token = await unlessAborted(ask(options), ended)
-        const response = await fetch(url, {
-          method: 'POST',
-          headers: { authorization: `Bearer ${token}`, 'content-type': CONTENT_TYPE },
-          body: message as Uint8Array<ArrayBuffer>,
-          redirect: 'error',
-          signal: ended,
-        })
-        if (mediaTypeOf(response) !== CONTENT_TYPE) {
-          await response.body?.cancel()
-          throw foreign(options, response)
-        }
-        if (response.ok) return await readWhole(response, maxBytes)
-        throw await refused(options, response)
+        // Be it that the host's `fetch` or token function does not end with the signal.
+        return await unlessAborted(post(options, message, ended), ended)
       } catch (error) {
         if (error instanceof TillsyncError && error.code !== 'ERR_ABORTED') throw error
         if (signal.aborted) throw new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: error })
@@ -74,6 +62,25 @@ export function httpClient(options: HttpClientOptions): Link {
       }
     },
   }
+}
+
+async function post(options: HttpClientOptions, message: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
+  const { url, fetch, maxBytes } = options
+  const token = await ask(options)
+  signal.throwIfAborted()
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': CONTENT_TYPE },
+    body: message as Uint8Array<ArrayBuffer>,
+    redirect: 'error',
+    signal,
+  })
+  if (mediaTypeOf(response) !== CONTENT_TYPE) {
+    await response.body?.cancel()
+    throw foreign(options, response)
+  }
+  if (response.ok) return await readWhole(response, maxBytes)
+  throw await refused(options, response)
 }
 
 /** Undefined where it is not the URL of an HTTP server; one with a user and password is refused by `fetch`. */

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { createCentral, createRegister, type Progress, type RegisterEvents } from '../../src/index.ts'
+import { httpLink } from '../../src/transport/http.ts'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
 import { Random, seedOfRun } from '../support/random.ts'
@@ -245,6 +246,27 @@ t.test('a till that pushes says by hand how far it is', async (t) => {
   await shop.balances(t, till)
   await refused(t, () => till.replica.synchronize({ progress: 5 } as never), 'ERR_OPTION')
 })
+
+t.test("a host's fetch that does not end with its signal holds up neither a stop nor who waits", async (t) => {
+  const shop = await openShop(t, server, { pull: { fetch: () => never(), timeoutMs: 300, token: () => 'x'.repeat(43) } })
+  const till = await shop.addTill('POS1')
+  sell(till, 1, 1)
+  const late = till.again({ link: () => httpLink({ url: shop.url, token: till.token, fetch: () => never(), timeoutMs: 100 }) })
+  await t.rejects(late.synchronize(), { code: 'ERR_LINK', message: /No answer within 100 ms/ })
+  const hanging = till.again({ link: () => httpLink({ url: shop.url, token: till.token, fetch: () => never() }) })
+  await t.rejects(hanging.synchronize({ signal: AbortSignal.timeout(50) }), { code: 'ERR_ABORTED' })
+  await hanging.start()
+  await hanging.stop()
+  const pulled = { location: 'BA01', register: 'POS2' }
+  await shop.central.registers.add({ ...pulled, pull: { url: 'http://till/' } })
+  await t.rejects(shop.central.synchronize(pulled), { code: 'ERR_LINK' })
+  await till.replica.synchronize()
+  await shop.balances(t, till)
+})
+
+function never<T>(): Promise<T> {
+  return new Promise(() => undefined)
+}
 
 t.test('both sides start exchanges at the same time: nothing is lost or doubled', async (t) => {
   const shop = await openShop(t, server)
