@@ -187,9 +187,10 @@ export class SqliteCapture implements Capture {
    */
   private *triggers(): Work<readonly Trigger[]> {
     return (yield* run(
-      `SELECT own.name, own.sql, EXISTS (
-         SELECT 1 FROM sqlite_schema AS other WHERE other.type = 'trigger' AND other.tbl_name = own.tbl_name COLLATE NOCASE AND other.rowid > own.rowid
-         AND other.sql LIKE '%RAISE%IGNORE%' AND NOT (${isOurs('other')})) AS overtaken
+      `WITH ignoring AS MATERIALIZED (
+         SELECT lower(other.tbl_name) AS on_table, max(other.rowid) AS last FROM sqlite_schema AS other
+         WHERE other.type = 'trigger' AND other.sql LIKE '%RAISE%IGNORE%' AND NOT (${isOurs('other')}) GROUP BY 1)
+       SELECT own.name, own.sql, EXISTS (SELECT 1 FROM ignoring WHERE on_table = lower(own.tbl_name) AND last > own.rowid) AS overtaken
        FROM sqlite_schema AS own WHERE own.type = 'trigger' AND ${isOurs('own')}`,
     )) as readonly Trigger[]
   }

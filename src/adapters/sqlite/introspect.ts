@@ -28,10 +28,10 @@ export function* describe(names: readonly string[]): Work<ReadonlyMap<string, Ho
   const tables = new Map<string, HostTable>()
   for (const name of new Set(names)) {
     const [table] = yield* query<TableInfo>({
-      sql: `SELECT list.wr, list.strict, made.sql FROM pragma_table_list AS list
+      sql: `SELECT list.wr, list.strict, made.sql FROM pragma_table_list(?) AS list
             LEFT JOIN main.sqlite_schema AS made ON made.type = 'table' AND made.name = list.name
             WHERE list.name = ? AND list.schema = 'main' AND list.type = 'table'`,
-      parameters: [name],
+      parameters: [name, name],
     })
     if (table !== undefined) tables.set(name, yield* describeTable(name, table))
   }
