@@ -130,11 +130,11 @@ function* readPage(
     `${range}.epoch_no = a.epoch_no AND a.entry_no >= ${range}.entry_no AND a.entry_no < ${range}.entry_no + ${range}.entries`
   const ofDocument = (range: string) =>
     `${range}.register_id = a.register_id AND ${range}.table_name = r.table_name AND ${range}.record_id = r.record_id`
-  // Orphans are few and known by where they stand; all else is told entry by entry.
+  // Orphans are few and known by where they stand; all else is told entry by entry. OFFSET 0: by the archive's key, whatever PostgreSQL thinks of how much there is.
   const source =
     state === 'orphaned' || state === 'withdrawn'
-      ? `(SELECT DISTINCT epoch_no, entry_no, entries FROM ${orphans} WHERE register_id = $1 AND state = $8) x JOIN ${archive} a ON a.register_id = $1 AND x.epoch_no = a.epoch_no
-                AND a.entry_no >= x.entry_no AND a.entry_no < x.entry_no + x.entries`
+      ? `(SELECT DISTINCT epoch_no, entry_no, entries FROM ${orphans} WHERE register_id = $1 AND state = $8) x CROSS JOIN LATERAL (
+           SELECT * FROM ${archive} a WHERE a.register_id = $1 AND a.epoch_no = x.epoch_no AND a.entry_no >= x.entry_no AND a.entry_no < x.entry_no + x.entries OFFSET 0) a`
       : `${archive} a`
   const rows = yield* query<Row>({
     sql: `SELECT * FROM (
@@ -143,7 +143,7 @@ function* readPage(
                      e.epoch, ${isoTime('a.received_at')} AS received_at,
                      r.table_name AS document_table, r.record_id AS document_id, s.state
               FROM ${source} JOIN ${epochs} e ON e.register_id = a.register_id AND e.epoch_no = a.epoch_no
-              JOIN ${archive} r ON r.register_id = a.register_id AND r.epoch_no = a.epoch_no AND r.entry_no = a.document_no
+              CROSS JOIN LATERAL (SELECT table_name, record_id FROM ${archive} r WHERE r.register_id = a.register_id AND r.epoch_no = a.epoch_no AND r.entry_no = a.document_no OFFSET 0) r
               CROSS JOIN LATERAL (SELECT coalesce(
                 (SELECT max(o.state) FROM ${orphans} o WHERE ${ofDocument('o')} AND ${within('o')} AND o.state IN ('orphaned', 'withdrawn')),
                 (SELECT 'latest' FROM ${documents} d WHERE ${ofDocument('d')} AND ${within('d')}), 'replaced') AS state) s

@@ -203,11 +203,12 @@ function documentsIn(
         WHERE register_id = ${register} AND table_name = ${name} AND NOT removed
         UNION ALL
         SELECT l.record_id, l.incarnation, l.epoch_no, l.entry_no, 'removed', l.removal_no IS NOT NULL FROM ${lives} l
-        JOIN ${documents} d USING (register_id, table_name, record_id)
-        WHERE register_id = ${register} AND table_name = ${name} AND (d.removed OR l.incarnation <> d.incarnation)) l
-      LEFT JOIN ${orphans} o ON o.register_id = ${register} AND o.table_name = ${name} AND o.record_id = l.record_id AND o.incarnation = l.incarnation
-        AND o.state <> 'returned') v
-    JOIN ${archive} a ON a.register_id = ${register} AND a.epoch_no = v.epoch_no AND a.entry_no = v.entry_no
+        CROSS JOIN LATERAL (SELECT removed, incarnation FROM ${documents} d
+          WHERE d.register_id = l.register_id AND d.table_name = l.table_name AND d.record_id = l.record_id OFFSET 0) d
+        WHERE l.register_id = ${register} AND l.table_name = ${name} AND (d.removed OR l.incarnation <> d.incarnation)) l
+      LEFT JOIN LATERAL (SELECT state FROM ${orphans} o WHERE o.register_id = ${register} AND o.table_name = ${name} AND o.record_id = l.record_id COLLATE "default"
+        AND o.incarnation = l.incarnation AND o.state <> 'returned' OFFSET 0) o ON true) v
+    CROSS JOIN LATERAL (SELECT * FROM ${archive} a WHERE a.register_id = ${register} AND a.epoch_no = v.epoch_no AND a.entry_no = v.entry_no OFFSET 0) a
     LEFT JOIN ${unreadable} ON u.epoch_no = a.epoch_no AND u.entry_no = a.entry_no
     CROSS JOIN LATERAL (SELECT CASE WHEN u.entry_no IS NULL THEN ${AS_JSON} END AS record OFFSET 0) j
     CROSS JOIN LATERAL (

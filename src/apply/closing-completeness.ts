@@ -59,9 +59,10 @@ function covers(ranges: readonly KnownRange[], { series, number }: { readonly se
 function* quarantined(rule: ReceiptsRule, { database, registerId }: FinishContext): Work<readonly Held[]> {
   const rows = yield* query<{ record_id: string; record: string | null; is_removal: boolean | null; series: string | null; number: string | null }>({
     sql: `SELECT q.record_id, a.record, a.operation = 'remove' AS is_removal, c.series, c.number::text FROM ${database.qualify(QUARANTINE.name)} q
-          LEFT JOIN ${database.qualify(ARCHIVE.name)} a USING (register_id, epoch_no, entry_no)
-          LEFT JOIN ${database.qualify(CLOSING_RECEIPTS.name)} c
-            ON c.register_id = q.register_id AND c.table_name = q.table_name AND c.record_id = q.record_id AND c.incarnation = q.incarnation
+          LEFT JOIN LATERAL (SELECT record, operation FROM ${database.qualify(ARCHIVE.name)} a
+            WHERE a.register_id = q.register_id AND a.epoch_no = q.epoch_no AND a.entry_no = q.entry_no OFFSET 0) a ON true
+          LEFT JOIN LATERAL (SELECT series, number FROM ${database.qualify(CLOSING_RECEIPTS.name)} c
+            WHERE c.register_id = q.register_id AND c.table_name = q.table_name AND c.record_id = q.record_id AND c.incarnation = q.incarnation OFFSET 0) c ON true
           WHERE q.register_id = $1 AND q.table_name = $2 AND q.state = 'waiting' ORDER BY q.record_id`,
     parameters: [registerId, rule.table],
   })

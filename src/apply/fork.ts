@@ -31,7 +31,7 @@ export function* part(database: ApplyingDatabase, registerId: number, line: read
                    (SELECT f FROM json_array_elements(coalesce(d.former, '[]')) WITH ORDINALITY AS f(f, n)
                     WHERE (f ->> 'born')::bigint <= $5::bigint AND (f ->> 'end')::bigint > $5::bigint ORDER BY n DESC LIMIT 1) AS former_life
             FROM affected JOIN ${documents} d ON d.register_id = $1 AND d.table_name = affected.table_name AND d.record_id = affected.record_id
-            LEFT JOIN ${archive} b ON b.register_id = $1 AND b.epoch_no = d.born_epoch_no AND b.entry_no = d.born_entry_no)`
+            LEFT JOIN LATERAL (SELECT operation FROM ${archive} b WHERE b.register_id = $1 AND b.epoch_no = d.born_epoch_no AND b.entry_no = d.born_entry_no OFFSET 0) b ON true)`
   const parameters = [registerId, beyond.map((s) => s.epochNo), beyond.map((s) => s.after.entryNo), beyond.map((s) => s.through), common]
   // What was removed beyond it stays posted too; should it come again, it is the same.
   yield* query({
@@ -128,7 +128,8 @@ export function* archivedOf(
     sql: `SELECT d.table_name || E'\\n' || d.record_id AS document, a.table_name, a.record_id, a.record
           FROM unnest($2::text[], $3::text[]) AS s(table_name, record_id)
           JOIN ${database.qualify(DOCUMENTS.name)} d ON d.register_id = $1 AND d.table_name = s.table_name AND d.record_id = s.record_id
-          JOIN ${database.qualify(ARCHIVE.name)} a ON a.register_id = $1 AND a.epoch_no = d.epoch_no AND a.entry_no >= d.entry_no AND a.entry_no < d.entry_no + d.entries
+          CROSS JOIN LATERAL (SELECT * FROM ${database.qualify(ARCHIVE.name)} a
+            WHERE a.register_id = $1 AND a.epoch_no = d.epoch_no AND a.entry_no >= d.entry_no AND a.entry_no < d.entry_no + d.entries OFFSET 0) a
           WHERE ${condition} AND a.record IS NOT NULL ORDER BY a.entry_no`,
     parameters: [registerId, set.map(({ table }) => table), set.map(({ recordId }) => recordId)],
   })
@@ -148,13 +149,13 @@ function* lostUnder(database: ApplyingDatabase, registerId: number, set: readonl
   const rows = yield* query<{ document: string; incarnation: number; table_name: string; record_id: string; record: string }>({
     sql: `SELECT l.table_name || E'\\n' || l.record_id AS document, l.incarnation, a.table_name, a.record_id, a.record
           FROM unnest($2::text[], $3::text[]) AS s(table_name, record_id)
-          JOIN ${documents} d ON d.register_id = $1 AND d.table_name = s.table_name AND d.record_id = s.record_id AND (d.removed OR d.state = 'lost')
+          CROSS JOIN LATERAL (SELECT * FROM ${documents} d WHERE d.register_id = $1 AND d.table_name = s.table_name AND d.record_id = s.record_id OFFSET 0) d
           CROSS JOIN LATERAL (
             SELECT d.table_name, d.record_id, d.incarnation, d.epoch_no, d.entry_no, d.entries WHERE d.state = 'lost' AND NOT d.removed
             UNION SELECT o.table_name, o.record_id, o.incarnation, o.epoch_no, o.entry_no, o.entries FROM ${orphans} o
-                  WHERE o.register_id = $1 AND o.table_name = d.table_name AND o.record_id = d.record_id AND o.state <> 'returned') l
-          JOIN ${archive} a ON a.register_id = $1 AND a.epoch_no = l.epoch_no AND a.entry_no >= l.entry_no AND a.entry_no < l.entry_no + l.entries
-          WHERE a.record IS NOT NULL ORDER BY l.incarnation DESC, a.entry_no`,
+                  WHERE o.register_id = $1 AND o.table_name = s.table_name AND o.record_id = s.record_id AND o.state <> 'returned') l
+          CROSS JOIN LATERAL (SELECT * FROM ${archive} a WHERE a.register_id = $1 AND a.epoch_no = l.epoch_no AND a.entry_no >= l.entry_no AND a.entry_no < l.entry_no + l.entries OFFSET 0) a
+          WHERE (d.removed OR d.state = 'lost') AND a.record IS NOT NULL ORDER BY l.incarnation DESC, a.entry_no`,
     parameters: [registerId, set.map(({ table }) => table), set.map(({ recordId }) => recordId)],
   })
   const lost = new Map<string, Lost[]>()

@@ -89,7 +89,7 @@ function knownOf(database: ApplyingDatabase, set: readonly AppliedDocument[], { 
                              UNION ALL SELECT incarnation, entry_no, removal_no FROM ${lives}
                              WHERE register_id = $1 AND table_name = d.table_name AND record_id = d.record_id AND incarnation <> d.incarnation AND epoch_no = $4
                              ORDER BY entry_no DESC LIMIT 1) l ON true
-          LEFT JOIN ${orphans} o ON o.register_id = $1 AND o.table_name = d.table_name AND o.record_id = d.record_id AND o.incarnation = l.incarnation
+          LEFT JOIN ${orphans} o ON o.register_id = $1 AND o.table_name = s.table_name AND o.record_id = s.record_id AND o.incarnation = l.incarnation
           FOR UPDATE OF d`,
     parameters: [registerId, set.map(({ table }) => table), set.map(({ recordId }) => recordId), epochNo],
   })

@@ -80,7 +80,7 @@ function* isOvertaken(set: MirrorSet, { table, recordId, entries }: AppliedDocum
               ON s.table_name = a.table_name AND s.record_id = a.record_id
             WHERE a.register_id = $1 AND (a.epoch_no, a.entry_no) > ($2::bigint, $3::bigint) AND a.operation = 'upsert')
           SELECT EXISTS (
-            SELECT FROM later a JOIN ${archive} r ON r.register_id = $1 AND r.epoch_no = a.epoch_no AND r.entry_no = a.document_no
+            SELECT FROM later a CROSS JOIN LATERAL (SELECT * FROM ${archive} r WHERE r.register_id = $1 AND r.epoch_no = a.epoch_no AND r.entry_no = a.document_no OFFSET 0) r
             WHERE (r.table_name, r.record_id) <> ($6, $7)
               AND (EXISTS (SELECT FROM ${documents} d WHERE ${stands('d')} AND d.state IS DISTINCT FROM 'lost')
                 OR EXISTS (SELECT FROM ${lives} l JOIN ${documents} d USING (register_id, table_name, record_id, incarnation) WHERE ${stands('l')} AND d.removed))) AS overtaken`,

@@ -83,7 +83,7 @@ export function* documentsIn(
           JOIN LATERAL (SELECT d.record_id AS document, d.incarnation, d.epoch_no AS epoch, d.entry_no AS first, d.entries FROM ${database.qualify(DOCUMENTS.name)} d
                         WHERE d.register_id = $1 AND d.table_name = $5 AND d.record_id = asked_id) AS latest ON true
           JOIN LATERAL (SELECT * FROM ${database.qualify(ARCHIVE.name)} a
-                        WHERE a.register_id = $1 AND a.epoch_no = latest.epoch AND a.entry_no >= latest.first AND a.entry_no < latest.first + latest.entries) AS archived ON true
+                        WHERE a.register_id = $1 AND a.epoch_no = latest.epoch AND a.entry_no >= latest.first AND a.entry_no < latest.first + latest.entries OFFSET 0) AS archived ON true
           ORDER BY latest.document, entry_no`,
     parameters: [registerId, epochNo, first, last, table],
   })

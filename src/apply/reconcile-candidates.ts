@@ -72,11 +72,13 @@ export function candidates(
     `SELECT l.register_id, l.table_name, l.record_id, l.incarnation FROM (
        SELECT ${key}, epoch_no, entry_no FROM ${documents} WHERE ${ours} AND NOT removed
        UNION ALL
-       SELECT l.register_id, l.table_name, l.record_id, l.incarnation, l.epoch_no, l.entry_no FROM ${lives} l JOIN ${documents} d USING (register_id, table_name, record_id)
+       SELECT l.register_id, l.table_name, l.record_id, l.incarnation, l.epoch_no, l.entry_no FROM ${lives} l
+       CROSS JOIN LATERAL (SELECT removed, incarnation FROM ${documents} d
+         WHERE d.register_id = l.register_id AND d.table_name = l.table_name AND d.record_id = l.record_id OFFSET 0) d
        WHERE ${ours} AND (d.removed OR d.incarnation <> l.incarnation)) l
      JOIN unnest($5::bigint[], $6::bigint[], $7::bigint[]) AS b(register_id, epoch_no, after)
        ON b.register_id = l.register_id AND b.epoch_no = l.epoch_no AND l.entry_no > b.after
-     JOIN ${archive} a ON a.register_id = l.register_id AND a.epoch_no = l.epoch_no AND a.entry_no = l.entry_no
+     CROSS JOIN LATERAL (SELECT record FROM ${archive} a WHERE a.register_id = l.register_id AND a.epoch_no = l.epoch_no AND a.entry_no = l.entry_no OFFSET 0) a
      WHERE l.table_name = ANY ($4::text[]) AND (a.record LIKE '%' || $3::text || '%' OR NOT EXISTS (
        SELECT FROM ${postings} p WHERE p.register_id = l.register_id AND p.table_name = l.table_name AND p.record_id = l.record_id AND p.incarnation = l.incarnation))`,
   ]
@@ -84,7 +86,7 @@ export function candidates(
   const moved = `SELECT ${key}, item_no, location, to_char(business_date, 'YYYY-MM-DD') AS business_date, document_no, customer_no, dimensions::text AS dimensions,
                         sum(quantity)::text AS quantity, sum(amount)::text AS amount
                  FROM ${stock} JOIN c USING (${key}) GROUP BY ${key}, 5, 6, 7, 8, 9, 10`
-  // Grouped, not joined once more: how many candidates there are nobody can estimate.
+  // Grouped, not joined once more, and the archive is read entry by entry: how many candidates there are nobody can estimate.
   return {
     sql: `WITH c AS MATERIALIZED (${sources.join(' UNION ')})
           SELECT ${key}, json_agg(json_build_array(${columns})) FILTER (WHERE item_no IS NOT NULL)::text AS movements FROM (
