@@ -24,16 +24,13 @@ export interface Upkeep {
 /**
  * Plans, makes or mends the triggers, and activates, in the caller's transaction.
  *
- * @param strict whether a root that does not fit its tables is an error, or left out and named; where none can be read at all, it is one anyway
+ * @param strict whether a root that does not fit its tables is an error, or left out and named
  */
 export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[], strict: boolean): Work<Upkeep> {
   const problems: Problem[] = []
   const before = new Set((yield* readStates(database, PREFIX)).map(({ key }) => key.slice(PREFIX.length)))
   const install = ({ sources, tables }: CapturePlan) => database.capture.install(sources, tables)
   const { plan, done } = yield* planAnd(database, specs, strict ? undefined : problems, install)
-  // Nothing goes on then, and it is tried again each time.
-  const [unread] = plan.roots.size === 0 ? [...plan.unread.values()].filter(({ code }) => code === 'ERR_DATABASE') : []
-  if (unread !== undefined) throw unread
   const { tables: changed, statements } = done
   const mended = specs.filter(
     (spec) =>

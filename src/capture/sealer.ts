@@ -192,10 +192,16 @@ export class Sealer {
 
   private async run(signal: AbortSignal | undefined): Promise<Sealed> {
     this.lookAgain(LOOK_AGAIN_MS)
-    await this.planned()
+    const { roots, unread } = await this.planned()
     const sealed = { documents: 0, entries: 0 }
     const mark = await this.database.read(() => this.markIfDue(), { loosely: true })
     if (mark === undefined) return sealed
+    const none = roots.size > 0 ? undefined : [...unread.values()].find(({ code }) => code === 'ERR_DATABASE')
+    if (none !== undefined) {
+      // With no table at all there is nothing that could go on; what is touched stays so until the next look.
+      this.forgetPlan()
+      throw none
+    }
     for (let plan: CapturePlan | undefined; ; ) {
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'Sealing was aborted', { cause: signal.reason })
       const { limit } = this

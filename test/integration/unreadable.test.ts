@@ -6,6 +6,7 @@ import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { createRegister } from '../../src/index.ts'
 import { sealedBy } from '../support/each-database.ts'
+import { eventually } from '../support/eventually.ts'
 import { createPool, openPool, startServer } from '../support/postgres.ts'
 import { openTill } from '../support/postgres-till.ts'
 import { openDatabase } from '../support/shop.ts'
@@ -134,6 +135,26 @@ t.test('PostgreSQL: a table whose rows the library may not read any more waits, 
     t.same((await sealed()).sort(), ['upsert receipt_lines[1]', 'upsert receipts[1]', `upsert receipts[${id}]`].sort(), granted)
     t.match(await till.status(), { problems: [], resealing: [], unsealed: 0 })
   }
+})
+
+t.test('PostgreSQL: a register that may read none of its tables starts, says so, and goes on by itself when it may', async (t) => {
+  const everything = await createPool(t, server)
+  await everything.query(
+    `DO $$ BEGIN CREATE ROLE clerk LOGIN PASSWORD 'x'; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT ALL ON SCHEMA public TO clerk`,
+  )
+  const { host, port, database } = everything.options
+  const pool = openPool(t, { host, port, database, user: 'clerk', password: 'x' })
+  await pool.query('CREATE TABLE items (id integer PRIMARY KEY)')
+  const till = createRegister({ location: 'A', register: '1', database: postgres(pool), publish: { items: {} } })
+  t.teardown(() => till.stop())
+  await till.install()
+  await everything.query('REVOKE SELECT ON items FROM clerk; INSERT INTO items VALUES (1), (2); DELETE FROM items WHERE id = 2')
+  await t.rejects(till.seal(), { code: 'ERR_DATABASE', hint: /role/ })
+  await till.start()
+  await eventually('it says so', async () => (await till.status()).lastError?.code === 'ERR_DATABASE')
+  await everything.query('GRANT SELECT ON items TO clerk')
+  await eventually('it is sealed', async () => (await till.entries()).length === 1)
+  await eventually('and all is well', async () => (await till.status()).lastError === undefined)
 })
 
 t.test('PostgreSQL: a filter whose function is gone keeps its own table waiting, until the function is back', async (t) => {
