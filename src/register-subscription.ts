@@ -12,7 +12,7 @@ import type { Sealer } from './capture/sealer.ts'
 import type { RootPlan } from './capture/table-plan.ts'
 import { asTillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
-import type { Finding, Notice, RegisterName } from './model.ts'
+import type { AudienceStanding, Finding, Notice, RegisterName } from './model.ts'
 import { Periodic } from './periodic.ts'
 import type { AudienceSubscriber, Clock, RegisterDatabase, Work } from './ports.ts'
 import { CENTRAL, readPeer } from './transport/peers.ts'
@@ -44,6 +44,8 @@ export class RegisterSubscription {
   private readonly notices: NoticeWatch | undefined
   private readonly rolling: Periodic
   private last: Promise<unknown> = Promise.resolve()
+  /** Whether the tables could not be read when they were last asked about. */
+  private isUnreadable = false
 
   /** @throws ERR_OPTION */
   constructor(options: RegisterSubscriptionOptions) {
@@ -67,10 +69,11 @@ export class RegisterSubscription {
     })
     const { subscription } = this
     this.subscriber = {
-      standings: () => subscription.standings(),
+      standings: () => this.standings(),
       unapplied: () => subscription.unapplied(),
       // What is noted of what comes is noted as of the day on which it comes.
       take: async (batches) => {
+        if (this.isUnreadable && batches.length === 0) return { isAny: false, received: 0, applied: 0 }
         await this.roll(this.rolling.signal)
         return this.inTurn(() => subscription.take(batches))
       },
@@ -81,6 +84,21 @@ export class RegisterSubscription {
       (signal) => this.roll(signal),
       (thrown) => events.emit('failed', { error: asTillsyncError(thrown, 'ERR_DATABASE', 'The notices of the day could not be written') }),
     )
+  }
+
+  /** Where tables here can't be read, nothing is asked for, and `failed` says so: what is sold goes on its way all the same. */
+  private async standings(): Promise<readonly AudienceStanding[]> {
+    try {
+      const standings = await this.subscription.standings()
+      this.isUnreadable = false
+      return standings
+    } catch (thrown) {
+      const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The tables that central publishes could not be read')
+      if (error.retryable) throw error
+      this.isUnreadable = true
+      this.options.events.emit('failed', { error })
+      return []
+    }
   }
 
   /** What a day brings by itself. */

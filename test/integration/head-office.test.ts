@@ -1,12 +1,14 @@
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { systemClock } from '../../src/clock.ts'
-import { type AnyTables, type AudienceRules, type Link, mirror, type Notice, TillsyncError } from '../../src/index.ts'
+import { type AnyTables, type AudienceRules, createCentral, createRegister, type Link, mirror, type Notice, TillsyncError } from '../../src/index.ts'
 import { decodeMessage } from '../../src/transport/codec.ts'
+import { memoryLink } from '../../src/transport/memory.ts'
 import { eventually } from '../support/eventually.ts'
-import { startServer } from '../support/postgres.ts'
+import { createPool, openPool, startServer } from '../support/postgres.ts'
 import { refused } from '../support/refused.ts'
-import { openShop, type Shop, type Till } from '../support/shop.ts'
+import { listen, openShop, type Shop, type Till } from '../support/shop.ts'
 
 const server = await startServer(t)
 
@@ -531,3 +533,51 @@ t.test('a filter that takes too long is asked once in an exchange, and then left
   for (const each of [one, other]) await each.replica.synchronize()
   t.ok([one, other].every((each) => rows(each, 'SELECT name FROM items')[0]?.[0] === 'A'))
 })
+
+for (const type of ['push', 'pull'] as const) {
+  t.test(`${type}: a mirrored table that can not be read at the till keeps no sale there, is said, and goes on when it can`, async (t) => {
+    const office = await createPool(t, server)
+    await office.query(`CREATE TABLE items (item_no text PRIMARY KEY, name text); INSERT INTO items VALUES ('I1', 'One');
+      CREATE TABLE receipts (location text, register text, id bigint, PRIMARY KEY (location, register, id))`)
+    const token = 'A'.repeat(43)
+    const central = createCentral<AnyTables, AnyTables>({
+      database: postgres(office),
+      publish: { items: {} },
+      subscribe: { receipts: mirror({ origin: ['location', 'register'] }) },
+      pull: { token: () => token },
+    })
+    t.teardown(() => central.stop())
+    await central.install()
+    const { config } = await server.createDatabase()
+    await openPool(t, config).query(`CREATE ROLE seller_${type} LOGIN PASSWORD 'secret'; GRANT ALL ON SCHEMA public TO seller_${type}`)
+    const pool = openPool(t, { ...config, user: `seller_${type}`, password: 'secret' })
+    await pool.query('CREATE TABLE items (item_no text PRIMARY KEY, name text); CREATE TABLE receipts (id bigint PRIMARY KEY)')
+    const name = { location: 'BA01', register: 'POS1' }
+    const url = await listen(t, (...args) => till.fetch(...args))
+    await central.registers.add({ ...name, ...(type === 'pull' && { pull: { url } }) })
+    const till = createRegister<AnyTables>({
+      ...name,
+      database: postgres(pool),
+      publish: { receipts: {} },
+      subscribe: { items: mirror() },
+      transfer: type === 'pull' ? { type, token } : { type, link: memoryLink(central, name) },
+    })
+    t.teardown(() => till.stop())
+    await till.install()
+    const exchange = async () => {
+      await till.seal()
+      await (type === 'pull' ? central.synchronize(name) : till.synchronize())
+    }
+    const said: string[] = []
+    till.on('failed', ({ error }) => said.push(error.message))
+    await exchange()
+    await pool.query(`ALTER TABLE items ENABLE ROW LEVEL SECURITY; ALTER TABLE items FORCE ROW LEVEL SECURITY; INSERT INTO receipts VALUES (1), (2)`)
+    await office.query(`UPDATE items SET name = 'Uno'`)
+    await exchange()
+    t.same((await office.query('SELECT id FROM receipts ORDER BY id')).rows, [{ id: '1' }, { id: '2' }])
+    t.match(said[0], /row-level security/)
+    await pool.query('ALTER TABLE items DISABLE ROW LEVEL SECURITY')
+    await exchange()
+    t.same((await pool.query('SELECT name FROM items')).rows, [{ name: 'Uno' }])
+  })
+}
