@@ -33,8 +33,9 @@ import type {
   RegisterName,
   Which,
 } from './model.ts'
-import type { ApplyingDatabase, AudiencePublisher, Clock, Key, PublishingDatabase, Work } from './ports.ts'
+import type { ApplyingDatabase, AudiencePublisher, Clock, PublishingDatabase } from './ports.ts'
 import { Sealing } from './sealing.ts'
+import type { Key, Work } from './work.ts'
 
 export const PUBLISHING_TABLES = [MEMBERS, PARKED, AUDIENCES, AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, UNAPPLIED]
 export const PUBLISHING_MIGRATION: Migrations = { component: 'capture', steps: [{ create: PUBLISHING_TABLES }] }

@@ -9,8 +9,9 @@ import { refusal, unanswered } from './comparison-errors.ts'
 import { TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName } from './model.ts'
-import { type ApplyingDatabase, type Clock, query, type Work } from './ports.ts'
+import type { ApplyingDatabase, Clock } from './ports.ts'
 import { decodeRecordId } from './record.ts'
+import { query, type Work } from './work.ts'
 
 /** What a comparison needs of central. */
 export interface Means {

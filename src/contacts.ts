@@ -1,6 +1,7 @@
 import { REGISTERS } from './apply/tables.ts'
 import type { RegisterName } from './model.ts'
-import { type ApplyingDatabase, type Clock, query } from './ports.ts'
+import type { ApplyingDatabase, Clock } from './ports.ts'
+import { query } from './work.ts'
 
 /** How often it is written down that a register spoke, where no batch of it says so. */
 const WRITTEN_EVERY_MS = 300_000

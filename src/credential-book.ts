@@ -1,7 +1,8 @@
 import { CREDENTIALS, REGISTERS } from './apply/tables.ts'
 import type { RegisterName } from './model.ts'
-import { type ApplyingDatabase, type Clock, query } from './ports.ts'
+import type { ApplyingDatabase, Clock } from './ports.ts'
 import { hashToken, isToken } from './transport/credentials.ts'
+import { query } from './work.ts'
 
 interface CredentialRow {
   readonly location: string

@@ -2,8 +2,9 @@ import { REGISTERS } from './apply/tables.ts'
 import { AUDIENCE_REGISTERS, AUDIENCES } from './capture/audience-tables.ts'
 import type { RegisterName } from './model.ts'
 import { Periodic } from './periodic.ts'
-import { type ApplyingDatabase, type Clock, query } from './ports.ts'
+import type { ApplyingDatabase, Clock } from './ports.ts'
 import type { Holds } from './transport/holds.ts'
+import { query } from './work.ts'
 
 export interface HeraldOptions {
   readonly database: ApplyingDatabase

@@ -79,6 +79,7 @@ export type {
   Value,
   Which,
 } from './model.ts'
+export type { OwnTable } from './own-table.ts'
 export type {
   ApplyingDatabase,
   CapturingDatabase,
@@ -88,12 +89,10 @@ export type {
   Letter,
   Link,
   Mailbox,
-  OwnTable,
   QuarantinedDocument,
   ReceiveOptions,
   RegisterDatabase,
   ReleasedDocument,
-  Work,
 } from './ports.ts'
 export type { PullTarget } from './pull-book.ts'
 export { createRegister } from './register.ts'
@@ -103,3 +102,4 @@ export type { ListedRegister, NewRegister, RegisterChanges, Registers } from './
 export type { PulledRegister, PullProgress, PullResult } from './rounds.ts'
 export type { LinkTransfer, MailboxTransfer, PullTransfer, PushTransfer } from './transfer-options.ts'
 export type { RequestSource } from './transport/source.ts'
+export type { Work } from './work.ts'

@@ -1,5 +1,7 @@
 import { TillsyncError } from './errors.ts'
-import { compiledOnce, type Database, insert, type OwnTable, query, type Work } from './ports.ts'
+import type { OwnTable } from './own-table.ts'
+import type { Database } from './ports.ts'
+import { compiledOnce, insert, query, type Work } from './work.ts'
 
 /** Small facts that a database keeps about itself. */
 export const STATE = {

@@ -1,4 +1,5 @@
-import type { HostTable, Work } from './ports.ts'
+import type { HostTable } from './host-table.ts'
+import type { Work } from './work.ts'
 
 // What a database must do so that `mirror` can keep its tables: a port like those of ports.ts, with a page of its own.
 

@@ -1,5 +1,6 @@
 import type { Kysely } from 'kysely'
 import type { TillsyncError } from './errors.ts'
+import type { HostColumn, HostTable } from './host-table.ts'
 import type { Mirroring } from './mirroring.ts'
 import type {
   AnyTables,
@@ -14,128 +15,8 @@ import type {
   Subscription,
   UnappliedDocument,
 } from './model.ts'
-
-export type { ForeignKey, Mirroring, MirrorOthers, MirrorRows, MirrorTarget, MirrorUpsert } from './mirroring.ts'
-
-/** A key of a record: its values in key order, exactly as the database gave them. */
-export type Key = readonly unknown[]
-
-/**
- * One thing that a piece of work asks of its database.
- *
- * - `query`: a statement; answered with its rows as objects.
- * - `lookup`: a statement made by `keyed()` for each of the keys; answered, key by key, with the rows as tuples of exact values.
- * - `insert`: rows for the library's own tables, in one go; with `replaceBy`, a row with equal key columns is overwritten. With `beside`, a statement that goes the same way, where the
- *   dialect has that, and does not see them: it is answered with its rows.
- * - `erase`: deletes the rows of one of the library's own tables whose `by` columns equal one of the keys.
- * - `call`: the host's own asynchronous code inside the transaction (not on SQLite, whose transactions are synchronous). One that
- *   has not ended after `timeoutMs` loses the transaction: the connection is broken off, ERR_TIMEOUT.
- * - `committed`: what is to be done once the transaction is committed, outside it; where it fails, it is not.
- * - `pause`: a place in a long computation where the host's event loop may go on, as far as the transaction lets it.
- * - `writing`: from here on it writes; what it has read stands.
- */
-export type Step =
-  | ({ readonly kind: 'query' } & Statement)
-  | { readonly kind: 'lookup'; readonly sql: string; readonly keys: readonly Key[]; readonly parameters: readonly unknown[] }
-  | { readonly kind: 'insert'; readonly inserts: readonly Insert[]; readonly beside?: Statement }
-  | { readonly kind: 'erase'; readonly table: OwnTable; readonly by: readonly string[]; readonly keys: readonly Key[] }
-  | { readonly kind: 'call'; readonly call: (trx: Kysely<AnyTables>) => unknown; readonly timeoutMs?: number }
-  | { readonly kind: 'committed'; readonly run: () => void }
-  | { readonly kind: 'pause' }
-  | { readonly kind: 'writing' }
-
-/** Rows for one of the library's own tables. */
-export interface Insert {
-  readonly table: OwnTable
-  readonly rows: readonly (readonly unknown[])[]
-  readonly replaceBy?: readonly string[]
-  /** Whether a row that would be overwritten by its like may stay as it is. */
-  readonly unlessAlike?: boolean
-}
-
-/** A compiled statement, as Kysely's `compile()` gives it. */
-export interface Statement {
-  readonly sql: string
-  readonly parameters: readonly unknown[]
-  /** Whether a plan of it may be kept, where the dialect makes plans: only for what reads tables that stay about as large. */
-  readonly keepsPlan?: boolean
-}
-
-/**
- * A piece of work inside one transaction, written once for both kinds of database: a generator that yields steps and is
- * resumed with their answers. SQLite drives what writes synchronously, so that nothing of the host can come in between;
- * PostgreSQL awaits each step.
- */
-export type Work<T> = Generator<Step, T, unknown>
-
-/** `decimal`: one value, 12 digits before the point, 6 behind; `total`: the sum of any number of them. */
-export type OwnColumnType = 'integer' | 'text' | 'bytes' | 'time' | 'decimal' | 'total' | 'json' | 'boolean' | 'date'
-
-/** One of the library's own tables. */
-export interface OwnTable {
-  readonly name: string
-  /** In order; `insert` steps bring their rows in this order (without `generated` and `stamped`). */
-  readonly columns: Readonly<Record<string, OwnColumnType>>
-  readonly primaryKey: readonly string[]
-  /** Columns that may be NULL. */
-  readonly nullable?: readonly string[]
-  /** An integer column that the database numbers itself; never part of an `insert`. */
-  readonly generated?: string
-  /** A time column that the database fills with the time of the transaction; never part of an `insert`. */
-  readonly stamped?: string
-  /** Columns that are unique beside the primary key. */
-  readonly uniques?: readonly (readonly string[])[]
-}
-
-/** The columns that `insert` brings, in order. */
-export function insertedColumns(table: OwnTable): readonly (readonly [string, OwnColumnType])[] {
-  return Object.entries(table.columns).filter(([name]) => name !== table.generated && name !== table.stamped)
-}
-
-/** A table of the host as it stands in the database. */
-export interface HostTable {
-  readonly name: string
-  readonly columns: readonly HostColumn[]
-  /** Columns of the primary key, in key order; empty when there is none. */
-  readonly key: readonly string[]
-  /** Unique constraints and indexes beside the primary key; its own too, where the database takes different keys for equal. */
-  readonly uniques: readonly HostUnique[]
-  /** Names of unique indexes over expressions. */
-  readonly expressionUniques?: readonly string[]
-  /** Whether the database, or the host by itself, hands out keys again that were deleted. */
-  readonly reusesKeys?: boolean
-}
-
-export interface HostColumn {
-  readonly name: string
-  /** As declared, for messages and for casts. */
-  readonly type: string
-  /** The type beneath domains, without length and precision, where the dialect has such. */
-  readonly base?: string
-  readonly nullable: boolean
-  /** The collation by which texts are equal that are not the same, where the dialect has it by column; undefined where none are. */
-  readonly collation?: string
-  /** The database computes it; it can be read, not written. */
-  readonly generated: boolean
-  /** By which expression over the table's other columns, where the dialect's triggers do not see its value. */
-  readonly computed?: string
-  /** Another one whenever the column was altered, after which it may hold other values though no trigger saw it, where the dialect has such changes. */
-  readonly revision?: string
-  /** What a row holds that was there before the column was: its default or NULL, as JSON text. Only where changes are captured. */
-  readonly initial?: string
-}
-
-export interface HostUnique {
-  readonly columns: readonly {
-    readonly name: string
-    readonly collation: string
-    /** An expression for what a REPLACE puts in the place of NULL, where the column has such. */
-    readonly insteadOfNull?: string
-  }[]
-  /** The condition of a partial index, as SQL text, and the columns of the table that it names. */
-  readonly where?: string
-  readonly reads?: readonly string[]
-}
+import type { OwnTable } from './own-table.ts'
+import type { Key, Statement, Work } from './work.ts'
 
 /** What a trigger is to note: a record of `table`, or of another table by columns that refer to it. */
 export interface TouchSource {
@@ -311,6 +192,7 @@ export interface ApplyingDatabase extends Database {
 
 /** A database that a register is on. */
 export type RegisterDatabase = CapturingDatabase & ApplyingDatabase
+
 /** Central's, where it publishes. */
 export type PublishingDatabase = CapturingDatabase & ApplyingDatabase
 
@@ -453,63 +335,4 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>
   /** From 0 up to, not including, 1. */
   random(): number
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// The steps, as functions to be called with `yield*`
-
-export function* query<R>(statement: Statement): Work<readonly R[]> {
-  const { sql, parameters, keepsPlan = false } = statement
-  return (yield { kind: 'query', sql, parameters, keepsPlan }) as readonly R[]
-}
-
-/** Makes the same statements once for each database: to compile one takes longer than SQLite takes to run it. */
-export function compiledOnce<D extends Database, S>(compile: (database: D) => S): (database: D) => S {
-  const known = new WeakMap<D, S>()
-  return (database) => {
-    const compiled = known.get(database) ?? compile(database)
-    known.set(database, compiled)
-    return compiled
-  }
-}
-
-/** For each key the rows that it finds, as tuples. */
-export function* lookup(statement: Statement, keys: readonly Key[]): Work<readonly (readonly Key[])[]> {
-  if (keys.length === 0) return []
-  return (yield { kind: 'lookup', sql: statement.sql, keys, parameters: statement.parameters }) as readonly (readonly Key[])[]
-}
-
-export function* insert(table: OwnTable, rows: readonly (readonly unknown[])[], replaceBy?: readonly string[]): Work<void> {
-  yield* insertAll([{ table, rows, ...(replaceBy && { replaceBy }) }])
-}
-
-/** Into several tables, none of which sees what goes into the others. */
-export function* insertAll(all: readonly Insert[]): Work<void> {
-  const inserts = all.filter(({ rows }) => rows.length > 0)
-  if (inserts.length > 0) yield { kind: 'insert', inserts }
-}
-
-/** The same, and beside it a statement, whose text begins with what it does, not with WITH. */
-export function* insertBeside<R>(inserts: readonly Insert[], beside: Statement): Work<readonly R[]> {
-  return (yield { kind: 'insert', inserts: inserts.filter(({ rows }) => rows.length > 0), beside }) as readonly R[]
-}
-
-export function* erase(table: OwnTable, by: readonly string[], keys: readonly Key[]): Work<void> {
-  if (keys.length > 0) yield { kind: 'erase', table, by, keys }
-}
-
-export function* call(run: (trx: Kysely<AnyTables>) => unknown, timeoutMs?: number): Work<unknown> {
-  return yield { kind: 'call', call: run, ...(timeoutMs !== undefined && { timeoutMs }) }
-}
-
-export function* committed(run: () => void): Work<void> {
-  yield { kind: 'committed', run }
-}
-
-export function* pause(): Work<void> {
-  yield { kind: 'pause' }
-}
-
-export function* writing(): Work<void> {
-  yield { kind: 'writing' }
 }

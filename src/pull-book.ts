@@ -3,9 +3,10 @@ import { REGISTERS } from './apply/tables.ts'
 import { TillsyncError } from './errors.ts'
 import type { RegisterName } from './model.ts'
 import { known } from './options.ts'
-import { type ApplyingDatabase, query, type Work } from './ports.ts'
+import type { ApplyingDatabase } from './ports.ts'
 import { readUrl } from './transport/http-client.ts'
 import { PULLS } from './transport/tables.ts'
+import { query, type Work } from './work.ts'
 
 /** Where a register is pulled. */
 export interface PullTarget {

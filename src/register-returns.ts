@@ -7,7 +7,8 @@ import { readBefore } from './capture/received.ts'
 import type { Sealer } from './capture/sealer.ts'
 import { TillsyncError } from './errors.ts'
 import type { RegisterName, SentBack, TakenBack } from './model.ts'
-import type { RegisterDatabase, Work } from './ports.ts'
+import type { RegisterDatabase } from './ports.ts'
+import type { Work } from './work.ts'
 
 /**
  * Enters a document that central sends back into the tables from which it was published, where its key and its parts' are free, whole or not at all. It is sealed as any other, and known

@@ -14,9 +14,10 @@ import { asTillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
 import type { AudienceStanding, Finding, Notice, RegisterName } from './model.ts'
 import { Periodic } from './periodic.ts'
-import type { AudienceSubscriber, Clock, RegisterDatabase, Work } from './ports.ts'
+import type { AudienceSubscriber, Clock, RegisterDatabase } from './ports.ts'
 import { CENTRAL, readPeer } from './transport/peers.ts'
 import type { Published, Publishing } from './two-way.ts'
+import type { Work } from './work.ts'
 
 export interface RegisterSubscriptionOptions {
   readonly name: RegisterName

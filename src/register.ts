@@ -22,7 +22,7 @@ import { Lifecycle } from './lifecycle.ts'
 import { checkMigrated, type Migrations, migrate, migrationStatements } from './migrate.ts'
 import type { AnyTables, Finding, Which } from './model.ts'
 import { bad, checkFlag, checkName, known, readLimit, whole } from './options.ts'
-import type { CapturingDatabase, Clock, RegisterDatabase, Work } from './ports.ts'
+import type { CapturingDatabase, Clock, RegisterDatabase } from './ports.ts'
 import type { Register, RegisterStatus, Synchronized } from './register-face.ts'
 import { checkRegisterOptions, type RegisterOptions, readForgetAfterMs, readRetainMs } from './register-options.ts'
 import { RegisterSubscription } from './register-subscription.ts'
@@ -32,6 +32,7 @@ import { readTransfer } from './transfer-options.ts'
 import { fetchBy } from './transport/http-request.ts'
 import { CENTRAL, readPeer } from './transport/peers.ts'
 import { PEERS } from './transport/tables.ts'
+import type { Work } from './work.ts'
 
 const MIGRATIONS: readonly Migrations[] = [
   { component: 'capture', steps: [{ create: [ENTRIES, DIGESTS, MEMBERS, WITHHELD, PARKED, BOUNCED] }] },

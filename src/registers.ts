@@ -5,10 +5,11 @@ import type { Contacts } from './contacts.ts'
 import { TillsyncError } from './errors.ts'
 import type { Attributes, AudienceRegister, RegisterName } from './model.ts'
 import { checkName, isPostable, known, readAttributes } from './options.ts'
-import { type ApplyingDatabase, type Clock, query, type Work } from './ports.ts'
+import type { ApplyingDatabase, Clock } from './ports.ts'
 import { type PullBook, readPullUrl } from './pull-book.ts'
 import type { ListedRegister, NewRegister, RegisterChanges, Registers } from './registers-face.ts'
 import { createToken, hashToken } from './transport/credentials.ts'
+import { query, type Work } from './work.ts'
 
 /** As much as the clocks of central's processes may differ. */
 const CLOCKS_DIFFER_MS = 300_000

@@ -1,5 +1,7 @@
 import { TillsyncError } from './errors.ts'
-import { insert, type OwnTable, query, type TouchSource, type Work } from './ports.ts'
+import type { OwnTable } from './own-table.ts'
+import type { TouchSource } from './ports.ts'
+import { insert, query, type Work } from './work.ts'
 
 /** What the numbers in sync_touches mean. A number is never used again. */
 export const SOURCES = {

@@ -1,4 +1,4 @@
-import type { Work } from './ports.ts'
+import type { Work } from './work.ts'
 
 // Where a register publishes a table that it also mirrors: what sealing must tell applying, and the other way round. Types only.
 

@@ -1,6 +1,7 @@
 import { chainDigest } from '../digest.ts'
 import type { Point } from '../model.ts'
-import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { insert, query, type Work } from '../work.ts'
 import { ARCHIVED, type ArchivedRow, toEntry } from './archived.ts'
 import { ARCHIVE, DOCUMENTS, EPOCHS, LIVES, ORPHANS, POINTS, QUARANTINE } from './tables.ts'
 

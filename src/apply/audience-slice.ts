@@ -1,6 +1,7 @@
 import type { PartShape, RegisterName } from '../model.ts'
-import { type RegisterDatabase, type Work, writing } from '../ports.ts'
+import type { RegisterDatabase } from '../ports.ts'
 import type { Published } from '../two-way.ts'
+import { type Work, writing } from '../work.ts'
 import { type IncomingDocument, toApplied } from './audience-documents.ts'
 import { contest } from './contested.ts'
 import type { AppliedDocument } from './document-set.ts'

@@ -1,6 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import { type AudienceBatch, type AudienceStanding, type Finding, MOST_UNAPPLIED, type UnappliedDocument } from '../model.ts'
-import type { AudienceSubscriber, Taken, Work } from '../ports.ts'
+import type { AudienceSubscriber, Taken } from '../ports.ts'
+import type { Work } from '../work.ts'
 import { checkBatch, type IncomingDocument, incomingIn } from './audience-documents.ts'
 import type { Arrival, Outcome } from './audience-slice.ts'
 import { AudienceSlices, type AudienceSlicesOptions } from './audience-slices.ts'

@@ -1,5 +1,6 @@
 import { chainLines, documentLine } from '../digest.ts'
-import { type ApplyingDatabase, pause, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { pause, query, type Work } from '../work.ts'
 import { ARCHIVED, type ArchivedRow, toEntry } from './archived.ts'
 import { AuditPoints } from './audit-points.ts'
 import { ARCHIVE } from './tables.ts'

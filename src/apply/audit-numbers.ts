@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { type AuditCounts, type AuditFinding, MOST_FINDINGS, type NumberedDocument, type NumberRange } from './audit-findings.ts'
 import type { Numbering } from './numbering.ts'
 import { ARCHIVE, DOCUMENTS, LIVES, ORPHANS } from './tables.ts'

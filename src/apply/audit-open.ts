@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import type { HeardRegister } from './audit.ts'
 import { type Findings, MOST_FINDINGS } from './audit-findings.ts'
 import { DOCUMENTS, ORPHANS, QUARANTINE } from './tables.ts'

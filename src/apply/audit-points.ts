@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { POINTS } from './tables.ts'
 
 /** A point as it was written down: what the register has stated, or where something was pruned. */

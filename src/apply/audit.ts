@@ -1,6 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName, Standing } from '../model.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { isoTime } from './archived.ts'
 import { walkEpoch } from './audit-chain.ts'
 import { type AuditCounts, type AuditFinding, Findings, Ranges } from './audit-findings.ts'

@@ -1,7 +1,7 @@
 import { MOST_PARKED } from '../model.ts'
 import { isPostable } from '../options.ts'
-import { query, type Work } from '../ports.ts'
 import { decodeRecord } from '../record.ts'
+import { query, type Work } from '../work.ts'
 import { placeOf, type ReceiptsRule } from './closing-receipts.ts'
 import type { OpenClosing } from './closing-settlement.ts'
 import { CLOSING_RECEIPTS } from './closing-tables.ts'

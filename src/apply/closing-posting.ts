@@ -1,5 +1,5 @@
 import { grandTotal, negate } from '../decimal.ts'
-import { insert, query, type Work } from '../ports.ts'
+import { insert, query, type Work } from '../work.ts'
 import type { OpenClosing } from './closing-settlement.ts'
 import { CLOSING_NUMBERS, POSTED_CLOSING_LINES, POSTED_CLOSINGS } from './closing-tables.ts'
 import { CLOSING_MEASURES, type KnownClosing } from './closings.ts'

@@ -1,4 +1,4 @@
-import { erase, insert, query, type Work } from '../ports.ts'
+import { erase, insert, query, type Work } from '../work.ts'
 import type { Waits } from './closing-completeness.ts'
 import type { OpenClosing } from './closing-settlement.ts'
 import { CLOSING_RANGES } from './closing-tables.ts'

@@ -1,6 +1,7 @@
 import type { RegisterName } from '../model.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
 import { parseWhole } from '../record.ts'
+import { query, type Work } from '../work.ts'
 import { isoTime } from './archived.ts'
 import type { Waits } from './closing-completeness.ts'
 import { CLOSINGS, OPEN_CLOSINGS, POSTED_CLOSING_LINES, POSTED_CLOSINGS } from './closing-tables.ts'

@@ -1,5 +1,6 @@
 import type { RegisterName } from '../model.ts'
-import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { insert, query, type Work } from '../work.ts'
 import { CLOSING_RANGES, CLOSING_RECEIPTS, OPEN_CLOSINGS, POSTED_CLOSINGS } from './closing-tables.ts'
 import { CLOSING_MEASURES, numberOf, readLines, seriesOf } from './closings.ts'
 import type { AppliedDocument } from './document-set.ts'

@@ -1,6 +1,6 @@
 import { negate } from '../decimal.ts'
 import { TillsyncError } from '../errors.ts'
-import { erase, query, type Work } from '../ports.ts'
+import { erase, query, type Work } from '../work.ts'
 import { type Waits, waitsFor } from './closing-completeness.ts'
 import { movementsOf, postClosings, type ToPost } from './closing-posting.ts'
 import { takeRanges } from './closing-ranges.ts'

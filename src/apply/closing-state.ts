@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { insert, query, type Work } from '../work.ts'
 import { CLOSINGS, OPEN_CLOSINGS } from './closing-tables.ts'
 import { CLOSING_MEASURES, type KnownClosing } from './closings.ts'
 import type { AppliedDocument } from './document-set.ts'

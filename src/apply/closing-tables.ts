@@ -1,4 +1,4 @@
-import type { OwnTable } from '../ports.ts'
+import type { OwnTable } from '../own-table.ts'
 
 /** PLU closings as they were posted, never changed: of each warehouse numbered 1, 2, 3 … */
 export const POSTED_CLOSINGS = {

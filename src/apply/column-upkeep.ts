@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { DocumentName, UnappliedDocument } from '../model.ts'
-import type { Work } from '../ports.ts'
+import type { Work } from '../work.ts'
 import type { AudienceSlicesOptions } from './audience-slices.ts'
 import { type Kept, putRight, settleKept, touchedKept } from './kept-columns.ts'
 import { verdictOf } from './quarantine-verdict.ts'

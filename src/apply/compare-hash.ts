@@ -1,7 +1,8 @@
 import { createHash, type Hash } from 'node:crypto'
 import { type HashedTable, hashedLine } from '../comparison.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
 import { writtenMembers } from '../record.ts'
+import { query, type Work } from '../work.ts'
 import { ARCHIVE } from './tables.ts'
 
 /** The version of a document, and where in the archive it stands. */

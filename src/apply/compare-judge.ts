@@ -1,5 +1,6 @@
 import { COUNTED, compareIds, digestOf, type PublishedDocument, type RecordIdRange } from '../comparison.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { hashesOf, type PlacedVersion } from './compare-hash.ts'
 import type { Told, ToldPart } from './compare-questions.ts'
 import { DOCUMENTS, EPOCHS, REGISTERS } from './tables.ts'

@@ -9,7 +9,8 @@ import {
 } from '../comparison.ts'
 import type { ComparisonFailure } from '../comparison-errors.ts'
 import { isPostable } from '../options.ts'
-import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { insert, query, type Work } from '../work.ts'
 import { COMPARISON_ANSWERS, COMPARISONS } from './compare-tables.ts'
 
 /** A comparison with a register, under a random name. */

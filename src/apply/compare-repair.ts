@@ -1,5 +1,6 @@
 import { isPostable } from '../options.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { type FoundDifference, parkedOf } from './compare-judge.ts'
 import { DOCUMENTS, LIVES, ORPHANS, POSTINGS, QUARANTINE, REGISTERS } from './tables.ts'
 

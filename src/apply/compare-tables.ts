@@ -1,4 +1,4 @@
-import type { OwnTable } from '../ports.ts'
+import type { OwnTable } from '../own-table.ts'
 
 /** What registers are asked, to compare what they have published with the archive: a row for each comparison that is under way. */
 export const COMPARISONS = {

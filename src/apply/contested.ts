@@ -1,5 +1,5 @@
-import type { Work } from '../ports.ts'
 import type { OwnDocument, Published } from '../two-way.ts'
+import type { Work } from '../work.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { HandlersByTable } from './handler.ts'
 import { isContested, type OwnSide, ownSides } from './own-documents.ts'

@@ -1,4 +1,4 @@
-import { query, type Statement, type Work } from '../ports.ts'
+import { query, type Statement, type Work } from '../work.ts'
 
 /** Rows of a statement page by page, however many there are; only one of a name at a time in a transaction. */
 export class Cursor<R> {

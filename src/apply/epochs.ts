@@ -1,6 +1,7 @@
 import { chainDigest } from '../digest.ts'
 import { type Point, START } from '../model.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { ARCHIVED, type ArchivedRow, toEntry } from './archived.ts'
 import { ARCHIVE, EPOCHS, POINTS } from './tables.ts'
 

@@ -1,4 +1,5 @@
-import type { ApplyingDatabase, Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import type { Work } from '../work.ts'
 import type { Handler } from './handler.ts'
 import type { StockLevels } from './stock-levels.ts'
 

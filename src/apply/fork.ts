@@ -1,6 +1,7 @@
 import type { DocumentName } from '../model.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
 import { ownOf } from '../record.ts'
+import { query, type Work } from '../work.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import type { EpochRow, Segment } from './epochs.ts'
 import { livesOf } from './lives.ts'

@@ -1,6 +1,7 @@
 import { TillsyncError } from '../errors.ts'
-import { query, type RegisterDatabase, type Work } from '../ports.ts'
+import type { RegisterDatabase } from '../ports.ts'
 import { encodeText, keyRecord, writtenMembers } from '../record.ts'
+import { query, type Work } from '../work.ts'
 import type { AudienceSlicesOptions } from './audience-slices.ts'
 import { MirrorTable } from './mirror-table.ts'
 import { forget, receive, receivedBehind } from './received-documents.ts'

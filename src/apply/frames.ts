@@ -1,7 +1,8 @@
 import { chainDigest } from '../digest.ts'
 import { TillsyncError } from '../errors.ts'
 import type { Batch, Entry, Point } from '../model.ts'
-import { type ApplyingDatabase, insert, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { insert, query, type Work } from '../work.ts'
 import type { Origin } from './document-set.ts'
 import { FRAMES } from './tables.ts'
 

@@ -1,4 +1,5 @@
-import { type Database, query, type Work } from '../ports.ts'
+import type { Database } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import type { HandlersByTable } from './handler.ts'
 import { mirrorOptions } from './mirror.ts'
 import { DOCUMENTS } from './tables.ts'

@@ -1,5 +1,6 @@
 import { TillsyncError } from '../errors.ts'
-import { type ApplyingDatabase, type Insert, insertBeside, query, type Step, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { type Insert, insertBeside, query, type Step, type Work } from '../work.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import { type FinishContext, finish } from './finish.ts'
 import type { ApplyContext, Handler, HandlersByTable } from './handler.ts'

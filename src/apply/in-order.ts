@@ -1,4 +1,5 @@
-import type { ApplyingDatabase, Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import type { Work } from '../work.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { ApplyContext, Handler, HandlersByTable } from './handler.ts'
 import { arrange } from './references.ts'

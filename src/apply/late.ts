@@ -1,5 +1,6 @@
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
 import { ownOf } from '../record.ts'
+import { query, type Work } from '../work.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import { archivedOf } from './fork.ts'
 import { rememberTaken } from './lives.ts'

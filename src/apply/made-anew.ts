@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import { readState, writeState } from '../migrate.ts'
-import { query, type RegisterDatabase, type Work } from '../ports.ts'
+import type { RegisterDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { tablesOf } from './document-set.ts'
 import type { HandlersByTable } from './handler.ts'
 import { receivedBehind } from './received-documents.ts'

@@ -1,4 +1,5 @@
-import type { MirrorUpsert, Work } from '../ports.ts'
+import type { MirrorUpsert } from '../mirroring.ts'
+import type { Work } from '../work.ts'
 import { presentIn } from './mirror-present.ts'
 import { removeGone, stillThere } from './mirror-removals.ts'
 import { type MirrorSet, recordsOf, valuesOf } from './mirror-set.ts'

@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { PartShape } from '../model.ts'
-import { query, type Work } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import type { AppliedDocument } from './document-set.ts'
 import { type MirrorSet, recordsOf } from './mirror-set.ts'
 import { ARCHIVE, DOCUMENTS, LIVES } from './tables.ts'

@@ -1,5 +1,6 @@
+import type { Mirroring, MirrorRows, MirrorTarget } from '../mirroring.ts'
 import type { Entry, PartShape, Value } from '../model.ts'
-import type { Mirroring, MirrorRows, MirrorTarget, Work } from '../ports.ts'
+import type { Work } from '../work.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { ApplyContext } from './handler.ts'
 import type { PlainMirrorOptions } from './mirror-options.ts'

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { TillsyncError } from '../errors.ts'
+import type { MirrorOthers, MirrorRows, MirrorTarget } from '../mirroring.ts'
 import type { RegisterName, Value } from '../model.ts'
-import type { MirrorOthers, MirrorRows, MirrorTarget } from '../ports.ts'
 import { decodeRecord, encodeValue, ownOf } from '../record.ts'
 import type { ApplyContext } from './handler.ts'
 import type { PlainMirrorOptions } from './mirror-options.ts'

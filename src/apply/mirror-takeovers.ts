@@ -1,5 +1,5 @@
-import type { Work } from '../ports.ts'
 import { encodeText, keyRecord, writtenMembers } from '../record.ts'
+import type { Work } from '../work.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { MirrorSet } from './mirror-set.ts'
 import type { MirrorTable } from './mirror-table.ts'

@@ -1,6 +1,8 @@
 import { TillsyncError } from '../errors.ts'
-import type { ApplyingDatabase, MirrorTarget, Work } from '../ports.ts'
+import type { MirrorTarget } from '../mirroring.ts'
+import type { ApplyingDatabase } from '../ports.ts'
 import { ownOf } from '../record.ts'
+import type { Work } from '../work.ts'
 import type { PlainMirrorOptions } from './mirror-options.ts'
 
 /** The tables of these names. @throws ERR_UNKNOWN_TABLE, ERR_NO_KEY */

@@ -1,8 +1,9 @@
 import { TillsyncError } from '../errors.ts'
 import type { Notice, Value } from '../model.ts'
 import { checkName, known, readLimit, whole } from '../options.ts'
-import { type Database, erase, query } from '../ports.ts'
+import type { Database } from '../ports.ts'
 import { decodeRecord, decodeRecordId } from '../record.ts'
+import { erase, query } from '../work.ts'
 import { NOTICES } from './notice-tables.ts'
 import type { NoticeRow } from './notices.ts'
 

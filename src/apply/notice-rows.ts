@@ -1,5 +1,5 @@
+import type { MirrorTarget } from '../mirroring.ts'
 import type { Value } from '../model.ts'
-import type { MirrorTarget } from '../ports.ts'
 import { decodeRecord, writtenMembers } from '../record.ts'
 import { countsOn, VALIDITY } from './notice-days.ts'
 import type { Followed } from './notices.ts'

@@ -1,4 +1,4 @@
-import type { OwnTable } from '../ports.ts'
+import type { OwnTable } from '../own-table.ts'
 
 /** What the operator of a register is to be told: one row for each followed column, or record, that is not as it was when he was last told. */
 export const NOTICES = {

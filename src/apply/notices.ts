@@ -1,6 +1,7 @@
 import { readState, writeState } from '../migrate.ts'
 import type { NoticeKind } from '../model.ts'
-import { type Database, erase, insert, query, type Work } from '../ports.ts'
+import type { Database } from '../ports.ts'
+import { erase, insert, query, type Work } from '../work.ts'
 import { NOTICES } from './notice-tables.ts'
 
 /** The followed columns of a record, as JSON texts; null where it is not there, or does not count. */

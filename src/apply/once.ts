@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { ARCHIVED, type ArchivedRow, toEntry } from './archived.ts'
 import { type AppliedDocument, type Origin, wholeDocument } from './document-set.ts'
 import { ARCHIVE, DOCUMENTS, EPOCHS, ONCE, REGISTERS, SHAPES } from './tables.ts'

@@ -1,6 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import type { SentBack, TakenBack } from '../model.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { orphanById } from './orphans.ts'
 import { ORPHANS } from './tables.ts'
 

@@ -1,6 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import type { AnyDocument, Batch, RegisterName, SentBack } from '../model.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { ARCHIVED, type ArchivedRow, isoTime, toEntry } from './archived.ts'
 import type { HandlersByTable } from './batch.ts'
 import { type AppliedDocument, isReadable, wholeDocument } from './document-set.ts'

@@ -1,7 +1,7 @@
 import type { Value } from '../model.ts'
-import type { Work } from '../ports.ts'
 import { decodeRecord, encodeValue, keyRecord, ownOf } from '../record.ts'
 import type { Meant, OwnDocument, OwnTableColumns, Published } from '../two-way.ts'
+import type { Work } from '../work.ts'
 import { type AppliedDocument, tablesOf } from './document-set.ts'
 import type { HandlersByTable } from './handler.ts'
 import type { PlainMirrorOptions } from './mirror-options.ts'

@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { AnyDocument, RegisterName } from '../model.ts'
-import type { Work } from '../ports.ts'
+import type { Work } from '../work.ts'
 import { type ClosingRule, type PartName, type PluClosingsOptions, readClosingOptions } from './closing-options.ts'
 import { closingReceipts, receiptLines } from './closing-receipts.ts'
 import { settleClosings, withHeader } from './closing-settlement.ts'

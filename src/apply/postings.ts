@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, type Insert, insertAll, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { type Insert, insertAll, query, type Work } from '../work.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { ApplyContext } from './handler.ts'
 import { differences, NO_SUMS, type Sums, type SumsByDimension, sumsFromJson, sumsToJson, total } from './sums.ts'

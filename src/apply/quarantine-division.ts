@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, query, type Step, type Work, type WriteOptions } from '../ports.ts'
+import type { ApplyingDatabase, WriteOptions } from '../ports.ts'
+import { query, type Step, type Work } from '../work.ts'
 import type { AppliedDocument } from './document-set.ts'
 import { type Verdict, verdictOf } from './quarantine-verdict.ts'
 

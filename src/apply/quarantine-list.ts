@@ -1,6 +1,7 @@
 import { asTillsyncError } from '../errors.ts'
 import type { AnyDocument, RegisterName } from '../model.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { isoTime } from './archived.ts'
 import { QUARANTINE_ROW } from './quarantine-row.ts'
 import { type RowOfRegister, readWaiting } from './quarantine-versions.ts'

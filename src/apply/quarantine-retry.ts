@@ -1,5 +1,6 @@
 import type { RegisterName } from '../model.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import type { AppliedDocument } from './document-set.ts'
 import { appliesRemovals } from './handler.ts'
 import type { Handling, Subscribed, Told } from './handling.ts'

@@ -1,5 +1,6 @@
 import type { Batch, DocumentName, Entry } from '../model.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { ARCHIVED, type ArchivedRow, toEntry } from './archived.ts'
 import { type AppliedDocument, wholeDocument } from './document-set.ts'
 import type { QuarantineRow } from './quarantine-row.ts'

@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, type QuarantinedDocument, query, type ReleasedDocument, type Work } from '../ports.ts'
+import type { ApplyingDatabase, QuarantinedDocument, ReleasedDocument } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import type { RetryLimits } from './handling.ts'
 import type { Failed } from './quarantine-division.ts'

@@ -1,6 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import { type Batch, MOST_POINTS, type Point, type Publication, START, type Subscription } from '../model.ts'
-import { type ApplyingDatabase, insert, query, type Received, type Work } from '../ports.ts'
+import type { ApplyingDatabase, Received } from '../ports.ts'
+import { insert, query, type Work } from '../work.ts'
 import { applyBatch, type Place, type Try } from './batch.ts'
 import { hearAnswer } from './compare-questions.ts'
 import { digestOnLine, type EpochRow, lineOf, pointsBetween, readEpochs } from './epochs.ts'

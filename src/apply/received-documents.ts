@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
-import { type CapturingDatabase, compiledOnce, erase, insert, lookup, query, type Statement, type Work } from '../ports.ts'
+import type { CapturingDatabase } from '../ports.ts'
+import { compiledOnce, erase, insert, lookup, query, type Statement, type Work } from '../work.ts'
 import { RECEIVED } from './subscription-tables.ts'
 
 interface Name {

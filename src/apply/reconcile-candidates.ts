@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, query, type Statement, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Statement, type Work } from '../work.ts'
 import { POSTED_CLOSINGS } from './closing-tables.ts'
 import type { ReconcilePlan } from './reconcile-plan.ts'
 import { behindOlder, readRegisters } from './replay-walk.ts'

@@ -1,4 +1,4 @@
-import { query, type Work } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import type { Waits } from './closing-completeness.ts'
 import { withHeader } from './closing-settlement.ts'
 import type { WantedClosing } from './closing-state.ts'

@@ -1,5 +1,6 @@
 import type { RegisterName } from '../model.ts'
-import type { ApplyingDatabase, Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import type { Work } from '../work.ts'
 import { POSTED_CLOSINGS } from './closing-tables.ts'
 import { CLOSING_MEASURES } from './closings.ts'
 import { MOVEMENT_MEASURES } from './movements.ts'

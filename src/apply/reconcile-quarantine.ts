@@ -1,4 +1,4 @@
-import { query, type Work } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import type { AppliedDocument } from './document-set.ts'
 import { QUARANTINE_ROW } from './quarantine-row.ts'
 import { type RowOfRegister, readWaiting } from './quarantine-versions.ts'

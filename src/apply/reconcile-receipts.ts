@@ -1,4 +1,4 @@
-import { pause, query, type Work } from '../ports.ts'
+import { pause, query, type Work } from '../work.ts'
 import { CLOSING_RANGES, CLOSING_RECEIPTS, POSTED_CLOSINGS } from './closing-tables.ts'
 import { CLOSING_MEASURES } from './closings.ts'
 import { Cursor } from './cursor.ts'

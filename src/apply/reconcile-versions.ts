@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { type AppliedDocument, isReadable, wholeDocument } from './document-set.ts'
 import type { PostedDocument } from './postings.ts'
 import { readEntries, readShapes } from './quarantine-versions.ts'

@@ -1,5 +1,6 @@
 import type { RegisterName } from '../model.ts'
-import { type ApplyingDatabase, pause, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { pause, type Work } from '../work.ts'
 import { registersAt, throwIfAborted } from './audit.ts'
 import { CLOSING_MEASURES } from './closings.ts'
 import { Cursor } from './cursor.ts'

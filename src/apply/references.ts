@@ -1,4 +1,6 @@
-import type { ApplyingDatabase, ForeignKey, MirrorTarget, Work } from '../ports.ts'
+import type { ForeignKey, MirrorTarget } from '../mirroring.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import type { Work } from '../work.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { Subscribed } from './handler.ts'
 

@@ -1,5 +1,6 @@
 import type { RegisterName } from '../model.ts'
-import type { ApplyingDatabase, QuarantinedDocument, Work } from '../ports.ts'
+import type { ApplyingDatabase, QuarantinedDocument } from '../ports.ts'
+import type { Work } from '../work.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import type { Handler } from './handler.ts'
 import { type Circumstances, Handling, type Subscribed } from './handling.ts'

@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, query, type Statement, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Statement, type Work } from '../work.ts'
 import { ARCHIVED, type ArchivedRow, toEntry } from './archived.ts'
 import { type AppliedDocument, wholeDocument } from './document-set.ts'
 import { asOne, readEntries, readShapes } from './quarantine-versions.ts'

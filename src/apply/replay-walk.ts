@@ -1,5 +1,6 @@
 import type { RegisterName } from '../model.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { type Size, type Stretch, sizesIn, type WhichVersions } from './replay-versions.ts'
 import { ARCHIVE, EPOCHS, REGISTERS } from './tables.ts'
 

@@ -1,6 +1,6 @@
 import type { PartShape } from '../model.ts'
-import type { Work } from '../ports.ts'
 import { keyRecord, writtenMembers } from '../record.ts'
+import type { Work } from '../work.ts'
 import { type MirrorSet, type Records, recordsOf } from './mirror-set.ts'
 
 /** A row here before and after documents were applied, as `Mirroring.strays` reads it; undefined where it was not, or is not, there. */

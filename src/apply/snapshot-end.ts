@@ -1,4 +1,4 @@
-import type { Work } from '../ports.ts'
+import type { Work } from '../work.ts'
 import type { Arrival, Outcome } from './audience-slice.ts'
 import type { AudienceSlices, AudienceSlicesOptions } from './audience-slices.ts'
 import { FormerDocuments } from './former-documents.ts'

@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { DOCUMENTS } from './tables.ts'
 
 /** Asks which of a register's documents stand at central: they were neither removed nor lost. By record ids of a root table. */

@@ -1,4 +1,4 @@
-import { type Insert, insertAll, type Work } from '../ports.ts'
+import { type Insert, insertAll, type Work } from '../work.ts'
 import { MOVEMENT_MEASURES } from './movements.ts'
 import type { Ledger, Posting } from './postings.ts'
 import type { StockLevels } from './stock-levels.ts'

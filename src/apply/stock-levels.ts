@@ -1,5 +1,6 @@
 import { grandTotal } from '../decimal.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { STOCK_LEVELS } from './tables.ts'
 
 /**

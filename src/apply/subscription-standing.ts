@@ -1,5 +1,6 @@
 import type { AudienceBatch, PartShape } from '../model.ts'
-import { compiledOnce, type Database, insert, query, type Work } from '../ports.ts'
+import type { Database } from '../ports.ts'
+import { compiledOnce, insert, query, type Work } from '../work.ts'
 import { SUBSCRIPTIONS } from './subscription-tables.ts'
 
 /** What a table lacks of what central sends: [table, column], or [table] where it is not there at all. */

@@ -1,4 +1,4 @@
-import type { OwnTable } from '../ports.ts'
+import type { OwnTable } from '../own-table.ts'
 import { NOTICES } from './notice-tables.ts'
 
 /** How far a register has come in what central publishes of each root table. */

@@ -1,4 +1,4 @@
-import type { OwnTable } from '../ports.ts'
+import type { OwnTable } from '../own-table.ts'
 
 /** The registers that central knows, and where it stands in their streams. */
 export const REGISTERS = {

@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { isoTime } from './archived.ts'
 import { readEpochs } from './epochs.ts'
 import type { OrphanState } from './orphans.ts'

@@ -1,4 +1,5 @@
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { isoTime } from './archived.ts'
 import type { Waits } from './closing-completeness.ts'
 import { CLOSING_RANGES, CLOSING_RECEIPTS, CLOSINGS, OPEN_CLOSINGS, POSTED_CLOSINGS } from './closing-tables.ts'

@@ -1,5 +1,6 @@
 import type { RegisterName } from '../model.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { ARCHIVE, DOCUMENTS, REGISTERS, SHAPES } from './tables.ts'
 import { holds, mayHold, memberOf, type Wanted } from './trace-which.ts'
 

@@ -1,5 +1,6 @@
 import type { Operation } from '../model.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { isoTime } from './archived.ts'
 import { ARCHIVE, FRAMES } from './tables.ts'
 import { type Place, WINDOW } from './trace-search.ts'

@@ -1,7 +1,9 @@
 import { TillsyncError } from '../errors.ts'
+import type { HostColumn } from '../host-table.ts'
 import type { AnyDocument } from '../model.ts'
 import { known } from '../options.ts'
-import { type ApplyingDatabase, type HostColumn, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { castOf } from './column-cast.ts'
 import type { Check, ColumnByPart, FoundProblem } from './validate.ts'
 

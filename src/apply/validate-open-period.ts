@@ -1,7 +1,8 @@
 import { messageOf, TillsyncError } from '../errors.ts'
 import type { AnyDocument, RegisterName } from '../model.ts'
 import { known } from '../options.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import type { Check, FoundProblem, RootColumn } from './validate.ts'
 
 /** A table of central's whose rows are closed periods, both days included; one that is NULL bounds nothing: what was before, or comes after, is closed too. With `location`, of that location alone; NULL: of all. */

@@ -1,6 +1,7 @@
 import { messageOf, TillsyncError } from '../errors.ts'
 import type { AnyDocument, Document, RegisterName, TableName } from '../model.ts'
-import type { ApplyingDatabase, Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import type { Work } from '../work.ts'
 import type { AppliedDocument, Origin } from './document-set.ts'
 import type { Failed } from './quarantine-division.ts'
 import { text, type Verdict } from './quarantine-verdict.ts'

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import { readStates, STATE, writeState } from '../migrate.ts'
-import { type CapturingDatabase, erase, query, type Work } from '../ports.ts'
+import type { CapturingDatabase } from '../ports.ts'
+import { erase, query, type Work } from '../work.ts'
 import { type CapturePlan, type Problem, planAnd, planCapture } from './plan.ts'
 import { askReseal, forgetReseal } from './reseal.ts'
 import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'

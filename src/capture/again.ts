@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
-import { type CapturingDatabase, insert, type Key, lookup, type Work, writing } from '../ports.ts'
+import type { CapturingDatabase } from '../ports.ts'
+import { insert, type Key, lookup, type Work, writing } from '../work.ts'
 import type { RootPlan } from './table-plan.ts'
 import { MEMBERS } from './tables.ts'
 

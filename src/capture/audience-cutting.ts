@@ -1,5 +1,6 @@
 import type { AudienceBatch, AudienceRequest, AudienceStanding } from '../model.ts'
-import type { Clock, PublishingDatabase, Work } from '../ports.ts'
+import type { Clock, PublishingDatabase } from '../ports.ts'
+import type { Work } from '../work.ts'
 import { type AudienceCut, begunOf, cutAudience, type GivenDocuments, isOurs, type SentRoot } from './audience-batch.ts'
 import { audiencesAt, isKeyedAs } from './audiences.ts'
 import { withinLimit } from './filter-limit.ts'

@@ -1,5 +1,6 @@
 import type { AnyTables, Which } from '../model.ts'
-import { type CapturingDatabase, insert, type Key, lookup, type Work } from '../ports.ts'
+import type { CapturingDatabase } from '../ports.ts'
+import { insert, type Key, lookup, type Work } from '../work.ts'
 import { AUDIENCE_MEMBERS } from './audience-tables.ts'
 import { audiencesAt, moveHead } from './audiences.ts'
 import { recordIdText } from './documents.ts'

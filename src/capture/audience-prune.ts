@@ -1,4 +1,5 @@
-import { type CapturingDatabase, erase, query, type Work } from '../ports.ts'
+import type { CapturingDatabase } from '../ports.ts'
+import { erase, query, type Work } from '../work.ts'
 import { AUDIENCE_MEMBERS, AUDIENCE_POINTS, AUDIENCE_REGISTERS, AUDIENCES } from './audience-tables.ts'
 
 /** Rows that are deleted in one transaction. */

@@ -1,5 +1,6 @@
 import type { AudienceStanding, UnappliedDocument } from '../model.ts'
-import { type CapturingDatabase, type Clock, erase, insert, query } from '../ports.ts'
+import type { CapturingDatabase, Clock } from '../ports.ts'
+import { erase, insert, query } from '../work.ts'
 import { AUDIENCE_REGISTERS, AUDIENCES, UNAPPLIED } from './audience-tables.ts'
 
 /** How often it is written down that a register asked, where nothing else is new. */

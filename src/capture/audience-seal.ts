@@ -1,4 +1,5 @@
-import { type CapturingDatabase, committed, erase, insert, type Key, type PublishingDatabase, pause, query, type Work, writing } from '../ports.ts'
+import type { CapturingDatabase, PublishingDatabase } from '../ports.ts'
+import { committed, erase, insert, type Key, pause, query, type Work, writing } from '../work.ts'
 import { dropAudience } from './audience-prune.ts'
 import { AUDIENCE_MEMBERS } from './audience-tables.ts'
 import { type Audience, evaluate, isKeyedAs, moveHead, readAudiences } from './audiences.ts'

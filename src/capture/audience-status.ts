@@ -1,6 +1,7 @@
 import type { RegisterName, UnappliedDocument, Value } from '../model.ts'
-import { type Database, query, type Work } from '../ports.ts'
+import type { Database } from '../ports.ts'
 import { decodeRecordId } from '../record.ts'
+import { query, type Work } from '../work.ts'
 import { AUDIENCE_REGISTERS, AUDIENCES, UNAPPLIED } from './audience-tables.ts'
 
 /** How far a register has come in what is published for it of a root table. */

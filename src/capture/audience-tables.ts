@@ -1,4 +1,4 @@
-import type { OwnTable } from '../ports.ts'
+import type { OwnTable } from '../own-table.ts'
 
 /** Who gets the same of a root table: registers for which its filter is the same. Each has a stream, in which a document stands once, at its last change. */
 export const AUDIENCES = {

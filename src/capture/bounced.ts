@@ -1,7 +1,8 @@
 import { sql } from 'kysely'
 import type { TillsyncErrorCode } from '../errors.ts'
-import { type CapturingDatabase, compiledOnce, type Database, erase, insert, type Key, lookup, query, type Work } from '../ports.ts'
+import type { CapturingDatabase, Database } from '../ports.ts'
 import { decodeRecordId } from '../record.ts'
+import { compiledOnce, erase, insert, type Key, lookup, query, type Work } from '../work.ts'
 import type { ParkedDocument } from './parked.ts'
 import { BOUNCED } from './tables.ts'
 

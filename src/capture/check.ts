@@ -1,5 +1,6 @@
 import type { Finding } from '../model.ts'
-import type { CapturingDatabase, Statement, Work } from '../ports.ts'
+import type { CapturingDatabase } from '../ports.ts'
+import type { Statement, Work } from '../work.ts'
 import { type CapturePlan, type Problem, planAnd } from './plan.ts'
 import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'

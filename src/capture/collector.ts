@@ -3,20 +3,9 @@ import { chainLines, documentLine } from '../digest.ts'
 import type { TillsyncError } from '../errors.ts'
 import { STATE } from '../migrate.ts'
 import { type Entry, type Operation, type Point, START, type Takes } from '../model.ts'
-import {
-  type CapturingDatabase,
-  compiledOnce,
-  erase,
-  insert,
-  type Key,
-  lookup,
-  type OwnTable,
-  pause,
-  query,
-  type Statement,
-  type Work,
-  writing,
-} from '../ports.ts'
+import type { OwnTable } from '../own-table.ts'
+import type { CapturingDatabase } from '../ports.ts'
+import { compiledOnce, erase, insert, type Key, lookup, pause, query, type Statement, type Work, writing } from '../work.ts'
 import {
   areComparable,
   documentsTouched,

@@ -13,7 +13,8 @@ import {
   type PublishedDocument,
   type RecordIdRange,
 } from '../comparison.ts'
-import { type CapturingDatabase, query, type Work } from '../ports.ts'
+import type { CapturingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import type { Upkeep } from './activation.ts'
 import { lastEntry } from './collector.ts'
 import { readEpoch } from './history.ts'

@@ -1,6 +1,7 @@
 import { chainDigest } from '../digest.ts'
 import { type Point, START } from '../model.ts'
-import { type CapturingDatabase, query, type Work } from '../ports.ts'
+import type { CapturingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 import { entriesAt, type LoggedEntry, startsDocument, toEntry } from './log.ts'
 import { DIGESTS, ENTRIES } from './tables.ts'
 

@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto'
 import { hashedLine } from '../comparison.ts'
 import { asTillsyncError, TillsyncError } from '../errors.ts'
-import { type Key, lookup, pause, query, type Statement, type Touch, type Work } from '../ports.ts'
+import type { Touch } from '../ports.ts'
+import { type Key, lookup, pause, query, type Statement, type Work } from '../work.ts'
 import { type CapturePlan, MANY, RECORD_ID, type Resolver } from './plan.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'
 

@@ -1,5 +1,6 @@
 import { TillsyncError } from '../errors.ts'
-import { type ApplyingDatabase, query, type Work } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query, type Work } from '../work.ts'
 
 /**
  * Work that asks filters of the host's: none of its statements takes longer. What is cancelled is undone with its transaction.

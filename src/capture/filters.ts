@@ -1,6 +1,7 @@
 import { type SqlBool, sql } from 'kysely'
 import { messageOf, TillsyncError } from '../errors.ts'
-import type { CapturingDatabase, Statement } from '../ports.ts'
+import type { CapturingDatabase } from '../ports.ts'
+import type { Statement } from '../work.ts'
 import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
 
 /** What a filter may read: the root and its parts, and other tables that the rules say it depends on. */

@@ -1,7 +1,8 @@
 import { documentLine, documentNamed } from '../digest.ts'
 import type { Batch, DocumentName, Entry, Frame, Operation, Point, Value } from '../model.ts'
-import { compiledOnce, type Database, query, type Work } from '../ports.ts'
+import type { Database } from '../ports.ts'
 import { decodeRecord, decodeRecordId } from '../record.ts'
+import { compiledOnce, query, type Work } from '../work.ts'
 import { bytesOf } from './limits.ts'
 import { ENTRIES } from './tables.ts'
 

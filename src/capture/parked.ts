@@ -1,8 +1,9 @@
 import { hash } from 'node:crypto'
 import type { TillsyncError } from '../errors.ts'
 import { type DocumentName, MOST_PARKED, type Value } from '../model.ts'
-import { compiledOnce, type Database, erase, insert, query, type Work } from '../ports.ts'
+import type { Database } from '../ports.ts'
 import { decodeRecordId } from '../record.ts'
+import { compiledOnce, erase, insert, query, type Work } from '../work.ts'
 import { LONGEST_RECORD_ID, type TouchedDocument } from './documents.ts'
 import { PARKED } from './tables.ts'
 

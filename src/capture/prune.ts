@@ -1,4 +1,5 @@
-import { type CapturingDatabase, insert, query, type Work } from '../ports.ts'
+import type { CapturingDatabase } from '../ports.ts'
+import { insert, query, type Work } from '../work.ts'
 import { lastEntry } from './collector.ts'
 import { DIGESTS, ENTRIES } from './tables.ts'
 

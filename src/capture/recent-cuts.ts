@@ -1,4 +1,5 @@
-import type { Clock, Work } from '../ports.ts'
+import type { Clock } from '../ports.ts'
+import type { Work } from '../work.ts'
 import type { AudienceCut } from './audience-batch.ts'
 
 /** So long a cut is kept for others who stand at the same place. */

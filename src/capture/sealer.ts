@@ -1,6 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import type { AnyTables, DocumentName, Finding, Which } from '../model.ts'
-import type { CapturingDatabase, Clock, Key, Work, WriteOptions } from '../ports.ts'
+import type { CapturingDatabase, Clock, WriteOptions } from '../ports.ts'
+import type { Key, Work } from '../work.ts'
 import { keepUp, type Upkeep } from './activation.ts'
 import { touchAgain } from './again.ts'
 import { checkCapture } from './check.ts'

@@ -1,7 +1,9 @@
 import { type Expression, type SelectQueryBuilder, sql } from 'kysely'
+import type { HostTable } from '../host-table.ts'
 import type { AnyTables } from '../model.ts'
-import type { CapturingDatabase, HostTable, Key, Statement } from '../ports.ts'
+import type { CapturingDatabase } from '../ports.ts'
 import { InvalidText } from '../record.ts'
+import type { Key, Statement } from '../work.ts'
 import { compileFilter, readableBy } from './filters.ts'
 import type { ReferenceSpec, RootSpec } from './rules.ts'
 

@@ -1,4 +1,4 @@
-import type { Statement } from '../ports.ts'
+import type { Statement } from '../work.ts'
 
 /** Parameters as JSON text that reads back as the same; undefined where one of them is no value. */
 export function storedParameters(parameters: readonly unknown[]): string | undefined {

@@ -1,5 +1,6 @@
 import type { Batch, PartShape, Point } from '../model.ts'
-import type { CapturingDatabase, Work } from '../ports.ts'
+import type { CapturingDatabase } from '../ports.ts'
+import type { Work } from '../work.ts'
 import { type BatchLimits, cutBatch } from './log.ts'
 import type { CapturePlan } from './plan.ts'
 import type { PartSpec } from './rules.ts'

@@ -1,4 +1,4 @@
-import type { OwnTable } from '../ports.ts'
+import type { OwnTable } from '../own-table.ts'
 
 /** What each stream has sealed: numbered, chained, immutable. */
 export const ENTRIES = {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { type ApplyingDatabase, query } from '../ports.ts'
+import type { ApplyingDatabase } from '../ports.ts'
+import { query } from '../work.ts'
 import type { ContractTill } from './contract-till.ts'
 
 /** Nothing is lost and nothing is doubled: what was sold is posted once, what stands at the till stands in the mirror, and every entry is archived once. */

@@ -4,7 +4,8 @@ import { createCentral } from '../central.ts'
 import type { Central } from '../central-face.ts'
 import type { CentralOptions } from '../central-options.ts'
 import { negate } from '../decimal.ts'
-import { type CentralDatabase, query } from '../ports.ts'
+import type { CentralDatabase } from '../ports.ts'
+import { query } from '../work.ts'
 
 const SCHEMA = [
   ['receipts', 'location text, register text, id bigint, receipt_no text NOT NULL, note text, PRIMARY KEY (location, register, id)'],

@@ -1,5 +1,6 @@
 import type { Standing } from '../model.ts'
-import { compiledOnce, type Database, insert, query, type Work } from '../ports.ts'
+import type { Database } from '../ports.ts'
+import { compiledOnce, insert, query, type Work } from '../work.ts'
 import { PEERS } from './tables.ts'
 
 const peerOf = compiledOnce(({ build }) => build.selectFrom(PEERS.name).selectAll().where('peer', '=', '').compile().sql)

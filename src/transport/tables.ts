@@ -1,4 +1,4 @@
-import type { OwnTable } from '../ports.ts'
+import type { OwnTable } from '../own-table.ts'
 
 /** What this side knows of the other side of an exchange. */
 export const PEERS = {

@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import type { MirrorOthers } from '../../src/ports.ts'
+import type { MirrorOthers } from '../../src/mirroring.ts'
 import { noteWrites, onEach, put, rowsOf, type Stage, transact, upsertOf, writes } from '../support/mirroring.ts'
 import { startServer } from '../support/postgres.ts'
 

@@ -2,7 +2,7 @@ import Database from 'better-sqlite3'
 import t from 'tap'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { createRegister } from '../../src/index.ts'
-import { query } from '../../src/ports.ts'
+import { query } from '../../src/work.ts'
 import { Json, noteWrites, onSqlite, put, rowsOf, type Targets, transact, upsertOf, writes } from '../support/mirroring.ts'
 
 const real = (text: string) => new Json(`{"$real":"${text}"}`)

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { createRegister } from '../../src/index.ts'
-import { query } from '../../src/ports.ts'
+import { query } from '../../src/work.ts'
 import { eventually } from '../support/eventually.ts'
 import { createPool, startServer } from '../support/postgres.ts'
 import { openShop } from '../support/shop.ts'

@@ -2,7 +2,7 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { createRegister } from '../../src/index.ts'
-import { query } from '../../src/ports.ts'
+import { query } from '../../src/work.ts'
 import { createPool, openPool, startServer } from '../support/postgres.ts'
 import { isComplete, openTill, PUBLISH, TABLES } from '../support/postgres-till.ts'
 

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { mirror, stockMovements } from '../../src/index.ts'
-import { query } from '../../src/ports.ts'
+import { query } from '../../src/work.ts'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
 import { count, eventsOf, handlerOf, itemsOf, line, poisoned } from '../support/quarantine.ts'

@@ -1,8 +1,9 @@
 import Database from 'better-sqlite3'
 import t, { type Test } from 'tap'
 import { TillsyncError } from '../../src/errors.ts'
-import type { Mirroring, MirrorOthers, MirrorUpsert, Work } from '../../src/ports.ts'
+import type { Mirroring, MirrorOthers, MirrorUpsert } from '../../src/mirroring.ts'
 import { encodeBlob, encodeReal } from '../../src/record.ts'
+import type { Work } from '../../src/work.ts'
 import { Json, onSqlite, rowsOf, type Targets, transact, upsertOf } from '../support/mirroring.ts'
 import { argument, budgetOfRun, Random, roundsOfRun, seedOfRun } from '../support/random.ts'
 

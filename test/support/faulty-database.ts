@@ -1,5 +1,6 @@
 import { TillsyncError } from '../../src/errors.ts'
-import type { RegisterDatabase, Work, WriteOptions } from '../../src/ports.ts'
+import type { RegisterDatabase, WriteOptions } from '../../src/ports.ts'
+import type { Work } from '../../src/work.ts'
 
 /** What happens to the transactions of a database. */
 export interface Faults {

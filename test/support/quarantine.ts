@@ -2,7 +2,7 @@ import type { Pool } from 'pg'
 import type { AppliedDocument } from '../../src/apply/document-set.ts'
 import type { ApplyContext, Handler } from '../../src/apply/handler.ts'
 import { type CentralEvents, stockMovements } from '../../src/index.ts'
-import type { Work } from '../../src/ports.ts'
+import type { Work } from '../../src/work.ts'
 import type { Line } from './sales.ts'
 import { movementsAt, type Shop } from './shop.ts'
 

@@ -2,21 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { DummyDriver, Kysely } from 'kysely'
 import type { Pool, PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
+import type { HostTable } from '../../host-table.ts'
 import type { AnyTables } from '../../model.ts'
 import { bad, known } from '../../options.ts'
-import type {
-  ApplyingDatabase,
-  CapturingDatabase,
-  CentralDatabase,
-  HostTable,
-  OwnTable,
-  ReadOptions,
-  Statement,
-  TableRead,
-  Work,
-  WriteOptions,
-} from '../../ports.ts'
-import { query } from '../../ports.ts'
+import type { OwnTable } from '../../own-table.ts'
+import type { ApplyingDatabase, CapturingDatabase, CentralDatabase, ReadOptions, TableRead, WriteOptions } from '../../ports.ts'
+import type { Statement, Work } from '../../work.ts'
+import { query } from '../../work.ts'
 import { PostgresCapture } from './capture.ts'
 import { dialectOf } from './dialect.ts'
 import { causesOf, classify, faultOf, isConflict, isLocked, isPlanLost, isUnknown } from './errors.ts'

@@ -1,4 +1,6 @@
-import { type HostColumn, type MirrorOthers, query, type Work } from '../../ports.ts'
+import type { HostColumn } from '../../host-table.ts'
+import type { MirrorOthers } from '../../mirroring.ts'
+import { query, type Work } from '../../work.ts'
 import { INTEGERS } from './values.ts'
 
 /** How a unique value is given up: the column, and what it holds until its own value comes. */

@@ -1,20 +1,9 @@
+import type { HostTable } from '../../host-table.ts'
 import { RULES, STATE } from '../../migrate.ts'
 import type { Finding } from '../../model.ts'
-import {
-  type Capture,
-  type Changes,
-  type HostTable,
-  isOwnKey,
-  type Key,
-  query,
-  type Statement,
-  type TakenTouches,
-  type Touch,
-  type TouchKind,
-  type TouchSource,
-  type Work,
-} from '../../ports.ts'
+import { type Capture, type Changes, isOwnKey, type TakenTouches, type Touch, type TouchKind, type TouchSource } from '../../ports.ts'
 import { SOURCES, TouchSources } from '../../touch-sources.ts'
+import { type Key, query, type Statement, type Work } from '../../work.ts'
 import { findingsOf } from './findings.ts'
 import { Installation } from './installation.ts'
 import { endOf, inOrder, type Seen, type TouchRow } from './order.ts'

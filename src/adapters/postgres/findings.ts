@@ -1,5 +1,5 @@
 import type { Finding } from '../../model.ts'
-import { query, type Work } from '../../ports.ts'
+import { query, type Work } from '../../work.ts'
 
 const HIDDEN = `
   SELECT c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

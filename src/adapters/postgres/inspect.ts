@@ -1,4 +1,5 @@
-import { query, type Statement, type TableRead, type Work } from '../../ports.ts'
+import type { TableRead } from '../../ports.ts'
+import { query, type Statement, type Work } from '../../work.ts'
 import { lookupSql } from './lookup.ts'
 
 interface PlanNode {

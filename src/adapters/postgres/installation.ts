@@ -1,5 +1,6 @@
 import { TillsyncError } from '../../errors.ts'
-import { type HostTable, query, type Work } from '../../ports.ts'
+import type { HostTable } from '../../host-table.ts'
+import { query, type Work } from '../../work.ts'
 import { LOCK_BRIEFLY } from './reading.ts'
 import { quote } from './tables.ts'
 import {

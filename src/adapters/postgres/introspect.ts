@@ -1,5 +1,6 @@
 import { TillsyncError } from '../../errors.ts'
-import { type HostColumn, type HostTable, lookup, query, type Work } from '../../ports.ts'
+import type { HostColumn, HostTable } from '../../host-table.ts'
+import { lookup, query, type Work } from '../../work.ts'
 import { literal } from './triggers.ts'
 import { encoderOf, INTEGERS } from './values.ts'
 

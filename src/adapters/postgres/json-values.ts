@@ -1,4 +1,4 @@
-import type { HostColumn } from '../../ports.ts'
+import type { HostColumn } from '../../host-table.ts'
 import { quote } from './tables.ts'
 import { INTEGERS, isWrittenAlike, textOf } from './values.ts'
 

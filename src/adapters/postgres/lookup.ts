@@ -1,4 +1,7 @@
-import type { HostColumn, HostTable, Key, OwnColumnType, OwnTable, ReferredColumns, Step } from '../../ports.ts'
+import type { HostColumn, HostTable } from '../../host-table.ts'
+import type { OwnColumnType, OwnTable } from '../../own-table.ts'
+import type { ReferredColumns } from '../../ports.ts'
+import type { Key, Step } from '../../work.ts'
 import { quote, TYPES } from './tables.ts'
 import { areOfOneKind, castable, isDomain, keyText } from './values.ts'
 

@@ -1,6 +1,6 @@
 import type { PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
-import { query, type Work } from '../../ports.ts'
+import { query, type Work } from '../../work.ts'
 import { DENIED, isDenied, isUnknown } from './errors.ts'
 import { OWN_TYPES } from './parsers.ts'
 import { quote } from './tables.ts'

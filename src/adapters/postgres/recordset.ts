@@ -1,4 +1,5 @@
-import type { HostColumn, MirrorRows, MirrorTarget } from '../../ports.ts'
+import type { HostColumn } from '../../host-table.ts'
+import type { MirrorRows, MirrorTarget } from '../../mirroring.ts'
 import { ownOf, withValidText } from '../../record.ts'
 import { asValue, type Contents, contentsOf, isReadAsJson, memberAs } from './json-values.ts'
 import { quote } from './tables.ts'

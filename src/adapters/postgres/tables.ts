@@ -1,4 +1,5 @@
-import { type Insert, insertedColumns, type OwnColumnType, type OwnTable, type Statement } from '../../ports.ts'
+import { insertedColumns, type OwnColumnType, type OwnTable } from '../../own-table.ts'
+import type { Insert, Statement } from '../../work.ts'
 
 export const TYPES: Readonly<Record<OwnColumnType, string>> = {
   integer: 'bigint',

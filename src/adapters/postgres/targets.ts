@@ -1,5 +1,7 @@
 import { TillsyncError } from '../../errors.ts'
-import { type ForeignKey, type HostTable, type MirrorTarget, query, type Work } from '../../ports.ts'
+import type { HostTable } from '../../host-table.ts'
+import type { ForeignKey, MirrorTarget } from '../../mirroring.ts'
+import { query, type Work } from '../../work.ts'
 import { isUnknown } from './errors.ts'
 import { describe } from './introspect.ts'
 import { BY_INDEX } from './planning.ts'

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
-import type { HostColumn, HostTable, TouchKind } from '../../ports.ts'
+import type { HostColumn, HostTable } from '../../host-table.ts'
+import type { TouchKind } from '../../ports.ts'
 import { quote } from './tables.ts'
 import { castable, isPlain, SETTINGS, settingsFor, textOf } from './values.ts'
 

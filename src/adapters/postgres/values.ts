@@ -1,6 +1,7 @@
 import { TillsyncError } from '../../errors.ts'
-import type { HostColumn, Key } from '../../ports.ts'
+import type { HostColumn } from '../../host-table.ts'
 import { decodeKeyValues, encodeBlob, encodeReal, encodeText } from '../../record.ts'
+import type { Key } from '../../work.ts'
 
 /** All that the text of a value depends on beside itself. The library's sessions and the trigger functions read under the same. */
 export const SETTINGS: Readonly<Record<string, string>> = {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Pool } from 'pg'
-import type { Statement } from '../../ports.ts'
+import type { Statement } from '../../work.ts'
 
 /** How often the server looks whether anything was touched. */
 const LOOK_MS = 15

@@ -2,23 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Database as Connection } from 'better-sqlite3'
 import { DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
 import { messageOf, TillsyncError } from '../../errors.ts'
+import type { HostColumn, HostTable } from '../../host-table.ts'
 import type { AnyTables } from '../../model.ts'
 import { bad, known } from '../../options.ts'
-import {
-  type ApplyingDatabase,
-  type CapturingDatabase,
-  type HostColumn,
-  type HostTable,
-  type Key,
-  type OwnTable,
-  query,
-  type ReadOptions,
-  type ReferredColumns,
-  type Statement,
-  type Work,
-  type WriteOptions,
-} from '../../ports.ts'
+import type { OwnTable } from '../../own-table.ts'
+import type { ApplyingDatabase, CapturingDatabase, ReadOptions, ReferredColumns, WriteOptions } from '../../ports.ts'
 import { turn } from '../../turns.ts'
+import { type Key, query, type Statement, type Work } from '../../work.ts'
 import { SqliteCapture } from './capture.ts'
 import { classify, faultOf, isBusy, isForeignKey, notReadable, unsatisfiedAtEnd } from './errors.ts'
 import { refuseHidden } from './hidden.ts'

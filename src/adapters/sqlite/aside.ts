@@ -1,5 +1,5 @@
 import { randomBytes, randomInt } from 'node:crypto'
-import type { MirrorOthers } from '../../ports.ts'
+import type { MirrorOthers } from '../../mirroring.ts'
 import type { Change } from './deferral.ts'
 import { bindable, place, RecordReader, type SqliteColumn, type Stored } from './json-values.ts'
 import { equal, type SqliteTarget, type UniqueIndex } from './targets.ts'

@@ -1,25 +1,12 @@
 import type { Database as Connection } from 'better-sqlite3'
 import { TillsyncError } from '../../errors.ts'
+import type { HostTable } from '../../host-table.ts'
 import { RULES, STATE } from '../../migrate.ts'
 import type { Finding } from '../../model.ts'
-import {
-  type Capture,
-  type Changes,
-  type HostTable,
-  isOwnKey,
-  type Key,
-  lookup,
-  query,
-  type Statement,
-  type TableRead,
-  type TakenTouches,
-  type Touch,
-  type TouchKind,
-  type TouchSource,
-  type Work,
-} from '../../ports.ts'
+import { type Capture, type Changes, isOwnKey, type TableRead, type TakenTouches, type Touch, type TouchKind, type TouchSource } from '../../ports.ts'
 import { InvalidText } from '../../record.ts'
 import { SOURCES, TouchSources } from '../../touch-sources.ts'
+import { type Key, lookup, query, type Statement, type Work } from '../../work.ts'
 import { connectionFindings, slowReplace, unknownReplace, unseenReplace } from './findings.ts'
 import { inspect } from './inspect.ts'
 import { createTable, hasTable } from './tables.ts'

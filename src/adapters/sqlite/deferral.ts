@@ -1,4 +1,4 @@
-import { lookup, query, type Work } from '../../ports.ts'
+import { lookup, query, type Work } from '../../work.ts'
 import { isForeignKey, unsatisfied } from './errors.ts'
 import { isSame, type Stored } from './json-values.ts'
 import type { Reference } from './references.ts'

@@ -1,5 +1,5 @@
 import { TillsyncError } from '../../errors.ts'
-import { query, type Work } from '../../ports.ts'
+import { query, type Work } from '../../work.ts'
 import { fold } from './triggers.ts'
 
 const TEMPORARY = `SELECT name FROM temp.sqlite_schema WHERE type IN ('table', 'view')`

@@ -1,5 +1,5 @@
 import { TillsyncError } from '../../errors.ts'
-import { lookup, type Work } from '../../ports.ts'
+import { lookup, type Work } from '../../work.ts'
 import { type Affinity, affinityOf, numberOf, numeral } from './affinity.ts'
 import { encodeValue } from './values.ts'
 

@@ -1,4 +1,5 @@
-import { lookup, query, type Statement, type TableRead, type Work } from '../../ports.ts'
+import type { TableRead } from '../../ports.ts'
+import { lookup, query, type Statement, type Work } from '../../work.ts'
 
 interface Opcode {
   readonly opcode: string

@@ -1,4 +1,5 @@
-import { type HostColumn, type HostTable, type HostUnique, query, type Work } from '../../ports.ts'
+import type { HostColumn, HostTable, HostUnique } from '../../host-table.ts'
+import { query, type Work } from '../../work.ts'
 import { refuseHidden } from './hidden.ts'
 import { initialOf, isConstant } from './initial.ts'
 import { isLoose } from './values.ts'

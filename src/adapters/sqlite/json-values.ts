@@ -1,5 +1,6 @@
 import { TillsyncError } from '../../errors.ts'
-import type { HostColumn, MirrorRows } from '../../ports.ts'
+import type { HostColumn } from '../../host-table.ts'
+import type { MirrorRows } from '../../mirroring.ts'
 import { decodeRecord, decodeRecordExactly, type ExactValue, encodeReal, InvalidText, ownOf } from '../../record.ts'
 import { type Affinity, isInteger64, numberOf, numeral } from './affinity.ts'
 

@@ -1,4 +1,4 @@
-import type { MirrorUpsert } from '../../ports.ts'
+import type { MirrorUpsert } from '../../mirroring.ts'
 import { InvalidText } from '../../record.ts'
 import { bindable, isSame, place, type Stored } from './json-values.ts'
 import { equal, type SqliteTarget } from './targets.ts'

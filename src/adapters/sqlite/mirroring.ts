@@ -1,6 +1,7 @@
 import { TillsyncError } from '../../errors.ts'
-import { lookup, type Mirroring, type MirrorOthers, type MirrorRows, type MirrorTarget, type MirrorUpsert, query, type Work } from '../../ports.ts'
+import type { Mirroring, MirrorOthers, MirrorRows, MirrorTarget, MirrorUpsert } from '../../mirroring.ts'
 import { encodeText } from '../../record.ts'
+import { lookup, query, type Work } from '../../work.ts'
 import { asides, type GivenUp, waysToGiveUp } from './aside.ts'
 import { type Change, Deferral } from './deferral.ts'
 import { brokenUnique, isConstraint, refusal } from './errors.ts'

@@ -1,4 +1,4 @@
-import { query, type Work } from '../../ports.ts'
+import { query, type Work } from '../../work.ts'
 import { OPAQUE } from './introspect.ts'
 import { fold } from './triggers.ts'
 

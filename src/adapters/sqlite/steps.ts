@@ -1,7 +1,7 @@
 import type { Database as Connection, Statement as Prepared } from 'better-sqlite3'
 import { messageOf, TillsyncError } from '../../errors.ts'
-import type { Insert, Key, Step, Work } from '../../ports.ts'
 import { InvalidText } from '../../record.ts'
+import type { Insert, Key, Step, Work } from '../../work.ts'
 import { classify, isBusy, isRaised } from './errors.ts'
 import { insertSql } from './tables.ts'
 import { quote } from './triggers.ts'

@@ -1,4 +1,5 @@
-import { insertedColumns, type OwnColumnType, type OwnTable, query, type Work } from '../../ports.ts'
+import { insertedColumns, type OwnColumnType, type OwnTable } from '../../own-table.ts'
+import { query, type Work } from '../../work.ts'
 import { quote } from './triggers.ts'
 
 const TYPES: Readonly<Record<OwnColumnType, string>> = {

@@ -1,4 +1,6 @@
-import { type HostTable, type MirrorTarget, query, type Work } from '../../ports.ts'
+import type { HostTable } from '../../host-table.ts'
+import type { MirrorTarget } from '../../mirroring.ts'
+import { query, type Work } from '../../work.ts'
 import { affinityOf } from './affinity.ts'
 import { describe, OPAQUE } from './introspect.ts'
 import type { SqliteColumn } from './json-values.ts'

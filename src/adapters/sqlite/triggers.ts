@@ -1,4 +1,5 @@
-import type { HostTable, HostUnique, TouchKind } from '../../ports.ts'
+import type { HostTable, HostUnique } from '../../host-table.ts'
+import type { TouchKind } from '../../ports.ts'
 import { isLoose } from './values.ts'
 
 /** A source with the number that its touches carry. */

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { TillsyncError } from '../../errors.ts'
-import type { Key } from '../../ports.ts'
 import { decodeKeyValues, encodeBlob, encodeInvalidText, encodeReal, encodeText, InvalidText } from '../../record.ts'
+import type { Key } from '../../work.ts'
 
 /**
  * A value as JSON text, by the storage class that SQLite gave it (https://www.sqlite.org/datatype3.html): the declared
