@@ -157,6 +157,23 @@ t.test('PostgreSQL: a register that may read none of its tables starts, says so,
   await eventually('and all is well', async () => (await till.status()).lastError === undefined)
 })
 
+t.test('PostgreSQL: a filter whose function fails keeps its own documents waiting, and no others', async (t) => {
+  const { pool, replica, sealed } = await openTill(t, server, {
+    tables: `${TABLES}; CREATE TABLE limits (least integer NOT NULL); INSERT INTO limits VALUES (5);
+      CREATE FUNCTION is_large(integer) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN $1 > (SELECT least FROM limits); END'`,
+    publish: { ...PUBLISH, receipts: { where: () => sql<SqlBool>`is_large(total)` } },
+  })
+  await pool.query('INSERT INTO receipts VALUES (1, 8); INSERT INTO items VALUES (1)')
+  t.same((await sealed()).sort(), ['upsert items[1]', 'upsert receipts[1]'])
+  await pool.query('ALTER TABLE limits RENAME TO bounds; INSERT INTO receipts VALUES (2, 8), (3, 1); INSERT INTO items VALUES (2)')
+  t.same(await sealed(), ['upsert items[2]'])
+  t.match(await replica.status(), { unsealed: 0, parked: [{ recordId: [2], code: 'ERR_FILTER', message: /limits/ }, { recordId: [3] }] })
+  await pool.query('ALTER TABLE bounds RENAME TO limits')
+  await replica.reseal('receipts')
+  t.same(await sealed(), ['upsert receipts[2]'])
+  t.same((await replica.status()).parked, [])
+})
+
 t.test('PostgreSQL: a filter whose function is gone keeps its own table waiting, until the function is back', async (t) => {
   const { pool, replica, sealed } = await openTill(t, server, {
     tables: `${TABLES}; CREATE FUNCTION is_large(integer) RETURNS boolean LANGUAGE sql AS 'SELECT $1 > 5'`,

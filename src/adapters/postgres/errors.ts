@@ -44,8 +44,17 @@ export function isFinal(thrown: unknown): boolean {
  */
 export function isRaised(thrown: unknown): boolean {
   const state = sqlState(thrown)
-  if (/^(3F|42)/.test(state)) return state !== DENIED && isOfValue(thrown)
+  if (/^(3F|42)/.test(state)) return isBesideStatement(thrown)
   return state !== '' && !/^(0|25|26|3[4D])/.test(state) && state !== CANCELLED && !SURROUNDINGS.test(state)
+}
+
+/**
+ * Of what is wrong with a statement it is said where in it, but for rights. Otherwise a value of it (`regclass`, `regtype`) names what is not there, or a function of the host's does, or reads what it
+ * may not: then it is said in which one.
+ */
+function isBesideStatement(thrown: unknown): boolean {
+  const { position, where } = thrown as { readonly position?: string; readonly where?: string }
+  return position === undefined && (where !== undefined || !isDenied(thrown))
 }
 
 export const DENIED = '42501'
@@ -53,12 +62,6 @@ export const DENIED = '42501'
 /** Whether the role may not do it. */
 export function isDenied(thrown: unknown): boolean {
   return sqlState(thrown) === DENIED
-}
-
-/** A value that names what is not there (`regclass`, `regtype`) raises as a statement does that names it. But of a statement it is said where in it, and of a function in which one. */
-function isOfValue(thrown: unknown): boolean {
-  const { position, where } = thrown as { readonly position?: string; readonly where?: string }
-  return position === undefined && where === undefined
 }
 
 /** What is wrong with how the pool was made, or with the role. */
