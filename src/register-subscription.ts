@@ -10,7 +10,7 @@ import type { Upkeep } from './capture/activation.ts'
 import { readBefore, removedBehind, settleReceived, tablesIn } from './capture/received.ts'
 import type { Sealer } from './capture/sealer.ts'
 import type { RootPlan } from './capture/table-plan.ts'
-import { asTillsyncError } from './errors.ts'
+import { asTillsyncError, type TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
 import type { AudienceStanding, Finding, Notice, RegisterName } from './model.ts'
 import { Periodic } from './periodic.ts'
@@ -94,8 +94,7 @@ export class RegisterSubscription {
       this.isUnreadable = false
       return standings
     } catch (thrown) {
-      const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The tables that central publishes could not be read')
-      if (error.retryable) throw error
+      const error = unreadable(thrown)
       this.isUnreadable = true
       this.options.events.emit('failed', { error })
       return []
@@ -157,12 +156,18 @@ export class RegisterSubscription {
     await Promise.all([this.rolling.stop(), this.subscription.stop()])
   }
 
-  status(): Promise<{
+  /** With `failure` where tables here can't be read, so that whoever asks is told that and all else. */
+  async status(): Promise<{
     readonly subscriptions: readonly SubscriptionStatus[]
     readonly unapplied: readonly WaitingDocument[]
     readonly problems: readonly SubscriptionProblem[]
+    readonly failure: TillsyncError | undefined
   }> {
-    return this.subscription.status()
+    try {
+      return { ...(await this.subscription.status()), failure: undefined }
+    } catch (thrown) {
+      return { subscriptions: [], unapplied: [], problems: [], failure: unreadable(thrown) }
+    }
   }
 
   check(): Promise<readonly Finding[]> {
@@ -204,4 +209,11 @@ export class RegisterSubscription {
       after: (name, documents, meant) => settleReceived(database, root(name), documents, meant),
     }
   }
+}
+
+/** @throws what works when it is tried again */
+function unreadable(thrown: unknown): TillsyncError {
+  const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The tables that central publishes could not be read')
+  if (error.retryable) throw error
+  return error
 }

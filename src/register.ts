@@ -284,7 +284,7 @@ export class RegisterReplica implements Register {
   async status(): Promise<RegisterStatus> {
     await this.ready()
     const { head, peer, pending, oldestPending, unsealed, parked, resealing } = await this.standings()
-    const { subscriptions = [], unapplied = [], problems = [] } = (await this.subscription?.status()) ?? {}
+    const { subscriptions = [], unapplied = [], problems = [], failure } = (await this.subscription?.status()) ?? {}
     return {
       unsealed,
       pending,
@@ -292,7 +292,7 @@ export class RegisterReplica implements Register {
       head,
       standing: peer?.standing,
       lastContact: peer?.contactAt,
-      lastError: this.failure ?? this.upkeep.failure ?? this.transfer.failure,
+      lastError: this.failure ?? this.upkeep.failure ?? this.transfer.failure ?? failure,
       parked,
       subscriptions,
       unapplied,

@@ -576,6 +576,7 @@ for (const type of ['push', 'pull'] as const) {
     await exchange()
     t.same((await office.query('SELECT id FROM receipts ORDER BY id')).rows, [{ id: '1' }, { id: '2' }])
     t.match(said[0], /row-level security/)
+    t.match(await till.status(), { pending: 0, lastError: { message: /row-level security/ } }, 'and so says its status')
     await pool.query('ALTER TABLE items DISABLE ROW LEVEL SECURITY')
     await exchange()
     t.same((await pool.query('SELECT name FROM items')).rows, [{ name: 'Uno' }])
