@@ -55,6 +55,29 @@ async function postedOf(pool: Pool): Promise<ReadonlyMap<string, ReadonlyMap<str
   return posted
 }
 
+const lifeOf = (row: Row): string => `${row.record_id} ${row.incarnation}`
+
+async function heldOf(pool: Pool): Promise<ReadonlyMap<string, readonly Row[]>> {
+  const { rows } = await pool.query<Row>(
+    'SELECT record_id, incarnation::int, entry_no::int, applied_no::int, state FROM sync_quarantine ORDER BY entry_no',
+  )
+  return Map.groupBy(rows, lifeOf)
+}
+
+/** The version of a life that is applied: the latest, or, where that waits or is discarded, the one before it that was applied last, or none. */
+function appliedOf(versions: readonly Version[], held: readonly Row[] = []): Version | undefined {
+  const upserts = versions.filter(({ removed }) => !removed)
+  const row = held.find((one) => one.entry_no === upserts.at(-1)?.entryNo)
+  return row === undefined ? upserts.at(-1) : upserts.find(({ entryNo }) => entryNo === row.applied_no)
+}
+
+/** The receipts of whose applied versions one has such an item, each as often as it has lives like that. */
+export async function appliedWith(pool: Pool, item: string): Promise<readonly string[]> {
+  const [lives, held] = [await livesOf(pool), await heldOf(pool)]
+  const found = [...lives].filter(([life, versions]) => appliedOf(versions, held.get(life))?.items.includes(item))
+  return found.map(([life]) => life.slice(0, life.lastIndexOf(' ')))
+}
+
 function shown(sums: ReadonlyMap<string, string> | undefined): string {
   return [...(sums ?? [])]
     .filter(([, quantity]) => quantity !== '0')
@@ -70,17 +93,14 @@ function shown(sums: ReadonlyMap<string, string> | undefined): string {
 export async function holds(t: Test, pool: Pool, mayWait: (items: readonly string[]) => boolean, when: string): Promise<boolean> {
   const lives = await livesOf(pool)
   const posted = await postedOf(pool)
-  const { rows } = await pool.query<Row>(
-    'SELECT record_id, incarnation::int, entry_no::int, applied_no::int, state FROM sync_quarantine ORDER BY entry_no',
-  )
-  const held = Map.groupBy(rows, (row) => `${row.record_id} ${row.incarnation}`)
+  const held = await heldOf(pool)
   const wrong: string[] = []
   for (const [key, versions] of lives) {
     const upserts = versions.filter(({ removed }) => !removed)
     const latest = upserts.at(-1) as Version
     const row = held.get(key)?.find((one) => one.entry_no === latest.entryNo)
     const waiting = held.get(key)?.filter(({ state }) => state === 'waiting') ?? []
-    const applied = row === undefined ? latest : upserts.find(({ entryNo }) => entryNo === row.applied_no)
+    const applied = appliedOf(versions, held.get(key))
     if (shown(posted.get(key)) !== shown(applied?.wanted)) wrong.push(`${key}: posted ${shown(posted.get(key))}, wanted ${shown(applied?.wanted)}`)
     // Where the latest is discarded, a replay may refuse the one that was applied last.
     const standing = row?.state === 'discarded' ? applied : latest
