@@ -41,4 +41,6 @@ export interface HostUnique {
   /** The condition of a partial index, as SQL text, and the columns of the table that it names. */
   readonly where?: string
   readonly reads?: readonly string[]
+  /** Columns that a generated one of these may be computed from, and in which a REPLACE puts a default in the place of NULL. */
+  readonly computedFrom?: readonly string[]
 }

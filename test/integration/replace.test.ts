@@ -55,6 +55,20 @@ t.test('REPLACE puts a default in the place of NULL: the row that is in its way 
   t.same(await after('REPLACE INTO receipt_lines VALUES (NULL, 9)'), ['upsert receipt_lines[7]', 'upsert receipts[2]', 'upsert receipts[9]'])
 })
 
+t.test('REPLACE puts a default in the place of NULL: the row that is in the way of what is computed from it is noticed', async (t) => {
+  const after = await till(
+    t,
+    `CREATE TABLE receipts (id INTEGER PRIMARY KEY, slot INTEGER NOT NULL DEFAULT 4, place AS (coalesce(slot, 5) * 10) UNIQUE);
+     CREATE TABLE receipt_lines (no INTEGER PRIMARY KEY, receipt_id INTEGER, part TEXT NOT NULL DEFAULT 'a', name AS (upper(part)) STORED);
+     CREATE UNIQUE INDEX by_name ON receipt_lines (name)`,
+    { receipts: {}, receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } } },
+  )
+  await after(`INSERT INTO receipts VALUES (1, 4), (2, 5), (3, 6); INSERT INTO receipt_lines VALUES (1, 1, 'b'), (2, 3, 'a')`)
+  t.same(await after('REPLACE INTO receipts VALUES (9, NULL)'), ['remove receipts[1]', 'upsert receipts[9]'])
+  t.same(await after('UPDATE OR REPLACE receipts SET slot = NULL WHERE id = 2'), ['remove receipts[9]', 'upsert receipts[2]'])
+  t.same(await after('REPLACE INTO receipt_lines VALUES (3, 2, NULL)'), ['upsert receipt_lines[3]', 'upsert receipts[2]', 'upsert receipts[3]'])
+})
+
 t.test('in a table whose name is that of the row which a statement brings, only the rows in its way are noticed', async (t) => {
   for (const name of ['new', 'NEW']) {
     const { db, file } = openDatabase(

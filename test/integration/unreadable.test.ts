@@ -103,6 +103,25 @@ t.test('SQLite: check() goes on where an index has a function that our connectio
   t.same((await sealedBy(till)()).sort(), ['upsert receipts[2]'], 'what it replaced had been withheld')
 })
 
+t.test('SQLite: a connection that lacks a function of an index goes on writing what that does not concern', async (t) => {
+  const { db, file } = openDatabase(t, TABLES)
+  const host = new Database(file)
+  t.teardown(() => host.close())
+  db.function('vat', { deterministic: true }, vat)
+  db.exec('ALTER TABLE receipts ADD COLUMN note; CREATE UNIQUE INDEX large ON receipts (total) WHERE vat(total) > 100')
+  const till = createRegister({ location: 'A', register: '1', database: sqlite(() => new Database(file)), publish: PUBLISH })
+  t.teardown(() => till.stop())
+  await till.install()
+  db.exec('INSERT INTO receipts (id, total) VALUES (1, 4)')
+  const sealed = sealedBy(till)
+  await sealed()
+  host.exec(`UPDATE receipts SET note = 'late' WHERE id = 1`)
+  t.same(await sealed(), ['upsert receipts[1]'])
+  t.throws(() => host.exec('UPDATE receipts SET total = 5'), /vat/, 'as without us')
+  db.exec('UPDATE OR REPLACE receipts SET rowid = 7, total = 1000')
+  t.same((await sealed()).sort(), ['remove receipts[1]', 'upsert receipts[7]'])
+})
+
 t.test('PostgreSQL: a table whose rows the library may not read any more waits, with what goes meanwhile, and no other does', async (t) => {
   const everything = await createPool(t, server)
   await everything.query(

@@ -90,6 +90,7 @@ function* describeUniques(table: string, described: readonly ColumnInfo[]): Work
     const where = index.partial === 1 ? withLiterals(conditionOf(index.sql ?? ''), described) : undefined
     uniques.push({
       columns: columns.map(({ info, collation }) => ({ name: info.name, collation, ...insteadOfNull(info) })),
+      ...(columns.some(({ info }) => info.hidden > 0) && { computedFrom: described.filter(isReplaced).map(({ name }) => name) }),
       ...(where !== undefined && { where, reads: namedIn(where, described) }),
     })
   }
@@ -102,8 +103,12 @@ function mayBeWrittenOtherwise({ type, dflt_value }: ColumnInfo): boolean {
 }
 
 /** What REPLACE makes of NULL in a NOT NULL column. Only a constant may stand in a trigger: functions of the host's run as often as without us. */
-function insteadOfNull({ notnull, dflt_value }: ColumnInfo): { readonly insteadOfNull?: string } {
-  return notnull === 1 && dflt_value !== null && isConstant(dflt_value) ? { insteadOfNull: dflt_value } : {}
+function insteadOfNull(column: ColumnInfo): { readonly insteadOfNull?: string } {
+  return isReplaced(column) && isConstant(column.dflt_value) ? { insteadOfNull: column.dflt_value } : {}
+}
+
+function isReplaced(column: ColumnInfo): column is ColumnInfo & { readonly dflt_value: string } {
+  return column.notnull === 1 && column.dflt_value !== null
 }
 
 /** Names, texts and comments: any character may stand in them. */

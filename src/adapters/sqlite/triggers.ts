@@ -10,7 +10,7 @@ export interface NumberedSource {
   readonly root: boolean
 }
 
-export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing', 'again', 'compared']
+export const KINDS: readonly TouchKind[] = ['changed', 'deleted', 'exported', 'existing', 'again', 'compared', 'whole']
 
 export function quote(name: string): string {
   return `"${name.replaceAll('"', '""')}"`
@@ -51,19 +51,29 @@ export function triggersFor(table: HostTable, sources: readonly NumberedSource[]
   const noted = [...new Set(sources.flatMap((source) => source.columns))]
   add('move', 'AFTER UPDATE', touch('OLD', true), ` WHEN ${changed(table, noted)}`)
   const uniques = inTheWay(table, sources)
-  add(
-    'replace',
-    'BEFORE INSERT',
-    uniques.flatMap((unique) => sources.map((source) => touchInTheWay(table, source, unique))),
-  )
-  const columns = [...new Set(uniques.flatMap((unique) => [...unique.columns.map((column) => column.name), ...inCondition(table, unique)]))]
-  add(
-    'displace',
-    'BEFORE UPDATE',
-    uniques.flatMap((unique) => sources.map((source) => touchInTheWay(table, source, unique))),
-    ` WHEN ${changed(table, columns)}`,
-  )
+  const inWay = sources.flatMap((source) => [...touchUnknown(source, uniques), ...uniques.map((unique) => touchInTheWay(table, source, unique))])
+  add('replace', 'BEFORE INSERT', inWay)
+  const columns = [...new Set(uniques.flatMap((unique) => writtenFor(table, unique)))]
+  add('displace', `BEFORE UPDATE${writing(table, columns)}`, inWay, ` WHEN ${changed(table, columns)}`)
   return triggers
+}
+
+/**
+ * Of a statement that writes none of these columns SQLite does not even compile the trigger: its connection may lack a function or a collation
+ * that an index needs. A row number may be written by any of its names; what a generated column is computed from is not known, and what
+ * that needs, each statement does.
+ */
+function writing(table: HostTable, columns: readonly string[]): string {
+  if (table.columns.some(({ name, generated }) => generated && columns.includes(name))) return ''
+  return ` OF ${[...columns.map(quote), 'rowid', 'oid', '_rowid_'].join(', ')}`
+}
+
+/** Where REPLACE puts a default in the place of NULL, what is computed from that is not known beforehand, so neither is the row in its way. */
+function touchUnknown(source: NumberedSource, uniques: readonly Unique[]): string[] {
+  const columns = [...new Set(uniques.flatMap(({ computedFrom = [] }) => computedFrom))]
+  if (columns.length === 0) return []
+  const isReplaced = columns.map((name) => `NEW.${quote(name)} IS NULL`).join(' OR ')
+  return [`INSERT INTO sync_touches (source, kind) SELECT ${source.source}, ${KINDS.indexOf('whole')} WHERE ${isReplaced}`]
 }
 
 function touchRow(source: NumberedSource, row: 'NEW' | 'OLD', gone: boolean): string {
@@ -90,7 +100,7 @@ function isRealZero(value: string): string {
   return `(${value} = 0 AND typeof(${value}) = 'real')`
 }
 
-type Unique = Pick<HostUnique, 'where' | 'reads'> & {
+type Unique = Pick<HostUnique, 'where' | 'reads' | 'computedFrom'> & {
   readonly columns: readonly (Partial<HostUnique['columns'][number]> & { readonly name: string })[]
 }
 
@@ -104,9 +114,10 @@ function inTheWay(table: HostTable, sources: readonly NumberedSource[]): Unique[
   return table.key.length === 0 || sources.every((source) => source.root) ? [...table.uniques] : [key, ...table.uniques]
 }
 
-/** A row comes into a partial index, too, when what its condition reads changes. */
-function inCondition(table: HostTable, unique: Unique): readonly string[] {
-  return unique.where === undefined ? [] : [...table.key, ...(unique.reads ?? [])] // the key may be called rowid there
+/** What brings a row into the way of others. It comes into a partial index, too, when what its condition reads changes. */
+function writtenFor(table: HostTable, { columns, where, reads = [], computedFrom = [] }: Unique): readonly string[] {
+  const inCondition = where === undefined ? [] : [...table.key, ...reads] // the key may be called rowid there
+  return [...columns.map(({ name }) => name), ...inCondition, ...computedFrom]
 }
 
 function touchInTheWay(table: HostTable, source: NumberedSource, unique: Unique): string {
