@@ -59,6 +59,8 @@ export interface TakenTouches {
 export interface Changes {
   /** The tables whose triggers are not as they should be. */
   readonly tables: ReadonlySet<string>
+  /** Those that have none of our triggers: they were dropped and made anew, unless the triggers alone were taken away. */
+  readonly bare: ReadonlySet<string>
   /** SQL, in order. */
   readonly statements: readonly string[]
 }

@@ -85,6 +85,7 @@ export class RegisterReplica implements Register {
       () => this.ready(),
       async (rows) => this.subscription?.refreshNotices(rows) ?? false,
     )
+    const isRemovedFrom = (table: string) => this.subscription?.isRemovedFrom(table) === true
     this.sealer = new Sealer(
       database,
       this.specs,
@@ -95,6 +96,7 @@ export class RegisterReplica implements Register {
       },
       ({ mended, problems }) => events.emit('schema', { mended, problems }),
       (database, plan, limit, now) => sealSlice(database, plan, limit, now, (touched) => this.noteTouched(touched)),
+      isRemovedFrom,
     )
     const { sealer } = this
     const { subscribe } = options
@@ -110,7 +112,7 @@ export class RegisterReplica implements Register {
       sealer,
       transfer: readTransfer(options.transfer),
       audiences: this.subscription?.subscriber,
-      isRemovedFrom: (table) => this.subscription?.isRemovedFrom(table) === true,
+      isRemovedFrom,
       ready: () => this.ready(),
       onReseal: () => this.upkeep.isRunning && this.upkeep.sealSoon(),
     })

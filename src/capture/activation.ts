@@ -5,6 +5,7 @@ import { erase, query, type Work } from '../work.ts'
 import { type CapturePlan, type Problem, planAnd, planCapture } from './plan.ts'
 import { askReseal, forgetReseal } from './reseal.ts'
 import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
+import { selectColumns } from './selects.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'
 import { MEMBERS } from './tables.ts'
 
@@ -26,20 +27,30 @@ export interface Upkeep {
  * Plans, makes or mends the triggers, and activates, in the caller's transaction.
  *
  * @param strict whether a root that does not fit its tables is an error, or left out and named
+ * @param isFilled whether the other side fills a root table
  */
-export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[], strict: boolean): Work<Upkeep> {
+export function* keepUp(
+  database: CapturingDatabase,
+  specs: readonly RootSpec[],
+  strict: boolean,
+  isFilled: (table: string) => boolean = () => false,
+): Work<Upkeep> {
   const problems: Problem[] = []
   const before = new Set((yield* readStates(database, PREFIX)).map(({ key }) => key.slice(PREFIX.length)))
   const install = ({ sources, tables }: CapturePlan) => database.capture.install(sources, tables)
   const { plan, done } = yield* planAnd(database, specs, strict ? undefined : problems, install)
-  const { tables: changed, statements } = done
+  const { tables: changed, bare, statements } = done
   const mended = specs.filter(
     (spec) =>
       (plan.roots.has(spec.table) || plan.unread.has(spec.table)) &&
       before.has(spec.table) &&
       [...tablesOf(spec), ...dependenciesOf(spec)].some((name) => changed.has(name)),
   )
-  for (const { table } of mended) yield* askReseal(database, table, false)
+  for (const { table } of mended) {
+    const root = plan.roots.get(table)
+    if (root !== undefined && bare.has(table) && isFilled(table) && (yield* isEmpty(database, root))) yield* forgetGiven(database, table)
+    yield* askReseal(database, table, false)
+  }
   yield* activate(
     database,
     plan,
@@ -86,6 +97,18 @@ function* activate(database: CapturingDatabase, plan: CapturePlan, named: readon
     forgotten.map((table) => [`${PREFIX}${table}`]),
   )
   for (const table of forgotten) yield* forgetReseal(table)
+}
+
+/**
+ * A table that was made anew, and that the other side fills again: nobody has deleted what stood in it. It is no removal, then, and what comes is not taken for
+ * what somebody has removed here.
+ */
+function* forgetGiven({ build }: CapturingDatabase, table: string): Work<void> {
+  yield* query(build.deleteFrom(MEMBERS.name).where('table_name', '=', table).where('state', '=', 'given').compile())
+}
+
+function* isEmpty(database: CapturingDatabase, { table, key }: RootPlan): Work<boolean> {
+  return (yield* query(selectColumns(database, table, key).limit(1).compile())).length === 0
 }
 
 function* hasMembers({ build }: CapturingDatabase, table: string): Work<boolean> {

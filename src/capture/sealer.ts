@@ -49,6 +49,7 @@ export class Sealer {
   private begins = true
   private readonly onUpkeep: (upkeep: Upkeep) => void
   private readonly sealSlice: SealSlice
+  private readonly isFilled: ((table: string) => boolean) | undefined
   private limit = LIMITS.first
   /** Roots that were touched as a whole and are not resealed yet. */
   private readonly whole = new Set<string>()
@@ -64,6 +65,7 @@ export class Sealer {
     onSealed: (slice: Slice) => void,
     onUpkeep: (upkeep: Upkeep) => void,
     seal: SealSlice = sealSlice,
+    isFilled?: (table: string) => boolean,
   ) {
     this.database = database
     this.specs = specs
@@ -72,6 +74,7 @@ export class Sealer {
     this.onSealed = onSealed
     this.onUpkeep = onUpkeep
     this.sealSlice = seal
+    this.isFilled = isFilled
   }
 
   /** Looks at the tables anew before it does anything else. */
@@ -82,7 +85,7 @@ export class Sealer {
   /** Makes triggers, and touches what stands there at first, in the caller's transaction. From then on these rules are in force. */
   *install(): Work<Upkeep> {
     yield* putInForce(this.database, this.fingerprint)
-    return yield* keepUp(this.database, this.specs, true)
+    return yield* keepUp(this.database, this.specs, true, this.isFilled)
   }
 
   /** What `install` has made is committed. */
@@ -116,7 +119,7 @@ export class Sealer {
 
   private *keepUp(): Work<Upkeep> {
     yield* this.beginOrGoOn()
-    return yield* keepUp(this.database, this.specs, false)
+    return yield* keepUp(this.database, this.specs, false, this.isFilled)
   }
 
   /** Before anything is made or dropped. @throws ERR_SCHEMA_NEWER where others have begun meanwhile */

@@ -204,6 +204,45 @@ t.test('a contact goes up, and to the shop’s other tills, and not round in cir
   t.same((await shop.pool.query('SELECT name FROM contacts')).rows, [{ name: 'Berta' }])
 })
 
+t.test('a table that a till has dropped and made anew empty is filled again, and head office loses nothing by it', async (t) => {
+  const shop = await openOffice(t)
+  let own = await till(t, shop)
+  const names = () => rows(own, 'SELECT contact_no, name FROM contacts ORDER BY 1')
+  const anew = 'DROP TABLE contacts; CREATE TABLE contacts (contact_no TEXT PRIMARY KEY NOT NULL, name TEXT, phone TEXT)'
+  await own.replica.synchronize()
+  own.db.exec("INSERT INTO contacts VALUES ('X', 'own'), ('Y', 'own, too')")
+  await own.replica.synchronize()
+  own.db.exec(anew)
+  await own.replica.synchronize()
+  t.same(
+    names(),
+    [
+      ['X', 'own'],
+      ['Y', 'own, too'],
+    ],
+    'what came from here alone is there again',
+  )
+  await shop.pool.query("INSERT INTO contacts SELECT 'C' || n, 'Cy' FROM generate_series(1, 18) n")
+  await own.replica.synchronize()
+  const before = names()
+  t.equal(before.length, 20)
+  own.db.exec(`DELETE FROM contacts WHERE name = 'Cy'; ${anew}`)
+  await own.replica.synchronize()
+  t.same(names(), before)
+  await own.replica.stop()
+  own.db.exec(anew)
+  own = { ...own, replica: own.again() }
+  await own.replica.install()
+  await own.replica.synchronize()
+  t.same(names(), before, 'nor while nothing runs')
+  t.equal((await shop.pool.query('SELECT FROM contacts')).rowCount, 20)
+  own.db.exec("DELETE FROM contacts WHERE contact_no = 'X'; ALTER TABLE contacts ADD COLUMN mail TEXT")
+  await own.replica.synchronize()
+  t.equal((await shop.pool.query('SELECT FROM contacts')).rowCount, 19, 'what is deleted is')
+  t.same((await own.replica.status()).unapplied, [])
+  await own.replica.stop()
+})
+
 t.test('what a till has entered and others have removed goes there with a snapshot too, be it that it never came back', async (t) => {
   const shop = await openOffice(t)
   const told: string[] = []

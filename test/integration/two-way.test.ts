@@ -62,6 +62,27 @@ onEachDatabase(t, server, 'what came from central is not sent back, and what is 
   t.same((await sealed()).toSorted(), ['remove contacts[9]', 'upsert contacts[2]', 'upsert contacts[3]'])
 })
 
+onEachDatabase(t, server, 'a table that is made anew empty is filled again, and nobody hears of removals', CONTACTS, async (t, host) => {
+  const { till, sealed, acknowledge } = await open(host, { contacts: {} }, { contacts: mirror() })
+  const stream = contacts().put({ id: 1, name: 'Ann' }, { id: 2, name: 'Bob' })
+  await deliver(till, [stream])
+  await host.exec("INSERT INTO contacts (id, name) VALUES (9, 'Own')")
+  t.same(await sealed(), ['upsert contacts[9]'])
+  await acknowledge()
+  stream.put({ id: 9, name: 'Own' })
+  const before = await all(host, 'contacts')
+  for (const emptied of ['', 'DELETE FROM contacts WHERE id < 9;', "UPDATE contacts SET phone = '1';"]) {
+    await host.exec(`${emptied} DROP TABLE contacts; ${CONTACTS}`)
+    await deliver(till, [stream])
+    t.same(await all(host, 'contacts'), before)
+    t.same(await sealed(), [])
+  }
+  await host.exec(`ALTER TABLE contacts RENAME TO former; ${CONTACTS}; INSERT INTO contacts SELECT * FROM former WHERE id <> 2; DROP TABLE former`)
+  t.same(await sealed(), ['remove contacts[2]'], 'what was not copied over is deleted')
+  await host.exec('DELETE FROM contacts')
+  t.same((await sealed()).toSorted(), ['remove contacts[1]', 'remove contacts[9]'], 'and what is deleted is')
+})
+
 onEachDatabase(t, server, "what the host's triggers make of it is sent", CONTACTS, async (t, host) => {
   await host.exec(
     host.dialect === 'sqlite'

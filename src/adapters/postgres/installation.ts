@@ -97,6 +97,8 @@ const BODIES = `
 interface Difference {
   /** The tables on which something is missing. */
   readonly changed: ReadonlySet<string>
+  /** Those that have none of ours, as far as they are no partitions. */
+  readonly bare: ReadonlySet<string>
   /** Those that are not locked yet as they must be. */
   readonly unlocked: Locks
   readonly statements: readonly string[]
@@ -144,8 +146,10 @@ export class Installation {
     )
     const changed = new Set([...missing.map(({ place }) => place.root), ...other.keys()])
     const functions = new Set([...sources.keys()].map(functionName))
+    const bare = places.filter(({ oid, partition }) => !partition && !present.some((trigger) => trigger.oid === oid))
     return {
       changed,
+      bare: new Set(bare.map(({ root }) => root)),
       unlocked: strongest(
         places.filter(({ root, partition, locked }) => changed.has(root) && !partition && !locked).map(({ name }) => [name, 'SHARE ROW EXCLUSIVE']),
         surplus.filter(({ locked }) => !locked).map(({ on }) => [on, 'ACCESS EXCLUSIVE']),

@@ -10,7 +10,7 @@ import { type Key, lookup, query, type Statement, type Work } from '../../work.t
 import { connectionFindings, slowReplace, unknownReplace, unseenReplace } from './findings.ts'
 import { inspect } from './inspect.ts'
 import { createTable, hasTable } from './tables.ts'
-import { KINDS, keyColumns, lookupsInTheWay, type NumberedSource, quote, touchesTable, triggersFor } from './triggers.ts'
+import { fold, KINDS, keyColumns, lookupsInTheWay, type NumberedSource, quote, touchesTable, triggersFor } from './triggers.ts'
 
 const run = (sql: string, parameters: readonly unknown[] = []): Work<readonly unknown[]> => query({ sql, parameters })
 
@@ -37,15 +37,15 @@ export class SqliteCapture implements Capture {
     yield* this.measure()
     const numbers = yield* this.sources.number(sources)
     const unexplained = yield* this.dropUnexplained()
-    const { tables: changed, statements } = yield* this.compare(numbers, tables)
+    const { tables: changed, bare, statements } = yield* this.compare(numbers, tables)
     for (const sql of statements) yield* run(sql)
-    return { tables: lost || unexplained ? tablesOn(sources) : changed, statements: [...own, ...statements] }
+    return { tables: lost || unexplained ? tablesOn(sources) : changed, bare, statements: [...own, ...statements] }
   }
 
   *changes(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
     const { statements: own, lost } = yield* this.ownTables(sources)
-    const { tables: changed, statements } = yield* this.compare((yield* this.sources.numbersOf(sources)).numbers, tables)
-    return { tables: lost ? tablesOn(sources) : changed, statements: [...own, ...statements] }
+    const { tables: changed, bare, statements } = yield* this.compare((yield* this.sources.numbersOf(sources)).numbers, tables)
+    return { tables: lost ? tablesOn(sources) : changed, bare, statements: [...own, ...statements] }
   }
 
   /** The triggers that there are against those that there should be; changes nothing. */
@@ -55,11 +55,14 @@ export class SqliteCapture implements Capture {
       const numbered = group.map(([source, number]): NumberedSource => ({ source: number, columns: source.columns, root: isOwnKey(source) }))
       for (const [trigger, sql] of triggersFor(tables.get(table) as HostTable, numbered)) wanted.set(trigger, { table, sql })
     }
-    const present = new Map((yield* this.triggers()).map(({ name, sql, overtaken }) => [name, overtaken === 1 ? undefined : sql]))
+    const triggers = yield* this.triggers()
+    const present = new Map(triggers.map(({ name, sql, overtaken }) => [name, overtaken === 1 ? undefined : sql]))
+    const watched = new Set(triggers.map(({ on_table }) => fold(on_table)))
     const missing = [...wanted].filter(([name, { sql }]) => present.get(name) !== sql).map(([, trigger]) => trigger)
     const surplus = [...present].filter(([name, sql]) => wanted.get(name)?.sql !== sql).map(([name]) => name)
     return {
       tables: new Set(missing.map(({ table }) => table)),
+      bare: new Set(missing.map(({ table }) => table).filter((table) => !watched.has(fold(table)))),
       statements: [...surplus.map((name) => `DROP TRIGGER ${quote(name)}`), ...missing.map(({ sql }) => sql)],
     }
   }
@@ -177,7 +180,7 @@ export class SqliteCapture implements Capture {
       `WITH ignoring AS MATERIALIZED (
          SELECT lower(other.tbl_name) AS on_table, max(other.rowid) AS last FROM sqlite_schema AS other
          WHERE other.type = 'trigger' AND other.sql LIKE '%RAISE%IGNORE%' AND NOT (${isOurs('other')}) GROUP BY 1)
-       SELECT own.name, own.sql, EXISTS (SELECT 1 FROM ignoring WHERE on_table = lower(own.tbl_name) AND last > own.rowid) AS overtaken
+       SELECT own.name, own.tbl_name AS on_table, own.sql, EXISTS (SELECT 1 FROM ignoring WHERE on_table = lower(own.tbl_name) AND last > own.rowid) AS overtaken
        FROM sqlite_schema AS own WHERE own.type = 'trigger' AND ${isOurs('own')}`,
     )) as readonly Trigger[]
   }
@@ -221,6 +224,7 @@ export class SqliteCapture implements Capture {
 
 interface Trigger {
   readonly name: string
+  readonly on_table: string
   readonly sql: string
   readonly overtaken: number
 }
