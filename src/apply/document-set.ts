@@ -141,15 +141,14 @@ class EntryDocument implements AppliedDocument {
   }
 
   private valueOf([root, ...others]: readonly Record<string, Value>[]): AppliedDocument['value'] {
-    const parts: Record<string, Record<string, Value>[]> = {}
-    for (const table of tablesOf(this.shape)) parts[table] = []
+    const parts = new Map(tablesOf(this.shape).map((table) => [table, [] as Record<string, Value>[]]))
     for (const [n, row] of others.entries()) {
       const { table } = this.entries[n + 1] as Entry
-      const rows = parts[table] ?? []
-      parts[table] = rows
+      const rows = parts.get(table) ?? []
+      parts.set(table, rows)
       rows.push(row)
     }
-    return { ...root, parts }
+    return { ...root, parts: Object.fromEntries(parts) }
   }
 }
 

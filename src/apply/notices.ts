@@ -1,6 +1,7 @@
 import { readState, writeState } from '../migrate.ts'
 import type { NoticeKind } from '../model.ts'
 import type { Database } from '../ports.ts'
+import { ownOf } from '../record.ts'
 import { erase, insert, query, type Work } from '../work.ts'
 import { NOTICES } from './notice-tables.ts'
 
@@ -126,7 +127,7 @@ function noticesAfter({ before, after, byDate }: Followup, notices: readonly Not
     const isOlder = own !== undefined && (before === null) === (after === null)
     return [{ column_name: '', kind: isOlder ? own.kind : kind, old: text(known), new: text(after) }]
   }
-  const columns = Object.keys(after).filter((name) => after[name] !== (known[name] ?? after[name]))
+  const columns = Object.keys(after).filter((name) => after[name] !== (ownOf(known, name) ?? after[name]))
   return columns.map((name) => ({ column_name: name, kind: 'changed', old: known[name] as string, new: after[name] as string }))
 }
 

@@ -23,11 +23,11 @@ const ORIGIN = ['location', 'register']
  * @throws ERR_OPTION, ERR_RULE
  */
 export function readAudienceRules(publish: AudienceRules<AnyTables>): ReadonlyMap<string, AudienceSpec> {
-  const plain: Record<string, unknown> = {}
+  const plain = new Map<string, unknown>()
   const audiences = new Map<string, Pick<AudienceSpec, 'where' | 'origin'>>()
   for (const [table, rule] of Object.entries(publish as Record<string, unknown>)) {
     if (!isRecord(rule) || 'partOf' in rule) {
-      plain[table] = rule
+      plain.set(table, rule)
       continue
     }
     const { where, origin, ...rest } = rule as { where?: unknown; origin?: unknown }
@@ -45,11 +45,11 @@ export function readAudienceRules(publish: AudienceRules<AnyTables>): ReadonlyMa
         'These two columns belong to the primary key; they say whose a document is.',
       )
     // Each register is sent all that stands there; whether it has it already central knows.
-    plain[table] = { ...rest, existing: 'all' }
+    plain.set(table, { ...rest, existing: 'all' })
     audiences.set(table, { where: where as AudienceSpec['where'], origin: (origin as readonly string[] | undefined) ?? [] })
   }
   const specs = new Map<string, AudienceSpec>()
-  for (const root of readRules(plain as PublishRules<AnyTables>)) {
+  for (const root of readRules(Object.fromEntries(plain) as PublishRules<AnyTables>)) {
     const own = audiences.get(root.table) as Pick<AudienceSpec, 'where' | 'origin'>
     specs.set(root.table, { root: { ...root, isFiltered: own.where !== undefined }, ...own })
   }

@@ -5,6 +5,7 @@ import { TillsyncError } from '../errors.ts'
 import type { AudienceAnswer, Batch } from '../model.ts'
 import { answerToWire } from './audience-wire.ts'
 import { batchToWire } from './batch-wire.ts'
+import { object } from './fields.ts'
 import { checkVersion, fromWire, type Message, type OutgoingMessage, toWire } from './message.ts'
 
 const compress = promisify(gzip)
@@ -17,8 +18,8 @@ const COMPRESS_FROM_BYTES = 512
 /** Up to here it takes less than the way to another thread and back. What 4 KB may unpack to, a thousand times as much at most, takes milliseconds. */
 const AT_ONCE_BYTES = { packed: 16_384, compressed: 4_096 }
 
-// Plain maps and strings only: no records, no extension types, nothing that the other side could make this side build.
-const packr = new Packr({ useRecords: false, variableMapSize: true, moreTypes: false, int64AsType: 'number', mapsAsObjects: true })
+// Plain maps and strings only: no records, no extension types, nothing that the other side could make this side build. As objects maps would lose the name `__proto__`.
+const packr = new Packr({ useRecords: false, variableMapSize: true, moreTypes: false, int64AsType: 'number', mapsAsObjects: false })
 
 /** A message as bytes: a format byte, then msgpack, compressed where that pays. */
 export function encodeMessage(message: OutgoingMessage): Promise<Uint8Array> {
@@ -55,9 +56,9 @@ function formatted(format: number, body: Uint8Array): Uint8Array {
  * @throws ERR_MESSAGE, ERR_TOO_LARGE, ERR_VERSION
  */
 export async function decodeMessage(bytes: Uint8Array, maxBytes: number): Promise<Message> {
-  const wire = unpack(await bodyOf(bytes, maxBytes))
+  const wire = object(unpack(await bodyOf(bytes, maxBytes)), 'message')
   checkVersion(wire)
-  const { batch, published } = wire as { batch?: unknown; published?: unknown }
+  const { batch, published } = wire
   return fromWire(wire, await packedIn(batch, maxBytes), await packedIn(published, maxBytes))
 }
 

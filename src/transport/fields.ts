@@ -16,7 +16,9 @@ export function point(wire: unknown, field: string): Point {
   return { entryNo: count(entryNo, field), digest: digest(at, field) }
 }
 
+/** A map by its names, whatever they are: an own member for each. */
 export function object(value: unknown, field: string): Record<string, unknown> {
+  if (value instanceof Map) return Object.fromEntries(value)
   if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) throw malformed(field)
   return value as Record<string, unknown>
 }

@@ -387,6 +387,31 @@ t.test('a price that starts or ends by its dates is noticed on that day, with no
   t.same((await list()).said, [['C', 'ends', { unit_price: '6.00' }, null]])
 })
 
+t.test('tables and columns may be called as what every object has', async (t) => {
+  const schema = `CREATE TABLE "__proto__" ("constructor" INTEGER PRIMARY KEY NOT NULL, "toString" TEXT);
+    CREATE TABLE "valueOf" ("then" INTEGER PRIMARY KEY NOT NULL, "__proto__" INTEGER)`
+  const named = <T>(root: T, part: T) =>
+    Object.fromEntries([
+      ['__proto__', root],
+      ['valueOf', part],
+    ])
+  const parts = { partOf: Object.fromEntries([['__proto__', Object.fromEntries([['__proto__', 'constructor']])]]) }
+  const shop = await openShop(t, server, {
+    schema,
+    publish: named<object>({ where: sayable }, parts),
+    subscribe: {},
+  })
+  function sayable(eb: never, { attributes }: { attributes: Record<string, string> }) {
+    return (eb as (...of: unknown[]) => never)('toString', '=', attributes.hasOwnProperty ?? '')
+  }
+  const of = { location: '__proto__', schema, publish: {}, attributes: Object.fromEntries([['hasOwnProperty', 'A']]) }
+  const own = await shop.addTill('toString', { ...of, subscribe: named(mirror({ notify: ['toString'] }), mirror()) })
+  await shop.pool.query(`INSERT INTO "__proto__" VALUES (1, 'A'), (2, 'B'); INSERT INTO "valueOf" VALUES (7, 1), (8, 2)`)
+  await own.replica.synchronize()
+  t.same([rows(own, 'SELECT * FROM "__proto__"'), rows(own, 'SELECT * FROM "valueOf"')], [[[1, 'A']], [[7, 1]]])
+  await own.replica.stop()
+})
+
 t.test('an answer that is lost, or comes twice, does no harm', async (t) => {
   const shop = await openOffice(t)
   let lost = 0

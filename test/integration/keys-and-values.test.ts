@@ -333,6 +333,7 @@ t.test('names with spaces, quotes, umlauts, dots, reserved words, and words that
     '\\',
     '{}',
     'constructor',
+    '__proto__',
   ]
   for (const [n, root] of roots.entries()) {
     const q = (name: string) => `"${name.replaceAll('"', '""')}"`

@@ -1,4 +1,6 @@
 import t from 'tap'
+import { documentOf } from '../../src/apply/document-set.ts'
+import type { Entry } from '../../src/model.ts'
 import {
   decodeKeyValues,
   decodeRecord,
@@ -72,4 +74,22 @@ t.test('what is no record is refused', async (t) => {
     t.throws(() => decodeRecord(text), { code: 'ERR_VALUE' }, text)
   }
   t.throws(() => decodeRecordId('{}'), { code: 'ERR_VALUE' })
+})
+
+t.test('the parts of a document are by their tables, whatever these are called', async (t) => {
+  const entry = (table: string, record: string): Entry => {
+    const document = { table: 'receipts', recordId: '[1]' }
+    return { entryNo: 1, table, operation: 'upsert', recordId: '[1]', record, document, sealedAt: '2026-01-01T00:00:00.000Z' }
+  }
+  const shape = ['__proto__', 'constructor', 'toString'].map((table) => ({ table, columns: { receipt_id: 'id' }, parts: [] }))
+  const entries = [entry('receipts', '{"id":1}'), ...['__proto__', 'constructor'].map((table) => entry(table, '{"id":2,"receipt_id":1}'))]
+  const { parts } = documentOf(entries, shape, ['id']).value
+  t.same(
+    Object.entries(parts).map(([table, rows]) => [table, rows.length]),
+    [
+      ['__proto__', 1],
+      ['constructor', 1],
+      ['toString', 0],
+    ],
+  )
 })
