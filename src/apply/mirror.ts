@@ -1,3 +1,4 @@
+import { TillsyncError } from '../errors.ts'
 import type { AnyDocument, PartShape } from '../model.ts'
 import { type AppliedDocument, tablesOf } from './document-set.ts'
 import type { Mirror, Subscribed } from './handler.ts'
@@ -32,6 +33,27 @@ export function mirrorOptions(handler: object): PlainMirrorOptions | undefined {
 /** What holds for each table of a root whose mirror has these options. */
 export function optionsWithin(options: PlainMirrorOptions, subscribed: Subscribed): OptionsOf {
   return (table, root) => (table === root ? options : partOptions(options, subscribed.get(table)))
+}
+
+/**
+ * Rows of two tables in one would be taken for each other's: what the documents of one do not have would go, though it is the other's.
+ *
+ * @throws ERR_RULE
+ */
+export function refuseSharedTargets(subscribed: Subscribed): void {
+  const mirrored = new Map<string, string>()
+  for (const [table, handlers] of subscribed) {
+    const options = handlers.map(mirrorOptions).find((one) => one !== undefined)
+    if (options === undefined) continue
+    const target = options.rename?.table ?? table
+    const other = mirrored.get(target)
+    mirrored.set(target, table)
+    if (other === undefined) continue
+    throw new TillsyncError('ERR_RULE', `\`subscribe.${other}\` and \`subscribe.${table}\` would both be mirrored in \`${target}\``, {
+      hint: 'Give each a table of its own, by `rename`; a view may show both.',
+      context: { table: target },
+    })
+  }
 }
 
 /** The mirror that `options` make, told what else is subscribed. */

@@ -8,7 +8,7 @@ import { ownOf } from '../record.ts'
 import type { Work } from '../work.ts'
 import { tablesOf } from './document-set.ts'
 import type { HandlersByTable, Mirror } from './handler.ts'
-import { make, mirrorOptions, optionsWithin } from './mirror.ts'
+import { make, mirrorOptions, optionsWithin, refuseSharedTargets } from './mirror.ts'
 import type { PlainMirrorOptions } from './mirror-options.ts'
 import type { FollowRule } from './notice-rows.ts'
 
@@ -16,7 +16,7 @@ import type { FollowRule } from './notice-rows.ts'
  * The mirrors of a register, by central's tables: those of roots and those of parts, which only central can tell apart. Where central owns which rows there are,
  * what it removes is removed here too, unless `removals` says otherwise.
  *
- * @throws ERR_OPTION
+ * @throws ERR_OPTION, ERR_RULE
  */
 export function readMirrors(subscribe: Readonly<Record<string, unknown>>): HandlersByTable {
   if (!isRecord(subscribe))
@@ -38,6 +38,7 @@ export function readMirrors(subscribe: Readonly<Record<string, unknown>>): Handl
     }
     named.set(table, [make(owned(options), new Map())])
   }
+  refuseSharedTargets(named)
   return new Map([...named].map(([table, [mirror]]) => [table, [mirror.within?.(named) ?? mirror]]))
 }
 

@@ -6,7 +6,7 @@ import type { Work } from '../work.ts'
 import type { Handler, HandlersByTable } from './handler.ts'
 import type { HostHandler } from './host-handler.ts'
 import { checkLedgers, withAlongside } from './ledgers.ts'
-import { isMirror, mirror, mirrorOptions } from './mirror.ts'
+import { isMirror, mirror, mirrorOptions, refuseSharedTargets } from './mirror.ts'
 import { pluClosings } from './plu-closings.ts'
 import { stockMovements } from './stock-movements.ts'
 
@@ -49,6 +49,7 @@ export function readHandlers(subscribe: Readonly<Record<string, unknown>>, handl
   }
   const complete = withAlongside(handlers)
   checkLedgers(complete)
+  refuseSharedTargets(complete)
   return new Map([...complete].map(([table, all]) => [table, all.map((handler) => handler.within?.(complete) ?? handler)]))
 }
 

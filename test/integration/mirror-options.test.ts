@@ -249,6 +249,7 @@ t.test('options that are none, contradict each other or do not fit the tables ar
   await t.rejects(install({ nokey: mirror() }), { code: 'ERR_NO_KEY' })
   await t.rejects(install({ orders: mirror({ origin: ['location', 'register'] }) }), { code: 'ERR_UNKNOWN_COLUMN' })
   await t.rejects(install({ orders: [mirror(), mirror({ rename: { table: 'order_lines' } })] }), { code: 'ERR_RULE' })
+  await t.rejects(install({ orders: mirror(), returns: mirror({ rename: { table: 'orders' } }) }), { code: 'ERR_RULE', message: /orders.*returns/ })
 })
 
 t.test('a target that is altered while central runs is seen with the next batch', async (t) => {

@@ -458,6 +458,9 @@ t.test('what is no mirror, or fills columns as only central does, is refused', a
   ])
     t.throws(() => make(subscribe), { code: 'ERR_OPTION' })
   t.throws(() => make({}), { code: 'ERR_OPTION' })
+  const articles = mirror({ rename: { table: 'articles' } })
+  t.throws(() => make({ items: articles, goods: articles }), { code: 'ERR_RULE' }, 'two tables in one')
+  t.doesNotThrow(() => make({ items: articles, articles: mirror({ rename: { table: 'items' } }) }), 'each in that of the other')
 })
 
 onEachDatabase(t, server, 'install looks whether what is to be written is there', TABLES, async (t, host) => {
