@@ -1,25 +1,30 @@
-import { grandTotal, negate } from '../decimal.ts'
+import { grandTotal } from '../decimal.ts'
 import { insert, query, type Work } from '../work.ts'
+import { type Goods, moveGoods } from './closing-goods.ts'
 import type { OpenClosing } from './closing-settlement.ts'
 import { CLOSING_NUMBERS, POSTED_CLOSING_LINES, POSTED_CLOSINGS } from './closing-tables.ts'
 import { CLOSING_MEASURES, type KnownClosing } from './closings.ts'
 import type { FinishContext } from './finish.ts'
-import type { Posting } from './postings.ts'
-import { STOCK_LEDGER } from './stock-ledger.ts'
-import { type Dimension, type Sums, sumsToJson, Totals } from './sums.ts'
+import { type Dimension, type Sums, sumsToJson } from './sums.ts'
 import { POSTINGS } from './tables.ts'
 
 /** A closing with what it is to post: its lines, or what is to be added to them. */
 export interface ToPost {
   readonly closing: OpenClosing
   readonly revision: number
+  /** Undefined where only goods are to be moved. */
+  readonly sums: readonly Sums[] | undefined
+  readonly goods: Goods
+}
+
+interface Unposted {
+  readonly closing: OpenClosing
+  readonly revision: number
   readonly sums: readonly Sums[]
-  /** What is to be moved with them. */
-  readonly movements: readonly Sums[]
 }
 
 /** What one posted closing holds: lines of one warehouse, date and number of the till. */
-interface Sheet extends Omit<ToPost, 'movements'> {
+interface Sheet extends Unposted {
   readonly location: string
   readonly businessDate: string
   readonly document: string | null
@@ -27,6 +32,16 @@ interface Sheet extends Omit<ToPost, 'movements'> {
 
 /** Posts closings and supplementary closings, each with the next number of its warehouse, and the movements of stock. */
 export function* postClosings(all: readonly ToPost[], context: FinishContext): Work<void> {
+  if (all.length === 0) return
+  yield* postSheets(
+    all.flatMap(({ closing, revision, sums }) => (sums === undefined ? [] : [{ closing, revision, sums }])),
+    context,
+  )
+  yield* moveGoods(all, context)
+  context.onPosted?.(all.length)
+}
+
+function* postSheets(all: readonly Unposted[], context: FinishContext): Work<void> {
   if (all.length === 0) return
   const { registerId } = context
   const sheets = all.flatMap(sheetsOf)
@@ -60,12 +75,10 @@ export function* postClosings(all: readonly ToPost[], context: FinishContext): W
   )
   yield* insert(POSTED_CLOSINGS, headers)
   yield* insert(POSTED_CLOSING_LINES, lines)
-  yield* move(all, context)
-  context.onPosted?.(all.length)
 }
 
 /** A first closing without a line is posted all the same: it says that there were none. */
-function sheetsOf({ closing, revision, sums }: ToPost): readonly Sheet[] {
+function sheetsOf({ closing, revision, sums }: Unposted): readonly Sheet[] {
   if (sums.length === 0 && closing.closing !== null) {
     const { location, businessDate, document } = closing.closing
     return [{ closing, revision, sums, location, businessDate, document }]
@@ -86,7 +99,7 @@ interface Before {
 }
 
 /** Of each document and warehouse the first closing that was posted, and how many were. */
-function* postedBefore(all: readonly ToPost[], { database, registerId }: FinishContext): Work<Map<string, Before>> {
+function* postedBefore(all: readonly Unposted[], { database, registerId }: FinishContext): Work<Map<string, Before>> {
   const rows = yield* query<{ record_id: string; incarnation: number; location: string | null; first: number | null; count: number }>({
     sql: `WITH d AS (SELECT * FROM unnest($2::text[], $3::text[], $4::bigint[]) AS d(table_name, record_id, incarnation))
           SELECT record_id, incarnation, p.location, min(p.closing_no) AS first, count(*) AS count
@@ -155,27 +168,4 @@ function compare(a: Dimension, b: Dimension): number {
     if (x !== y) return x < y ? -1 : 1
   }
   return 0
-}
-
-/**
- * What was sold leaves the warehouse.
- *
- * @throws ERR_VALUE where a sum is no quantity any more
- */
-export function movementsOf(sums: readonly Sums[]): readonly Sums[] {
-  const totals = new Totals()
-  for (const { dimension, values } of sums) {
-    const { vatCode: _code, vatRate: _rate, item, location, ...header } = dimension
-    const [quantity, , , net] = values as [string, string, string, string]
-    totals.add({ item, location, ...header } as Dimension, [negate(quantity), net])
-  }
-  return [...totals.sums([]).values()]
-}
-
-function* move(all: readonly ToPost[], { registerId, levels }: FinishContext): Work<void> {
-  for (const { closing, revision, movements } of all) {
-    const { table, recordId, incarnation, epochNo, entryNo } = closing
-    const postings: Posting[] = movements.map((one) => ({ ...one, table, recordId, incarnation, revision, entryNo }))
-    yield* STOCK_LEDGER.deliver(postings, { levels, origin: { registerId, epochNo } })
-  }
 }

@@ -2,13 +2,14 @@ import { negate } from '../decimal.ts'
 import { TillsyncError } from '../errors.ts'
 import { erase, query, type Work } from '../work.ts'
 import { type Waits, waitsFor } from './closing-completeness.ts'
-import { movementsOf, postClosings, type ToPost } from './closing-posting.ts'
+import { deliveredWith, type Goods, goodsToMove, type MovesGoods, postedAndMoved } from './closing-goods.ts'
+import { postClosings, type ToPost } from './closing-posting.ts'
 import { takeRanges } from './closing-ranges.ts'
 import type { ReceiptsRule } from './closing-receipts.ts'
-import { CLOSING_RANGES, CLOSING_RECEIPTS, CLOSINGS, OPEN_CLOSINGS, POSTED_CLOSINGS } from './closing-tables.ts'
+import { CLOSING_RANGES, CLOSING_RECEIPTS, CLOSINGS, OPEN_CLOSINGS } from './closing-tables.ts'
 import { CLOSING_MEASURES, type KnownClosing, unequalTotals } from './closings.ts'
 import type { FinishContext } from './finish.ts'
-import { nameOf, type Posted, postedOf } from './postings.ts'
+import { nameOf, type Posted } from './postings.ts'
 import { type Verdict, verdictOf } from './quarantine-verdict.ts'
 import { StockLevels } from './stock-levels.ts'
 import { type Dimension, differences, NO_SUMS, type Sums, type SumsByDimension, sumsFromJson, total } from './sums.ts'
@@ -39,7 +40,7 @@ interface OpenRow {
 
 export interface SettlementRule {
   readonly receipts: ReceiptsRule | undefined
-  readonly moveStock: boolean
+  readonly moves: MovesGoods
 }
 
 /**
@@ -49,18 +50,17 @@ export interface SettlementRule {
 export function* settleClosings(table: string, rule: SettlementRule, context: FinishContext): Work<void> {
   const open = yield* readOpen(table, context)
   if (open.length === 0) return
-  const ledger = { name: POSTED_CLOSINGS.name, measures: CLOSING_MEASURES }
-  const posted = yield* postedOf(open, ledger, { database: context.database, origin: { registerId: context.registerId } })
+  const { posted, moved } = yield* postedAndMoved(open, { database: context.database, origin: { registerId: context.registerId } })
   const waiting = rule.receipts === undefined ? new Map<OpenClosing, Waits>() : yield* held(open, rule.receipts, context)
   const toPost: ToPost[] = []
   const settled = new Set<OpenClosing>()
   for (const closing of open) {
     const before = posted.get(nameOf(closing))
-    const result = waiting.get(closing) ?? (yield* compute(closing, before, rule.moveStock, context))
+    const result = waiting.get(closing) ?? (yield* compute(closing, { before, moved: moved.get(nameOf(closing)), moves: rule.moves }, context))
     if ('why' in result) yield* wait(closing, result, context)
     else {
       settled.add(closing)
-      if (result.sums !== undefined) toPost.push({ closing, revision: (before?.revision ?? 0) + 1, sums: result.sums, movements: result.movements })
+      if (result.sums !== undefined || result.goods.sums.length > 0) toPost.push({ closing, revision: (before?.revision ?? 0) + 1, ...result })
     }
   }
   for (const [closing, waits] of yield* postEach(toPost, context)) {
@@ -150,17 +150,24 @@ function* wait({ table, recordId, incarnation }: OpenClosing, waits: Waits, { da
 interface Computed {
   /** Undefined where nothing is to be posted; empty for a first closing without a line. */
   readonly sums: readonly Sums[] | undefined
-  readonly movements: readonly Sums[]
+  readonly goods: Goods
 }
 
-function* compute(closing: OpenClosing, posted: Posted | undefined, moveStock: boolean, context: FinishContext): Work<Computed | Waits> {
+/** What was posted of a closing, and moved for it. */
+interface Before {
+  readonly before: Posted | undefined
+  readonly moved: Posted | undefined
+  readonly moves: MovesGoods
+}
+
+function* compute(closing: OpenClosing, { before: posted, moved, moves }: Before, context: FinishContext): Work<Computed | Waits> {
   try {
     const lines = closing.closing === null ? NO_SUMS : yield* linesOf(closing, context)
     const unequal = closing.closing === null || posted !== undefined ? [] : unequalTotals(closing.closing, lines)
     if (unequal.length > 0) return { why: 'totals', totals: unequal }
     const sums = differences(closing.closing === null ? NO_SUMS : withHeader(closing.closing, lines), posted?.sums ?? NO_SUMS)
     const isFirst = posted === undefined && closing.closing !== null
-    return { sums: sums.length > 0 || isFirst ? sums : undefined, movements: moveStock ? movementsOf(sums) : [] }
+    return { sums: sums.length > 0 || isFirst ? sums : undefined, goods: goodsToMove(moves, deliveredWith(posted, sums), moved) }
   } catch (error) {
     // A sum that is no quantity any more is the one thing that may go wrong here.
     if (error instanceof TillsyncError && error.code === 'ERR_VALUE') return { why: 'sums' }

@@ -1,16 +1,17 @@
 import { TillsyncError } from '../errors.ts'
 import type { AnyDocument, RegisterName } from '../model.ts'
 import type { Work } from '../work.ts'
+import { CLOSINGS_LEDGER, type MovesGoods, movedOtherwise, movesGoods } from './closing-goods.ts'
 import { type ClosingRule, type PartName, type PluClosingsOptions, readClosingOptions } from './closing-options.ts'
 import { closingReceipts, receiptLines } from './closing-receipts.ts'
 import { settleClosings, withHeader } from './closing-settlement.ts'
 import { compareClosings, type WantedClosing, writeClosings } from './closing-state.ts'
 import { CLOSING_TABLES, POSTED_CLOSINGS } from './closing-tables.ts'
-import { CLOSING_MEASURES, checkTotals, type KnownClosing, readClosing, readLines } from './closings.ts'
+import { checkTotals, type KnownClosing, readClosing, readLines } from './closings.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { ApplyContext, Handler } from './handler.ts'
 import { mapped } from './mapping.ts'
-import { type Ledger, nameOf, Poster, postedOf } from './postings.ts'
+import { nameOf, Poster, postedOf } from './postings.ts'
 import { dateOf, NO_SUMS, type SumsByDimension } from './sums.ts'
 import { POSTINGS, STOCK_LEVELS, STOCK_MOVEMENTS } from './tables.ts'
 import type { ReadsReceipts } from './wants.ts'
@@ -28,12 +29,13 @@ export function pluClosings<D = AnyDocument, const P extends PartName<D> = PartN
   options: PluClosingsOptions<D, P, T>,
 ): Handler<D> {
   const rule = readClosingOptions(options as unknown as PluClosingsOptions<AnyDocument, string, string>)
-  const { receipts, moveStock, removals } = rule
+  const { receipts, moveStock } = rule
   const stock = moveStock ? [STOCK_MOVEMENTS, STOCK_LEVELS] : []
-  return {
+  const handler: Handler<D> = {
+    ...posting(rule, () => (moveStock ? 'yes' : 'no')),
     name: 'pluClosings',
     ledger: POSTED_CLOSINGS.name,
-    removals,
+    removals: rule.removals,
     tables: [POSTINGS, ...CLOSING_TABLES, ...stock],
     ...(moveStock && { movesStock: STOCK_MOVEMENTS.name }),
     ...(rule.sumsUp !== undefined && { sumsUp: rule.sumsUp }),
@@ -46,19 +48,30 @@ export function pluClosings<D = AnyDocument, const P extends PartName<D> = PartN
       wanted: (document, origin) => wantedOf(rule, document, { origin }),
     },
     *check() {},
+    within: (subscribed) => ({ ...handler, ...posting(rule, (table) => movesGoods(table, moveStock, subscribed)) }),
+  }
+  return handler
+}
+
+/** What it does with closings, once it is known who moves the goods of a table's. */
+function posting(rule: ClosingRule, movesOf: (table: string) => MovesGoods): Pick<Handler, 'apply' | 'differing' | 'withdraw' | 'finish'> {
+  const { receipts } = rule
+  return {
     *apply(documents, context) {
       const wanted = countingOf(rule, documents).map((document) => wantedOf(rule, document, context))
       const { changed } = yield* compareClosings(wanted, context)
       const rebased = yield* rememberBaselines(rule, countingOf(rule, documents), context)
+      const unmoved = yield* movedOtherwise(wanted, changed, movesOf, context)
       yield* writeClosings(
-        wanted.filter((one) => changed.has(one) || rebased.has(one.document)),
+        wanted.filter((one) => changed.has(one) || rebased.has(one.document) || unmoved.has(one)),
         context,
       )
     },
     *differing(documents, context) {
       const wanted = countingOf(rule, documents).map((document) => wantedOf(rule, document, context))
       const { differing } = yield* compareClosings(wanted, context)
-      return new Set([...differing].map(({ document }) => document))
+      const unmoved = yield* movedOtherwise(wanted, differing, movesOf, context)
+      return new Set([...differing, ...unmoved].map(({ document }) => document))
     },
     *withdraw(documents, context) {
       yield* writeClosings(
@@ -66,7 +79,7 @@ export function pluClosings<D = AnyDocument, const P extends PartName<D> = PartN
         context,
       )
     },
-    finish: (table, context) => settleClosings(table, { receipts, moveStock }, context),
+    finish: (table, context) => settleClosings(table, { receipts, moves: movesOf(table) }, context),
   }
 }
 
@@ -147,9 +160,6 @@ function* rememberBaselines(rule: ClosingRule, documents: readonly AppliedDocume
   yield* post.write()
   return post.differing
 }
-
-/** Closings are posted when everything that came with them is applied, see `settleClosings`. */
-const CLOSINGS_LEDGER: Ledger = { name: POSTED_CLOSINGS.name, measures: CLOSING_MEASURES, *deliver() {} }
 
 function baselineOf(closing: KnownClosing | undefined, lines: SumsByDimension | undefined): SumsByDimension {
   return closing === undefined || lines === undefined ? NO_SUMS : withHeader(closing, lines)

@@ -54,34 +54,68 @@ export function nameOf({ table, recordId, incarnation }: PostedDocument): string
 /** What was posted to a ledger for these documents, by `nameOf`; one for which nothing was is not there. */
 export function* postedOf(
   documents: readonly PostedDocument[],
-  { name, measures }: Pick<Ledger, 'name' | 'measures'>,
-  { database, origin }: { readonly database: ApplyingDatabase; readonly origin: { readonly registerId: number } },
+  ledger: Pick<Ledger, 'name' | 'measures'>,
+  register: PostedBy,
 ): Work<ReadonlyMap<string, Posted>> {
-  if (documents.length === 0) return new Map()
+  const [posted] = yield* postedToEach(documents, [ledger], register)
+  return posted as ReadonlyMap<string, Posted>
+}
+
+/** The register whose documents they are. */
+export interface PostedBy {
+  readonly database: ApplyingDatabase
+  readonly origin: { readonly registerId: number }
+}
+
+/** The same for several ledgers, in their order. */
+export function* postedToEach(
+  documents: readonly PostedDocument[],
+  ledgers: readonly Pick<Ledger, 'name' | 'measures'>[],
+  { database, origin }: PostedBy,
+): Work<readonly ReadonlyMap<string, Posted>[]> {
+  if (documents.length === 0) return ledgers.map(() => new Map())
   const rows = yield* query<PostedRow>({
     // By the key, however many there are: a ledger that is new grows faster than it is analysed.
     sql: `SELECT p.* FROM unnest($2::text[], $3::text[], $4::bigint[]) AS d(table_name, record_id, incarnation) CROSS JOIN LATERAL (
-            SELECT p.table_name, p.record_id, p.incarnation, p.revision, p.delivered, p.epoch_no, p.entry_no, p.postings FROM ${database.qualify(POSTINGS.name)} p
-            WHERE p.register_id = $1 AND p.table_name = d.table_name AND p.record_id = d.record_id AND p.incarnation = d.incarnation AND p.ledger = $5 OFFSET 0) p
+            SELECT p.table_name, p.record_id, p.incarnation, p.ledger, p.revision, p.delivered, p.epoch_no, p.entry_no, p.postings FROM ${database.qualify(POSTINGS.name)} p
+            WHERE p.register_id = $1 AND p.table_name = d.table_name AND p.record_id = d.record_id AND p.incarnation = d.incarnation AND p.ledger = ANY ($5::text[]) OFFSET 0) p
           ORDER BY p.revision`,
-    parameters: [origin.registerId, documents.map((d) => d.table), documents.map((d) => d.recordId), documents.map((d) => d.incarnation), name],
+    parameters: [
+      origin.registerId,
+      documents.map((d) => d.table),
+      documents.map((d) => d.recordId),
+      documents.map((d) => d.incarnation),
+      ledgers.map(({ name }) => name),
+    ],
   })
-  const groups = Map.groupBy(rows, (row) => nameOf({ table: row.table_name, recordId: row.record_id, incarnation: row.incarnation }))
-  const sumsOf = (revisions: readonly PostedRow[]) => total(revisions.flatMap((row) => sumsFromJson(row.postings, measures)))
-  const posted = new Map<string, Posted>()
-  for (const [document, revisions] of groups) {
-    const before = revisions.filter(({ delivered }) => !delivered)
-    const [first] = before
-    const baseline = first && { epochNo: first.epoch_no, entryNo: first.entry_no, sums: sumsOf(before) }
-    posted.set(document, { revision: revisions.at(-1)?.revision ?? 0, sums: sumsOf(revisions), baseline })
-  }
-  return posted
+  const byLedger = Map.groupBy(rows, ({ ledger }) => ledger)
+  return ledgers.map(({ name, measures }) => {
+    const groups = Map.groupBy(byLedger.get(name) ?? [], (row) =>
+      nameOf({ table: row.table_name, recordId: row.record_id, incarnation: row.incarnation }),
+    )
+    return new Map([...groups].map(([document, revisions]) => [document, postedIn(revisions, measures)]))
+  })
+}
+
+function postedIn(revisions: readonly PostedRow[], measures: readonly string[]): Posted {
+  const sumsOf = (some: readonly PostedRow[]) => total(some.flatMap((row) => sumsFromJson(row.postings, measures)))
+  const before = revisions.filter(({ delivered }) => !delivered)
+  const [first] = before
+  const baseline = first && { epochNo: first.epoch_no, entryNo: first.entry_no, sums: sumsOf(before) }
+  return { revision: revisions.at(-1)?.revision ?? 0, sums: sumsOf(revisions), baseline }
+}
+
+/** What of it went into the ledger. */
+export function deliveredOf(posted: Posted | undefined): SumsByDimension {
+  if (posted?.baseline === undefined) return posted?.sums ?? NO_SUMS
+  return total(differences(posted.sums, posted.baseline.sums))
 }
 
 interface PostedRow {
   readonly table_name: string
   readonly record_id: string
   readonly incarnation: number
+  readonly ledger: string
   readonly revision: number
   readonly delivered: boolean
   readonly epoch_no: number

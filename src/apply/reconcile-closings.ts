@@ -117,14 +117,16 @@ function* waitsOf(day: ReconciledDay, { life }: ReconciledDocument): Work<Waits 
   return row && (JSON.parse(row.waits) as Waits)
 }
 
-/** What its lines move, where no other handler moves anything for it. */
+/** What its posted lines move. Where another handler says what documents of its table move, that is compared already. */
 function moves(day: ReconciledDay, document: ReconciledDocument, { moveStock }: WantsClosings, wanted: SumsByDimension): void {
-  const own = document.postedTo(STOCK_MOVEMENTS.name).delivered
-  const movesItself = own.size === 0 && (moveStock || document.moved.size > 0)
-  if (own.size > 0 || movesItself) reconcileLedger(day, document, movesItself ? goodsOf(document.postedTo(LEDGER).delivered) : own)
-  if (!moveStock) return
-  day.wanted.addAll(byLedger(STOCK_MOVEMENTS.name, only(goodsOf(lessBaseline(wanted, document)), day.isOn)))
-  day.posted.addAll(byLedger(STOCK_MOVEMENTS.name, only(document.moved, day.isOn)))
+  const { delivered } = document.postedTo(STOCK_MOVEMENTS.name)
+  if (day.plan.hasStock) reconcileLedger(day, document, delivered)
+  const others = day.plan.movements.get(document.life.table) ?? []
+  if (others.some(({ ledger }) => ledger.name === STOCK_MOVEMENTS.name)) return
+  const lines = unequal(moveStock ? goodsOf(document.postedTo(LEDGER).delivered) : NO_SUMS, delivered, day.isOn)
+  if (lines.length > 0) day.differs(document, { why: 'posted', ledger: STOCK_MOVEMENTS.name }, lines)
+  if (moveStock) day.wanted.addAll(byLedger(STOCK_MOVEMENTS.name, only(goodsOf(lessBaseline(wanted, document)), day.isOn)))
+  day.posted.addAll(byLedger(STOCK_MOVEMENTS.name, only(day.plan.hasStock ? document.moved : delivered, day.isOn)))
 }
 
 interface PostedRow {

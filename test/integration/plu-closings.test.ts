@@ -1,6 +1,7 @@
 import t from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
-import { createCentral, mirror, pluClosings, stockMovements } from '../../src/index.ts'
+import { type AnyDocument, createCentral, mirror, negate, pluClosings, stockMovements } from '../../src/index.ts'
+import { httpLink } from '../../src/transport/http.ts'
 import {
   CLOSING_PUBLISH,
   CLOSING_TILL,
@@ -11,6 +12,7 @@ import {
   postedClosings,
   postedRows,
   READY_MADE,
+  receiptLines,
 } from '../support/closings.ts'
 import { held } from '../support/held.ts'
 import { createPool, startServer } from '../support/postgres.ts'
@@ -203,6 +205,64 @@ t.test('a late receipt, a corrected and a voided one add supplementary closings 
     { item_no: 'A', quantity: 0 },
     { item_no: 'B', quantity: 0 },
   ])
+})
+
+t.test('goods move once, however often moveStock is switched off and on', async (t) => {
+  const made = (moveStock: boolean) => ({ plu_closings: pluClosings({ closing: closingOf, line: lineOf, moveStock }) })
+  const receipts = stockMovements((receipt: AnyDocument, { location }) =>
+    receiptLines(receipt).map(({ item, quantity }) => ({ item, location, businessDate: receipt.business_date, quantity: negate(quantity) })),
+  )
+  for (const rules of [made, computed]) {
+    const office = await openOffice(t, rules(true))
+    const { till, cashier } = office
+    const { pool } = office.shop
+    const at = async (subscribe: NonNullable<ShopOptions['subscribe']>) => {
+      const { central, url } = await openShop(t, server, { pool, subscribe })
+      const replica = till.again({ link: () => httpLink({ url, token: till.token }) })
+      const clean = async () => (await central.reconcile({ location: 'BA01', businessDate: '2026-11-21' })).clean
+      return { clean, replay: (table = 'plu_closings') => central.replay({ table }), send: () => replica.synchronize() }
+    }
+    const [on, off] = [await at(rules(true)), await at(rules(false))]
+    const change = (quantity: string) =>
+      till.db.exec(`UPDATE receipt_lines SET quantity = '${quantity}'; UPDATE plu_closing_lines SET quantity = '${quantity}'`)
+    cashier.sell('sale', 1, [line('A', '3', '30')])
+    if (rules === made) cashier.close('Z-1', [line('A', '3', '30')])
+    else cashier.closeRange('Z-1', [1, 9])
+    await on.send()
+    t.equal(await office.shop.stock('A'), -3)
+    t.match(await on.replay(), { postings: 0 })
+    for (const quantity of ['4', '0', '3']) {
+      change(quantity)
+      await off.send()
+      t.equal(await office.shop.stock('A'), 0, 'what does not move any more is taken back')
+    }
+    t.ok(await off.clean())
+    t.notOk(await on.clean(), 'what should have moved is named')
+    t.match(await on.replay(), { postings: 1, quarantined: 0 })
+    t.match(await on.replay(), { postings: 0 })
+    t.equal(await office.shop.stock('A'), -3)
+    t.ok(await on.clean())
+    t.notOk(await off.clean())
+    t.match(await off.replay(), { postings: 1 })
+    t.equal(await office.shop.stock('A'), 0)
+    const byReceipts = await at({ ...rules(false), receipts })
+    t.match(await byReceipts.replay('receipts'), { postings: 1 })
+    t.match(await byReceipts.replay(), { postings: 0 }, 'closings leave alone what others have moved')
+    t.ok(await byReceipts.clean())
+    const byTwo = await at({
+      plu_closings: [rules(false).plu_closings, stockMovements(() => [{ item: 'B', location: 'BA01', quantity: '1' }])] as never,
+    })
+    await byTwo.replay()
+    t.match(await byTwo.replay(), { postings: 0 })
+    t.equal(await office.shop.stock('B'), 1)
+    await on.replay()
+    t.equal(await office.shop.stock('B'), 0, 'what their other handler has moved is theirs')
+    t.same((await postedClosings(office.shop)).length, 4, 'of closings nothing was posted by that')
+    const { rows } = await pool.query(
+      'SELECT item_no, quantity FROM stock_levels WHERE quantity <> (SELECT sum(quantity) FROM stock_movements m WHERE m.item_no = stock_levels.item_no)',
+    )
+    t.same(rows, [])
+  }
 })
 
 t.test('goods move once: by receipts, or by closings', async (t) => {
