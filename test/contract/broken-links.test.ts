@@ -101,7 +101,7 @@ const BROKEN: readonly Broken[] = [
   [
     'never honours the signal',
     (good) => ({ exchange: (message) => good.exchange(message, { signal: NEVER }) }),
-    [/aborted already/, /where the message arrives at nobody/, /a synchronization that is ended/],
+    [/aborted already/, /where the message arrives at nobody/, /where the answer does not come/],
   ],
   ['gives the answer to what was ended to the next one', lagging, [/where the answer does not come/]],
   [

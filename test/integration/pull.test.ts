@@ -3,7 +3,7 @@ import Database from 'better-sqlite3'
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
-import { createCentral, createRegister, type Progress, type RegisterEvents } from '../../src/index.ts'
+import { createCentral, createRegister, type Link, type Progress, type RegisterEvents } from '../../src/index.ts'
 import { httpLink } from '../../src/transport/http.ts'
 import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
@@ -261,6 +261,41 @@ t.test("a host's fetch that does not end with its signal holds up neither a stop
   await shop.central.registers.add({ ...pulled, pull: { url: 'http://till/' } })
   await t.rejects(shop.central.synchronize(pulled), { code: 'ERR_LINK' })
   await till.replica.synchronize()
+  await shop.balances(t, till)
+})
+
+t.test("a host's own link that does not end with its signal holds nobody up, and what it answers late is nobody's", async (t) => {
+  const shop = await openShop(t, server)
+  const till = await shop.addTill('POS1')
+  const good = httpLink({ url: shop.url, token: till.token })
+  const late: (() => void)[] = []
+  let isDeaf = true
+  const link: Link = {
+    waitMs: 30_000,
+    async exchange(message, { signal }) {
+      if (!isDeaf) return good.exchange(message, { signal })
+      const answer = await good.exchange(message, { signal: new AbortController().signal })
+      return new Promise((resolve, reject) => late.push(late.length % 2 === 0 ? () => resolve(answer) : () => reject(new Error('late'))))
+    },
+  }
+  const deaf = till.again({ link: () => link })
+  for (let n = 1; n <= 4; n++) {
+    sell(till, n, n)
+    const ending = new AbortController()
+    const ended = deaf.synchronize({ signal: ending.signal })
+    await eventually('central has answered', () => late.length === 2 * n - 1)
+    ending.abort()
+    await t.rejects(ended, { code: 'ERR_ABORTED' })
+    await deaf.start()
+    await eventually('central has answered again', () => late.length === 2 * n)
+    await deaf.stop()
+  }
+  isDeaf = false
+  const [first, ...others] = late
+  first?.()
+  const synchronized = deaf.synchronize()
+  for (const answer of others) answer()
+  await synchronized
   await shop.balances(t, till)
 })
 
