@@ -1,7 +1,7 @@
-import PQueue from 'p-queue'
 import { Background } from './background.ts'
-import { asTillsyncError, TillsyncError } from './errors.ts'
+import { asTillsyncError, type TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
+import { OneAtATime } from './one-at-a-time.ts'
 import type { Clock } from './ports.ts'
 import { Reachability } from './reachability.ts'
 import type { Push } from './transfer-options.ts'
@@ -75,7 +75,7 @@ export class Courier {
   /** What the last background run failed with; undefined when it went well. */
   failure: TillsyncError | undefined
   private readonly options: CourierOptions
-  private readonly queue = new PQueue({ concurrency: 1 })
+  private readonly queue = new OneAtATime()
   private readonly contact: Reachability
   private readonly background = new Background()
   private waking = new AbortController()
@@ -171,10 +171,8 @@ export class Courier {
   }
 
   private exchangeOnce(signal: AbortSignal, idle?: AbortSignal): Promise<Exchanged> {
-    return this.queue.add(async () => {
+    return this.queue.turn(async () => {
       const { events } = this.options
-      // It may have waited for its turn.
-      if (signal.aborted) throw new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: signal.reason })
       try {
         const exchanged = await this.options.exchange(signal, idle)
         this.contact.reached()
@@ -187,7 +185,7 @@ export class Courier {
         if (error.code !== 'ERR_ABORTED') this.remember(error)
         throw error
       }
-    }) as Promise<Exchanged>
+    }, signal)
   }
 
   private remember(error: TillsyncError): void {

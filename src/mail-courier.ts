@@ -1,14 +1,16 @@
-import PQueue from 'p-queue'
 import { Background } from './background.ts'
 import { Moved, type Progress, type RunResult, type SynchronizeOptions } from './courier.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
 import { MailListener } from './mail-listener.ts'
+import { OneAtATime } from './one-at-a-time.ts'
 import type { Clock } from './ports.ts'
 import { Reachability } from './reachability.ts'
 import type { Mailed } from './transfer-options.ts'
+import { unlessLeft } from './transport/abortable.ts'
 import { backoffMs } from './transport/backoff.ts'
 import type { Correspondence, Heard } from './transport/correspondence.ts'
+import { closeMailbox } from './transport/letters.ts'
 import { lineError } from './transport/line.ts'
 import type { Exchanged } from './transport/publisher.ts'
 
@@ -42,7 +44,7 @@ export class MailCourier {
   private readonly options: MailCourierOptions
   private readonly listener: MailListener
   private readonly contact: Reachability
-  private readonly queue = new PQueue({ concurrency: 1 })
+  private readonly queue = new OneAtATime()
   private readonly waiters = new Set<Waiter>()
   private readonly background = new Background()
   private waking = new AbortController()
@@ -82,7 +84,7 @@ export class MailCourier {
 
   async stop(): Promise<void> {
     await this.background.stop(() => this.queue.onIdle())
-    await this.options.transfer.mailbox.close?.()
+    await closeMailbox(this.options.transfer.mailbox)
   }
 
   /** Something is there to be sent. After a failure it waits for its turn all the same. */
@@ -191,12 +193,12 @@ export class MailCourier {
   /** Whatever there is, one letter after another; what comes in meanwhile has its turn between two of them. What central refuses is not said again at once. */
   private async sayAll(signal: AbortSignal): Promise<void> {
     const { refusals } = this
-    await this.inTurn(() => this.resend())
-    for (let more = true; more && !signal.aborted && this.refusals <= refusals; ) more = await this.inTurn(() => this.say(signal))
+    await this.inTurn(() => this.resend(signal), signal)
+    for (let more = true; more && !signal.aborted && this.refusals <= refusals; ) more = await this.inTurn(() => this.say(signal), signal)
   }
 
-  private async inTurn<T>(work: () => Promise<T>): Promise<T> {
-    return (await this.queue.add(async () => {
+  private inTurn<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const watched = async () => {
       try {
         return await work()
       } catch (thrown) {
@@ -204,15 +206,16 @@ export class MailCourier {
         if (error.code !== 'ERR_ABORTED') this.remember(error)
         throw error
       }
-    })) as T
+    }
+    return this.queue.turn(watched, signal)
   }
 
   /** What is on its way for too long counts as lost, unless it is known to lie there still. */
-  private async resend(): Promise<void> {
+  private async resend(signal: AbortSignal): Promise<void> {
     const { clock, correspondence } = this.options
-    if (this.contact.isOffline) await this.lookAgain()
+    if (this.contact.isOffline) await this.lookAgain(signal)
     if (clock.ticks() < this.resendAt) return
-    if (await this.isAnyLost()) {
+    if (await this.isAnyLost(signal)) {
       this.resends++
       this.must = true
       // Of a stick it is known what does not lie there.
@@ -222,23 +225,27 @@ export class MailCourier {
     this.waitForAnswer()
   }
 
-  private async isAnyLost(): Promise<boolean> {
-    const { correspondence, transfer } = this.options
+  private async isAnyLost(signal: AbortSignal): Promise<boolean> {
+    const { correspondence } = this.options
     const under = await correspondence.onTheirWay()
     if (under.length === 0) return false
-    const unread = await transfer.mailbox.unread?.()
+    const unread = await this.unread(signal)
     return unread === undefined || under.some(({ id }) => !unread.has(id))
   }
 
   /** A stick that is back may be another one, on which nothing lies of what is on its way; or the same, with answers to it. */
-  private async lookAgain(): Promise<void> {
-    const { unread } = this.options.transfer.mailbox
-    if (unread === undefined) return
-    await unread()
+  private async lookAgain(signal: AbortSignal): Promise<void> {
+    if ((await this.unread(signal)) === undefined) return
     this.failures = 0
     this.resends = 0
     this.contact.reached()
     this.waitForAnswer()
+  }
+
+  /** Undefined where the mailbox can't say it. */
+  private async unread(signal: AbortSignal): Promise<ReadonlySet<string> | undefined> {
+    const { mailbox } = this.options.transfer
+    return mailbox.unread && unlessLeft(mailbox.unread(), signal)
   }
 
   private waitForAnswer(): void {
@@ -256,7 +263,7 @@ export class MailCourier {
     const outgoing = await correspondence.next(this.must || isIdle, this.isProbing ? 1 : transfer.unanswered)
     if (outgoing === undefined) return false
     try {
-      await transfer.mailbox.send(outgoing.bytes, { id: outgoing.id, signal })
+      await unlessLeft(transfer.mailbox.send(outgoing.bytes, { id: outgoing.id, signal }), signal)
     } catch (thrown) {
       await correspondence.unsay(outgoing.id)
       throw signal.aborted ? new TillsyncError('ERR_ABORTED', 'The sending was aborted', { cause: thrown }) : lineError(thrown)

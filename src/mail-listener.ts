@@ -1,6 +1,7 @@
 import { asTillsyncError, type TillsyncError } from './errors.ts'
 import type { Clock, Letter, Mailbox } from './ports.ts'
 import { backoffMs } from './transport/backoff.ts'
+import { lettersUntil } from './transport/letters.ts'
 import { lineError } from './transport/line.ts'
 
 export interface MailListenerOptions {
@@ -44,9 +45,9 @@ export class MailListener {
     const { mailbox, clock, backoff, onRefused, onFailed } = this.options
     for (let failures = 0; !signal.aborted; ) {
       try {
-        for await (const letter of mailbox.receive({ signal, onRefused })) {
+        for await (const letter of lettersUntil(mailbox.receive({ signal, onRefused }), signal)) {
           failures = 0
-          await this.take(letter)
+          await this.take(letter, signal)
           if (signal.aborted) break
         }
       } catch (thrown) {
@@ -59,12 +60,14 @@ export class MailListener {
   }
 
   /** A letter that says nothing sensible is gone with that: it would say no more the next time. */
-  private async take(letter: Letter): Promise<void> {
+  private async take(letter: Letter, signal: AbortSignal): Promise<void> {
     const isSettled = await this.options.hear(letter.message).then(
       () => true,
       (thrown) => SENSELESS.has(asTillsyncError(thrown, 'ERR_DATABASE', 'A letter could not be settled').code),
     )
-    await (isSettled ? letter.acknowledge() : letter.release()).catch((thrown) => this.options.onFailed(lineError(thrown)))
+    await (isSettled ? letter.acknowledge() : letter.release()).catch((thrown) => {
+      if (!signal.aborted) this.options.onFailed(lineError(thrown))
+    })
   }
 }
 

@@ -1,13 +1,15 @@
 import { randomBytes } from 'node:crypto'
 import PQueue from 'p-queue'
 import { Background } from './background.ts'
-import { asTillsyncError, type TillsyncError } from './errors.ts'
+import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName, Takes } from './model.ts'
 import type { CentralMailbox, Clock, Letter, Proof } from './ports.ts'
+import { unlessLeft } from './transport/abortable.ts'
 import { backoffMs } from './transport/backoff.ts'
 import { encodeMessage } from './transport/codec.ts'
 import type { Gate } from './transport/gate.ts'
+import { closeMailbox, lettersUntil } from './transport/letters.ts'
 import { lineError } from './transport/line.ts'
 import { errorFields } from './transport/reception.ts'
 import { Voucher } from './transport/source.ts'
@@ -52,7 +54,7 @@ export class Postman {
   /** Waits for the letters that are being settled; the others stay where they are. */
   async stop(): Promise<void> {
     await this.background.stop()
-    await Promise.all(this.options.mailboxes.map((mailbox) => mailbox.close?.()))
+    await Promise.all(this.options.mailboxes.map(closeMailbox))
   }
 }
 
@@ -84,7 +86,7 @@ class Round {
     const onRefused = (error: TillsyncError, register: RegisterName | undefined) => events.emit('refused', { register, source: undefined, error })
     for (let failures = 0; !stop.aborted; ) {
       try {
-        for await (const letter of this.mailbox.receive({ signal: stop, onRefused })) {
+        for await (const letter of lettersUntil(this.mailbox.receive({ signal: stop, onRefused }), stop)) {
           if (stop.aborted) break
           failures = 0
           this.isAway = false
@@ -103,7 +105,7 @@ class Round {
 
   private begin(letter: OpenLetter, stop: AbortSignal): void {
     const key = JSON.stringify([letter.from.location, letter.from.register])
-    const turn = (this.last.get(key) ?? Promise.resolve()).then(() => this.settling.add(() => this.settle(letter, stop)))
+    const turn = (this.last.get(key) ?? Promise.resolve()).then(() => this.settle(letter, stop))
     const done: Promise<void> = turn
       .catch((thrown) => this.say(lineError(thrown)))
       .finally(() => {
@@ -115,10 +117,10 @@ class Round {
   }
 
   private async settle(letter: OpenLetter, stop: AbortSignal): Promise<void> {
-    if (stop.aborted) return letter.release()
     let answer: Uint8Array
     try {
-      answer = await this.answer(letter, stop)
+      // What carries it may hang: only the work takes a lane.
+      answer = (await this.settling.add(() => this.answer(letter, stop))) as Uint8Array
     } catch (thrown) {
       const error = unsettled(thrown)
       if (!REFUSED.has(error.code)) {
@@ -128,11 +130,12 @@ class Round {
       this.options.events.emit('refused', { register: letter.from, source: undefined, error })
       answer = await this.refusal(error)
     }
-    await this.send(letter, answer)
+    await this.send(letter, answer, stop)
   }
 
   private async answer({ from, message }: OpenLetter, stop: AbortSignal): Promise<Uint8Array> {
     const { gate, clock } = this.options
+    if (stop.aborted) throw new TillsyncError('ERR_STOPPED', 'Central is stopped', { retryable: true })
     const admission = await gate.admit(new Voucher(from), undefined)
     for (let tries = 1; ; tries++) {
       try {
@@ -154,22 +157,24 @@ class Round {
   }
 
   /** Where there is no room for the answer, there may be when the letter is gone; if not, or where it may not be written, the register asks again by itself. */
-  private async send(letter: OpenLetter, answer: Uint8Array): Promise<void> {
+  private async send(letter: OpenLetter, answer: Uint8Array, stop: AbortSignal): Promise<void> {
+    const send = () => unlessLeft(this.mailbox.send(letter.from, answer), stop)
     try {
-      await this.mailbox.send(letter.from, answer)
+      await send()
     } catch (thrown) {
       const error = lineError(thrown)
-      if (error.code === 'ERR_LINK') {
+      if (error.code === 'ERR_LINK' || error.code === 'ERR_ABORTED') {
         await letter.release()
         throw error
       }
       await letter.acknowledge()
-      return this.mailbox.send(letter.from, answer)
+      return send()
     }
     await letter.acknowledge()
   }
 
   private say(error: TillsyncError): void {
+    if (error.code === 'ERR_ABORTED') return
     if (error.code !== 'ERR_LINK' || !this.isAway) this.options.events.emit('failed', { error })
     this.isAway = error.code === 'ERR_LINK'
   }

@@ -1,8 +1,9 @@
-import PQueue from 'p-queue'
+import type PQueue from 'p-queue'
 import type { PullOptions } from './central-options.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
 import type { CentralEvents, Events } from './events.ts'
 import type { RegisterName, Takes } from './model.ts'
+import { OneAtATime } from './one-at-a-time.ts'
 import type { AudiencePublisher, Clock, Subscriber } from './ports.ts'
 import type { PullBook } from './pull-book.ts'
 import { Reachability } from './reachability.ts'
@@ -34,7 +35,7 @@ const APPLY_MS = 60_000
 export class PulledTill {
   readonly register: RegisterName
   private readonly options: PulledTillOptions
-  private readonly turns = new PQueue({ concurrency: 1 })
+  private readonly turns = new OneAtATime()
   private readonly contact: Reachability
   private puller: { readonly url: string; readonly puller: Puller } | undefined
   private ending = new AbortController()
@@ -122,8 +123,7 @@ export class PulledTill {
 
   /** Undefined where it is not for this process to pull it. */
   private exchange(signal: AbortSignal, anyhow: boolean): Promise<Pulled | undefined> {
-    return this.turns.add(async () => {
-      if (signal.aborted) throw new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: signal.reason })
+    return this.turns.turn(async () => {
       const { book, pull } = this.options
       const url = await book.hold(this.register, 2 * pull.everyMs + pull.timeoutMs + APPLY_MS, anyhow)
       if (url === undefined) return undefined
@@ -137,7 +137,7 @@ export class PulledTill {
         this.remember(error)
         throw error
       }
-    }) as Promise<Pulled | undefined>
+    }, signal)
   }
 
   /** What is under way with a register ends where it is pulled elsewhere. */

@@ -1,8 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
-import { mirror } from '../../src/index.ts'
+import { type CentralMailbox, type Mailbox, mirror } from '../../src/index.ts'
 import type { RegisterName } from '../../src/model.ts'
+import type { ReceiveOptions } from '../../src/ports.ts'
 import { decodeMessage } from '../../src/transport/codec.ts'
 import { eventually } from '../support/eventually.ts'
 import { PostOffice } from '../support/post-office.ts'
@@ -349,6 +350,78 @@ t.test('two workers receive from the same mailbox', async (t) => {
   await till.replica.synchronize()
   await shop.balances(t, till)
   t.equal((await till.replica.status()).pending, 0)
+})
+
+/** What carries letters where a share hangs: from `hang` until `wake` nothing that is asked of it returns. */
+class Share {
+  /** What hangs. */
+  hung = 0
+  private hanging: PromiseWithResolvers<void> | undefined
+
+  hang(): void {
+    this.hanging = Promise.withResolvers()
+  }
+
+  wake(): void {
+    this.hanging?.resolve()
+    this.hanging = undefined
+    this.hung = 0
+  }
+
+  of<T extends CentralMailbox | Mailbox>(inner: T): T {
+    const passed = () => this.passed()
+    return {
+      ...inner,
+      async send(...letter: Parameters<T['send']>) {
+        await passed()
+        return (inner.send as (...letter: unknown[]) => Promise<void>)(...letter)
+      },
+      async *receive({ signal }: ReceiveOptions) {
+        while (!signal.aborted) {
+          await passed()
+          const looking = new AbortController()
+          const timer = setTimeout(() => looking.abort(), 20)
+          for await (const letter of inner.receive({ signal: looking.signal })) {
+            const { acknowledge } = letter
+            yield { ...letter, acknowledge: () => passed().then(acknowledge) }
+          }
+          clearTimeout(timer)
+        }
+      },
+      close: passed,
+    } as T
+  }
+
+  private async passed(): Promise<void> {
+    if (this.hanging === undefined) return
+    this.hung++
+    await this.hanging.promise
+  }
+}
+
+t.test('a mailbox that hangs holds up no stop, nobody who has ended his wait, and no other mailbox', async (t) => {
+  const [share, office] = [new Share(), new PostOffice()]
+  const well = new PostOffice()
+  const shop = await openShop(t, server, { mailboxes: [share.of(office.central()), well.central()], lanes: 1 })
+  const names = ['POS1', 'POS2'].map((register) => ({ location: 'BA01', register })) as [RegisterName, RegisterName]
+  const till = await shop.addTill('POS1', { mailed: { ...mailedBy(office, names[0]), mailbox: share.of(office.mailbox(names[0])) } })
+  const other = await shop.addTill('POS2', { mailed: mailedBy(well, names[1]) })
+  await shop.central.start()
+  await till.replica.start()
+  sell(till, 1, 5)
+  await eventually('letters are on their way', () => office.sent.size > 0)
+  share.hang()
+  sell(till, 6, 9)
+  await eventually('both ends hang', () => share.hung >= 2)
+  sell(other, 1, 5)
+  await other.replica.synchronize()
+  await t.rejects(till.replica.synchronize({ signal: AbortSignal.timeout(50) }), { code: 'ERR_ABORTED' })
+  await Promise.all([till.replica.stop(), shop.central.stop()])
+  share.wake()
+  await shop.central.start()
+  await till.replica.synchronize()
+  await shop.balances(t, till)
+  await shop.balances(t, other)
 })
 
 t.test('options that make no sense are refused', async (t) => {

@@ -63,8 +63,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'adapters/postgres/copy.ts': ['pg-copy-streams'], // the driver's own, published apart
   'register-transfer.ts': ['p-queue'],
   'central.ts': ['p-queue'],
-  'courier.ts': ['p-queue'],
-  'mail-courier.ts': ['p-queue'],
+  'one-at-a-time.ts': ['p-queue'],
   'postman.ts': ['p-queue'],
   'pulled-till.ts': ['p-queue'],
   'rounds.ts': ['p-queue'],
