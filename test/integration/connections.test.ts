@@ -156,3 +156,19 @@ for (const [name, furnish] of Object.entries(CONNECTIONS))
 t.test('a connection of its own that answers otherwise', (t) =>
   runs(t, pragmas(...Object.entries(ODD).map(([name, value]) => `${name} = ${value}`)), false),
 )
+
+t.test('SQLite: while another connection has the database for itself, a till that starts waits for it, and the host goes on', async (t) => {
+  const { file, db } = openDatabase(t, 'CREATE TABLE items (id INTEGER PRIMARY KEY)')
+  const till = createRegister({ ...NAME, database: sqlite(() => new Database(file)), publish: { items: {} } })
+  t.teardown(() => till.stop())
+  await till.install()
+  await till.stop()
+  db.pragma('locking_mode = EXCLUSIVE')
+  db.exec('INSERT INTO items VALUES (1)')
+  const sealing = t.rejects(till.seal(), { code: 'ERR_STOPPED' }, 'what waits does so until the till is stopped')
+  await till.stop()
+  await sealing
+  setImmediate(() => db.close())
+  await till.start()
+  t.match(await till.status(), { lastError: undefined })
+})

@@ -70,6 +70,8 @@ function isConnection(given: unknown): given is Connection {
 
 /** How long a transaction waits for its turn before it gives up for now. */
 const PATIENCE_MS = 10_000
+/** How long it waits before it tries again to open what somebody has for himself. */
+const LOCKED_MS = 20
 /** How long is read in one turn of the event loop. */
 const TURN_MS = 2
 /** How often it is tried to read in turns; a host that always writes in between makes us read synchronously, so many times. */
@@ -114,6 +116,9 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   private readonly host: Connection | undefined
   private readonly shared: boolean
   private opened: Opened | undefined
+  private opening: Promise<void> | undefined
+  /** How often it was closed. */
+  private closed = 0
   private readonly pace = new Pace()
   private readonly growth = new LogGrowth()
   /** How many times more it is not tried to read in turns. */
@@ -136,24 +141,57 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
 
   async open(): Promise<void> {
     if (this.opened !== undefined) return
+    this.opening ??= this.openSoon().finally(() => {
+      this.opening = undefined
+    })
+    await this.opening
+  }
+
+  /** Once nobody keeps us from reading, as a connection does that recovers the log, or that is the last one and closes. */
+  private async openSoon(): Promise<void> {
+    const { closed } = this
     const connection = this.connectOrThrow()
     try {
-      if (!this.shared) this.furnish(connection)
-      if (connection.readonly) {
-        throw new TillsyncError('ERR_CONNECTION', 'The connection is read-only', { hint: 'Open it without `readonly`.' })
+      const patience = performance.now() + PATIENCE_MS
+      while (!this.tryOpened(connection)) {
+        if (performance.now() > patience) {
+          throw new TillsyncError('ERR_BUSY', `The database could not be read for ${PATIENCE_MS} ms`, {
+            retryable: true,
+            hint: "Another connection has it for itself; where that is the host's, by locking_mode = EXCLUSIVE, share it: sqlite(db).",
+          })
+        }
+        await sleep(LOCKED_MS)
+        if (this.closed !== closed) throw new TillsyncError('ERR_STOPPED', 'The database was closed before it was open')
       }
-      const odd = Object.keys(ANSWERS).find((name) => Number(connection.pragma(name, { simple: true })) !== ANSWERS[name])
-      if (odd !== undefined) {
-        throw new TillsyncError('ERR_CONNECTION', `The connection has PRAGMA ${odd} set, by which SQLite answers otherwise`, {
-          hint: `PRAGMA ${odd} = ${ANSWERS[odd]}, as it is by default; or let the library open a connection of its own.`,
-          context: { pragma: odd },
-        })
-      }
-      this.opened = { connection, steps: new Steps(connection), file: fileOf(connection) }
-      this.mirroring.forget()
     } catch (error) {
       if (!this.shared) connection.close()
       throw classify(error, 'Opening the database')
+    }
+  }
+
+  private tryOpened(connection: Connection): boolean {
+    try {
+      if (!this.shared) this.furnish(connection)
+      this.requireUsable(connection)
+      this.opened = { connection, steps: new Steps(connection), file: fileOf(connection) }
+      this.mirroring.forget()
+      return true
+    } catch (error) {
+      if (isBusy(error)) return false
+      throw error
+    }
+  }
+
+  private requireUsable(connection: Connection): void {
+    if (connection.readonly) {
+      throw new TillsyncError('ERR_CONNECTION', 'The connection is read-only', { hint: 'Open it without `readonly`.' })
+    }
+    const odd = Object.keys(ANSWERS).find((name) => Number(connection.pragma(name, { simple: true })) !== ANSWERS[name])
+    if (odd !== undefined) {
+      throw new TillsyncError('ERR_CONNECTION', `The connection has PRAGMA ${odd} set, by which SQLite answers otherwise`, {
+        hint: `PRAGMA ${odd} = ${ANSWERS[odd]}, as it is by default; or let the library open a connection of its own.`,
+        context: { pragma: odd },
+      })
     }
   }
 
@@ -175,6 +213,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
 
   /** Sets what concerns our own connection only; the file is the host's and stays as it is. */
   private furnish(connection: Connection): void {
+    connection.pragma('busy_timeout = 0') // first: whatever else is asked may have to wait, and SQLite does so in its sleep
     const mode = connection.pragma('journal_mode', { simple: true })
     if (mode !== 'wal') {
       throw new TillsyncError('ERR_NOT_WAL', `The database is in journal mode '${String(mode)}', where reading blocks the cashier's commits`, {
@@ -182,7 +221,6 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
         context: { journalMode: mode },
       })
     }
-    connection.pragma('busy_timeout = 0')
     for (const [name, value] of Object.entries(ANSWERS)) connection.pragma(`${name} = ${value}`)
     // A commit that waits for the disk would keep the host waiting; `settle` makes up for it.
     connection.pragma('synchronous = NORMAL')
@@ -190,6 +228,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   async close(): Promise<void> {
+    this.closed++
     const opened = this.opened
     this.opened = undefined
     if (opened !== undefined && !this.shared) opened.connection.close()

@@ -21,15 +21,17 @@ export function classify(thrown: unknown, doing: string): TillsyncError {
   if (code === '') return asTillsyncError(thrown, 'ERR_DATABASE', doing)
   return new TillsyncError('ERR_DATABASE', `${doing}: ${messageOf(thrown)}`, {
     retryable: code === 'SQLITE_FULL' || code.startsWith('SQLITE_IOERR'),
-    hint:
-      code === 'SQLITE_FULL'
-        ? 'The disk is full. Nothing is lost: what is touched is sealed when there is room.'
-        : isLacking(thrown)
-          ? LACKING
-          : undefined,
+    hint: isLacking(thrown) ? LACKING : HINTS[code.replace(/^(SQLITE_[A-Z]+)_.*/, '$1')],
     context: { sqlite: code },
     cause: thrown,
   })
+}
+
+const WRITABLE = 'May we write to the file, and make others beside it, where SQLite has its -wal and -shm? Is `query_only` off?'
+const HINTS: Readonly<Record<string, string>> = {
+  SQLITE_FULL: 'The disk is full. Nothing is lost: what is touched is sealed when there is room.',
+  SQLITE_READONLY: WRITABLE,
+  SQLITE_CANTOPEN: WRITABLE,
 }
 
 /** Whether our connection lacks a function or a collation that the host's table needs. */
