@@ -60,6 +60,8 @@ export class AudienceSubscription implements AudienceSubscriber {
   private told = ''
   /** How the tables stood when they were last looked at. */
   private stood: string | undefined
+  /** Something was altered since what was refused was last tried: what the host has refused it may take by now. */
+  private isAltered = false
   /** Tables of parts of which records have come. */
   private readonly came = new Set<string>()
 
@@ -121,7 +123,10 @@ export class AudienceSubscription implements AudienceSubscriber {
         for (const batch of there) if (await this.takeOne(batch, tables, tell)) taken.push(batch)
         await this.ends.run(tables, this.signal, tell)
         const news = applied()
-        await this.tries.afterTake({ outlook: news.size > 0 ? await this.look() : outlook, signal: this.signal, tell }, news, refused())
+        const now = news.size > 0 ? await this.look() : outlook
+        if (this.isAltered) this.tries.again(now)
+        this.isAltered = false
+        await this.tries.afterTake({ outlook: now, signal: this.signal, tell }, news, refused())
       })
       return { isAny: taken.length > 0, received: taken.reduce((sum, { documents }) => sum + documents.length, 0), applied }
     })
@@ -175,6 +180,7 @@ export class AudienceSubscription implements AudienceSubscriber {
     this.told = text
     const stood = versionsOf(outlook)
     const lost = stood === this.stood ? undefined : await database.read(() => emptied(database, mirrors, outlook), { loosely: true })
+    if (lost !== undefined) this.isAltered = true
     const changed = [...outlook.changed, ...(lost ?? [])]
     if (lost === undefined && changed.length === 0 && gone.length === 0) {
       this.stood = stood

@@ -46,8 +46,13 @@ export class WaitingTries {
 
   /** All that was refused, due or not. */
   async all(tries: Tries): Promise<void> {
-    this.sweep = begin(tries.outlook.tables.map((table) => [table, REFUSED]))
+    this.again(tries.outlook)
     await this.goOn(tries)
+  }
+
+  /** All that was refused is tried with what comes next, due or not. */
+  again({ tables }: Tries['outlook']): void {
+    this.sweep = begin(tables.map((table) => [table, REFUSED]))
   }
 
   /**

@@ -395,6 +395,28 @@ onEachDatabase(t, server, 'a table that is made anew empty is filled again, be i
   t.equal(await again(), 0, 'what the host deletes is its affair')
 })
 
+onEachDatabase(t, server, 'what a trigger refused is tried again as soon as the trigger is gone', TABLES, async (t, host) => {
+  const till = await open(host)
+  const stream = items().put({ item_no: 'I1', name: 'One' }, { item_no: 'I2', name: 'Two' })
+  await deliver(till, [stream])
+  const makes =
+    host.dialect === 'sqlite'
+      ? (name: string, when: string) => `CREATE TRIGGER ${name} BEFORE ${when} ON items BEGIN SELECT raise(ABORT, 'no'); END`
+      : (name: string, when: string) => `CREATE TRIGGER ${name} BEFORE ${when} ON items FOR EACH ROW EXECUTE FUNCTION refuse()`
+  if (host.dialect === 'postgres') await host.exec(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$`)
+  await host.exec(`${makes('keep', 'DELETE')}; ${makes('close', 'INSERT')}`)
+  await deliver(till, [stream.remove(['I1']).put({ item_no: 'I3', name: 'Three' })])
+  t.same((await rows(host, 'items')).length, 2)
+  t.same(
+    (await till.status()).unapplied.map(({ recordId }) => recordId),
+    [['I1'], ['I3']],
+  )
+  await host.exec(host.dialect === 'sqlite' ? 'DROP TRIGGER keep; DROP TRIGGER close' : 'DROP TRIGGER keep ON items; DROP TRIGGER close ON items')
+  await subscriberOf(till).take([])
+  t.match(await rows(host, 'items'), [/^I2/, /^I3/])
+  t.same((await till.status()).unapplied, [])
+})
+
 onEachDatabase(t, server, 'other rules for a table ask for all of it again', TABLES, async (t, host) => {
   const stream = items().put({ item_no: 'I1', name: 'One', unit_price: '2.00', shelf: 'A' })
   const till = await open(host, { items: mirror({ except: ['unit_price'] }) })
