@@ -17,6 +17,7 @@ import { readEpoch, shared } from './capture/history.ts'
 import { listParked, type ParkedDocument } from './capture/parked.ts'
 import { type Problem, requireRoot } from './capture/plan.ts'
 import { pendingReseals } from './capture/reseal.ts'
+import { tablesOf } from './capture/rules.ts'
 import { Sealer } from './capture/sealer.ts'
 import { MEMBERS, PARKED } from './capture/tables.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
@@ -75,6 +76,8 @@ export class CentralPublishing implements AudiencePublisher {
   readonly sealing: Sealing
   private readonly options: CentralPublishingOptions
   private readonly specs: ReadonlyMap<string, AudienceSpec>
+  /** The roots of the tables that are published as parts. */
+  private readonly rootsOf: ReadonlyMap<string, string>
   private sent: (SentRoots & { readonly kept: Upkeep }) | undefined
   private readonly troubles: AudienceTroubles
   private readonly registers: AudienceRegisters
@@ -87,6 +90,7 @@ export class CentralPublishing implements AudiencePublisher {
     this.options = options
     const { database, clock, events, filterTimeoutMs } = options
     this.specs = readAudienceRules(options.publish)
+    this.rootsOf = new Map(this.rootSpecs.flatMap((root) => tablesOf(root).map((part) => [part, root.table] as const)))
     this.troubles = new AudienceTroubles(clock)
     this.registers = new AudienceRegisters(database, clock)
     this.making = new AudienceMaking({ database, clock, filterTimeoutMs, onMade: (id) => options.onNews(new Set([id])) })
@@ -169,8 +173,10 @@ export class CentralPublishing implements AudiencePublisher {
 
   private async answer(name: RegisterName, request: AudienceRequest): Promise<AudienceAnswer> {
     const asked = request.standings.filter(({ table }) => this.specs.has(table) && !this.troubles.isResting(table))
-    const register = asked.length === 0 ? undefined : await this.options.register(name)
+    const register = request.standings.some(({ table }) => this.rootsOf.has(table)) ? await this.options.register(name) : undefined
     if (register === undefined) return { batches: [], more: false }
+    this.sayRootless(register, request.standings)
+    if (asked.length === 0) return { batches: [], more: false }
     if (await this.registers.hear(register.registerId, request.unapplied))
       this.options.events.emit('unapplied', { register: { location: register.location, register: register.register }, documents: request.unapplied })
     const { database, events } = this.options
@@ -217,6 +223,20 @@ export class CentralPublishing implements AudiencePublisher {
     const batches = cuts.map(({ batch }) => batch)
     this.cutting.ahead(registerId, asked, planned, ids, request, batches)
     return { batches, more: batches.some(({ isEnd }) => !isEnd) || (waits && batches.length > 0) }
+  }
+
+  /** Nothing comes of a part to who does not subscribe to its root: so that somebody knows why. */
+  private sayRootless({ registerId, location, register }: KnownRegister, standings: readonly AudienceStanding[]): void {
+    const names = new Set(standings.map(({ table }) => table))
+    for (const [table, root] of this.rootsOf) {
+      if (table === root) continue
+      if (!names.has(table) || names.has(root)) {
+        this.troubles.settle(registerId, table)
+        continue
+      }
+      const error = rootless(table, root, { location, register })
+      if (this.troubles.fail(registerId, table, error)) this.options.events.emit('failed', { error })
+    }
   }
 
   /** The audiences that the register is in, by table; and whether one is still being made. */
@@ -352,6 +372,13 @@ export interface PublishingStatus {
   readonly resealing: readonly string[]
   readonly subscribed: readonly SubscribedTable[]
   readonly lastError: TillsyncError | undefined
+}
+
+function rootless(table: string, root: string, register: RegisterName): TillsyncError {
+  return new TillsyncError('ERR_RULE', `A register subscribes to \`${table}\`, which is published as a part of \`${root}\`, and not to \`${root}\``, {
+    hint: `Add \`${root}: mirror()\` to its \`subscribe\`: a part goes with its root.`,
+    context: { table, root, ...register },
+  })
 }
 
 /** @throws ERR_OPTION */

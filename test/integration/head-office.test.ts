@@ -412,6 +412,23 @@ t.test('tables and columns may be called as what every object has', async (t) =>
   await own.replica.stop()
 })
 
+t.test('a till that subscribes to parts without their root gets none, and head office says why', async (t) => {
+  const shop = await openOffice(t)
+  const failures: TillsyncError[] = []
+  shop.central.on('failed', ({ error }) => failures.push(error))
+  const own = await till(t, shop, 'POS1', { subscribe: { price_list_lines: mirror(), contacts: mirror() } })
+  await shop.pool.query("INSERT INTO contacts VALUES ('1', 'Ann')")
+  await own.replica.synchronize()
+  t.same(rows(own, 'SELECT name FROM contacts'), [['Ann']])
+  t.match(failures, [{ code: 'ERR_RULE', message: /price_list_lines.*price_lists/, context: { register: 'POS1' } }])
+  t.match((await shop.central.status()).problems, [{ table: 'price_list_lines', error: { code: 'ERR_RULE', hint: /price_lists: mirror/ } }])
+  await own.replica.stop()
+  const again = own.again({ subscribe: { price_lists: mirror(), price_list_lines: mirror() } })
+  await again.install()
+  await again.synchronize()
+  t.same([failures.length, (await shop.central.status()).problems], [1, []])
+})
+
 t.test('an answer that is lost, or comes twice, does no harm', async (t) => {
   const shop = await openOffice(t)
   let lost = 0
