@@ -1,11 +1,12 @@
 import { MOST_PARKED } from '../model.ts'
 import { isPostable } from '../options.ts'
 import { decodeRecord } from '../record.ts'
-import { query, type Work } from '../work.ts'
+import { query, type Statement, type Work } from '../work.ts'
 import { placeOf, type ReceiptsRule } from './closing-receipts.ts'
 import type { OpenClosing } from './closing-settlement.ts'
 import { CLOSING_RECEIPTS } from './closing-tables.ts'
 import type { KnownRange } from './closings.ts'
+import { Cursor } from './cursor.ts'
 import type { FinishContext } from './finish.ts'
 import { ARCHIVE, QUARANTINE, REGISTERS } from './tables.ts'
 
@@ -21,43 +22,81 @@ export type Waits =
   | { readonly why: 'sums' }
   | { readonly why: 'refused'; readonly code: string; readonly message: string }
 
-/** A receipt that is there and not applied. Undefined where nobody can say to which closing it belongs: it may be any. */
+/** Where a receipt is, or was, numbered. */
+interface Place {
+  readonly series: string
+  readonly number: bigint
+}
+
+/** A receipt that is there and not applied. Without places nobody can say to which closing it belongs: it may be any. */
 interface Held {
   readonly recordId: string
-  readonly places: readonly { readonly series: string; readonly number: string }[] | undefined
+  readonly places: readonly Place[] | undefined
 }
 
 /** Receipts that are named as the reason. */
 const MOST = 20
+/** Receipts in quarantine that are read at once. */
+const PAGE = 1_000
 
 /**
  * What closings wait for; one that is complete is not there. All entries before its own are applied, but for documents that wait in quarantine or at the till: those of its
  * range, or of which nobody can say that they are not.
  */
 export function* waitsFor(open: readonly OpenClosing[], rule: ReceiptsRule, context: FinishContext): Work<ReadonlyMap<OpenClosing, Waits>> {
-  const held = { quarantined: yield* quarantined(rule, context), parked: yield* parked(rule, context) }
-  const waiting = new Map<OpenClosing, Waits>()
-  for (const why of ['parked', 'quarantined'] as const) {
-    for (const closing of open) {
-      const receipts = held[why].filter((one) => holds(one, closing)).map(({ recordId }) => recordId)
-      if (receipts.length > 0) waiting.set(closing, { why, receipts: receipts.slice(0, MOST) })
+  const ranges = open.flatMap((closing) => (closing.closing === null ? [] : [{ closing, ranges: closing.closing.ranges.map(boundsOf) }]))
+  const held = { parked: new Map<OpenClosing, string[]>(), quarantined: new Map<OpenClosing, string[]>() }
+  const hold = (why: keyof typeof held, receipts: readonly Held[]): void => {
+    for (const { closing, ranges: own } of ranges) {
+      const named = held[why].get(closing) ?? []
+      if (named.length >= MOST) continue
+      for (const { recordId, places } of receipts)
+        if (named.length < MOST && (places === undefined || places.some((place) => covers(own, place)))) named.push(recordId)
+      if (named.length > 0) held[why].set(closing, named)
     }
   }
-  return waiting
+  hold('parked', yield* parked(rule, context))
+  const cursor = new Cursor<WaitingRow>('sync_held', PAGE)
+  yield* cursor.open(quarantined(rule, context))
+  for (let rows = yield* cursor.next(); rows.length > 0; rows = yield* cursor.next())
+    hold(
+      'quarantined',
+      rows.map((row) => heldBy(rule, row)),
+    )
+  yield* cursor.close()
+  return new Map([...held.parked, ...held.quarantined].map(([closing]) => [closing, waitsOf(closing)]))
+
+  function waitsOf(closing: OpenClosing): Waits {
+    const receipts = held.quarantined.get(closing)
+    return receipts === undefined ? { why: 'parked', receipts: held.parked.get(closing) ?? [] } : { why: 'quarantined', receipts }
+  }
 }
 
-function holds({ places }: Held, { closing }: OpenClosing): boolean {
-  if (closing === null) return false
-  return places === undefined || places.some((place) => covers(closing.ranges, place))
+interface Bounds {
+  readonly series: string
+  readonly from: bigint
+  readonly through: bigint
 }
 
-function covers(ranges: readonly KnownRange[], { series, number }: { readonly series: string; readonly number: string }): boolean {
-  const n = BigInt(number)
-  return ranges.some((range) => range.series === series && BigInt(range.from) <= n && n <= BigInt(range.through))
+function boundsOf({ series, from, through }: KnownRange): Bounds {
+  return { series, from: BigInt(from), through: BigInt(through) }
 }
 
-function* quarantined(rule: ReceiptsRule, { database, registerId }: FinishContext): Work<readonly Held[]> {
-  const rows = yield* query<{ record_id: string; record: string | null; is_removal: boolean | null; series: string | null; number: string | null }>({
+function covers(ranges: readonly Bounds[], { series, number }: Place): boolean {
+  return ranges.some((range) => range.series === series && range.from <= number && number <= range.through)
+}
+
+interface WaitingRow {
+  readonly record_id: string
+  readonly record: string | null
+  readonly is_removal: boolean | null
+  readonly series: string | null
+  readonly number: string | null
+}
+
+/** What waits, with its place in the version that was applied before, where there is one. */
+function quarantined(rule: ReceiptsRule, { database, registerId }: FinishContext): Statement {
+  return {
     sql: `SELECT q.record_id, a.record, a.operation = 'remove' AS is_removal, c.series, c.number::text FROM ${database.qualify(QUARANTINE.name)} q
           LEFT JOIN LATERAL (SELECT record, operation FROM ${database.qualify(ARCHIVE.name)} a
             WHERE a.register_id = q.register_id AND a.epoch_no = q.epoch_no AND a.entry_no = q.entry_no OFFSET 0) a ON true
@@ -65,19 +104,21 @@ function* quarantined(rule: ReceiptsRule, { database, registerId }: FinishContex
             WHERE c.register_id = q.register_id AND c.table_name = q.table_name AND c.record_id = q.record_id AND c.incarnation = q.incarnation OFFSET 0) c ON true
           WHERE q.register_id = $1 AND q.table_name = $2 AND q.state = 'waiting' ORDER BY q.record_id`,
     parameters: [registerId, rule.table],
-  })
-  return rows.map(({ record_id, record, is_removal, series, number }) => {
-    const before = series === null || number === null ? [] : [{ series, number }]
-    // A removal belongs where the receipt was.
-    if (is_removal === true) return { recordId: record_id, places: before }
-    const own = record === null ? undefined : readPlace(rule, record)
-    return { recordId: record_id, places: own && [own, ...before] }
-  })
+  }
 }
 
-function readPlace(rule: ReceiptsRule, record: string): { readonly series: string; readonly number: string } | undefined {
+function heldBy(rule: ReceiptsRule, { record_id, record, is_removal, series, number }: WaitingRow): Held {
+  const before = series === null || number === null ? [] : [{ series, number: BigInt(number) }]
+  // A removal belongs where the receipt was.
+  if (is_removal === true) return { recordId: record_id, places: before }
+  const own = record === null ? undefined : readPlace(rule, record)
+  return { recordId: record_id, places: own && [own, ...before] }
+}
+
+function readPlace(rule: ReceiptsRule, record: string): Place | undefined {
   try {
-    return placeOf(rule, decodeRecord(record))
+    const { series, number } = placeOf(rule, decodeRecord(record))
+    return { series, number: BigInt(number) }
   } catch {
     return undefined
   }
@@ -97,6 +138,9 @@ function* parked(rule: ReceiptsRule, { database, registerId }: FinishContext): W
     parameters: [registerId, rule.table, readable],
   })
   const places = Map.groupBy(known, ({ record_id }) => record_id)
-  const named = ids.map((recordId) => ({ recordId, places: places.get(recordId) }))
+  const named = ids.map((recordId) => ({
+    recordId,
+    places: places.get(recordId)?.map(({ series, number }) => ({ series, number: BigInt(number) })),
+  }))
   return all.length < MOST_PARKED ? named : [...named, { recordId: '…', places: undefined }]
 }

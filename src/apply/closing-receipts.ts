@@ -155,8 +155,8 @@ function* readKnown(documents: readonly AppliedDocument[], { database, origin }:
   if (documents.length === 0) return new Map()
   const rows = yield* query<KnownRow>({
     sql: `SELECT c.table_name, c.record_id, c.incarnation, c.series, c.number::text, c.lines, c.baseline, c.baseline_epoch_no, c.baseline_no
-          FROM ${database.qualify(CLOSING_RECEIPTS.name)} c
-          JOIN unnest($2::text[], $3::text[], $4::bigint[]) AS d(table_name, record_id, incarnation) USING (table_name, record_id, incarnation) WHERE c.register_id = $1`,
+          FROM unnest($2::text[], $3::text[], $4::bigint[]) AS d(table_name, record_id, incarnation) CROSS JOIN LATERAL (SELECT * FROM ${database.qualify(CLOSING_RECEIPTS.name)} c
+            WHERE c.register_id = $1 AND c.table_name = d.table_name AND c.record_id = d.record_id AND c.incarnation = d.incarnation OFFSET 0) c`,
     parameters: [origin.registerId, documents.map((d) => d.table), documents.map((d) => d.recordId), documents.map((d) => d.incarnation)],
   })
   return new Map(rows.map((row) => [nameOf({ table: row.table_name, recordId: row.record_id, incarnation: row.incarnation }), row]))

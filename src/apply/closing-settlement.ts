@@ -140,7 +140,8 @@ function* readOpen(table: string, { database, registerId, through }: FinishConte
   }))
 }
 
-function* wait({ table, recordId, incarnation }: OpenClosing, waits: Waits, { database, registerId }: FinishContext): Work<void> {
+function* wait({ table, recordId, incarnation, waits: before }: OpenClosing, waits: Waits, { database, registerId }: FinishContext): Work<void> {
+  if (JSON.stringify(before) === JSON.stringify(waits)) return
   yield* query({
     sql: `UPDATE ${database.qualify(OPEN_CLOSINGS.name)} SET waits = $5 WHERE register_id = $1 AND table_name = $2 AND record_id = $3 AND incarnation = $4`,
     parameters: [registerId, table, recordId, incarnation, JSON.stringify(waits)],
@@ -181,7 +182,7 @@ function* linesOf(closing: OpenClosing, { database, registerId }: FinishContext)
   const rows = yield* query<{ lines: string; baseline: string | null }>({
     sql: `SELECT c.lines, c.baseline FROM ${database.qualify(CLOSING_RANGES.name)} r
           JOIN ${database.qualify(CLOSING_RECEIPTS.name)} c
-            ON c.register_id = r.register_id AND c.table_name = r.receipts_table AND c.series = r.series AND c.number BETWEEN r.first_no AND r.last_no
+            ON c.register_id = r.register_id AND c.table_name = r.receipts_table AND c.series = r.series COLLATE "default" AND c.number BETWEEN r.first_no AND r.last_no
           WHERE r.register_id = $1 AND r.table_name = $2 AND r.record_id = $3 AND r.incarnation = $4
           ORDER BY c.series, c.number, c.record_id, c.incarnation`,
     parameters: [registerId, closing.table, closing.recordId, closing.incarnation],

@@ -120,9 +120,10 @@ export const CLOSING_RECEIPTS = {
     baseline_epoch_no: 'integer',
     baseline_no: 'integer',
   },
-  primaryKey: ['register_id', 'table_name', 'record_id', 'incarnation'],
+  // The table's name behind what else is asked for: while PostgreSQL has not counted anything, it would take either index for either question, and read all of a register's.
+  primaryKey: ['register_id', 'record_id', 'table_name', 'incarnation'],
   nullable: ['baseline', 'baseline_epoch_no', 'baseline_no'],
-  uniques: [['register_id', 'table_name', 'series', 'number', 'record_id', 'incarnation']],
+  uniques: [['register_id', 'series', 'number', 'table_name', 'record_id', 'incarnation']],
 } as const satisfies OwnTable
 
 /** Closings that are to be posted, or looked at again: something of them has changed, or they wait. */

@@ -3,6 +3,7 @@ import type { RegisterName } from '../model.ts'
 import { checkNames, known, readLimit, readReason, whole } from '../options.ts'
 import type { ApplyingDatabase, Clock, Received, ReleasedDocument } from '../ports.ts'
 import { query, type Work } from '../work.ts'
+import type { Try } from './batch.ts'
 import { Handling, type Subscribed } from './handling.ts'
 import { Quarantine } from './quarantine.ts'
 import { type Division, dividing } from './quarantine-division.ts'
@@ -127,10 +128,10 @@ export class QuarantineBook implements QuarantineFace {
     await database.write(() => this.settle(id, reason, at))
   }
 
-  /** One turn of a register: documents of its quarantine, in one transaction. */
-  async turn(register: WaitingRegister, which: WhichWaiting): Promise<Turn> {
+  /** One turn of a register: documents of its quarantine, in one transaction. Where more turns come, closings are left open. */
+  async turn(register: WaitingRegister, which: WhichWaiting, more = false): Promise<Turn> {
     const { database, subscribed, clock, lane, tell } = this.options
-    const work = (division: Division) => retryTurn(database, subscribed, register, which, division, clock.now())
+    const work = (division: Division) => retryTurn(database, subscribed, register, which, { division, now: clock.now(), more })
     const outcome = await lane(() => dividing(database, work, 'apart'))
     tell(register, outcome)
     return outcome
@@ -154,19 +155,35 @@ export class QuarantineBook implements QuarantineFace {
   /** What fails for want of another one is tried once more, as long as others are released. */
   private async retryAll(rows: readonly (WaitingRegister & { readonly id: number })[], signal?: AbortSignal): Promise<Turns> {
     const { perTurn } = this.options.subscribed.retry
+    const [register] = rows
+    if (register === undefined) return { released: 0, postings: 0 }
+    if (rows.length <= perTurn) {
+      const { released, postings } = await this.turn(register, { ids: rows.map(({ id }) => id) })
+      return { released: released.length, postings }
+    }
     let left = rows.map(({ id }) => id)
     let postings = 0
-    for (;;) {
-      const before = left.length
-      const released = new Set<number>()
-      for (let at = 0; at < before && !signal?.aborted; at += perTurn) {
-        const outcome = await this.turn(rows[0] as WaitingRegister, { ids: left.slice(at, at + perTurn) })
-        for (const { id } of outcome.released) released.add(id)
-        postings += outcome.postings
+    try {
+      for (let before = 0; left.length > 0 && left.length !== before; ) {
+        before = left.length
+        const released = new Set<number>()
+        for (let at = 0; at < before && !signal?.aborted; at += perTurn) {
+          const outcome = await this.turn(register, { ids: left.slice(at, at + perTurn) }, true)
+          for (const { id } of outcome.released) released.add(id)
+          postings += outcome.postings
+        }
+        left = left.filter((id) => !released.has(id))
       }
-      left = left.filter((id) => !released.has(id))
-      if (left.length === before || left.length === 0 || before <= perTurn) return { released: rows.length - left.length, postings }
+    } finally {
+      // What each closing waits for is looked for among all that waits: once, not with each turn.
+      postings += await this.settleClosings(register)
     }
+    return { released: rows.length - left.length, postings }
+  }
+
+  private settleClosings({ registerId }: WaitingRegister): Promise<number> {
+    const { database, subscribed, lane } = this.options
+    return lane(() => dividing(database, (division) => settleRegister(database, subscribed, registerId, division)))
   }
 
   private *waiting(
@@ -205,23 +222,39 @@ export class QuarantineBook implements QuarantineFace {
   }
 }
 
+interface TurnOptions extends Try {
+  /** Whether more turns come, so that closings are left open. */
+  readonly more: boolean
+}
+
 /** Tries waiting documents of a register again, inside the caller's transaction. */
 function* retryTurn(
   database: ApplyingDatabase,
   subscribed: Subscribed,
   register: WaitingRegister,
   which: WhichWaiting,
-  division: Division,
-  now: number,
+  { division, now, more }: TurnOptions,
 ): Work<Turn> {
   yield* lockRegister(database, register.registerId)
   const handling = new Handling(database, subscribed, division)
   const quarantine = new Quarantine(database, register.registerId, subscribed.retry, now)
   yield* handling.begin(register.registerId)
   yield* retryWaiting(database, subscribed, register, which, handling, quarantine)
-  yield* handling.finish()
+  yield* handling.finish(more ? NOWHERE : undefined)
   const { released } = quarantine.outcome
   return { released, postings: handling.postings }
+}
+
+/** Before all entries. */
+const NOWHERE = { epochNo: 0, entryNo: 0 }
+
+/** Posts what is still open of a register's closings, in a transaction of its own. */
+export function* settleRegister(database: ApplyingDatabase, subscribed: Subscribed, registerId: number, division: Division): Work<number> {
+  yield* lockRegister(database, registerId)
+  const handling = new Handling(database, subscribed, division)
+  yield* handling.begin(registerId)
+  yield* handling.finish()
+  return handling.postings
 }
 
 /** One writer per register, over any number of processes. @throws ERR_BUSY (retryable) */

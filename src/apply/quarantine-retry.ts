@@ -97,9 +97,13 @@ function waitingRows(
   most: number,
 ): Work<readonly WaitingRow[]> {
   const table = database.qualify(QUARANTINE.name)
+  const from =
+    'ids' in which
+      ? `unnest($4::bigint[]) AS w(id) CROSS JOIN LATERAL (SELECT * FROM ${table} q WHERE q.quarantine_id = w.id OFFSET 0) q`
+      : `${table} q`
   const [condition, parameters] =
     'ids' in which
-      ? ['q.quarantine_id = ANY ($4::bigint[])', [which.ids]]
+      ? ['true', [which.ids]]
       : 'missingAt' in which
         ? [
             `q.cause = 'missing' AND (q.tried_at >= $4 OR q.quarantine_id IN (
@@ -109,7 +113,7 @@ function waitingRows(
         : dueCondition(4, which)
   return query<WaitingRow>({
     sql: `SELECT q.register_id, ${QUARANTINE_ROW}, e.epoch, d.incarnation AS known_incarnation, coalesce(d.removed OR d.state IS NOT DISTINCT FROM 'lost', true) AS is_gone
-          FROM ${table} q
+          FROM ${from}
           JOIN ${database.qualify(EPOCHS.name)} e ON e.register_id = q.register_id AND e.epoch_no = coalesce(q.removal_epoch_no, q.epoch_no)
           LEFT JOIN ${database.qualify(DOCUMENTS.name)} d ON d.register_id = q.register_id AND d.table_name = q.table_name AND d.record_id = q.record_id
           WHERE q.register_id = $1 AND q.state = 'waiting' AND q.table_name = ANY ($2::text[]) AND ${condition}

@@ -46,9 +46,8 @@ export class Quarantine {
   /** Reads what there is of these documents. */
   *load(documents: readonly { readonly table: string; readonly recordId: string }[]): Work<void> {
     const rows = yield* query<QuarantineRow>({
-      sql: `SELECT ${QUARANTINE_ROW} FROM ${this.table} q JOIN (SELECT DISTINCT * FROM unnest($2::text[], $3::text[])) AS s(table_name, record_id)
-              ON q.table_name = s.table_name AND q.record_id = s.record_id
-            WHERE q.register_id = $1 ORDER BY q.state DESC, q.quarantine_id DESC`,
+      sql: `SELECT ${QUARANTINE_ROW} FROM (SELECT DISTINCT * FROM unnest($2::text[], $3::text[])) AS s(table_name, record_id) CROSS JOIN LATERAL (
+              SELECT * FROM ${this.table} q WHERE q.register_id = $1 AND q.table_name = s.table_name AND q.record_id = s.record_id OFFSET 0) q ORDER BY q.state DESC, q.quarantine_id DESC`,
       parameters: [this.registerId, documents.map(({ table }) => table), documents.map(({ recordId }) => recordId)],
     })
     this.rows.clear()

@@ -30,7 +30,7 @@ export function* coveredLines(day: ReconciledDay, closing: ReconciledDocument, r
   yield* cursor.open({
     sql: `SELECT c.register_id, c.table_name, c.record_id, c.incarnation, c.lines, c.baseline FROM ${database.qualify(CLOSING_RANGES.name)} r
           JOIN ${database.qualify(CLOSING_RECEIPTS.name)} c
-            ON c.register_id = r.register_id AND c.table_name = r.receipts_table AND c.series = r.series AND c.number BETWEEN r.first_no AND r.last_no
+            ON c.register_id = r.register_id AND c.table_name = r.receipts_table AND c.series = r.series COLLATE "default" AND c.number BETWEEN r.first_no AND r.last_no
           WHERE r.register_id = $1 AND r.table_name = $2 AND r.record_id = $3 AND r.incarnation = $4 ORDER BY c.series, c.number, c.record_id, c.incarnation`,
     parameters: [registerId, table, recordId, incarnation],
   })
@@ -88,8 +88,8 @@ export function* reconcileUnclosed(
   const rows = yield* query<{ n: number; is_covered: boolean; baseline: string | null }>({
     sql: `SELECT k.n, coalesce(r.last_no >= c.number, false) AS is_covered, c.baseline
           FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS k(register_id, table_name, record_id, incarnation, n)
-          LEFT JOIN ${day.database.qualify(CLOSING_RECEIPTS.name)} c
-            ON c.register_id = k.register_id AND c.table_name = k.table_name AND c.record_id = k.record_id AND c.incarnation = k.incarnation
+          LEFT JOIN LATERAL (SELECT * FROM ${day.database.qualify(CLOSING_RECEIPTS.name)} c
+            WHERE c.register_id = k.register_id AND c.table_name = k.table_name AND c.record_id = k.record_id AND c.incarnation = k.incarnation OFFSET 0) c ON true
           LEFT JOIN LATERAL (SELECT last_no FROM ${day.database.qualify(CLOSING_RANGES.name)} r
             WHERE r.register_id = c.register_id AND r.receipts_table = c.table_name AND r.series = c.series AND r.first_no <= c.number ORDER BY r.first_no DESC LIMIT 1) r ON true
           ORDER BY k.n`,

@@ -56,15 +56,6 @@ export function* replaySlice(
   return { documents, postings: handling.postings, refused: replay.refused, quarantined: quarantine.outcome.quarantined }
 }
 
-/** Posts what is still open of a register's closings, in a transaction of its own. */
-export function* settleReplayed(database: ApplyingDatabase, subscribed: Subscribed, registerId: number, division: Division): Work<number> {
-  yield* lockRegister(database, registerId)
-  const handling = new Handling(database, subscribed, division)
-  yield* handling.begin(registerId)
-  yield* handling.finish()
-  return handling.postings
-}
-
 /** Documents that are applied together. */
 interface ReplayedSet {
   readonly documents: readonly ReplayedDocument[]

@@ -1,7 +1,8 @@
 import { TillsyncError } from '../errors.ts'
+import { settleRegister } from './quarantine-book.ts'
 import { dividing } from './quarantine-division.ts'
 import type { Replayed, ReplayProgress, ReplaysOptions } from './replay.ts'
-import { type ReplayPlan, replaySlice, settleReplayed } from './replay-slice.ts'
+import { type ReplayPlan, replaySlice } from './replay-slice.ts'
 import type { Stretch } from './replay-versions.ts'
 import { behindOlder, type ReplayedEpoch, type ReplayedRegister, slicesIn, WINDOW } from './replay-walk.ts'
 
@@ -90,7 +91,7 @@ export class Replayer {
 
   private async settle({ registerId }: ReplayedRegister): Promise<void> {
     const { database, subscribed, lane } = this.options
-    const postings = await lane(() => dividing(database, (division) => settleReplayed(database, subscribed, registerId, division)))
+    const postings = await lane(() => dividing(database, (division) => settleRegister(database, subscribed, registerId, division)))
     this.add({ postings })
   }
 

@@ -1,5 +1,7 @@
 import type { Pool } from 'pg'
 import t from 'tap'
+import type { AnyDocument } from '../../src/index.ts'
+import { CLOSING_PUBLISH, CLOSING_TILL, ClosingCashier, computed, receiptLines } from '../support/closings.ts'
 import { startServer } from '../support/postgres.ts'
 import { openShop, PUBLISH } from '../support/shop.ts'
 import { Machine } from '../support/world.ts'
@@ -16,13 +18,17 @@ async function readsOf(pool: Pool): Promise<number> {
   return rows[0].reads
 }
 
+async function neverAnalyze(pool: Pool): Promise<void> {
+  for (const { name } of (await pool.query("SELECT relname AS name FROM pg_class WHERE relkind = 'r' AND relname LIKE 'sync\\_%'")).rows)
+    await pool.query(`ALTER TABLE ${name} SET (autovacuum_enabled = false)`)
+}
+
 t.test('nothing takes longer for each receipt the more there are, though PostgreSQL has never counted them', async (t) => {
   const shop = await openShop(t, server, { numbering: { receipts: { column: 'receipt_no' } } })
   const publish = { ...PUBLISH, receipts: { ...PUBLISH.receipts, identity: ['receipt_no'] } } as typeof PUBLISH
   const machine = new Machine(t, await shop.addTill('POS1', { publish, transfer: { recordsPerRun: 500 } }))
   const { central, pool } = shop
-  for (const { name } of (await pool.query("SELECT relname AS name FROM pg_class WHERE relkind = 'r' AND relname LIKE 'sync\\_%'")).rows)
-    await pool.query(`ALTER TABLE ${name} SET (autovacuum_enabled = false)`)
+  await neverAnalyze(pool)
   const sell = () => {
     for (let n = 1; n <= RECEIPTS; n++) machine.cashier.sell(`R-${n}`, [{ item: 'A', quantity: '1', amount: '1' }])
   }
@@ -62,4 +68,46 @@ t.test('nothing takes longer for each receipt the more there are, though Postgre
     t.ok(reads < MOST_READS, what, { reads })
     t.comment(`${what}: ${Math.round(reads)} reads a receipt`)
   }
+})
+
+t.test('nor where closings wait for receipts in quarantine, many turns of them', async (t) => {
+  const state = { mended: false }
+  const lines = (receipt: AnyDocument) => {
+    if (!state.mended) throw new Error('to be mended')
+    return receiptLines(receipt)
+  }
+  const shop = await openShop(t, server, {
+    schema: '',
+    subscribe: computed(false, lines),
+    retry: { minMs: 86_400_000, maxMs: 86_400_000, perTurn: 10 },
+  })
+  const { pool, central } = shop
+  await neverAnalyze(pool)
+  const till = await shop.addTill('POS1', { schema: CLOSING_TILL, publish: CLOSING_PUBLISH, transfer: { recordsPerRun: 100 } })
+  const cashier = new ClosingCashier(till.db)
+  const [receipts, each] = [400, 100]
+  for (let n = 1; n <= receipts; n++) cashier.sell('sale', n, [{ item: 'A', quantity: '1', net: '10' }])
+  for (let n = 1; n <= receipts; n += each) cashier.closeRange(`Z-${n}`, [n, n + each - 1])
+  await till.replica.synchronize()
+  t.equal((await central.waitingClosings()).length, receipts / each)
+  const readsFor = async (work: () => Promise<unknown>) => {
+    const before = await readsOf(pool)
+    await work()
+    return ((await readsOf(pool)) - before) / receipts
+  }
+  state.mended = true
+  const released = await readsFor(async () => t.same(await central.quarantine.retry({}), { released: receipts, waiting: 0 }))
+  t.ok(released < 60, 'they are tried again', { released })
+  t.same([(await central.waitingClosings()).length, (await central.closings({ location: 'BA01' })).closings.length], [0, receipts / each])
+  const exported = await readsFor(async () => {
+    await till.replica.export('receipts', (eb) => eb('id', '>', 0))
+    await till.replica.synchronize()
+  })
+  t.ok(exported < 6, 'they come again', { exported })
+  const corrected = await readsFor(async () => {
+    till.db.exec("UPDATE receipt_lines SET net_amount = '11'")
+    await till.replica.synchronize()
+  })
+  t.ok(corrected < 15, 'they are corrected', { corrected })
+  t.comment(`${released}, ${exported}, ${corrected} reads a receipt`)
 })
