@@ -1,15 +1,15 @@
 import { TillsyncError } from '../errors.ts'
-import type { AnyDocument, Batch, RegisterName, SentBack } from '../model.ts'
+import type { AnyDocument, RegisterName, SentBack } from '../model.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import { query, type Work } from '../work.ts'
-import { ARCHIVED, type ArchivedRow, isoTime, toEntry } from './archived.ts'
+import { isoTime } from './archived.ts'
 import type { HandlersByTable } from './batch.ts'
 import { type AppliedDocument, isReadable, wholeDocument } from './document-set.ts'
 import { finish } from './finish.ts'
 import { QUARANTINE_ROW, type QuarantineRow } from './quarantine-row.ts'
-import { readWaiting, type Waiting } from './quarantine-versions.ts'
+import { readEntries, readShapes, readWaiting, type Waiting } from './quarantine-versions.ts'
 import { StockLevels } from './stock-levels.ts'
-import { ARCHIVE, DOCUMENTS, ORPHANS, QUARANTINE, REGISTERS, SHAPES } from './tables.ts'
+import { DOCUMENTS, ORPHANS, QUARANTINE, REGISTERS } from './tables.ts'
 
 /** What became of an orphan. */
 export type OrphanState = (typeof ORPHAN_STATES)[number]
@@ -81,26 +81,22 @@ export function* listOrphans(database: ApplyingDatabase, which: WhichOrphans): W
           AND o.table_name = coalesce($5, o.table_name) ORDER BY o.orphan_id LIMIT $6`,
     parameters: [state, after, location ?? null, register ?? null, table ?? null, limit],
   })
-  const orphans: Orphan[] = []
-  for (const row of rows) {
-    const document = yield* readDocument(database, row)
-    orphans.push({
-      id: row.orphan_id,
-      location: row.location,
-      register: row.register,
-      table: row.table_name,
-      recordId: row.record_id,
-      document: document?.value ?? { parts: {} },
-      entryNo: row.entry_no,
-      orphanedAt: row.orphaned_at,
-      state: row.state,
-      settledAt: row.settled_at ?? undefined,
-      reason: row.reason ?? undefined,
-      back: row.back ?? undefined,
-      refusal: row.back_code === null ? undefined : { code: row.back_code, message: row.back_message ?? '' },
-    })
-  }
-  return orphans
+  const documents = yield* readDocuments(database, rows)
+  return rows.map((row, n) => ({
+    id: row.orphan_id,
+    location: row.location,
+    register: row.register,
+    table: row.table_name,
+    recordId: row.record_id,
+    document: documents[n]?.value ?? { parts: {} },
+    entryNo: row.entry_no,
+    orphanedAt: row.orphaned_at,
+    state: row.state,
+    settledAt: row.settled_at ?? undefined,
+    reason: row.reason ?? undefined,
+    back: row.back ?? undefined,
+    refusal: row.back_code === null ? undefined : { code: row.back_code, message: row.back_message ?? '' },
+  }))
 }
 
 /**
@@ -180,7 +176,7 @@ function* giveUp(
 
 /** @throws ERR_ORPHAN where it is not there any more as it was received */
 function* documentOf(database: ApplyingDatabase, row: OrphanRow): Work<AppliedDocument> {
-  const document = yield* readDocument(database, row)
+  const [document] = yield* readDocuments(database, [row])
   if (document !== undefined) return document
   throw unreadable(row)
 }
@@ -192,22 +188,16 @@ function unreadable({ orphan_id: id }: OrphanRow): TillsyncError {
   })
 }
 
-/** Undefined where somebody has changed the archive, so that it can't be read. */
-function* readDocument(database: ApplyingDatabase, row: OrphanRow): Work<AppliedDocument | undefined> {
-  const records = yield* query<ArchivedRow>({
-    sql: `SELECT ${ARCHIVED} FROM ${database.qualify(ARCHIVE.name)}
-          WHERE register_id = $1 AND epoch_no = $2 AND entry_no >= $3 AND entry_no < $4 ORDER BY entry_no`,
-    parameters: [row.register_id, row.epoch_no, row.entry_no, row.entry_no + row.entries],
+/** In the order of the rows; undefined where somebody has changed the archive, so that it can't be read. */
+function* readDocuments(database: ApplyingDatabase, rows: readonly OrphanRow[]): Work<readonly (AppliedDocument | undefined)[]> {
+  const wanted = rows.map(({ register_id, table_name, record_id, epoch_no, entry_no, entries }) => {
+    return { registerId: register_id, table: table_name, recordId: record_id, epochNo: epoch_no, entryNo: entry_no, entries }
   })
-  const [shape] = yield* query<{ parts: string; key_columns: string }>({
-    sql: `SELECT parts, key_columns FROM ${database.qualify(SHAPES.name)} WHERE register_id = $1 AND table_name = $2`,
-    parameters: [row.register_id, row.table_name],
+  const found = yield* readEntries(database, wanted)
+  const shapes = yield* readShapes(database, rows)
+  return rows.map((row, n) => {
+    const entries = found[n]
+    const document = entries && wholeDocument(entries, shapes.get(row.register_id) ?? { shapes: {}, keys: {} })
+    return document && isReadable(document) ? document : undefined
   })
-  const name = { table: row.table_name, recordId: row.record_id }
-  const entries = records.map((record) => toEntry(record, name))
-  const shapes: Batch['shapes'] = { [row.table_name]: shape === undefined ? [] : JSON.parse(shape.parts) }
-  const keys: Batch['keys'] = { [row.table_name]: shape === undefined ? [] : JSON.parse(shape.key_columns) }
-  if (entries.length !== row.entries) return undefined
-  const document = wholeDocument(entries, { shapes, keys })
-  return document && isReadable(document) ? document : undefined
 }

@@ -85,6 +85,10 @@ type Builder = Parameters<Extract<Which<AnyTables, string>, (...args: never[]) =
 function condition(eb: Builder, table: string, which: Which<AnyTables, string>) {
   if (typeof which === 'function') return which(eb)
   const list: readonly Record<string, unknown>[] = Array.isArray(which) ? which : [which]
+  const [name] = Object.keys(list[0] ?? {})
+  // Looked for by one condition, not by a hundred.
+  const values = list.flatMap((one) => (name !== undefined && Object.keys(one).length === 1 ? [one[name] ?? null] : []))
+  if (name !== undefined && list.length > 1 && values.length === list.length && !values.includes(null)) return eb(sql.id(table, name), 'in', values)
   return eb.or(list.map((one) => eb.and(Object.entries(one).map(([name, value]) => eb(sql.id(table, name), value === null ? 'is' : '=', value)))))
 }
 
@@ -108,13 +112,20 @@ function ownersOf(
 
 const MEANT = 'sync_meant'
 
-/** Touches the next documents of a task as exported, after the given key. Returns the last key; undefined at the end. */
-export function* touchExport(database: CapturingDatabase, task: ExportTask, after: Key | undefined): Work<Key | undefined> {
+/** What was touched of a task. */
+export interface Touched {
+  readonly documents: number
+  /** The last key; undefined at the end. */
+  readonly after: Key | undefined
+}
+
+/** Touches the next documents of a task as exported, after the given key. */
+export function* touchExport(database: CapturingDatabase, task: ExportTask, after: Key | undefined): Work<Touched> {
   const { root, which } = task
   const { key, table } = root
   const keys = yield* selectWhich(database, root, which, after, SLICE)
   yield* database.capture.touch(table, key, keys, 'exported')
-  return keys.length < SLICE ? undefined : keys.at(-1)
+  return { documents: keys.length, after: keys.length < SLICE ? undefined : keys.at(-1) }
 }
 
 /**

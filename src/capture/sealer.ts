@@ -27,6 +27,9 @@ const TRIES = 10
 /** When it is looked again whether what could not be read can be, at least: not all that keeps it from that is seen in the schema. */
 const LOOK_AGAIN_MS = 30_000
 
+/** Documents of an export that are touched before they are sealed: a run of sealing costs as much as some hundred documents. */
+const TOGETHER = 5_000
+
 /** How many touches a transaction takes; it aims at the length that its database says. */
 const LIMITS = { least: 1, first: 64, most: 4_096 }
 
@@ -279,13 +282,18 @@ export class Sealer {
   /** Seals documents anew, changed or not. Those outside the filter of the rules are left out. */
   async export(table: string, which: Which<AnyTables, string>, related: boolean): Promise<Sealed> {
     const before = { ...this.exported }
+    let unsealed = 0
     for (const task of exportTasks(this.database, await this.planned(), table, which, related)) {
-      let after: Key | undefined
-      do {
-        after = await this.byPlan(table, () => touchExport(this.database, task, after))
+      for (let after: Key | undefined, isEnd = false; !isEnd; isEnd = after === undefined) {
+        const touched = await this.byPlan(table, () => touchExport(this.database, task, after))
+        after = touched.after
+        unsealed += touched.documents
+        if (unsealed < TOGETHER) continue
         await this.seal()
-      } while (after !== undefined)
+        unsealed = 0
+      }
     }
+    await this.seal()
     return { documents: this.exported.documents - before.documents, entries: this.exported.entries - before.entries }
   }
 

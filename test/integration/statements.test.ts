@@ -1,26 +1,33 @@
-import type { PoolClient } from 'pg'
+import type { Pool, PoolClient } from 'pg'
 import t from 'tap'
 import { startServer } from '../support/postgres.ts'
 import { openShop } from '../support/shop.ts'
+import { Machine } from '../support/world.ts'
 
 const server = await startServer(t)
 const line = { item: 'A', quantity: '1', amount: '1' }
+
+/** All that is asked of the pool from here on. */
+function watch(pool: Pool): string[] {
+  const statements: string[] = []
+  const watched = new WeakSet<PoolClient>()
+  pool.on('acquire', (client) => {
+    if (watched.has(client)) return
+    watched.add(client)
+    const query = client.query as (...args: unknown[]) => unknown
+    client.query = ((first: string | { readonly text: string }, ...args: unknown[]) => {
+      statements.push(typeof first === 'string' ? first : first.text)
+      return query.call(client, first, ...args)
+    }) as typeof client.query
+  })
+  return statements
+}
 
 t.test(
   "each way from central to its database is a part of the lag: an exchange with nothing to say costs one, one with a sale nine and its mirror's",
   async (t) => {
     const shop = await openShop(t, server)
-    const statements: string[] = []
-    const watched = new WeakSet<PoolClient>()
-    shop.pool.on('acquire', (client) => {
-      if (watched.has(client)) return
-      watched.add(client)
-      const query = client.query as (...args: unknown[]) => unknown
-      client.query = ((first: string | { readonly text: string }, ...args: unknown[]) => {
-        statements.push(typeof first === 'string' ? first : first.text)
-        return query.call(client, first, ...args)
-      }) as typeof client.query
-    })
+    const statements = watch(shop.pool)
     let exchanges = 0
     const till = await shop.addTill('POS1', {
       link: (inner) => ({
@@ -67,3 +74,21 @@ t.test(
     t.equal(await shop.stock('A'), -2)
   },
 )
+
+t.test('orphans are listed by as many statements as one of them', async (t) => {
+  const shop = await openShop(t, server)
+  const machine = new Machine(t, await shop.addTill())
+  const empty = machine.backup()
+  for (let n = 1; n <= 5; n++) machine.cashier.sell(`R-${n}`, [line])
+  await machine.replica.synchronize()
+  await machine.restore(empty)
+  await machine.replica.synchronize()
+  const statements = watch(shop.pool)
+  const counts: number[] = []
+  for (const limit of [1, 5]) {
+    statements.length = 0
+    t.equal((await shop.central.orphans.list({ limit })).length, limit)
+    counts.push(statements.length)
+  }
+  t.equal(counts[0], counts[1])
+})
