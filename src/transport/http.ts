@@ -23,6 +23,8 @@ export interface HttpLinkOptions {
 }
 
 const TIMEOUT_MS = 60_000
+/** So long who is refused may go on sending over HTTP/2: closed at once, some clients lose the answer. */
+const REFUSED_MS = 1_000
 const LONGEST_MS = 2_147_483_647
 /** What central's answers hold at most; larger than any that it makes. */
 const MAX_ANSWER_BYTES = 67_108_864
@@ -138,8 +140,12 @@ async function httpAnswerOf(response: Response): Promise<HttpAnswer> {
 }
 
 function send({ status, headers, body }: HttpAnswer, incoming: IncomingMessage, outgoing: ServerResponse): void {
-  // A body that was refused before it was read must not be mistaken for the next request; HTTP/2 keeps them apart.
-  const close = incoming.complete || incoming.httpVersionMajor > 1 ? {} : { connection: 'close' }
+  const isRefused = !incoming.complete
+  const hasStreams = incoming.httpVersionMajor > 1
+  // A body that was refused before it was read must not be mistaken for the next request; HTTP/2 keeps them apart, each in a stream that stays open for the rest.
+  const close = isRefused && !hasStreams ? { connection: 'close' } : {}
   outgoing.writeHead(status, { ...headers, 'content-length': body?.length ?? 0, ...close })
   outgoing.end(body)
+  const { stream } = outgoing as unknown as Http2ServerResponse
+  if (isRefused && hasStreams) setTimeout(() => stream.destroy(), REFUSED_MS).unref()
 }

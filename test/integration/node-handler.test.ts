@@ -50,6 +50,27 @@ t.test('HTTP/2 as well', async (t) => {
   t.same(warnings, [])
 })
 
+t.test('a body over HTTP/2 that is refused while it comes leaves no stream open', async (t) => {
+  const shop = await openShop(t, server, { maxMessageBytes: 100_000 })
+  const { token } = await shop.addTill()
+  const http = createHttp2Server(toNodeHandler(shop.central.fetch)).listen(0, '127.0.0.1')
+  await once(http, 'listening')
+  const client = connectHttp2(`http://127.0.0.1:${(http.address() as AddressInfo).port}`)
+  t.teardown(() => {
+    client.destroy()
+    http.close()
+  })
+  const closed: Promise<unknown>[] = []
+  http.on('stream', (stream) => closed.push(once(stream, 'close')))
+  const stream = client.request({ ':method': 'POST', authorization: `Bearer ${token}` })
+  stream.write(Buffer.alloc(1_000_000))
+  const [{ ':status': status }] = (await once(stream, 'response')) as [IncomingHttpHeaders]
+  t.equal(status, 413)
+  t.ok((await buffer(stream)).length > 0, 'with the whole answer')
+  await Promise.all(closed)
+  t.equal(closed.length, 1)
+})
+
 t.test('what a client says in its headers', async (t) => {
   const shop = await openShop(t, server)
   const [till, other] = [await shop.addTill(), await shop.addTill('POS2')]
