@@ -78,6 +78,9 @@ export class RegisterSource {
       return database.read(function* () {
         // What others have sealed by other rules hangs together otherwise.
         yield* sealer.requireInForce()
+        // Where somebody has put a backup in the database's place while we run, what central has is not what our entries go on from: its next word says so.
+        const own = (yield* digestsAt(database, [after.entryNo])).get(after.entryNo)
+        if (own !== undefined && own !== after.digest) return undefined
         const bytes = Math.min(bytesPerRun, roomIn(carried(yield* readTakes(database))))
         return yield* readBatch(database, plan, epoch, after, { records: recordsPerRun, bytes }, base)
       })

@@ -1,5 +1,7 @@
+import Database from 'better-sqlite3'
 import t from 'tap'
 import { systemClock } from '../../src/clock.ts'
+import type { Link } from '../../src/index.ts'
 import { startServer } from '../support/postgres.ts'
 import { Random, seedOfRun } from '../support/random.ts'
 import { openShop, type Shop } from '../support/shop.ts'
@@ -60,6 +62,39 @@ t.test('a till restored from a backup: what it lost stays posted, what it sells 
   await isEqual(t, shop, machine, 'after the withdrawal')
   t.match(await shop.central.orphans.list({ state: 'withdrawn' }), [{ reason: 'entered again' }])
   await t.rejects(shop.central.orphans.withdraw(orphans[0]?.id ?? 0, { reason: 'again' }), { code: 'ERR_ORPHAN' })
+})
+
+t.test('a till whose backup is put in its place while it runs, and while it hears of what that lacks, goes on', async (t) => {
+  let beforeHeard = async () => undefined as unknown
+  const link = (inner: Link): Link => ({
+    async exchange(message, options) {
+      const answer = await inner.exchange(message, options)
+      await beforeHeard()
+      return answer
+    },
+  })
+  const shop = await openShop(t, server)
+  const { db, file, replica, cashier, ...till } = await shop.addTill('POS1', { link })
+  cashier.sell('R-1', [line('OLD')])
+  await replica.synchronize()
+  await db.backup(`${file}.backup`)
+  cashier.sell('R-lost', [line('LOST')])
+  await replica.synchronize()
+  beforeHeard = async () => {
+    beforeHeard = async () => undefined
+    const backup = new Database(`${file}.backup`)
+    await backup.backup(file)
+    backup.close()
+  }
+  await replica.synchronize()
+  // What central has ends amid what has the same numbers now.
+  cashier.sell('R-new', [line('NEW'), line('NEW'), line('NEW')])
+  await replica.synchronize()
+  t.match(await replica.status(), { pending: 0, lastError: undefined })
+  t.equal(await shop.stock('NEW'), -3)
+  t.match(await shop.central.orphans.list(), [{ document: { receipt_no: 'R-lost' } }])
+  await shop.central.orphans.withdraw((await shop.central.orphans.list())[0]?.id ?? 0, { reason: 'lost' })
+  await shop.balances(t, { ...till, db, file, replica, cashier })
 })
 
 t.test('a till restored that sells nothing new says so, and is asked for what it has', async (t) => {
