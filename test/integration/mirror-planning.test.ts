@@ -37,6 +37,32 @@ for (const deferrable of ['', 'DEFERRABLE']) {
   })
 }
 
+t.test('few documents are looked up one by one among thousands', async (t) => {
+  const pool = await createPool(t, server, { max: 1 })
+  await pool.query(`CREATE TABLE receipts (id text PRIMARY KEY, name text); CREATE TABLE lines (id text PRIMARY KEY, receipt text NOT NULL REFERENCES receipts);
+    CREATE INDEX ON lines (receipt); INSERT INTO receipts SELECT n, 'a' FROM generate_series(1, 1000) n; INSERT INTO lines SELECT n, n FROM generate_series(1, 1000) n`)
+  const shop = await openShop(t, server, { pool, subscribe: { receipts: mirror({ removals: 'apply' }) } })
+  const till = await shop.addTill('POS1', { schema: TILL, publish: PUBLISH })
+  const read = async () => {
+    await pool.query('SELECT pg_stat_force_next_flush()').catch(() => undefined)
+    const { rows } = await pool.query("SELECT sum(idx_tup_read)::int AS read FROM pg_stat_user_indexes WHERE relname IN ('receipts', 'lines')")
+    return rows[0].read
+  }
+  const before = await read()
+  for (const change of [
+    "INSERT INTO receipts VALUES (5, 'b'); INSERT INTO lines VALUES (5, 5)",
+    "UPDATE receipts SET name = 'c'",
+    'DELETE FROM lines',
+    'DELETE FROM receipts',
+  ]) {
+    till.db.exec(change)
+    await till.deliver()
+  }
+  t.equal((await pool.query('SELECT FROM receipts')).rowCount, 999)
+  const reads = (await read()) - before
+  t.ok(reads < 100, `${reads} rows were read`)
+})
+
 t.test("the host's own statements are planned as they are elsewhere, before the mirror and behind it", async (t) => {
   const pool = await createPool(t, server)
   await pool.query(OFFICE(''))

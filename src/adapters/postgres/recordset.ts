@@ -40,7 +40,12 @@ export function asArray(records: readonly string[]): string {
 /** A name that hardly a column of the host's has. */
 export const NUMBER = '"sync: number of the record"'
 
-/** The records as a row source, with the members that the rows have. */
+/** PostgreSQL takes the rows of a function for so many. */
+const GUESSED = 100
+
+/**
+ * The records as a row source, with the members that the rows have. Where they are few that is said, by LIMIT: for a hundred PostgreSQL may rather read all of a table than look up each.
+ */
 export function recordset(rows: MirrorRows, alias: string, parameter: number, numbered = false): string {
   const types = new Map(
     rows.columns.map((name) => {
@@ -52,5 +57,9 @@ export function recordset(rows: MirrorRows, alias: string, parameter: number, nu
   const names = [...types.keys()]
   const typed = [...types].map(([name, type]) => `${name} ${type}`).join(', ')
   const call = `json_to_recordset($${parameter}::json) AS`
-  return numbered ? `ROWS FROM (${call} (${typed})) WITH ORDINALITY AS ${alias}(${names.join(', ')}, ${NUMBER})` : `${call} ${alias}(${typed})`
+  const source = numbered
+    ? `ROWS FROM (${call} (${typed})) WITH ORDINALITY AS ${alias}(${names.join(', ')}, ${NUMBER})`
+    : `${call} ${alias}(${typed})`
+  const { length } = rows.records
+  return length < GUESSED ? `(SELECT * FROM ${source} LIMIT ${length}) AS ${alias}` : source
 }
