@@ -26,7 +26,10 @@ const DAY = /^\d{4,}-[01]\d-[0-3]\d/
 const OFFSET = /T.*(Z|[+-]\d\d(:?\d\d)?)$/
 
 function readDay(value: Value | undefined): string | undefined {
-  if (typeof value !== 'string' || !DAY.test(value)) return undefined
+  if (typeof value !== 'string') return undefined
+  if (value === 'infinity') return LAST
+  if (value === '-infinity' || value.endsWith(' BC')) return FIRST
+  if (!DAY.test(value)) return undefined
   const time = OFFSET.test(value) ? new Date(value) : undefined
   if (time !== undefined && !Number.isNaN(time.getTime())) return dayOf(time)
   return value.indexOf('-') > 4 ? LAST : value.slice(0, 10)

@@ -100,10 +100,11 @@ eachDatabase('a price counts until the last moment that there is, and from none 
   const { change } = await open(t, database)
   // East of Greenwich the last moment of 9999 is one of the year after.
   const notices = await change(`INSERT INTO prices VALUES (1, false, ${ROW}, '2000-01-01T00:00:00Z', '9999-12-31T23:59:59.999999Z'),
-    (2, false, ${ROW}, '0999-12-31T00:00:00Z', '20000-01-01T00:00:00Z'), (3, false, ${ROW}, '20000-01-01T00:00:00Z', NULL), (4, false, ${ROW}, NULL, '0999-12-31T00:00:00Z')`)
+    (2, false, ${ROW}, '0999-12-31T00:00:00Z', '20000-01-01T00:00:00Z'), (3, false, ${ROW}, '20000-01-01T00:00:00Z', NULL), (4, false, ${ROW}, NULL, '0999-12-31T00:00:00Z'),
+    (5, false, ${ROW}, '-infinity', 'infinity'), (6, false, ${ROW}, 'infinity', NULL), (7, false, ${ROW}, NULL, '-infinity'), (8, false, ${ROW}, NULL, '4044-03-15 BC')`)
   t.same(
     notices.map(({ recordId, kind }) => `${recordId[0]} ${kind}`),
-    ['1 new', '2 new'],
+    ['1 new', '2 new', '5 new'],
   )
 })
 
