@@ -267,6 +267,25 @@ t.test('a handler that waits for a lock of somebody else sends nothing to quaran
   t.equal((await pool.query('SELECT * FROM turnover')).rowCount, 1)
 })
 
+t.test('a connection that breaks off behind a handler is not its doing: the batch is tried again, a replay goes on', async (t) => {
+  const { shop, till, pool, now } = await open(t)
+  let breaks = true
+  now.handle = async (changes, context) => {
+    await book(changes, context)
+    if (!breaks) return
+    breaks = false
+    const { rows } = await sql<{ pid: number }>`SELECT pg_backend_pid() AS pid`.execute(context.trx)
+    await pool.query('SELECT pg_terminate_backend($1, 5000)', [rows[0]?.pid])
+  }
+  till.cashier.sell('R-1', [LINE])
+  await t.rejects(till.replica.synchronize(), { code: 'ERR_DATABASE', retryable: true })
+  t.match(await till.replica.synchronize(), { quarantined: 0 })
+  breaks = true
+  t.match(await shop.central.replay({ table: 'receipts' }), { documents: 1, postings: 0, quarantined: 0 })
+  t.notOk(breaks)
+  t.equal(await shop.stock('tea'), -1)
+})
+
 t.test('a handler that goes on when it has ended is refused, and harms nothing', async (t) => {
   const { till, shop, pool, now } = await open(t)
   const kept: HandlerContext[] = []

@@ -22,6 +22,11 @@ export function isAborted(thrown: unknown): boolean {
   return sqlState(thrown) === '25P02'
 }
 
+/** Whether a savepoint is not there any more, or the transaction around it. */
+export function isEnded(thrown: unknown): boolean {
+  return ['25P01', '3B001'].includes(sqlState(thrown))
+}
+
 /** Whether a prepared statement is not on this connection, or is though nobody here has prepared it. */
 export function isPlanLost(thrown: unknown): boolean {
   return ['26000', '42P05'].includes(sqlState(thrown))

@@ -4,7 +4,7 @@ import { TillsyncError } from '../../errors.ts'
 import type { AnyTables } from '../../model.ts'
 import type { Step } from '../../work.ts'
 import { ClientDriver, dialectOf } from './dialect.ts'
-import { isAborted } from './errors.ts'
+import { faultOf, isAborted, isEnded } from './errors.ts'
 import { OWN_TYPES } from './parsers.ts'
 import { PLAN_AS_EVER, PLAN_BY_INDEX } from './planning.ts'
 import { literal } from './triggers.ts'
@@ -55,6 +55,8 @@ export async function callHost(client: PoolClient, { call, timeoutMs }: Step & {
   try {
     await client.query(`RELEASE SAVEPOINT sync_handler; ${setKept(before)}; ${restore}; ${PLAN_BY_INDEX}`)
   } catch (error) {
+    // A connection that breaks off here, or a statement that somebody cancels, is not the handler's doing.
+    if (isElsewhere(error)) throw error
     if (!isAborted(error)) throw new LostTransaction(ended(error), false)
     await client.query('ROLLBACK TO SAVEPOINT sync_handler')
     throw new TillsyncError('ERR_HANDLER', 'A statement of the handler failed, and the handler went on as if it had not', {
@@ -63,6 +65,11 @@ export async function callHost(client: PoolClient, { call, timeoutMs }: Step & {
     })
   }
   return returned
+}
+
+function isElsewhere(error: unknown): boolean {
+  const fault = faultOf(error)
+  return !isAborted(error) && !isEnded(error) && (fault === undefined || fault === 'cancelled')
 }
 
 /** What a handler may have set for its own statements, and would mean something to all that come behind it: other handlers, mirrors, the library. */
