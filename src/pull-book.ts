@@ -58,10 +58,10 @@ export class PullBook {
   async hold({ location, register }: RegisterName, forMs: number, anyhow: boolean): Promise<string | undefined> {
     const [row] = await this.database.write(() =>
       query<{ url: string }>({
-        // Processes need not agree on the time: the database's is meant.
+        // Processes need not agree on the time: the database's is meant. What is held for much longer than we would was written when that was wrong.
         sql: `UPDATE ${this.table} p SET holder = $3, held_until = clock_timestamp() + $4 * interval '1 ms' FROM ${this.registers} r
               WHERE r.register_id = p.register_id AND r.location = $1 AND r.register = $2 AND r.revoked_at IS NULL
-                AND ($5 OR p.holder IS NULL OR p.holder = $3 OR p.held_until < clock_timestamp())
+                AND ($5 OR p.holder IS NULL OR p.holder = $3 OR p.held_until NOT BETWEEN clock_timestamp() AND clock_timestamp() + $4 * interval '1 ms' + interval '1 hour')
               RETURNING p.url`,
         parameters: [location, register, this.holder, forMs, anyhow],
       }),

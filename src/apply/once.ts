@@ -13,6 +13,9 @@ export interface Stretch {
   readonly last: number
 }
 
+/** Of which nobody takes care: its time is over, or so far away that only a clock can have written it that was wrong. */
+const isFree = (heldUntil: string) => `(${heldUntil} < now() OR ${heldUntil} > now() + interval '1 day')`
+
 /** Notes that effects are owed, and by whom; returns the keys that are, without those of which another one takes care, or that are done. */
 export function* ask(database: ApplyingDatabase, keys: readonly string[], stretch: Stretch, holder: string, holdMs: number): Work<readonly string[]> {
   const { registerId, table, epochNo, first, last } = stretch
@@ -21,7 +24,7 @@ export function* ask(database: ApplyingDatabase, keys: readonly string[], stretc
           SELECT key, 'owed', $2, $3, $4, $5, $6, 0, $7, clock_timestamp() + $8 * interval '1 ms' FROM unnest($1::text[]) AS asked(key) ORDER BY key
           ON CONFLICT (key) DO UPDATE SET state = 'owed', register_id = excluded.register_id, table_name = excluded.table_name, epoch_no = excluded.epoch_no,
             first_no = excluded.first_no, last_no = excluded.last_no, holder = excluded.holder, held_until = excluded.held_until
-          WHERE o.state = 'dropped' OR o.state = 'owed' AND o.held_until < clock_timestamp()
+          WHERE o.state = 'dropped' OR o.state = 'owed' AND ${isFree('o.held_until')}
           RETURNING key`,
     parameters: [keys, registerId, table, epochNo, first, last, holder, holdMs],
   })
@@ -49,7 +52,7 @@ export function* done(database: ApplyingDatabase, key: string, holder: string): 
 export function* forgotten(database: ApplyingDatabase, limit: number): Work<readonly Stretch[]> {
   const rows = yield* query<{ register_id: number; table_name: string; epoch_no: number; first_no: number; last_no: number }>({
     sql: `SELECT register_id, table_name, epoch_no, first_no, last_no FROM ${database.qualify(ONCE.name)}
-          WHERE held_until < now() GROUP BY 1, 2, 3, 4, 5 ORDER BY min(held_until) LIMIT $1`,
+          WHERE ${isFree('held_until')} GROUP BY 1, 2, 3, 4, 5 ORDER BY min(held_until) LIMIT $1`,
     parameters: [limit],
   })
   return rows.map((row) => ({ registerId: row.register_id, table: row.table_name, epochNo: row.epoch_no, first: row.first_no, last: row.last_no }))
@@ -60,7 +63,7 @@ export function* settle(database: ApplyingDatabase, stretch: Stretch, waitMs?: n
   const { registerId, table, epochNo, first, last } = stretch
   yield* query({
     sql: `UPDATE ${database.qualify(ONCE.name)} SET ${waitMs === undefined ? "state = 'dropped', held_until = NULL" : `held_until = clock_timestamp() + ${waitMs} * interval '1 ms'`}
-          WHERE state = 'owed' AND held_until < clock_timestamp() AND register_id = $1 AND table_name = $2 AND epoch_no = $3 AND first_no = $4 AND last_no = $5`,
+          WHERE state = 'owed' AND ${isFree('held_until')} AND register_id = $1 AND table_name = $2 AND epoch_no = $3 AND first_no = $4 AND last_no = $5`,
     parameters: [registerId, table, epochNo, first, last],
   })
 }
