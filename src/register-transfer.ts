@@ -10,6 +10,7 @@ import type { RegisterName } from './model.ts'
 import type { AudienceSubscriber } from './ports.ts'
 import { RegisterSource, type RegisterSourceOptions } from './register-source.ts'
 import { checkPullToken, type Mailed, type Push, type Served } from './transfer-options.ts'
+import { askHost } from './transport/abortable.ts'
 import { answerCentral } from './transport/answer.ts'
 import { Correspondence, type Saying, type SayingBook } from './transport/correspondence.ts'
 import { hashToken, isToken } from './transport/credentials.ts'
@@ -227,7 +228,7 @@ export class RegisterTransfer {
 
   private async identify(shown: string, token: Served['token']): Promise<RegisterName | undefined> {
     this.requireRunning()
-    const own = typeof token === 'function' ? await token() : token
+    const own = typeof token === 'function' ? await askHost(token) : token
     checkPullToken(own)
     return isToken(shown, hashToken(own)) ? this.options.name : undefined
   }

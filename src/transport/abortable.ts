@@ -2,6 +2,8 @@ import { TillsyncError } from '../errors.ts'
 
 /** What is ended may go on for so long by itself: most carriers give back in that time what they hold. */
 const LEAVING_MS = 1_000
+/** How long a function of the host's may take to say a secret. */
+const ASKING_MS = 10_000
 
 /** What `work` gives, or ERR_ABORTED as soon as `signal` aborts; the work itself goes on. */
 export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
@@ -14,6 +16,19 @@ export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | u
     return await Promise.race([work, aborted])
   } finally {
     signal.removeEventListener('abort', abort)
+  }
+}
+
+/** What a function of the host's says, e.g. of a key store: one that does not answer is to hold up nobody for good. */
+export async function askHost<T>(ask: () => T | Promise<T>): Promise<T> {
+  const late = new AbortController()
+  const timer = setTimeout(() => late.abort(), ASKING_MS)
+  try {
+    return await unlessAborted(Promise.resolve(ask()), late.signal)
+  } catch (thrown) {
+    throw late.signal.aborted ? new Error(`It has not answered within ${ASKING_MS} ms`, { cause: thrown }) : thrown
+  } finally {
+    clearTimeout(timer)
   }
 }
 

@@ -33,8 +33,9 @@ interface Bad {
 const COPYING_MS = 2_000
 /** What can't be removed, since the folder can't be written, comes again: that does no harm, and it may be written by then. */
 const READ_ONLY_AGAIN_MS = 60_000
-/** Another key may be given meanwhile. */
-const KEY_AGAIN_MS = 5_000
+/** What is wrong with a file for good. Another key may be given meanwhile, and what could not be read may be the next time. */
+const FINAL: ReadonlySet<TillsyncErrorCode> = new Set(['ERR_MESSAGE', 'ERR_TOO_LARGE', 'ERR_FOREIGN_REGISTER'])
+const AGAIN_MS = 5_000
 
 /** The letters that lie in folders, each until it is acknowledged, oldest first. What is none is told of once and left alone. */
 export class FileLetters {
@@ -167,7 +168,7 @@ export class FileLetters {
   private isTold(place: string, { version }: Lying): boolean {
     const known = this.bad.get(place)
     if (known?.version !== version || !known.told) return false
-    return known.code !== 'ERR_CREDENTIAL' || performance.now() - known.at < KEY_AGAIN_MS
+    return FINAL.has(known.code) || performance.now() - known.at < AGAIN_MS
   }
 
   /** What has gone need not be remembered. */

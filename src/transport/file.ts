@@ -1,7 +1,8 @@
-import { TillsyncError } from '../errors.ts'
+import { messageOf, TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
 import { checkName, known, whole } from '../options.ts'
 import type { CentralMailbox, Mailbox } from '../ports.ts'
+import { askHost } from './abortable.ts'
 import { Folder, folderOf, idOf } from './file-folder.ts'
 import { FileLetters } from './file-letters.ts'
 import { ENVELOPE_BYTES, KEY_BYTES, sealFile } from './file-seal.ts'
@@ -102,7 +103,7 @@ export function centralFileMailbox(options: CentralFileMailboxOptions): CentralM
   const { keys } = options
   if (typeof keys !== 'function') throw misused('`keys`', 'a function: (register) => key', keys)
   const keysOf = async (register: RegisterName): Promise<readonly [Uint8Array, ...Uint8Array[]]> => {
-    const found = await keys(register)
+    const found = await askHost(() => keys(register))
     if (found !== undefined) return readKeys('keys', found)
     throw new TillsyncError('ERR_CREDENTIAL', 'There is no key for the register', {
       hint: 'Its letters are left alone until `keys` answers with one.',
@@ -114,7 +115,7 @@ export function centralFileMailbox(options: CentralFileMailboxOptions): CentralM
     direction: 'up',
     folders: () => folder.registers(),
     keysFor: async ({ location, register }, lyingIn) => {
-      if (folderOf({ location, register }) === lyingIn) return keysOf({ location, register })
+      if (folderOf({ location, register }) === lyingIn) return keysOf({ location, register }).catch(noKey)
       throw new TillsyncError('ERR_FOREIGN_REGISTER', "The file lies in another register's folder", {
         hint: 'It is left alone. Who has moved it there?',
       })
@@ -139,6 +140,13 @@ export function centralFileMailbox(options: CentralFileMailboxOptions): CentralM
     },
     receive: (options) => letters.receive(options),
   }
+}
+
+/** What failed may go well the next time, as with a wrong key. */
+function noKey(thrown: unknown): never {
+  if (thrown instanceof TillsyncError) throw thrown
+  const hint = 'What failed is the function that was given to centralFileMailbox as `keys`. The file is left alone until it answers.'
+  throw new TillsyncError('ERR_CREDENTIAL', `There is no key: ${messageOf(thrown)}`, { retryable: true, hint, cause: thrown })
 }
 
 function readOptions(what: string, options: FileOptions, own: readonly string[]) {

@@ -1,5 +1,6 @@
 import { connect, type NatsConnection, nkeyAuthenticator, usernamePasswordAuthenticator } from '@nats-io/transport-node'
 import { messageOf, TillsyncError } from '../errors.ts'
+import { askHost } from './abortable.ts'
 import { natsError } from './nats-errors.ts'
 import type { NatsCredentials, ReadServerOptions } from './nats-options.ts'
 
@@ -81,7 +82,7 @@ async function authenticatorOf(credentials: NatsCredentials): Promise<ReturnType
 async function ask(secret: string | (() => string | Promise<string>)): Promise<string> {
   if (typeof secret === 'string') return secret
   try {
-    return await secret()
+    return await askHost(secret)
   } catch (cause) {
     const hint = 'What threw is the function that was given in `credentials`.'
     throw new TillsyncError('ERR_CREDENTIAL', `There is no secret: ${messageOf(cause)}`, { retryable: true, hint, cause })
