@@ -13,8 +13,8 @@ export interface Stretch {
   readonly last: number
 }
 
-/** Of which nobody takes care: its time is over, or so far away that only a clock can have written it that was wrong. */
-const isFree = (heldUntil: string) => `(${heldUntil} < now() OR ${heldUntil} > now() + interval '1 day')`
+/** Of which nobody takes care: its time is over, or further away than twice the longest `handlerTimeoutMs`, as only a clock can have written it that was wrong. */
+const isFree = (heldUntil: string) => `(${heldUntil} < now() OR ${heldUntil} > now() + interval '60 days')`
 
 /** Notes that effects are owed, and by whom; returns the keys that are, without those of which another one takes care, or that are done. */
 export function* ask(database: ApplyingDatabase, keys: readonly string[], stretch: Stretch, holder: string, holdMs: number): Work<readonly string[]> {
