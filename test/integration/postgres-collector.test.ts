@@ -52,6 +52,17 @@ t.test('a collector whose connections are cut again and again loses nothing', as
   await isComplete(t, till, 'after the cuts')
 })
 
+t.test('touches of long ago that a backup brings back while a till runs are taken', async (t) => {
+  const { pool, sealed } = await openTill(t, server)
+  await pool.query('INSERT INTO receipts VALUES (1)')
+  await pool.query('CREATE TABLE backup AS SELECT * FROM sync_touches')
+  t.same(await sealed(), ['upsert receipts[1]'])
+  await pool.query('INSERT INTO receipts VALUES (2)')
+  t.same(await sealed(), ['upsert receipts[2]'])
+  await pool.query('UPDATE receipts SET total = 5 WHERE id = 1; TRUNCATE sync_touches; INSERT INTO sync_touches SELECT * FROM backup')
+  t.same(await sealed(), ['upsert receipts[1]'])
+})
+
 t.test('a connection that is ended in the moment in which the pool hands it on ends nothing but itself', async (t) => {
   const till = await openTill(t, server)
   const line = await endingLine(t, server)

@@ -46,6 +46,9 @@ export class PostgresCapture implements Capture {
     const { statements: own, lost, untouched } = yield* this.ownTables()
     for (const sql of own) yield* this.run(sql)
     this.sources.forget()
+    // Whoever has put a backup in the place of what there was has brought touches of long ago.
+    this.pending = EVERYTHING
+    this.nextPending = EVERYTHING
     const numbered = numberedByTable(sources, tables, yield* this.sources.number(sources))
     const { changed, bare, statements } = yield* this.installation.bring(numbered, tables, untouched)
     const unexplained = yield* this.dropUnexplained()
