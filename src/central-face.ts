@@ -136,7 +136,7 @@ export interface Central<Sent = AnyTables, DB = AnyTables> {
   reconcile(which: WhichDay): Promise<Reconciliation>
   /**
    * Sends documents of a published root table anew although they have not changed: to all registers, or to those of a location, or one, as far as the documents are inside their
-   * filters. Registers that share an audience with one of them get them too. A page of documents at a time: each is all or nothing.
+   * filters, for which these are asked again: what came in or left unseen is found. Registers that share an audience with one of them get them too. A page of documents at a time: each is all or nothing.
    *
    * @throws ERR_UNKNOWN_TABLE where it is not published as a root; ERR_OPTION, ERR_UNKNOWN_COLUMN, ERR_FILTER; ERR_REGISTER where `to` means none
    */

@@ -2,7 +2,7 @@ import { AudienceUpkeep } from './audience-upkeep.ts'
 import type { Upkeep } from './capture/activation.ts'
 import { type GivenDocuments, type SentRoot, sentRoot } from './capture/audience-batch.ts'
 import { AudienceCutting, type Cuts, type SentRoots } from './capture/audience-cutting.ts'
-import { resend } from './capture/audience-export.ts'
+import { lookAgain, resend } from './capture/audience-export.ts'
 import { AudienceMaking, within } from './capture/audience-making.ts'
 import { AudienceRegisters } from './capture/audience-registers.ts'
 import { type AudienceSpec, checkAudienceFilters, readAudienceRules } from './capture/audience-rules.ts'
@@ -331,6 +331,10 @@ export class CentralPublishing implements AudiencePublisher {
     let documents = 0
     for (const part of inParts(which)) {
       let after: Key | undefined
+      do {
+        after = await database.write(() => lookAgain(database, root, part, after), { alone: true })
+      } while (after !== undefined)
+      await this.sealed(false)
       do {
         const done = await database.write(() => resend(database, root, part, ids, after), { alone: true })
         documents += done.documents

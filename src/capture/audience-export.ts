@@ -10,6 +10,18 @@ import type { RootPlan } from './table-plan.ts'
 /** Documents that are sent anew in one transaction. */
 const SLICE = 500
 
+/** The next documents meant, after a key, are looked for in all filters again, as nobody may have seen that they came in or left. Answers the last; undefined at the end. */
+export function* lookAgain(
+  database: CapturingDatabase,
+  root: RootPlan,
+  which: Which<AnyTables, string>,
+  after: Key | undefined,
+): Work<Key | undefined> {
+  const keys = yield* selectWhich(database, root, which, after, SLICE)
+  yield* database.capture.touch(root.table, root.key, keys, 'compared')
+  return keys.length < SLICE ? undefined : keys.at(-1)
+}
+
 /** The next documents meant, after a key: they stand at the end of the audiences' streams from now on. `next` is undefined at the end. */
 export function* resend(
   database: CapturingDatabase,

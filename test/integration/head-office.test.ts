@@ -412,6 +412,43 @@ t.test('tables and columns may be called as what every object has', async (t) =>
   await own.replica.stop()
 })
 
+t.test('what comes in or leaves by a row that names none of its items is found by an export', async (t) => {
+  const items = 'CREATE TABLE items (item_no text PRIMARY KEY, name text)'
+  const shop = await openShop(t, server, {
+    schema: `${items}; CREATE TABLE assortments (id integer PRIMARY KEY, location text, item_no text); CREATE INDEX ON assortments (item_no)`,
+    publish: {
+      items: {
+        where: (eb, { location }) =>
+          eb.exists(
+            eb
+              .selectFrom('assortments')
+              .select('assortments.id')
+              .where('assortments.location', '=', location)
+              .where((of) => of.or([of('assortments.item_no', '=', of.ref('items.item_no')), of('assortments.item_no', 'is', null)])),
+          ),
+        dependsOn: { assortments: { item_no: 'item_no' } },
+      },
+    },
+    subscribe: {},
+  })
+  const own = await till(t, shop, 'POS1', { schema: items, publish: {}, subscribe: { items: mirror() } })
+  const names = () => rows(own, 'SELECT item_no FROM items ORDER BY 1').flat().join('')
+  await shop.pool.query("INSERT INTO items VALUES ('A', 'a'), ('B', 'b'), ('C', 'c'); INSERT INTO assortments VALUES (1, 'BA01', 'A')")
+  await own.replica.synchronize()
+  t.equal(names(), 'A')
+  for (const [change, found] of [
+    ["INSERT INTO assortments VALUES (2, 'BA01', NULL)", 'ABC'],
+    ["UPDATE assortments SET item_no = 'B' WHERE id = 2", 'AB'],
+  ] as const) {
+    await shop.pool.query(change)
+    t.same(await shop.central.export('items', (eb) => eb('name', '<>', ''), { to: { location: own.location, register: own.register } }), {
+      documents: found.length,
+    })
+    await own.replica.synchronize()
+    t.equal(names(), found)
+  }
+})
+
 t.test('a till that subscribes to parts without their root gets none, and head office says why', async (t) => {
   const shop = await openOffice(t)
   const failures: TillsyncError[] = []
