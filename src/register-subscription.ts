@@ -5,6 +5,7 @@ import { NoticeWatch } from './apply/notice-watch.ts'
 import type { NoticeRow } from './apply/notices.ts'
 import { followRules, optionsOf, readMirrors, targetOf } from './apply/subscribed-mirrors.ts'
 import type { SubscriptionProblem } from './apply/subscription-outlook.ts'
+import { comeAgain, readPlace } from './apply/subscription-standing.ts'
 import type { WaitingDocument } from './apply/waiting-documents.ts'
 import type { Upkeep } from './capture/activation.ts'
 import { readBefore, removedBehind, settleReceived, tablesIn } from './capture/received.ts'
@@ -133,6 +134,16 @@ export class RegisterSubscription {
   /** Whether what central publishes may remove documents of a table of this database. */
   isRemovedFrom(table: string): boolean {
     return [...this.mirrors.keys()].some((of) => targetOf(this.mirrors, of, of) === table && optionsOf(this.mirrors, of)(of).rows !== 'update')
+  }
+
+  /** A table was made anew, and is empty: whether all of it comes again, in the transaction that finds it. */
+  *refill(table: string): Work<boolean> {
+    if (!this.isRemovedFrom(table)) return false
+    for (const of of this.mirrors.keys()) {
+      const place = targetOf(this.mirrors, of, of) === table ? yield* readPlace(this.options.database, of) : undefined
+      if (place !== undefined && place.rules !== '') yield* comeAgain(place)
+    }
+    return true
   }
 
   /** Documents of this database were changed, by whomever; in the transaction that seals them. */

@@ -85,7 +85,6 @@ export class RegisterReplica implements Register {
       () => this.ready(),
       async (rows) => this.subscription?.refreshNotices(rows) ?? false,
     )
-    const isRemovedFrom = (table: string) => this.subscription?.isRemovedFrom(table) === true
     this.sealer = new Sealer(
       database,
       this.specs,
@@ -96,7 +95,7 @@ export class RegisterReplica implements Register {
       },
       ({ mended, problems }) => events.emit('schema', { mended, problems }),
       (database, plan, limit, now) => sealSlice(database, plan, limit, now, (touched) => this.noteTouched(touched)),
-      isRemovedFrom,
+      (table) => this.refill(table),
     )
     const { sealer } = this
     const { subscribe } = options
@@ -112,7 +111,7 @@ export class RegisterReplica implements Register {
       sealer,
       transfer: readTransfer(options.transfer),
       audiences: this.subscription?.subscriber,
-      isRemovedFrom,
+      isRemovedFrom: (table) => this.subscription?.isRemovedFrom(table) === true,
       ready: () => this.ready(),
       onReseal: () => this.upkeep.isRunning && this.upkeep.sealSoon(),
     })
@@ -258,6 +257,10 @@ export class RegisterReplica implements Register {
 
   private *noteTouched(touched: readonly TouchedDocument[]): Work<void> {
     yield* this.subscription?.note(touched) ?? []
+  }
+
+  private *refill(table: string): Work<boolean> {
+    return (yield* this.subscription?.refill(table) ?? []) === true
   }
 
   private async acknowledged(): Promise<number> {

@@ -13,7 +13,19 @@ import { nameOf } from './received-documents.ts'
 import { SnapshotEnd } from './snapshot-end.ts'
 import { rulesOf } from './subscribed-mirrors.ts'
 import { lookOut, type Outlook, type SubscriptionProblem, subscriptionFindings } from './subscription-outlook.ts'
-import { holdPlace, isNext, isSamePlace, type LeftOut, nowhere, type Place, readPlace, writeLeftOut, writePlace } from './subscription-standing.ts'
+import {
+  BEGIN,
+  comeAgain,
+  holdPlace,
+  isNext,
+  isSamePlace,
+  type LeftOut,
+  nowhere,
+  type Place,
+  readPlace,
+  writeLeftOut,
+  writePlace,
+} from './subscription-standing.ts'
 import { countWaiting, listWaiting, type ToWait, unapplied, type WaitingDocument, type WaitingName, waitingName } from './waiting-documents.ts'
 import { WaitingTries } from './waiting-tries.ts'
 
@@ -189,7 +201,7 @@ export class AudienceSubscription implements AudienceSubscriber {
     await database.write(
       function* () {
         for (const place of gone) yield* writeLeftOut(database, place)
-        for (const place of changed) yield* writePlace({ ...place, ...BEGIN, rules: '', leftOut: [] })
+        for (const place of changed) yield* comeAgain(place)
         yield* noteVersions(stood)
       },
       { lazily: true },
@@ -304,9 +316,6 @@ export class AudienceSubscription implements AudienceSubscriber {
     }
   }
 }
-
-/** Nothing is said to be here before a snapshot has brought its first batch. */
-const BEGIN = { stream: undefined, entryNo: 0, mark: '', state: 'open' } as const
 
 function overtaken(table: string): TillsyncError {
   return new TillsyncError('ERR_BUSY', `Another process has taken what central sent of \`${table}\``, {

@@ -88,6 +88,14 @@ export function* writePlace(place: Place): Work<void> {
   )
 }
 
+/** Nothing is said to be here before a snapshot has brought its first batch. */
+export const BEGIN = { stream: undefined, entryNo: 0, mark: '', state: 'open' } as const
+
+/** All of a table is to come again, as if it had never come. */
+export function comeAgain(place: Place): Work<void> {
+  return writePlace({ ...place, ...BEGIN, rules: '', leftOut: [] })
+}
+
 /** What a table lacks by now. */
 export function* writeLeftOut({ build }: Database, { table, leftOut }: Place): Work<void> {
   yield* query(

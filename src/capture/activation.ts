@@ -23,18 +23,15 @@ export interface Upkeep {
   readonly statements: readonly string[]
 }
 
+export type Refill = (table: string) => Work<boolean>
+
 /**
  * Plans, makes or mends the triggers, and activates, in the caller's transaction.
  *
  * @param strict whether a root that does not fit its tables is an error, or left out and named
- * @param isFilled whether the other side fills a root table
+ * @param refill asks the other side for all of a root table that was made anew and is empty; says whether that fills it
  */
-export function* keepUp(
-  database: CapturingDatabase,
-  specs: readonly RootSpec[],
-  strict: boolean,
-  isFilled: (table: string) => boolean = () => false,
-): Work<Upkeep> {
+export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[], strict: boolean, refill?: Refill): Work<Upkeep> {
   const problems: Problem[] = []
   const before = new Set((yield* readStates(database, PREFIX)).map(({ key }) => key.slice(PREFIX.length)))
   const install = ({ sources, tables }: CapturePlan) => database.capture.install(sources, tables)
@@ -48,7 +45,8 @@ export function* keepUp(
   )
   for (const { table } of mended) {
     const root = plan.roots.get(table)
-    if (root !== undefined && bare.has(table) && isFilled(table) && (yield* isEmpty(database, root))) yield* forgetGiven(database, table)
+    const isAnew = refill !== undefined && root !== undefined && bare.has(table) && (yield* isEmpty(database, root))
+    if (isAnew && (yield* refill(table))) yield* forgetGiven(database, table)
     yield* askReseal(database, table, false)
   }
   yield* activate(

@@ -2,7 +2,7 @@ import { TillsyncError } from '../errors.ts'
 import type { AnyTables, DocumentName, Finding, Which } from '../model.ts'
 import type { CapturingDatabase, Clock, WriteOptions } from '../ports.ts'
 import type { Key, Work } from '../work.ts'
-import { keepUp, type Upkeep } from './activation.ts'
+import { keepUp, type Refill, type Upkeep } from './activation.ts'
 import { touchAgain } from './again.ts'
 import { checkCapture } from './check.ts'
 import { type Slice, sealSlice } from './collector.ts'
@@ -52,7 +52,7 @@ export class Sealer {
   private begins = true
   private readonly onUpkeep: (upkeep: Upkeep) => void
   private readonly sealSlice: SealSlice
-  private readonly isFilled: ((table: string) => boolean) | undefined
+  private readonly refill: Refill | undefined
   private limit = LIMITS.first
   /** Roots that were touched as a whole and are not resealed yet. */
   private readonly whole = new Set<string>()
@@ -68,7 +68,7 @@ export class Sealer {
     onSealed: (slice: Slice) => void,
     onUpkeep: (upkeep: Upkeep) => void,
     seal: SealSlice = sealSlice,
-    isFilled?: (table: string) => boolean,
+    refill?: Refill,
   ) {
     this.database = database
     this.specs = specs
@@ -77,7 +77,7 @@ export class Sealer {
     this.onSealed = onSealed
     this.onUpkeep = onUpkeep
     this.sealSlice = seal
-    this.isFilled = isFilled
+    this.refill = refill
   }
 
   /** Looks at the tables anew before it does anything else. */
@@ -88,7 +88,7 @@ export class Sealer {
   /** Makes triggers, and touches what stands there at first, in the caller's transaction. From then on these rules are in force. */
   *install(): Work<Upkeep> {
     yield* putInForce(this.database, this.fingerprint)
-    return yield* keepUp(this.database, this.specs, true, this.isFilled)
+    return yield* keepUp(this.database, this.specs, true, this.refill)
   }
 
   /** What `install` has made is committed. */
@@ -122,7 +122,7 @@ export class Sealer {
 
   private *keepUp(): Work<Upkeep> {
     yield* this.beginOrGoOn()
-    return yield* keepUp(this.database, this.specs, false, this.isFilled)
+    return yield* keepUp(this.database, this.specs, false, this.refill)
   }
 
   /** Before anything is made or dropped. @throws ERR_SCHEMA_NEWER where others have begun meanwhile */

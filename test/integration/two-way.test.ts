@@ -77,8 +77,16 @@ onEachDatabase(t, server, 'a table that is made anew empty is filled again, and 
     t.same(await all(host, 'contacts'), before)
     t.same(await sealed(), [])
   }
-  await host.exec(`ALTER TABLE contacts RENAME TO former; ${CONTACTS}; INSERT INTO contacts SELECT * FROM former WHERE id <> 2; DROP TABLE former`)
-  t.same(await sealed(), ['remove contacts[2]'], 'what was not copied over is deleted')
+  await host.exec(`DROP TABLE contacts; ${CONTACTS}`)
+  await till.seal()
+  await host.exec("INSERT INTO contacts (id, name) VALUES (7, 'Newer')")
+  await deliver(till, [stream])
+  t.same(await sealed(), ['upsert contacts[7]'], 'also where somebody enters something before it comes')
+  t.same(await all(host, 'contacts'), [...before.slice(0, 2), '7|Newer|null|null', ...before.slice(2)])
+  await host.exec(
+    `DELETE FROM contacts WHERE id = 7; ALTER TABLE contacts RENAME TO former; ${CONTACTS}; INSERT INTO contacts SELECT * FROM former WHERE id <> 2; DROP TABLE former`,
+  )
+  t.same((await sealed()).toSorted(), ['remove contacts[2]', 'remove contacts[7]'], 'what was not copied over is deleted')
   await host.exec('DELETE FROM contacts')
   t.same((await sealed()).toSorted(), ['remove contacts[1]', 'remove contacts[9]'], 'and what is deleted is')
 })
