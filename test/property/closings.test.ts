@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
-import { type AnyDocument, createCentral, createRegister, type Register, TillsyncError } from '../../src/index.ts'
+import { type AnyDocument, type Central, createCentral, createRegister, type Register, TillsyncError } from '../../src/index.ts'
 import { httpLink } from '../../src/transport/http.ts'
 import { CLOSING_PUBLISH, CLOSING_TILL, ClosingCashier, computed, receiptLines } from '../support/closings.ts'
 import { playHistories } from '../support/histories.ts'
@@ -49,6 +49,7 @@ const event = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('back up' as const), register }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('restore' as const), register }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('replay' as const), register, table: fc.constantFrom('receipts', 'plu_closings') }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('move stock' as const), register, moves: fc.boolean() }) },
 )
 type Event = typeof event extends fc.Arbitrary<infer E> ? E : never
 const history = fc.record({
@@ -166,9 +167,17 @@ let factor = 1
 const scaled = (value: unknown) => `${Number(value) * factor}`
 const scaledLines = (receipt: AnyDocument) =>
   receiptLines(receipt).map((one) => ({ ...one, quantity: scaled(one.quantity), netAmount: scaled(one.netAmount), vatAmount: scaled(one.vatAmount) }))
-const central = createCentral({ database: postgres(pool), subscribe: computed(true, scaledLines) })
-await central.install()
-t.teardown(() => central.stop())
+/** Head office as it is deployed: with closings that move stock, or without. */
+const [moving, still] = [true, false].map((moveStock) =>
+  createCentral({ database: postgres(pool), subscribe: computed(moveStock, scaledLines) }),
+) as [Central, Central]
+let central = moving
+/** Whether it was deployed otherwise since the last replay of closings. */
+let isSwitched = false
+for (const one of [moving, still]) {
+  await one.install()
+  t.teardown(() => one.stop())
+}
 
 /** All but the library's own version: to install anew takes longer than to live through a history. */
 async function tablesToEmpty(): Promise<string> {
@@ -211,10 +220,18 @@ async function live({ recordsPerRun, isMended, events }: { recordsPerRun: number
       const till = tills[event.register] as Till
       till.run(event)
       await operate(till, event)
-      if (event.do === 'replay') await replayIdly(event.table)
+      if (event.do === 'replay') await replay(event.table)
+      if (event.do === 'move stock') {
+        const before = central
+        central = event.moves ? moving : still
+        isSwitched ||= central !== before
+      }
       if (event.do === 'synchronize') posted.push(...(await postedRows(schema)))
     }
     for (const till of tills) await till.replica.synchronize()
+    isSwitched ||= central !== moving
+    central = moving
+    await replay('plu_closings')
     const after = new Set(await postedRows(schema))
     same(
       posted.filter((row) => !after.has(row)),
@@ -235,8 +252,20 @@ async function live({ recordsPerRun, isMended, events }: { recordsPerRun: number
     if (isMended) await mend()
   } finally {
     factor = 1
+    isSwitched = false
+    central = moving
     for (const till of tills) await till.stop()
   }
+}
+
+/** What closings move is posted where they move it since, or do not; else nothing is. */
+async function replay(table: string): Promise<void> {
+  if (!isSwitched) return replayIdly(table)
+  const { quarantined, refused } = await central.replay({ table })
+  same([quarantined, refused], [0, 0], 'all is replayed')
+  if (table !== 'plu_closings') return
+  isSwitched = false
+  await replayIdly(table)
 }
 
 async function replayIdly(table: string): Promise<void> {
@@ -328,7 +357,7 @@ interface Life {
 }
 
 /** What reading the archive from the first entry to the last gives; of registers that were never restored. */
-async function replay(schema: string): Promise<readonly Life[]> {
+async function latest(schema: string): Promise<readonly Life[]> {
   const { rows } = await pool.query<{
     register_id: string
     operation: string
@@ -395,7 +424,7 @@ async function compare(schema: string, isRestored: boolean): Promise<void> {
      HAVING sum(l.quantity) <> 0 OR sum(l.gross_amount) <> 0`,
   )
   const posted = found.map(({ row }) => row).sort()
-  if (!isRestored) same(posted, wantedOf(await replay(schema)).sort(), 'posted = what the latest documents say')
+  if (!isRestored) same(posted, wantedOf(await latest(schema)).sort(), 'posted = what the latest documents say')
   // After a restore what is lost stays: each closing's books, whose contents are compared with the archive below.
   const { rows: wanted } = await pool.query<{ row: string }>(
     `SELECT concat_ws(' ', coalesce(line ->> 'location', closing ->> 'location'), closing ->> 'businessDate', closing ->> 'document', line ->> 'item', line ->> 'vatCode', coalesce(line ->> 'customer', '-'),
