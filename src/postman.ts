@@ -87,7 +87,10 @@ class Round {
     for (let failures = 0; !stop.aborted; ) {
       try {
         for await (const letter of lettersUntil(this.mailbox.receive({ signal: stop, onRefused }), stop)) {
-          if (stop.aborted) break
+          if (stop.aborted) {
+            await letter.release()
+            break
+          }
           failures = 0
           this.isAway = false
           this.begin(letter, stop)

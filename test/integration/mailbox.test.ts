@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { setTimeout as pause } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
@@ -422,6 +423,22 @@ t.test('a mailbox that hangs holds up no stop, nobody who has ended his wait, an
   await till.replica.synchronize()
   await shop.balances(t, till)
   await shop.balances(t, other)
+})
+
+t.test('a letter that comes with a stop is given back', async (t) => {
+  const released: string[] = []
+  const mailbox: CentralMailbox = {
+    async send() {},
+    async *receive({ signal }) {
+      await once(signal, 'abort')
+      const letter = { message: new Uint8Array(), from: { location: 'BA01', register: 'POS1' }, acknowledge: async () => undefined }
+      yield { ...letter, release: async () => void released.push('released') }
+    },
+  }
+  const { central } = await openShop(t, server, { mailboxes: [mailbox] })
+  await central.start()
+  await central.stop()
+  t.same(released, ['released'])
 })
 
 t.test('options that make no sense are refused', async (t) => {
