@@ -5,7 +5,7 @@ import { OneAtATime } from './one-at-a-time.ts'
 import type { Clock } from './ports.ts'
 import { Reachability } from './reachability.ts'
 import type { Push } from './transfer-options.ts'
-import { backoffMs } from './transport/backoff.ts'
+import { backoffMs, retryAfterOf } from './transport/backoff.ts'
 import type { Exchanged } from './transport/publisher.ts'
 
 /** What was moved. */
@@ -167,7 +167,7 @@ export class Courier {
   private pauseAfter(error: TillsyncError): number {
     const { clock, transfer } = this.options
     const wait = backoffMs(this.failures, transfer.backoff, clock.random)
-    return Math.max(wait, Number(error.context.retryAfterMs ?? 0))
+    return Math.max(wait, retryAfterOf(error))
   }
 
   private exchangeOnce(signal: AbortSignal, idle?: AbortSignal): Promise<Exchanged> {

@@ -7,7 +7,7 @@ import { OneAtATime } from './one-at-a-time.ts'
 import type { AudiencePublisher, Clock, Subscriber } from './ports.ts'
 import type { PullBook } from './pull-book.ts'
 import { Reachability } from './reachability.ts'
-import { backoffMs } from './transport/backoff.ts'
+import { backoffMs, retryAfterOf } from './transport/backoff.ts'
 import { type Pulled, Puller } from './transport/exchange.ts'
 import { httpClient } from './transport/http-client.ts'
 
@@ -109,8 +109,8 @@ export class PulledTill {
         if (pulled?.settled === false) pauseMs = 0
       } catch (thrown) {
         if (stop.aborted) return
-        const { context } = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
-        pauseMs = Math.max(this.pauseMs(Math.max(1, this.failures)), Number(context.retryAfterMs ?? 0))
+        const error = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
+        pauseMs = Math.max(this.pauseMs(Math.max(1, this.failures)), retryAfterOf(error))
       }
       if (pauseMs > 0) await clock.sleep(pauseMs, AbortSignal.any([stop, this.waking.signal])).catch(() => undefined)
     }

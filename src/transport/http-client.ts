@@ -1,6 +1,7 @@
 import { messageOf, TillsyncError } from '../errors.ts'
 import type { Link } from '../ports.ts'
 import { unlessAborted } from './abortable.ts'
+import { LONGEST_RETRY_AFTER_MS } from './backoff.ts'
 import { readBody } from './body.ts'
 import { decodeMessage } from './codec.ts'
 import { refusal } from './reception.ts'
@@ -18,8 +19,6 @@ export interface HttpClientOptions {
   readonly names: { readonly peer: string; readonly server: string; readonly asker: string }
 }
 
-/** As long as central locks anybody out. */
-const LONGEST_RETRY_AFTER_MS = 24 * 3_600_000
 /** Of what is no message of ours: a proxy that expects to be away for a day is not to silence a register when it is back in a minute. */
 const LONGEST_FOREIGN_RETRY_AFTER_MS = 60_000
 const TOKEN = /^[\x21-\x7e]+$/

@@ -226,22 +226,26 @@ t.test('a register waits as long as Retry-After says, and nothing is lost', asyn
 
 t.test('what goes well by hand ends the pause of what goes on in the background', async (t) => {
   const { till } = await scene(t)
-  let exchanges = 0
-  const running = till.again({
-    transfer: { everyMs: 10 },
-    link: (inner) => ({
-      async exchange(bytes, options) {
-        if (++exchanges > 1) return inner.exchange(bytes, options)
-        throw new TillsyncError('ERR_LINK', 'Not now', { retryable: true, context: { retryAfterMs: 3_600_000 } })
-      },
-    }),
-  })
-  await running.start()
-  await eventually('it is told to wait', async () => (await running.status()).lastError !== undefined)
-  t.equal(exchanges, 1)
-  await running.synchronize()
-  await eventually('it does not', async () => exchanges > 3)
-  await running.stop()
+  // Longer than a timer can be.
+  for (const retryAfterMs of [3_600_000, 2 ** 40, Number.POSITIVE_INFINITY]) {
+    let exchanges = 0
+    const running = till.again({
+      transfer: { everyMs: 10 },
+      link: (inner) => ({
+        async exchange(bytes, options) {
+          if (++exchanges > 1) return inner.exchange(bytes, options)
+          throw new TillsyncError('ERR_LINK', 'Not now', { retryable: true, context: { retryAfterMs } })
+        },
+      }),
+    })
+    await running.start()
+    await eventually('it is told to wait', async () => (await running.status()).lastError !== undefined)
+    for (let turns = 0; turns < 20; turns++) await running.status()
+    t.equal(exchanges, 1)
+    await running.synchronize()
+    await eventually('it does not', async () => exchanges > 3)
+    await running.stop()
+  }
 })
 
 t.test("a register waits for a minute at a proxy's word, for a day at central's", async (t) => {
