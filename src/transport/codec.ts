@@ -1,4 +1,5 @@
 import { promisify } from 'node:util'
+import { isUint8Array } from 'node:util/types'
 import { constants, gunzip, gunzipSync, gzip, gzipSync } from 'node:zlib'
 import { Packr } from 'msgpackr'
 import { TillsyncError } from '../errors.ts'
@@ -56,6 +57,7 @@ function formatted(format: number, body: Uint8Array): Uint8Array {
  * @throws ERR_MESSAGE, ERR_TOO_LARGE, ERR_VERSION
  */
 export async function decodeMessage(bytes: Uint8Array, maxBytes: number): Promise<Message> {
+  if (!isUint8Array(bytes)) throw noBytes(bytes)
   const wire = object(unpack(await bodyOf(bytes, maxBytes)), 'message')
   checkVersion(wire)
   const { batch, published } = wire
@@ -90,6 +92,13 @@ function unpack(packed: Uint8Array): unknown {
   } catch (error) {
     throw foreign(error)
   }
+}
+
+/** A host's own link or mailbox may give anything. */
+function noBytes(given: unknown): TillsyncError {
+  return new TillsyncError('ERR_MESSAGE', `Expected a message to be a Uint8Array, got ${Object.prototype.toString.call(given).slice(8, -1)}`, {
+    hint: 'What carries messages gives their bytes; of an ArrayBuffer new Uint8Array(buffer).',
+  })
 }
 
 function foreign(cause?: unknown): TillsyncError {

@@ -135,6 +135,8 @@ t.test('bytes that are no message are refused', async (t) => {
     Buffer.from([2, 31, 139, 8]),
   ]
   for (const bytes of bad) await t.rejects(decodeMessage(bytes, MAX), { code: 'ERR_MESSAGE' })
+  for (const given of [undefined, null, 'text', [1], 5, {}, new ArrayBuffer(3), new DataView(new ArrayBuffer(3))])
+    await t.rejects(decodeMessage(given as never, MAX), { code: 'ERR_MESSAGE', hint: /bytes/ }, 'as a link of the host may answer')
   const deep = Buffer.concat([Buffer.from([1]), Buffer.alloc(100_000, 0x91)])
   await t.rejects(decodeMessage(deep, MAX), { code: 'ERR_MESSAGE' }, 'nested deeply')
 })
