@@ -64,7 +64,7 @@ export class CentralInstallation {
         yield* capturing(database).capture.uninstall()
       }
     })
-    publishing?.sealer.installed()
+    publishing?.sealer.planning.installed()
   }
 
   /** In one transaction, the ledgers apart. Closes the database. */

@@ -116,15 +116,15 @@ export class CentralPublishing implements AudiencePublisher {
   /** Makes triggers, and touches what stands there at first, in the caller's transaction. */
   *install(): Work<Upkeep> {
     if ((yield* readEpoch(this.options.database)) !== undefined) throw shared()
-    return yield* this.sealer.install()
+    return yield* this.sealer.planning.install()
   }
 
   check(): Work<readonly Finding[]> {
-    return this.sealer.check(false)
+    return this.sealer.planning.check(false)
   }
 
   start(): void {
-    this.sealer.begin()
+    this.sealer.planning.begin()
     this.sealing.start()
     this.upkeep.start()
   }
@@ -135,7 +135,7 @@ export class CentralPublishing implements AudiencePublisher {
     await this.sealing.ended()
     await this.making.stop()
     await this.cutting.stop()
-    this.sealer.begin()
+    this.sealer.planning.begin()
     this.sent = undefined
   }
 
@@ -145,7 +145,7 @@ export class CentralPublishing implements AudiencePublisher {
    * @throws ERR_FILTER
    */
   async tryRegister(register: AudienceRegister, tries = TRIES): Promise<void> {
-    const kept = await this.sealer.kept()
+    const kept = await this.sealer.planning.kept()
     try {
       for (const [table, spec] of this.specs) {
         const root = kept.plan.roots.get(table)
@@ -153,8 +153,8 @@ export class CentralPublishing implements AudiencePublisher {
       }
     } catch (thrown) {
       // A table was changed since it was planned: as it stands now its filter may well be asked.
-      if (tries === 1 || (await this.options.database.read(() => this.sealer.isCurrent(kept)))) throw thrown
-      this.sealer.forgetPlan()
+      if (tries === 1 || (await this.options.database.read(() => this.sealer.planning.isCurrent(kept)))) throw thrown
+      this.sealer.planning.forget()
       await this.tryRegister(register, tries - 1)
     }
   }
@@ -200,7 +200,7 @@ export class CentralPublishing implements AudiencePublisher {
         return found
       } catch (thrown) {
         // A table was changed since it was planned: as it stands now it may well be read.
-        if (tries === 1 || (await database.read(() => this.sealer.isCurrent(planned.kept)))) throw thrown
+        if (tries === 1 || (await database.read(() => this.sealer.planning.isCurrent(planned.kept)))) throw thrown
         await this.sealed(false)
         return cut(tries - 1)
       }
@@ -306,7 +306,7 @@ export class CentralPublishing implements AudiencePublisher {
   }
 
   private async planned(): Promise<SentRoots & { readonly kept: Upkeep }> {
-    const kept = await this.sealer.kept()
+    const kept = await this.sealer.planning.kept()
     if (this.sent?.kept !== kept) {
       const roots = [...kept.plan.roots.values()].map((root) => [root.table, sentRoot(root, this.specs.get(root.table)?.origin ?? [])] as const)
       this.sent = { kept, schema: kept.schema, roots: new Map(roots) }
@@ -321,7 +321,7 @@ export class CentralPublishing implements AudiencePublisher {
    */
   async export(table: string, which: Which<AnyTables, string>, to: readonly KnownRegister[]): Promise<{ readonly documents: number }> {
     const { database } = this.options
-    const root = requireRoot(await this.sealer.planned(), table)
+    const root = requireRoot(await this.sealer.planning.planned(), table)
     checkWhich(root, which)
     const ids = new Set<number>()
     for (const register of to) {
@@ -360,7 +360,7 @@ export class CentralPublishing implements AudiencePublisher {
         subscribed: yield* listSubscribed(database),
       }
     })
-    const problems = [...this.sealer.problems, ...this.troubles.problems]
+    const problems = [...this.sealer.planning.problems, ...this.troubles.problems]
     return { ...found, problems, lastError: this.sealing.failure ?? this.troubles.lastError }
   }
 }

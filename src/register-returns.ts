@@ -18,7 +18,7 @@ import type { Work } from './work.ts'
  */
 export async function takeBack(database: RegisterDatabase, sealer: Sealer, name: RegisterName, sent: SentBack): Promise<TakenBack> {
   const { id, table, recordId } = sent
-  const root = (await sealer.planned()).roots.get(table)
+  const root = (await sealer.planning.planned()).roots.get(table)
   if (root === undefined) return refused(id, 'ERR_UNKNOWN_TABLE', `\`${table}\` is not published here`)
   try {
     const isThere = await database.write(() =>

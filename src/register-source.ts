@@ -74,10 +74,10 @@ export class RegisterSource {
     const { database, sealer } = this.options
     const carried = ({ message, document }: Takes): Takes => ({ message: Math.min(message, mostCarried()), document })
     const reader = new BatchReader(async (epoch, after, base) => {
-      const plan = await sealer.planned()
+      const plan = await sealer.planning.planned()
       return database.read(function* () {
         // What others have sealed by other rules hangs together otherwise.
-        yield* sealer.requireInForce()
+        yield* sealer.planning.requireInForce()
         // Where somebody has put a backup in the database's place while we run, what central has is not what our entries go on from: its next word says so.
         const own = (yield* digestsAt(database, [after.entryNo])).get(after.entryNo)
         if (own !== undefined && own !== after.digest) return undefined
@@ -105,7 +105,7 @@ export class RegisterSource {
       compare: async (epoch, question) => {
         const { message } = await database.read(() => readTakes(database))
         const bytes = Math.min(MOST_COMPARED_BYTES, Math.floor(message * COMPARED_SHARE))
-        return answerComparison(database, await sealer.kept(), epoch, question, { bytes, both: this.options.isRemovedFrom(question.table) })
+        return answerComparison(database, await sealer.planning.kept(), epoch, question, { bytes, both: this.options.isRemovedFrom(question.table) })
       },
     }
   }
@@ -145,9 +145,9 @@ export class RegisterSource {
 
   private async branch(known: History, from: Standing, common: Point, anew: boolean): Promise<void> {
     const { database, sealer, onReseal } = this.options
-    const tables = [...(await sealer.planned()).roots.keys()]
+    const tables = [...(await sealer.planning.planned()).roots.keys()]
     const work = function* () {
-      yield* sealer.requireInForce()
+      yield* sealer.planning.requireInForce()
       yield* branchOff(database, known, { from, common, anew }, tables)
     }
     await database.write(work, { alone: true })

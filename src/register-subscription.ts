@@ -189,8 +189,8 @@ export class RegisterSubscription {
     const { sealer } = this.options
     return {
       published: async (isStale) => {
-        if (isStale) sealer.forgetPlan()
-        return this.published(await sealer.kept())
+        if (isStale) sealer.planning.forget()
+        return this.published(await sealer.planning.kept())
       },
       // What can't be sealed now counts as changed here, and is said by whoever seals in the background.
       seal: () =>
@@ -209,7 +209,7 @@ export class RegisterSubscription {
       return (yield* readPeer(database, CENTRAL))?.standing?.entryNo ?? 0
     }
     return {
-      isCurrent: () => sealer.isCurrent(kept),
+      isCurrent: () => sealer.planning.isCurrent(kept),
       tables: (name) => (roots.has(name) ? tablesIn(root(name)) : undefined),
       *before(name, recordIds) {
         return yield* readBefore(database, root(name), recordIds, yield* acknowledged())

@@ -138,9 +138,9 @@ export class RegisterReplica implements Register {
       const migrated = yield* migrate(database, MIGRATIONS)
       yield* subscription?.install() ?? []
       yield* beginHistory(database)
-      return [...migrated, ...(yield* sealer.install()).statements]
+      return [...migrated, ...(yield* sealer.planning.install()).statements]
     })
-    sealer.installed()
+    sealer.planning.installed()
     return done
   }
 
@@ -170,8 +170,8 @@ export class RegisterReplica implements Register {
   private async begin(): Promise<void> {
     if (this.upkeep.isRunning) return
     await this.ready()
-    this.sealer.begin()
-    await this.sealer.planned()
+    this.sealer.planning.begin()
+    await this.sealer.planning.planned()
     this.failure = undefined
     // A stop that was asked for meanwhile has its turn next: nothing begins that it would end at once.
     if (this.stops > 0) return
@@ -200,7 +200,7 @@ export class RegisterReplica implements Register {
     await this.subscription?.stop()
     await this.upkeep.ended()
     this.ending = new AbortController()
-    this.sealer.begin()
+    this.sealer.planning.begin()
     await this.database.close()
   }
 
@@ -301,7 +301,7 @@ export class RegisterReplica implements Register {
       parked,
       subscriptions,
       unapplied,
-      problems: [...this.sealer.problems, ...problems],
+      problems: [...this.sealer.planning.problems, ...problems],
       resealing,
     }
   }
@@ -309,7 +309,7 @@ export class RegisterReplica implements Register {
   async check(): Promise<readonly Finding[]> {
     await this.ready()
     const { database, sealer, subscription } = this
-    const findings = await database.read(() => sealer.check(true))
+    const findings = await database.read(() => sealer.planning.check(true))
     return [...findings, ...((await subscription?.check()) ?? [])]
   }
 
@@ -317,7 +317,7 @@ export class RegisterReplica implements Register {
     known('options', options, ['signal'])
     await this.ready()
     const { database } = this
-    return traceDocuments(database, await this.sealer.planned(), table, which, await this.acknowledged(), options.signal)
+    return traceDocuments(database, await this.sealer.planning.planned(), table, which, await this.acknowledged(), options.signal)
   }
 
   async prune(options: { readonly signal?: AbortSignal } = {}): Promise<{ readonly entries: number }> {
@@ -331,14 +331,14 @@ export class RegisterReplica implements Register {
     await this.ready()
     const { database, sealer } = this
     await database.write(function* () {
-      yield* sealer.beginOrGoOn()
+      yield* sealer.planning.beginOrGoOn()
       yield* database.capture.removeTriggers()
     })
     try {
       return await fn()
     } finally {
-      sealer.forgetPlan()
-      await sealer.planned()
+      sealer.planning.forget()
+      await sealer.planning.planned()
       await sealer.resealPending()
     }
   }

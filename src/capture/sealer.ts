@@ -1,16 +1,15 @@
 import { TillsyncError } from '../errors.ts'
-import type { AnyTables, DocumentName, Finding, Which } from '../model.ts'
+import type { AnyTables, DocumentName, Which } from '../model.ts'
 import type { CapturingDatabase, Clock, WriteOptions } from '../ports.ts'
 import type { Key, Work } from '../work.ts'
-import { keepUp, type Refill, type Upkeep } from './activation.ts'
+import type { Refill, Upkeep } from './activation.ts'
 import { touchAgain } from './again.ts'
-import { checkCapture } from './check.ts'
 import { type Slice, sealSlice } from './collector.ts'
 import { exportTasks, touchExport } from './export.ts'
-import { type CapturePlan, type Problem, requireRoot } from './plan.ts'
+import { type CapturePlan, requireRoot } from './plan.ts'
+import { Planning } from './planning.ts'
 import { askReseal, isRecordId, pendingReseals, touchReseal } from './reseal.ts'
 import type { RootSpec } from './rules.ts'
-import { fingerprintOf, notInForce, putInForce } from './rules-in-force.ts'
 import type { RootPlan } from './table-plan.ts'
 
 export interface Sealed {
@@ -38,21 +37,11 @@ const LIMITS = { least: 1, first: 64, most: 4_096 }
  * it runs wait for the same end.
  */
 export class Sealer {
+  readonly planning: Planning
   private readonly database: CapturingDatabase
-  private readonly specs: readonly RootSpec[]
-  private readonly fingerprint: string
   private readonly clock: Clock
   private readonly onSealed: (slice: Slice) => void
-  /** The tables as they stood when we last looked. */
-  private upkeep: Upkeep | undefined
-  /** When they were looked at, and what was found wrong, which is no news until it is something else. */
-  private lookedAt = 0
-  private found: readonly Problem[] = []
-  /** The next look at the tables is the first, and puts the rules in force. */
-  private begins = true
-  private readonly onUpkeep: (upkeep: Upkeep) => void
   private readonly sealSlice: SealSlice
-  private readonly refill: Refill | undefined
   private limit = LIMITS.first
   /** Roots that were touched as a whole and are not resealed yet. */
   private readonly whole = new Set<string>()
@@ -70,97 +59,19 @@ export class Sealer {
     seal: SealSlice = sealSlice,
     refill?: Refill,
   ) {
+    this.planning = new Planning(database, specs, clock, onUpkeep, refill)
     this.database = database
-    this.specs = specs
-    this.fingerprint = fingerprintOf(database, specs)
     this.clock = clock
     this.onSealed = onSealed
-    this.onUpkeep = onUpkeep
     this.sealSlice = seal
-    this.refill = refill
-  }
-
-  /** Looks at the tables anew before it does anything else. */
-  forgetPlan(): void {
-    this.upkeep = undefined
-  }
-
-  /** Makes triggers, and touches what stands there at first, in the caller's transaction. From then on these rules are in force. */
-  *install(): Work<Upkeep> {
-    yield* putInForce(this.database, this.fingerprint)
-    return yield* keepUp(this.database, this.specs, true, this.refill)
-  }
-
-  /** What `install` has made is committed. */
-  installed(): void {
-    this.begins = false
-    this.forgetPlan()
-  }
-
-  /** With the next look at the tables its rules are in force, whatever others were. */
-  begin(): void {
-    this.begins = true
-    this.found = []
-    this.forgetPlan()
-  }
-
-  /** Roots that can't be published as their tables stand. */
-  get problems(): readonly Problem[] {
-    return this.found
-  }
-
-  /** In one snapshot: the schema that the plan is said to be of must be the one that it was made of. */
-  async planned(): Promise<CapturePlan> {
-    return (await this.kept()).plan
-  }
-
-  /** The plan with the schema that it is of. */
-  async kept(): Promise<Upkeep> {
-    if (this.upkeep === undefined) this.keep(await this.database.write(() => this.keepUp(), { alone: true }))
-    return this.upkeep as unknown as Upkeep
-  }
-
-  private *keepUp(): Work<Upkeep> {
-    yield* this.beginOrGoOn()
-    return yield* keepUp(this.database, this.specs, false, this.refill)
-  }
-
-  /** Before anything is made or dropped. @throws ERR_SCHEMA_NEWER where others have begun meanwhile */
-  *beginOrGoOn(): Work<void> {
-    if (!this.begins) yield* this.requireInForce()
-    // Also where none were.
-    yield* putInForce(this.database, this.fingerprint)
-  }
-
-  /** @throws ERR_SCHEMA_NEWER where other rules are */
-  *requireInForce(): Work<void> {
-    const other = yield* notInForce(this.database, this.fingerprint)
-    if (other !== undefined) throw other
-  }
-
-  /** What the rules and the tables would do, or, where others have begun since with other rules, that these do nothing any more. `hasLives` as of `checkCapture`. */
-  *check(hasLives: boolean): Work<readonly Finding[]> {
-    const other = this.begins ? undefined : yield* notInForce(this.database, this.fingerprint)
-    if (other === undefined) return yield* checkCapture(this.database, this.specs, hasLives)
-    return [{ code: 'DRIFT', message: other.message, hint: other.hint as string }]
-  }
-
-  private keep(upkeep: Upkeep): void {
-    const before = this.found
-    this.upkeep = upkeep
-    this.lookedAt = this.clock.ticks()
-    this.found = upkeep.problems
-    this.begins = false
-    const news = upkeep.problems.some(({ table }) => !before.some((known) => known.table === table))
-    if (upkeep.mended.length > 0 || news || (before.length > 0 && upkeep.problems.length === 0)) this.onUpkeep(upkeep)
   }
 
   /** Seals all that is touched when it is called, tables that were touched as a whole included. */
   async sealAll(signal?: AbortSignal): Promise<Sealed> {
     const before = { ...this.sealed }
-    this.lookAgain(0)
+    this.planning.lookAgain(0)
     await this.seal(signal)
-    const plan = await this.planned()
+    const plan = await this.planning.planned()
     for (const table of [...this.whole]) if (plan.roots.has(table)) await this.resume(table, signal)
     return { documents: this.sealed.documents - before.documents, entries: this.sealed.entries - before.entries }
   }
@@ -188,25 +99,20 @@ export class Sealer {
 
   /** Seals what is touched, and does `work` in the same transaction, behind which nothing is left to be sealed. Undefined where it is more than a slice, or the tables stand otherwise by now. */
   async sealedWith<T>(work: () => Work<T>): Promise<T | undefined> {
-    await this.planned()
+    await this.planning.planned()
     return (await this.slice(this.limit, undefined, work)).value
   }
 
-  /** Where something could not be read so long ago, it is found out anew whether it can be. */
-  private lookAgain(ms: number): void {
-    if (this.upkeep !== undefined && this.upkeep.plan.unread.size > 0 && this.clock.ticks() - this.lookedAt >= ms) this.forgetPlan()
-  }
-
   private async run(signal: AbortSignal | undefined): Promise<Sealed> {
-    this.lookAgain(LOOK_AGAIN_MS)
-    const { roots, unread } = await this.planned()
+    this.planning.lookAgain(LOOK_AGAIN_MS)
+    const { roots, unread } = await this.planning.planned()
     const sealed = { documents: 0, entries: 0 }
     const mark = await this.database.read(() => this.markIfDue(), { loosely: true })
     if (mark === undefined) return sealed
     const none = roots.size > 0 ? undefined : [...unread.values()].find(({ code }) => code === 'ERR_DATABASE')
     if (none !== undefined) {
       // With no table at all there is nothing that could go on; what is touched stays so until the next look.
-      this.forgetPlan()
+      this.planning.forget()
       throw none
     }
     for (let plan: CapturePlan | undefined; ; ) {
@@ -218,8 +124,8 @@ export class Sealer {
       } catch (error) {
         // What a filter asks for may be gone, which the schema does not say: a new plan says whose it is, and the others go on.
         if (plan !== undefined || !(error instanceof TillsyncError) || error.code !== 'ERR_DATABASE' || error.retryable) throw error
-        this.forgetPlan()
-        plan = await this.planned()
+        this.planning.forget()
+        plan = await this.planning.planned()
         if (plan.unread.size === 0) throw error
         continue
       }
@@ -232,12 +138,7 @@ export class Sealer {
   /** How far there is something to seal; undefined where there is nothing. A dropped table leaves no touch; the schema says so. */
   private *markIfDue(): Work<number | undefined> {
     const { capture } = this.database
-    return (yield* capture.touched()) || !(yield* this.isCurrent()) ? yield* capture.mark() : undefined
-  }
-
-  /** Whether the tables still stand as they were planned: last, or when the plan was made that the caller goes by. Others may have planned anew since then. */
-  *isCurrent(kept = this.upkeep): Work<boolean> {
-    return (yield* this.database.capture.schemaVersion()) === kept?.schema
+    return (yield* capture.touched()) || !(yield* this.planning.isCurrent()) ? yield* capture.mark() : undefined
   }
 
   /** @param work what is done with the last slice */
@@ -251,9 +152,9 @@ export class Sealer {
       function* (this: Sealer) {
         // The host wrote meanwhile: less is more likely to come through.
         const less = tries++ === 0 ? limit : Math.ceil(limit / 2)
-        const { upkeep: kept } = this
-        const known = (yield* this.isCurrent(kept)) ? kept : undefined
-        const upkeep = known ?? (yield* this.keepUp())
+        const { last } = this.planning
+        const known = (yield* this.planning.isCurrent(last)) ? last : undefined
+        const upkeep = known ?? (yield* this.planning.keepUp())
         const slice = yield* this.sealSlice(this.database, upkeep.plan, less, this.clock.now)
         const value = work === undefined || slice.more || known === undefined ? undefined : yield* work()
         return { upkeep, slice: { ...slice, limit: less, value } }
@@ -264,10 +165,10 @@ export class Sealer {
       // What takes too long, or is too much, may go well with less.
       this.limit = Math.max(LIMITS.least, Math.ceil(limit / 2))
       // Whatever goes by the plan stands still with it.
-      if (error instanceof TillsyncError && error.code === 'ERR_SCHEMA_NEWER') this.forgetPlan()
+      if (error instanceof TillsyncError && error.code === 'ERR_SCHEMA_NEWER') this.planning.forget()
       throw error
     })
-    if (upkeep !== this.upkeep) this.keep(upkeep)
+    if (upkeep !== this.planning.last) this.planning.keep(upkeep)
     const { sliceMs } = this.database
     const { more, wroteMs } = slice
     if (more && wroteMs < sliceMs / 2) this.limit = Math.min(LIMITS.most, limit * 2)
@@ -283,7 +184,7 @@ export class Sealer {
   async export(table: string, which: Which<AnyTables, string>, related: boolean): Promise<Sealed> {
     const before = { ...this.exported }
     let unsealed = 0
-    for (const task of exportTasks(this.database, await this.planned(), table, which, related)) {
+    for (const task of exportTasks(this.database, await this.planning.planned(), table, which, related)) {
       for (let after: Key | undefined, isEnd = false; !isEnd; isEnd = after === undefined) {
         const touched = await this.byPlan(table, () => touchExport(this.database, task, after))
         after = touched.after
@@ -301,7 +202,7 @@ export class Sealer {
   async sealAgain(documents: readonly DocumentName[]): Promise<void> {
     const { database } = this
     for (const [table, group] of Map.groupBy(documents, (document) => document.table)) {
-      if (!(await this.planned()).roots.has(table)) continue
+      if (!(await this.planning.planned()).roots.has(table)) continue
       const ids = group.map(({ recordId }) => recordId).filter(isRecordId)
       const work = (root: RootPlan) => {
         const asked = ids.map((recordId) => ({ recordId, key: database.keyOf(root.keyColumns, recordId) }))
@@ -319,7 +220,7 @@ export class Sealer {
   /** Does what reseals were asked for, by changed rules or before a crash; one that was interrupted goes on. */
   async resealPending(signal?: AbortSignal): Promise<Sealed> {
     const before = { ...this.sealed }
-    const plan = await this.planned()
+    const plan = await this.planning.planned()
     for (const table of await this.database.read(() => pendingReseals(this.database), { loosely: true }))
       if (plan.roots.has(table)) await this.resume(table, signal)
     return this.sealedSince(before)
@@ -338,7 +239,7 @@ export class Sealer {
   }
 
   private async resume(table: string, signal: AbortSignal | undefined): Promise<void> {
-    requireRoot(await this.planned(), table)
+    requireRoot(await this.planning.planned(), table)
     this.whole.delete(table)
     for (;;) {
       const ended = await this.byPlan(table, (root) => touchReseal(this.database, root), { signal })
@@ -350,13 +251,13 @@ export class Sealer {
   /** Writes by the plan of a root table as that stands then: a host may have altered it while the transaction waited for its turn. */
   private async byPlan<T>(table: string, work: (root: RootPlan) => Work<T>, options: WriteOptions = {}): Promise<T> {
     for (let tries = 0; tries < TRIES; tries++) {
-      await this.planned()
+      await this.planning.planned()
       const done = await this.database.write(
         function* (this: Sealer) {
           // Another call may come to know of other tables, or of other rules, meanwhile.
-          const { upkeep } = this
-          if (upkeep === undefined || !(yield* this.isCurrent(upkeep))) return undefined
-          return { value: yield* work(requireRoot(upkeep.plan, table)) }
+          const { last } = this.planning
+          if (last === undefined || !(yield* this.planning.isCurrent(last))) return undefined
+          return { value: yield* work(requireRoot(last.plan, table)) }
         }.bind(this),
         options,
       )

@@ -16,7 +16,7 @@ export async function checkSealed(till: Register, rows: readonly EntryRow[], tab
   let after = ''
   for (let through: string | undefined = ''; through !== undefined; after = through ?? after) {
     const question = { id: 'x', table, list: true, ranges: [{ after, through: undefined }] }
-    const answer = await answerComparison(database, await sealer.kept(), epoch, question, { bytes: 1_000_000_000, both: false })
+    const answer = await answerComparison(database, await sealer.planning.kept(), epoch, question, { bytes: 1_000_000_000, both: false })
     // Another collector may just have planned anew.
     if (answer === undefined) return
     if (answer.refused !== undefined) throw new Break('compare', `${table} is refused: ${answer.refused}`)

@@ -1,0 +1,124 @@
+import type { Finding } from '../model.ts'
+import type { CapturingDatabase, Clock } from '../ports.ts'
+import type { Work } from '../work.ts'
+import { keepUp, type Refill, type Upkeep } from './activation.ts'
+import { checkCapture } from './check.ts'
+import type { CapturePlan, Problem } from './plan.ts'
+import type { RootSpec } from './rules.ts'
+import { fingerprintOf, notInForce, putInForce } from './rules-in-force.ts'
+
+/** The tables as they stood at the last look at them, and whether the rules by which they are sealed are in force. Each look makes what triggers are missing. */
+export class Planning {
+  private readonly database: CapturingDatabase
+  private readonly specs: readonly RootSpec[]
+  private readonly fingerprint: string
+  private readonly clock: Clock
+  private readonly onUpkeep: (upkeep: Upkeep) => void
+  private readonly refill: Refill | undefined
+  private upkeep: Upkeep | undefined
+  /** When they were looked at, and what was found wrong, which is no news until it is something else. */
+  private lookedAt = 0
+  private found: readonly Problem[] = []
+  /** The next look is the first, and puts the rules in force. */
+  private begins = true
+
+  constructor(database: CapturingDatabase, specs: readonly RootSpec[], clock: Clock, onUpkeep: (upkeep: Upkeep) => void, refill?: Refill) {
+    this.database = database
+    this.specs = specs
+    this.fingerprint = fingerprintOf(database, specs)
+    this.clock = clock
+    this.onUpkeep = onUpkeep
+    this.refill = refill
+  }
+
+  /** What the last look has found; undefined where another one is due. */
+  get last(): Upkeep | undefined {
+    return this.upkeep
+  }
+
+  /** Roots that can't be published as their tables stand. */
+  get problems(): readonly Problem[] {
+    return this.found
+  }
+
+  /** The tables are looked at anew before anything else is done. */
+  forget(): void {
+    this.upkeep = undefined
+  }
+
+  /** Where something could not be read so long ago, it is found out anew whether it can be. */
+  lookAgain(ms: number): void {
+    if (this.upkeep !== undefined && this.upkeep.plan.unread.size > 0 && this.clock.ticks() - this.lookedAt >= ms) this.forget()
+  }
+
+  /** Makes triggers, and touches what stands there at first, in the caller's transaction. From then on these rules are in force. */
+  *install(): Work<Upkeep> {
+    yield* putInForce(this.database, this.fingerprint)
+    return yield* keepUp(this.database, this.specs, true, this.refill)
+  }
+
+  /** What `install` has made is committed. */
+  installed(): void {
+    this.begins = false
+    this.forget()
+  }
+
+  /** With the next look its rules are in force, whatever others were. */
+  begin(): void {
+    this.begins = true
+    this.found = []
+    this.forget()
+  }
+
+  /** In one snapshot: the schema that the plan is said to be of must be the one that it was made of. */
+  async planned(): Promise<CapturePlan> {
+    return (await this.kept()).plan
+  }
+
+  /** The plan with the schema that it is of. */
+  async kept(): Promise<Upkeep> {
+    if (this.upkeep === undefined) this.keep(await this.database.write(() => this.keepUp(), { alone: true }))
+    return this.upkeep as unknown as Upkeep
+  }
+
+  /** Looks, in the caller's transaction; who commits it keeps what was found. */
+  *keepUp(): Work<Upkeep> {
+    yield* this.beginOrGoOn()
+    return yield* keepUp(this.database, this.specs, false, this.refill)
+  }
+
+  keep(upkeep: Upkeep): void {
+    const before = this.found
+    this.upkeep = upkeep
+    this.lookedAt = this.clock.ticks()
+    this.found = upkeep.problems
+    this.begins = false
+    const news = upkeep.problems.some(({ table }) => !before.some((known) => known.table === table))
+    if (upkeep.mended.length > 0 || news || (before.length > 0 && upkeep.problems.length === 0)) this.onUpkeep(upkeep)
+  }
+
+  /** Whether the tables still stand as they were planned: last, or when the plan was made that the caller goes by. Others may have planned anew since then. */
+  *isCurrent(kept = this.upkeep): Work<boolean> {
+    return (yield* this.database.capture.schemaVersion()) === kept?.schema
+  }
+
+  /** Before anything is made or dropped. @throws ERR_SCHEMA_NEWER where others have begun meanwhile */
+  *beginOrGoOn(): Work<void> {
+    if (!this.begins) yield* this.requireInForce()
+    // Also where none were.
+    yield* putInForce(this.database, this.fingerprint)
+  }
+
+  /** @throws ERR_SCHEMA_NEWER where other rules are */
+  *requireInForce(): Work<void> {
+    const other = yield* notInForce(this.database, this.fingerprint)
+    if (other !== undefined) throw other
+  }
+
+  /** What the rules and the tables would do, or, where others have begun since with other rules, that these do nothing any more. `hasLives` as of `checkCapture`. */
+  *check(hasLives: boolean): Work<readonly Finding[]> {
+    const other = this.begins ? undefined : yield* notInForce(this.database, this.fingerprint)
+    if (other === undefined) return yield* checkCapture(this.database, this.specs, hasLives)
+    return [{ code: 'DRIFT', message: other.message, hint: other.hint as string }]
+  }
+}
