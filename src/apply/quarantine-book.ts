@@ -125,7 +125,7 @@ export class QuarantineBook implements QuarantineFace {
     const { database, clock, ready } = this.options
     await ready()
     const at = new Date(clock.now()).toISOString()
-    await database.write(() => this.settle(id, reason, at))
+    await dividing(database, (division) => this.settle(id, reason, at, division))
   }
 
   /** One turn of a register: documents of its quarantine, in one transaction. Where more turns come, closings are left open. */
@@ -210,15 +210,18 @@ export class QuarantineBook implements QuarantineFace {
     return rows.map(({ id, register_id, location, register }) => ({ id, registerId: register_id, location, register }))
   }
 
-  private *settle(id: number, reason: string, at: string): Work<void> {
+  private *settle(id: number, reason: string, at: string, division: Division): Work<void> {
+    const { database, subscribed } = this.options
     const [row] = yield* query<{ register_id: number }>({ sql: `SELECT register_id FROM ${this.table} WHERE quarantine_id = $1`, parameters: [id] })
     if (row === undefined) throw settled(id)
-    yield* lockRegister(this.options.database, row.register_id)
+    yield* lockRegister(database, row.register_id)
     const done = yield* query({
       sql: `UPDATE ${this.table} SET state = 'discarded', reason = $2, settled_at = $3 WHERE quarantine_id = $1 AND state = 'waiting' RETURNING 1 AS one`,
       parameters: [id, reason, at],
     })
     if (done.length === 0) throw settled(id)
+    // A closing may have waited for it alone, and the till may be closed for the day.
+    yield* postOpen(database, subscribed, row.register_id, division)
   }
 }
 
@@ -251,6 +254,10 @@ const NOWHERE = { epochNo: 0, entryNo: 0 }
 /** Posts what is still open of a register's closings, in a transaction of its own. */
 export function* settleRegister(database: ApplyingDatabase, subscribed: Subscribed, registerId: number, division: Division): Work<number> {
   yield* lockRegister(database, registerId)
+  return yield* postOpen(database, subscribed, registerId, division)
+}
+
+function* postOpen(database: ApplyingDatabase, subscribed: Subscribed, registerId: number, division: Division): Work<number> {
   const handling = new Handling(database, subscribed, division)
   yield* handling.begin(registerId)
   yield* handling.finish()
