@@ -40,9 +40,11 @@ export function contractCentral(database: CentralDatabase, location: string, opt
   })
 }
 
-/** The host's tables that it needs, where they are not there yet. */
+/** The host's tables that it needs, where they are not there yet. Tests may begin at the same time, in several processes too: IF NOT EXISTS alone lets two of them make one table. */
 export async function createContractTables(database: CentralDatabase): Promise<void> {
   await database.open()
-  for (const [table, columns] of SCHEMA)
-    await database.write(() => query({ sql: `CREATE TABLE IF NOT EXISTS ${database.qualify(table)} (${columns})`, parameters: [] }))
+  await database.write(function* () {
+    yield* query({ sql: "SELECT pg_advisory_xact_lock(hashtextextended('tillsync.contract', 0))", parameters: [] })
+    for (const [table, columns] of SCHEMA) yield* query({ sql: `CREATE TABLE IF NOT EXISTS ${database.qualify(table)} (${columns})`, parameters: [] })
+  })
 }

@@ -14,17 +14,12 @@ export const TIMEOUT_MS = 3_000
 /** How many promises are looked at at a time: some of them do nothing but wait. */
 const AT_A_TIME = 3
 
-/** Tests of a contract, and the seed of its dice: the first promise alone, for it makes the tables; then some at a time. */
+/** Tests of a contract, some at a time, and the seed of its dice. */
 export function inContract(t: Test): { readonly test: ContractTest; readonly seed: number } {
   const seed = seedOfRun()
   t.comment(`--seed=${seed}`)
   t.jobs = AT_A_TIME
-  let isFirst = true
-  const test: ContractTest = (name, run) => {
-    const buffered = !isFirst
-    isFirst = false
-    return t.test(name, { buffered }, run)
-  }
+  const test: ContractTest = (name, run) => t.test(name, { buffered: true }, run)
   return { test, seed }
 }
 
