@@ -4,6 +4,7 @@ import { checkNames, known, readLimit, readReason, whole } from '../options.ts'
 import type { ApplyingDatabase, Clock, Received, ReleasedDocument } from '../ports.ts'
 import { query, type Work } from '../work.ts'
 import type { Try } from './batch.ts'
+import { OPEN_CLOSINGS } from './closing-tables.ts'
 import { Handling, type Subscribed } from './handling.ts'
 import { Quarantine } from './quarantine.ts'
 import { type Division, dividing } from './quarantine-division.ts'
@@ -181,7 +182,22 @@ export class QuarantineBook implements QuarantineFace {
     return { released: rows.length - left.length, postings }
   }
 
-  private settleClosings({ registerId }: WaitingRegister): Promise<number> {
+  /** The registers of which closings are open that nobody has looked at: whoever tried many documents again has ended before he came to them. */
+  async leftOpen(): Promise<readonly Pick<WaitingRegister, 'registerId'>[]> {
+    const { database, subscribed } = this.options
+    const tables = [...subscribed.handlers].filter(([, all]) => all.some((handler) => handler.tables.includes(OPEN_CLOSINGS))).map(([table]) => table)
+    if (tables.length === 0) return []
+    const rows = await database.read(() =>
+      query<{ register_id: number }>({
+        sql: `SELECT DISTINCT register_id FROM ${database.qualify(OPEN_CLOSINGS.name)} WHERE table_name = ANY ($1::text[]) AND waits IS NULL`,
+        parameters: [tables],
+      }),
+    )
+    return rows.map(({ register_id: registerId }) => ({ registerId }))
+  }
+
+  /** Posts the closings of a register that are complete. Answers of how many anything was posted. */
+  settleClosings({ registerId }: Pick<WaitingRegister, 'registerId'>): Promise<number> {
     const { database, subscribed, lane } = this.options
     return lane(() => dividing(database, (division) => settleRegister(database, subscribed, registerId, division)))
   }

@@ -24,12 +24,15 @@ export class QuarantineTurns {
   private waking = new AbortController()
   /** When documents were applied last: what one that waits refers to may be among them. */
   private broughtAt = 0
+  /** What others have left is looked for once: whoever is at work by then looks himself. */
+  private isFirst = true
 
   constructor(options: QuarantineTurnsOptions) {
     this.options = options
   }
 
   start(): void {
+    this.isFirst = true
     this.background.start((stop) => this.run(stop))
   }
 
@@ -65,18 +68,23 @@ export class QuarantineTurns {
     const now = clock.now()
     const [dueAt, latestAt, broughtAt] = [now, now + longestMs, this.broughtAt].map((ms) => new Date(ms).toISOString()) as [string, string, string]
     const which = { dueAt, latestAt, broughtAt }
-    const registers = await book.due(which)
-    await Promise.all(
-      registers.map(async (register) => {
+    const each = async <R>(registers: readonly R[], work: (register: R) => Promise<unknown>) => {
+      const alone = async (register: R) => {
         if (stop.aborted) return
         try {
-          const { released } = await book.turn(register, which)
-          if (released.length > 0) this.brought()
+          await work(register)
         } catch (thrown) {
           const error = asTillsyncError(thrown, 'ERR_DATABASE', 'Documents in quarantine could not be tried again')
           if (!stop.aborted && error.code !== 'ERR_BUSY') onFailed(error)
         }
-      }),
-    )
+      }
+      await Promise.all(registers.map(alone))
+    }
+    await each(await book.due(which), async (register) => {
+      if ((await book.turn(register, which)).released.length > 0) this.brought()
+    })
+    if (!this.isFirst) return
+    await each(await book.leftOpen(), (register) => book.settleClosings(register))
+    this.isFirst = false
   }
 }

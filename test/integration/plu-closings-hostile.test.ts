@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import {
   type AnyDocument,
@@ -24,7 +25,7 @@ import {
 import { held, tryAgain, waiting } from '../support/held.ts'
 import { startServer } from '../support/postgres.ts'
 import { refused } from '../support/refused.ts'
-import { openShop, type TillOptions } from '../support/shop.ts'
+import { openShop, type Shop, type TillOptions } from '../support/shop.ts'
 import { Machine } from '../support/world.ts'
 
 t.setTimeout(180_000)
@@ -40,20 +41,23 @@ async function openOffice(t: Parameters<typeof openShop>[0], subscribe: object =
   return { shop, addTill, ...(await addTill()) }
 }
 
+/** Puts a document that was applied there, as if it could not be. */
+function quarantine({ pool }: Pick<Shop, 'pool'>, recordId: string) {
+  return pool.query(
+    `INSERT INTO sync_quarantine (register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, state, code, message, cause, attempts, quarantined_at, tried_at, retry_at)
+     SELECT register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, 'waiting', 'ERR_HANDLER', 'x', 'other', 1, now(), now(), 'infinity'
+     FROM sync_documents WHERE table_name = 'receipts' AND record_id = $1`,
+    [recordId],
+  )
+}
+
 t.test('a closing waits for a receipt of its range that is in quarantine, and is posted by what comes next', async (t) => {
   const { shop, cashier, sync } = await openOffice(t)
   const id = cashier.sell('sale', 1, [line('A', '3', '30')])
   cashier.sell('sale', 2, [line('B', '1', '5')])
   cashier.sell('return', 2, [line('B', '-1', '-5')])
   await sync()
-  const quarantine = (recordId: string) =>
-    shop.pool.query(
-      `INSERT INTO sync_quarantine (register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, state, code, message, cause, attempts, quarantined_at, tried_at, retry_at)
-       SELECT register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, 'waiting', 'ERR_HANDLER', 'x', 'other', 1, now(), now(), 'infinity'
-       FROM sync_documents WHERE table_name = 'receipts' AND record_id = $1`,
-      [recordId],
-    )
-  await quarantine(`[${id}]`)
+  await quarantine(shop, `[${id}]`)
   cashier.closeRange('Z-1', [1, 1], [1, 1])
   cashier.closeRange('Z-2', [2, 2], [2, 2])
   await sync()
@@ -73,6 +77,22 @@ t.test('a closing waits for a receipt of its range that is in quarantine, and is
   for (const { id } of await shop.central.quarantine.list()) await shop.central.quarantine.discard(id, { reason: 'a test' })
   t.same((await postedClosings(shop))[1], 'BA01 2 2026-11-21 Z-1: A A - 3 30', 'though nothing else comes')
   t.same(await shop.central.waitingClosings(), [])
+})
+
+t.test('a closing that was left open by who tried many receipts again, and ended, is posted when central starts', async (t) => {
+  const { shop, cashier, sync } = await openOffice(t)
+  const id = cashier.sell('sale', 1, [line('A', '3', '30')])
+  await sync()
+  await quarantine(shop, `[${id}]`)
+  cashier.closeRange('Z-1', [1, 1])
+  await sync()
+  t.match(await shop.central.waitingClosings(), [{ document: 'Z-1', waits: { why: 'quarantined' } }])
+  // As it stands between two turns.
+  await shop.pool.query('DELETE FROM sync_quarantine; UPDATE sync_open_closings SET waits = NULL')
+  await shop.central.start()
+  const deadline = Date.now() + 20_000
+  while ((await postedClosings(shop)).length === 0 && Date.now() < deadline) await sleep(20)
+  t.same(await postedClosings(shop), ['BA01 1 2026-11-21 Z-1: A A - 3 30'])
 })
 
 t.test('a closing waits for a receipt that the till can’t read, and is posted when it can, or it is gone', async (t) => {
