@@ -125,8 +125,8 @@ export function checkFlag(option: string, flag: unknown): void {
   if (flag !== undefined && typeof flag !== 'boolean') throw bad(option, 'true or false', flag)
 }
 
-/** A list, a Date, a Promise that nobody awaited or an AbortSignal has no names that could be wrong, and would be taken for an object without any. */
-export function isRecord(value: unknown): value is object {
+/** A list, a Map, a Date, a Promise that nobody awaited or an AbortSignal has no names that could be wrong, and would be taken for an object without any. */
+export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return Object.prototype.toString.call(value) === '[object Object]'
 }
 

@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { AnyDocument, RegisterName, Value } from '../model.ts'
-import { known } from '../options.ts'
+import { isRecord, known } from '../options.ts'
 
 /** The row of a document's own table: without its parts. */
 export type RowOf<D> = Omit<D, 'parts'>
@@ -53,7 +53,7 @@ export interface PlainMirrorOptions {
 
 /** @throws ERR_OPTION */
 export function readMirrorOptions(options: unknown): PlainMirrorOptions {
-  if (!isObject(options)) throw bad('the options of mirror()', 'an object', "mirror({ origin: ['location', 'register'] })")
+  if (!isRecord(options)) throw bad('the options of mirror()', 'an object', "mirror({ origin: ['location', 'register'] })")
   known('mirror', options, ['only', 'except', 'rename', 'origin', 'rows', 'removals', 'map', 'notify', 'validity'])
   const { only, except, rename, origin, rows, removals, map, notify, validity } = options
   for (const [name, columns] of Object.entries({ only, except, notify }))
@@ -78,18 +78,14 @@ export function readMirrorOptions(options: unknown): PlainMirrorOptions {
 
 function checkRename(rename: unknown): void {
   const hint = "mirror({ rename: { table: 'sales', columns: { receipt_no: 'sale_no' } } })"
-  if (!isObject(rename)) throw bad('mirror.rename', 'an object', hint)
+  if (!isRecord(rename)) throw bad('mirror.rename', 'an object', hint)
   known('mirror.rename', rename, ['table', 'columns'])
   const { table, columns } = rename
   if (table !== undefined && (typeof table !== 'string' || table === '')) throw bad('mirror.rename.table', 'a name', hint)
   if (columns === undefined) return
-  if (!isObject(columns) || !isNames(Object.values(columns))) throw bad('mirror.rename.columns', 'names by columns of the till', hint)
+  if (!isRecord(columns) || !isNames(Object.values(columns))) throw bad('mirror.rename.columns', 'names by columns of the till', hint)
   const names = Object.values(columns)
   if (new Set(names).size < names.length) throw bad('mirror.rename.columns', 'one name for each column', hint)
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function isNames(value: unknown): boolean {

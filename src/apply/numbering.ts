@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { ColumnName, Reference, TableName, Value } from '../model.ts'
-import { known, whole } from '../options.ts'
+import { isRecord, known, whole } from '../options.ts'
 import { encodeReal } from '../record.ts'
 import { kindOf } from './mapping.ts'
 
@@ -40,7 +40,7 @@ export interface Numbering {
 /** @throws ERR_OPTION */
 export function readNumbering(numbering: unknown): readonly Numbering[] {
   if (numbering === undefined) return []
-  if (!isObject(numbering)) throw bad('numbering', "an object by tables, such as { receipts: { column: 'receipt_no' } }", numbering)
+  if (!isRecord(numbering)) throw bad('numbering', "an object by tables, such as { receipts: { column: 'receipt_no' } }", numbering)
   return Object.entries(numbering).flatMap(([table, given]) => {
     if (given === undefined) return []
     const rules: readonly unknown[] = Array.isArray(given) ? given : [given]
@@ -53,14 +53,14 @@ export function readNumbering(numbering: unknown): readonly Numbering[] {
 
 function readRule(table: string, rule: unknown): Numbering {
   const option = `numbering.${table}`
-  if (!isObject(rule)) throw bad(option, "an object such as { column: 'receipt_no', by: ['series'] }", rule)
+  if (!isRecord(rule)) throw bad(option, "an object such as { column: 'receipt_no', by: ['series'] }", rule)
   known(option, rule, ['column', 'by', 'first', 'void', 'voidedIn'])
   const column = columnName(`${option}.column`, rule.column)
   const { by: columns = [], voidedIn = {} } = rule
   if (!Array.isArray(columns)) throw bad(`${option}.by`, 'a list of columns', columns)
   const by = columns.map((name) => columnName(`${option}.by`, name))
   if (new Set([column, ...by]).size <= by.length) throw bad(`${option}.by`, 'a list of other columns, each once', columns)
-  if (!isObject(voidedIn)) throw bad(`${option}.voidedIn`, 'an object of columns by tables', voidedIn)
+  if (!isRecord(voidedIn)) throw bad(`${option}.voidedIn`, 'an object of columns by tables', voidedIn)
   const others = Object.entries(voidedIn).flatMap(([other, mapping]) =>
     mapping === undefined ? [] : [readVoidedIn(`${option}.voidedIn.${other}`, other, mapping, [column, ...by])],
   )
@@ -76,7 +76,7 @@ function readRule(table: string, rule: unknown): Numbering {
 }
 
 function readVoidedIn(option: string, table: string, mapping: unknown, columns: readonly string[]): Numbering['voidedIn'][number] {
-  if (!isObject(mapping)) throw bad(option, "an object such as { receipt_no: 'number' }", mapping)
+  if (!isRecord(mapping)) throw bad(option, "an object such as { receipt_no: 'number' }", mapping)
   known(option, mapping, columns)
   const [column, ...by] = columns.map((name) => columnName(`${option}.${name}`, mapping[name])) as [string, ...string[]]
   return { table, column, by }
@@ -85,7 +85,7 @@ function readVoidedIn(option: string, table: string, mapping: unknown, columns: 
 function readVoid(option: string, given: unknown): Numbering['void'] {
   const alternatives: readonly unknown[] = Array.isArray(given) ? given : [given]
   return alternatives.map((one) => {
-    const columns = isObject(one) ? Object.entries(one).filter(([, value]) => value !== undefined) : []
+    const columns = isRecord(one) ? Object.entries(one).filter(([, value]) => value !== undefined) : []
     if (columns.length === 0) throw bad(option, "values by columns, such as { status: 'voided' }, or a list of such", one)
     return columns.map(([column, value]) => [columnName(option, column), textsOf(`${option}.${column}`, value as Value)] as const)
   })
@@ -103,10 +103,6 @@ function textsOf(option: string, value: Value): readonly string[] | null {
 function columnName(option: string, name: unknown): string {
   if (typeof name === 'string' && name !== '' && !name.includes('\0') && name.isWellFormed()) return name
   throw bad(option, 'the name of a column', name)
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function bad(option: string, expected: string, got: unknown): TillsyncError {

@@ -1,5 +1,6 @@
 import { type Decimal, difference, sum } from '../decimal.ts'
 import { TillsyncError } from '../errors.ts'
+import { isRecord } from '../options.ts'
 
 /** By what is posted is kept apart: what the host's mapping names but the measures; what is null is left out. */
 export type Dimension = Readonly<Record<string, string | number | boolean>>
@@ -113,12 +114,12 @@ export type Scale<Measure extends string> = number | { readonly [M in Measure]?:
 /** @throws ERR_OPTION */
 export function readScale(option: string, scale: unknown, measures: readonly string[]): Scales {
   if (scale === undefined) return []
-  if (typeof scale !== 'object' || scale === null) return measures.map(() => places(option, scale))
+  if (!isRecord(scale)) return measures.map(() => places(option, scale))
   const other = Object.keys(scale).find((name) => !measures.includes(name))
   if (other !== undefined)
     throw new TillsyncError('ERR_OPTION', `\`${option}.${other}\` is not an option`, { hint: `Known here: ${measures.join(', ')}.` })
   return measures.map((measure) => {
-    const own = (scale as Record<string, unknown>)[measure]
+    const own = scale[measure]
     return own === undefined ? undefined : places(`${option}.${measure}`, own)
   })
 }

@@ -78,6 +78,12 @@ export function toNodeHandler(
   fetch: (request: Request, from: RequestSource) => Promise<Response>,
   options: NodeHandlerOptions = {},
 ): (request: IncomingMessage | Http2ServerRequest, response: ServerResponse | Http2ServerResponse) => void {
+  if (typeof fetch !== 'function') {
+    throw new TillsyncError('ERR_OPTION', `Expected toNodeHandler to be given a function, got ${fetch === null ? 'null' : typeof fetch}`, {
+      hint: 'toNodeHandler(central.fetch), or toNodeHandler(till.fetch) at a register that is pulled',
+    })
+  }
+  known('toNodeHandler', options, ['source'])
   const { source = (request: IncomingMessage) => request.socket.remoteAddress } = options
   if (typeof source !== 'function') {
     throw new TillsyncError('ERR_OPTION', `Expected toNodeHandler's \`source\` to be a function, got ${typeof source}`, {

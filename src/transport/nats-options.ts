@@ -1,6 +1,6 @@
 import type { TlsOptions } from '@nats-io/transport-node'
 import { TillsyncError } from '../errors.ts'
-import { known, whole } from '../options.ts'
+import { isRecord, known, whole } from '../options.ts'
 
 /** Who one is to the server: a user with a password, or an nkey, of which the server knows the public half only. Functions are asked at each connection, so that another secret needs no restart. */
 export type NatsCredentials =
@@ -47,9 +47,10 @@ function isServer(server: unknown): boolean {
   return /^(nats|tls):\/\/[^@/\s]+$/.test(server) || /^[^@/\s]+$/.test(server)
 }
 
-function isCredential(given: object): given is NatsCredentials {
+function isCredential(given: unknown): given is NatsCredentials {
+  if (!isRecord(given)) return false
   const isSecret = (secret: unknown) => (typeof secret === 'string' && secret !== '') || typeof secret === 'function'
-  const { user, password, seed } = given as Record<string, unknown>
+  const { user, password, seed } = given
   return seed === undefined
     ? typeof user === 'string' && user !== '' && isSecret(password)
     : user === undefined && password === undefined && isSecret(seed)

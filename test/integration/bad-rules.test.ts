@@ -8,7 +8,8 @@ import t from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { createCentral, createRegister, type Link, mirror, stockMovements, type TillsyncErrorCode } from '../../src/index.ts'
-import { httpLink } from '../../src/transport/http.ts'
+import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
+import { natsMailbox } from '../../src/transport/nats.ts'
 import { createPool, startServer } from '../support/postgres.ts'
 import { refused } from '../support/refused.ts'
 import { openDatabase } from '../support/shop.ts'
@@ -233,6 +234,7 @@ t.test('options that are missing or wrong are refused at construction', async (t
     ['a handler that was not called', { ...head, subscribe: { receipts: mirror } }],
     ['a list with something else in it', { ...head, subscribe: { receipts: [mirror(), null] } }],
     ['a handler of another name', { ...head, subscribers: {} }],
+    ['a numbering that is a Map', { ...head, numbering: new Map([['receipts', { column: 'no' }]]) }],
     ...[0, 1.5, '4', Infinity].map((lanes) => [`lanes ${lanes}`, { ...head, lanes }] as const),
     ...[1, 65_535, Infinity, '1e9'].map((maxMessageBytes) => [`maxMessageBytes ${maxMessageBytes}`, { ...head, maxMessageBytes }] as const),
   ]
@@ -266,6 +268,12 @@ t.test('options that are missing or wrong are refused at construction', async (t
     ['mirror() with another origin', () => mirror({ origin: ['register', 'location'] as Wrong })],
     ['mirror(null)', () => mirror(null as Wrong)],
     ['stockMovements() without a function', () => stockMovements({} as Wrong)],
+    ['a scale that is a Map', () => stockMovements(() => [], { scale: new Map([['quantity', 3]]) as Wrong })],
+    ['columns that are a Map', () => mirror({ rename: { columns: new Map([['no', 'number']]) as Wrong } })],
+    ['toNodeHandler() without a function', () => toNodeHandler({} as Wrong)],
+    ['toNodeHandler() with a misspelt option', () => toNodeHandler(async () => new Response(), { sources: () => '' } as Wrong)],
+    ['toNodeHandler() with null as options', () => toNodeHandler(async () => new Response(), null as Wrong)],
+    ['natsMailbox() with null as credentials', () => natsMailbox({ servers: 'hub', credentials: null as Wrong, location: 'BA01', register: 'POS1' })],
   ]
   for (const [name, make] of others) await refused(t, make, 'ERR_OPTION', name)
 })
