@@ -60,7 +60,7 @@ export function compileAudience(
       'ERR_FILTER',
       `The filter of \`${table}\` compares with what is no value for ${register.register} at ${register.location}`,
       {
-        hint: 'Is an attribute missing? registers.change({ location, register }, { attributes }) sets them.',
+        hint: 'Is an attribute missing? registers.add({ location, register, attributes }) sets them, registers.change({ location, register }, { attributes }) later.',
         context: { table, location: register.location, register: register.register },
       },
     )

@@ -7,7 +7,7 @@ import pg from 'pg'
 import t from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
-import { createCentral, createRegister, type Link, mirror, stockMovements, type TillsyncErrorCode } from '../../src/index.ts'
+import { createCentral, createRegister, type Link, mirror, stockMovements, type TillsyncError, type TillsyncErrorCode } from '../../src/index.ts'
 import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
 import { natsMailbox } from '../../src/transport/nats.ts'
 import { createPool, startServer } from '../support/postgres.ts'
@@ -408,6 +408,8 @@ t.test('a pool or a shared connection that the host closes too early is said', a
   await central.install()
   await pool.end()
   await refused(t, () => central.registers.list(), 'ERR_DATABASE', 'the pool')
+  await central.stop()
+  await refused(t, () => central.start(), 'ERR_DATABASE', 'the pool, by a central that starts again')
 
   const { db } = openDatabase(t, SCHEMA)
   const replica = register({ database: sqlite(db), publish: { receipts: {} } })
@@ -476,7 +478,12 @@ t.test('install() twice changes nothing; uninstall() leaves nothing', async (t) 
   db.exec("INSERT INTO receipts (status) VALUES ('posted')")
   await replica.seal()
   await replica.start()
+  const other = make()
+  const failed = new Promise<TillsyncError>((resolve) => other.on('failed', ({ error }) => resolve(error)))
+  await other.start()
   await replica.uninstall()
+  t.match((await failed).hint, /install\(\)/, 'another process, that still runs, says what to do')
+  await other.stop()
   t.same(schemaOf(db), schema)
   t.equal(db.prepare('SELECT count(*) FROM receipts').pluck().get(), 2, 'the host’s rows stay')
   db.exec("INSERT INTO receipts (status) VALUES ('posted')")
@@ -495,7 +502,9 @@ t.test('uninstalling central leaves the ledger and the mirrored tables', async (
   await central.install()
   const other = createCentral({ database: postgres(pool), subscribe: { receipts: [mirror(), stockMovements(() => [])] } })
   await Promise.all([central.install(), other.install()])
+  t.same(await other.registers.list(), [])
   await central.uninstall()
+  await refused(t, () => other.registers.list(), 'ERR_DATABASE', 'another process, whose tables are gone')
   t.same(Object.keys(await tablesOf(pool)), ['receipts', 'stock_levels', 'stock_movements'])
   await central.install()
   t.ok((await central.registers.add({ location: 'BA01', register: 'POS1' })).token)

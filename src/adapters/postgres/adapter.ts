@@ -134,6 +134,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   private async connect(): Promise<void> {
+    refuseEnded(this.pool)
     this.pool.on('acquire', attend)
     try {
       const client = await this.pool.connect()
@@ -213,7 +214,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
 
   /** One try; undefined where another one works alone now. */
   private async attempt<T>(mode: Mode, work: () => Work<T>, lock: Locks): Promise<{ readonly value: T } | undefined> {
-    if (this.pool.ending) throw new TillsyncError('ERR_DATABASE', 'The pool is ended', { hint: 'End it after `await stop()`, not before.' })
+    refuseEnded(this.pool)
     const client = await this.pool.connect()
     let broken: Error | undefined
     const transaction = new Transaction(client, (name) => this.qualify(name), `${WRITER_SETTINGS}; ${DURABLE}`, this.keepsPlans)
@@ -334,6 +335,11 @@ function unfit(what: string): TillsyncError {
   return new TillsyncError('ERR_CONNECTION', `The database ${what}`, {
     hint: "Load a dump of it into one that was made by CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
   })
+}
+
+/** @throws ERR_DATABASE */
+function refuseEnded(pool: Pool): void {
+  if (pool.ending) throw new TillsyncError('ERR_DATABASE', 'The pool is ended', { hint: 'End it after `await stop()`, not before.' })
 }
 
 /** What it answers then has to be read by types that no statement can be told to ask for. @throws ERR_CONNECTION */

@@ -75,6 +75,7 @@ const HINTS: Readonly<Record<string, string>> = {
   '28P01': 'Check user and password of the pool.',
   '3D000': 'Create the database, or name another one in the pool.',
   '3F000': 'Create the schema first: it is that of the tables; postgres(pool, { schema }) names it.',
+  '42P01': "Who has removed the table? One of the library's own is made again by `install()`.",
   '25006': 'A standby can only be read: connect the pool to the primary.',
   '42501':
     'The role of the pool must own the tables that are published, or be a member of the role that does, and may create tables and functions in their schema.',

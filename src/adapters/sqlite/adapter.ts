@@ -217,7 +217,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
     const mode = connection.pragma('journal_mode', { simple: true })
     if (mode !== 'wal') {
       throw new TillsyncError('ERR_NOT_WAL', `The database is in journal mode '${String(mode)}', where reading blocks the cashier's commits`, {
-        hint: "Run PRAGMA journal_mode = WAL once, while nothing else is connected; or share the host's connection: sqlite(db).",
+        hint: "Is it the host's own file? Run PRAGMA journal_mode = WAL once, while nothing else is connected; or share the host's connection: sqlite(db).",
         context: { journalMode: mode },
       })
     }

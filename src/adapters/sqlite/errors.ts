@@ -21,7 +21,7 @@ export function classify(thrown: unknown, doing: string): TillsyncError {
   if (code === '') return asTillsyncError(thrown, 'ERR_DATABASE', doing)
   return new TillsyncError('ERR_DATABASE', `${doing}: ${messageOf(thrown)}`, {
     retryable: code === 'SQLITE_FULL' || code.startsWith('SQLITE_IOERR'),
-    hint: isLacking(thrown) ? LACKING : HINTS[code.replace(/^(SQLITE_[A-Z]+)_.*/, '$1')],
+    hint: isLacking(thrown) ? LACKING : isGone(thrown) ? GONE : HINTS[code.replace(/^(SQLITE_[A-Z]+)_.*/, '$1')],
     context: { sqlite: code },
     cause: thrown,
   })
@@ -41,6 +41,13 @@ function isLacking(thrown: unknown): boolean {
 
 const LACKING =
   "What the host's tables need must be there on the library's connection too: sqlite(() => { const db = new Database(file); db.function(…); return db })."
+
+/** Whether a statement names a table that is not there any more. */
+function isGone(thrown: unknown): boolean {
+  return codeOf(thrown) === 'SQLITE_ERROR' && messageOf(thrown).startsWith('no such table')
+}
+
+const GONE = "Who has removed the table? One of the library's own is made again by `install()`."
 
 /** One root's tables can't be read, for want of a function or a collation; what else is wrong is wrong with all. */
 export function notReadable(table: string, thrown: unknown): unknown {
