@@ -58,7 +58,7 @@ export function* part(database: ApplyingDatabase, registerId: number, line: read
           INSERT INTO ${orphans} (register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, state)
           SELECT register_id, table_name, record_id, incarnation, epoch_no, entry_no, entries, 'orphaned' FROM now WHERE NOT was AND NOT removed AND NOT lost
           ON CONFLICT (register_id, table_name, record_id, incarnation) DO UPDATE SET state = 'orphaned', settled_at = NULL, reason = NULL,
-            epoch_no = excluded.epoch_no, entry_no = excluded.entry_no, entries = excluded.entries
+            back = NULL, back_code = NULL, back_message = NULL, epoch_no = excluded.epoch_no, entry_no = excluded.entry_no, entries = excluded.entries
           RETURNING 1 AS one`,
     parameters,
   })

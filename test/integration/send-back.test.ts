@@ -59,6 +59,21 @@ for (const pull of [false, true]) {
   })
 }
 
+t.test('a document that was sent back, and is lost once more, may be withdrawn', async (t) => {
+  const { shop, machine, exchange, orphan } = await lose(t, false, () => undefined)
+  const backup = machine.backup()
+  const id = await orphan()
+  await shop.central.orphans.sendBack(id)
+  for (let times = 0; times < 2; times++) await exchange()
+  t.match(await shop.central.orphans.list({ state: 'returned' }), [{ id, back: 'taken' }])
+  await machine.restore(backup)
+  for (let times = 0; times < 2; times++) await exchange()
+  t.match(await shop.central.orphans.list(), [{ id, back: undefined }], 'what became of sending it back was of the time before')
+  await shop.central.orphans.withdraw(id, { reason: 'entered again as R-2' })
+  t.equal(await shop.stock('LOST'), 0)
+  await shop.balances(t, { ...machine.till, db: machine.db })
+})
+
 t.test('where its key, or that of a part, is used by now, nothing of it is entered', async (t) => {
   for (const [what, sql] of [
     [
