@@ -106,7 +106,8 @@ each('damage at either side is found and repaired exactly, and nothing else is s
   )
   const zeros = host.dialect === 'sqlite' ? 'zeroblob(32)' : "decode(repeat('00', 32), 'hex')"
   await host.exec(`DELETE FROM sync_members WHERE record_id IN ('[1]', '[2]'); UPDATE sync_members SET hash = ${zeros} WHERE record_id = '[3]'`)
-  await isRepaired(['1 surplus', '2 surplus', '3 different'], ['upsert [1]', 'upsert [2]', 'upsert [3]'])
+  await host.exec(`UPDATE sync_members SET hash = ${host.dialect === 'sqlite' ? "x'00'" : "'\\x00'"} WHERE record_id = '[4]'`)
+  await isRepaired(['1 surplus', '2 surplus', '3 different', '4 different'], ['upsert [1]', 'upsert [2]', 'upsert [3]', 'upsert [4]'])
 })
 
 each('what the register has deleted unseen is removed at central by a repair', async (t, host) => {
