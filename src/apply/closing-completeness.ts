@@ -64,12 +64,9 @@ export function* waitsFor(open: readonly OpenClosing[], rule: ReceiptsRule, cont
       rows.map((row) => heldBy(rule, row)),
     )
   yield* cursor.close()
-  return new Map([...held.parked, ...held.quarantined].map(([closing]) => [closing, waitsOf(closing)]))
-
-  function waitsOf(closing: OpenClosing): Waits {
-    const receipts = held.quarantined.get(closing)
-    return receipts === undefined ? { why: 'parked', receipts: held.parked.get(closing) ?? [] } : { why: 'quarantined', receipts }
-  }
+  const waiting = new Map<OpenClosing, Waits>()
+  for (const why of ['parked', 'quarantined'] as const) for (const [closing, receipts] of held[why]) waiting.set(closing, { why, receipts })
+  return waiting
 }
 
 interface Bounds {
