@@ -79,4 +79,6 @@ export interface Mirroring {
   defer(): Work<void>
   /** Checks what was deferred. @throws as `upsert` */
   settle(): Work<void>
+  /** The same, where it need not be known here what is not right: whatever comes behind it may fail with it. */
+  settleLater(): Work<void>
 }

@@ -9,10 +9,11 @@ export type Key = readonly unknown[]
 /**
  * One thing that a piece of work asks of its database.
  *
- * - `query`: a statement; answered with its rows as objects.
+ * - `query`: a statement; answered with its rows as objects. One that is not awaited may go with the next step, where the dialect has a way to go, and fails there.
  * - `lookup`: a statement made by `keyed()` for each of the keys; answered, key by key, with the rows as tuples of exact values.
  * - `insert`: rows for the library's own tables, in one go; with `replaceBy`, a row with equal key columns is overwritten. With `beside`, a statement that goes the same way, where the
  *   dialect has that, and does not see them: it is answered with its rows.
+ * - `pair`: a step, and behind it a statement that does not depend on its answer and goes the same way, where the dialect has one; answered with the answers of both.
  * - `erase`: deletes the rows of one of the library's own tables whose `by` columns equal one of the keys.
  * - `call`: the host's own asynchronous code inside the transaction (not on SQLite, whose transactions are synchronous). One that
  *   has not ended after `timeoutMs` loses the transaction: the connection is broken off, ERR_TIMEOUT.
@@ -21,9 +22,10 @@ export type Key = readonly unknown[]
  * - `writing`: from here on it writes; what it has read stands.
  */
 export type Step =
-  | ({ readonly kind: 'query' } & Statement)
+  | ({ readonly kind: 'query'; readonly isAwaited?: boolean } & Statement)
   | { readonly kind: 'lookup'; readonly sql: string; readonly keys: readonly Key[]; readonly parameters: readonly unknown[] }
   | { readonly kind: 'insert'; readonly inserts: readonly Insert[]; readonly beside?: Statement }
+  | { readonly kind: 'pair'; readonly first: Step & { readonly kind: 'insert' }; readonly second: Statement }
   | { readonly kind: 'erase'; readonly table: OwnTable; readonly by: readonly string[]; readonly keys: readonly Key[] }
   | { readonly kind: 'call'; readonly call: (trx: Kysely<AnyTables>) => unknown; readonly timeoutMs?: number }
   | { readonly kind: 'committed'; readonly run: () => void }
@@ -59,6 +61,11 @@ export function* query<R>(statement: Statement): Work<readonly R[]> {
   return (yield { kind: 'query', sql, parameters, keepsPlan }) as readonly R[]
 }
 
+/** One statement whose rows nobody asks for. Who must know here that it has not failed asks by `query`. */
+export function* send({ sql, parameters, keepsPlan = false }: Statement): Work<void> {
+  yield { kind: 'query', sql, parameters, keepsPlan, isAwaited: false }
+}
+
 /** Makes the same statements once for each database: to compile one takes longer than SQLite takes to run it. */
 export function compiledOnce<D extends Database, S>(compile: (database: D) => S): (database: D) => S {
   const known = new WeakMap<D, S>()
@@ -88,6 +95,13 @@ export function* insertAll(all: readonly Insert[]): Work<void> {
 /** The same, and beside it a statement, whose text begins with what it does, not with WITH. */
 export function* insertBeside<R>(inserts: readonly Insert[], beside: Statement): Work<readonly R[]> {
   return (yield { kind: 'insert', inserts: inserts.filter(({ rows }) => rows.length > 0), beside }) as readonly R[]
+}
+
+/** Work of a single insert, and behind it a statement that may go the same way. */
+export function* followed<T, R>(work: Work<T>, second: Statement): Work<readonly [T, readonly R[]]> {
+  const first = work.next().value as Step & { kind: 'insert' }
+  const [answer, rows] = (yield { kind: 'pair', first, second }) as readonly [unknown, readonly R[]]
+  return [work.next(answer).value as T, rows]
 }
 
 export function* erase(table: OwnTable, by: readonly string[], keys: readonly Key[]): Work<void> {

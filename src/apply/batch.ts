@@ -3,11 +3,11 @@ import { TillsyncError } from '../errors.ts'
 import type { Batch, Point } from '../model.ts'
 import type { ApplyingDatabase, QuarantinedDocument, ReleasedDocument } from '../ports.ts'
 import { ownOf } from '../record.ts'
-import { type Insert, query, type Work } from '../work.ts'
+import { followed, type Insert, query, type Statement, type Work } from '../work.ts'
 import { type AppliedDocument, documentsOf, type Origin, setsOf } from './document-set.ts'
 import { recognize } from './fork.ts'
 import { appliesRemovals } from './handler.ts'
-import { type Circumstances, Handling, type Subscribed } from './handling.ts'
+import { type Circumstances, Handling, type Held, type Subscribed } from './handling.ts'
 import { adopt } from './late.ts'
 import { endLives } from './lives.ts'
 import { Quarantine } from './quarantine.ts'
@@ -62,10 +62,11 @@ export function* applyBatch(database: ApplyingDatabase, subscribed: Subscribed, 
   const documents = documentsOf(batch)
   const handling = new Handling(database, subscribed, division)
   const quarantine = new Quarantine(database, origin.registerId, subscribed.retry, now)
-  const held = yield* handling.begin(origin.registerId, [...archived(batch, documents, origin), shapesOf(batch, origin)])
-  if (held.any) yield* quarantine.load(documents)
+  const sets = setsOf(documents)
   const application = new Application(database, subscribed, place, handling, quarantine)
-  for (const set of setsOf(documents)) yield* application.apply(set, batch.identities)
+  const held = yield* application.begin([...archived(batch, documents, origin), shapesOf(batch, origin)], sets[0] ?? [])
+  if (held.any) yield* quarantine.load(documents)
+  for (const set of sets) yield* application.apply(set, batch.identities)
   if (held.missing || application.isMissing) yield* retryWaiting(database, subscribed, origin, { missingAt: quarantine.at }, handling, quarantine)
   yield* handling.finish()
   return { outcome: 'applied', through: batch.through, documents: documents.length, entries: batch.entries.length, ...quarantine.outcome }
@@ -80,6 +81,7 @@ class Application {
   private readonly place: Place
   private readonly handling: Handling
   private readonly quarantine: Quarantine
+  private numbered: readonly AppliedDocument[] | undefined
 
   constructor(database: ApplyingDatabase, subscribed: Subscribed, place: Place, handling: Handling, quarantine: Quarantine) {
     this.database = database
@@ -89,9 +91,23 @@ class Application {
     this.quarantine = quarantine
   }
 
+  /** Where nothing is to be known of what stood under the keys of the first set, it is numbered in the same way to the server. */
+  *begin(inserts: readonly Insert[], set: readonly AppliedDocument[]): Work<Held> {
+    const { database, handling, place, subscribed } = this
+    const { origin, late, unsettled } = place
+    const begun = handling.begin(origin.registerId, inserts)
+    const isKnown = handling.division.mode !== 'together' || late !== undefined || unsettled
+    if (isKnown || set.some(({ table, removed }) => removed || subscribed.checks.has(table))) return yield* begun
+    const [held, rows] = yield* followed<Held, Numbered>(begun, numbering(database, set, origin))
+    number(set, rows)
+    this.numbered = set
+    return held
+  }
+
   *apply(set: readonly AppliedDocument[], identities: Batch['identities']): Work<void> {
     const { database, place } = this
     const { origin, late } = place
+    if (set === this.numbered) return yield* this.handle(set, { refused: [], priors: new Map() }, { origin, late: false, ledgersOnly: false })
     const refused = yield* this.handling.validate(set, origin)
     // Before they are overwritten; where nothing fails nobody asks.
     const suspects = this.handling.division.mode === 'together' ? refused.map(({ document }) => document) : set
@@ -104,7 +120,7 @@ class Application {
     }
     if (place.unsettled) yield* recognize(database, set, origin, identities)
     yield* endLives(database, set, origin, place.unsettled)
-    yield* number(database, set, origin)
+    number(set, yield* query<Numbered>(numbering(database, set, origin)))
     yield* this.handle(set, step, { origin, late: false, ledgersOnly: false })
   }
 
@@ -193,9 +209,17 @@ const BEGINS = "(NOT excluded.removed AND (d.removed OR d.state IS NOT DISTINCT 
 /** Lives that are remembered of a key that is used again and again. */
 const MOST_LIVES = 20
 
-/** Writes down the latest versions and learns which life of their keys they are. */
-function* number(database: ApplyingDatabase, set: readonly AppliedDocument[], origin: Origin): Work<void> {
-  const rows = yield* query<{ table_name: string; record_id: string; incarnation: number; versions: number }>({
+/** Which life of its key a document is, and how many versions of that key there were. */
+interface Numbered {
+  readonly table_name: string
+  readonly record_id: string
+  readonly incarnation: number
+  readonly versions: number
+}
+
+/** Writes down the latest versions; answers which life of their keys they are. */
+function numbering(database: ApplyingDatabase, set: readonly AppliedDocument[], origin: Origin): Statement {
+  return {
     sql: `INSERT INTO ${database.qualify(DOCUMENTS.name)} AS d
             (register_id, table_name, record_id, incarnation, lives, removed, epoch_no, entry_no, entries, versions, born_epoch_no, born_entry_no)
           SELECT $1, table_name, record_id, 1, 1, removed, $2, entry_no, entries, 1, $2, born
@@ -225,7 +249,10 @@ function* number(database: ApplyingDatabase, set: readonly AppliedDocument[], or
       set.map(({ born }) => born),
     ],
     keepsPlan: true,
-  })
+  }
+}
+
+function number(set: readonly AppliedDocument[], rows: readonly Numbered[]): void {
   const numbered = new Map(rows.map((row) => [`${row.table_name}\n${row.record_id}`, row]))
   for (const document of set) {
     const row = numbered.get(`${document.table}\n${document.recordId}`)

@@ -168,7 +168,7 @@ export class Handling {
   /** Last, once: what was deferred, what handlers do at the end, up to a place where that is given, and the levels, in key order, so that lanes can't deadlock. */
   *finish(through?: FinishContext['through']): Work<void> {
     const { database, registerId, levels, subscribed } = this
-    if (subscribed.handlers.size > 0) yield* database.mirroring.settle()
+    if (subscribed.handlers.size > 0) yield* database.mirroring.settleLater()
     const onPosted = (documents: number): void => {
       this.postings += documents
     }

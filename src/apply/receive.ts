@@ -1,7 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import { type Batch, MOST_POINTS, type Point, type Publication, START, type Subscription } from '../model.ts'
 import type { ApplyingDatabase, Received } from '../ports.ts'
-import { insert, query, type Work } from '../work.ts'
+import { insert, query, send, type Work } from '../work.ts'
 import { applyBatch, type Place, type Try } from './batch.ts'
 import { hearAnswer } from './compare-questions.ts'
 import { digestOnLine, type EpochRow, lineOf, pointsBetween, readEpochs } from './epochs.ts'
@@ -92,7 +92,7 @@ class Reception {
     if (applied.outcome === 'not next') return refused(yield* this.answer(true), notNext())
     if (applied.outcome !== 'applied') return yield* this.answer(true)
     const { through, documents, entries, quarantined, released } = applied
-    yield* query({
+    yield* send({
       sql: `UPDATE ${database.qualify(REGISTERS.name)} SET entry_no = $2, digest = $3, contact_at = $4, head_no = $5, reset = false WHERE register_id = $1`,
       parameters: [register_id, through.entryNo, through.digest, new Date(this.attempt.now).toISOString(), this.incoming.publish?.head ?? null],
       keepsPlan: true,

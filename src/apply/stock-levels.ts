@@ -1,6 +1,6 @@
 import { grandTotal } from '../decimal.ts'
 import type { ApplyingDatabase } from '../ports.ts'
-import { query, type Work } from '../work.ts'
+import { send, type Work } from '../work.ts'
 import { STOCK_LEVELS } from './tables.ts'
 
 /**
@@ -28,7 +28,7 @@ export class StockLevels {
       .flatMap(([location, items]) => [...items].map(([item, quantities]) => ({ item, location, quantity: grandTotal(quantities) })))
       .filter((change) => change.quantity !== '0')
     if (changes.length === 0) return
-    yield* query({
+    yield* send({
       sql: `INSERT INTO ${database.qualify(STOCK_LEVELS.name)} AS l (item_no, location, quantity)
             SELECT * FROM unnest($1::text[], $2::text[], $3::numeric[]) AS c(item_no, location, quantity) ORDER BY c.item_no COLLATE "C", c.location COLLATE "C"
             ON CONFLICT (item_no, location) DO UPDATE SET quantity = l.quantity + excluded.quantity`,

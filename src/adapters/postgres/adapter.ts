@@ -79,15 +79,29 @@ const WRITER_SETTINGS = settings({ ...SETTINGS, ...READING })
 /** What is shipped, or said to be applied, must survive a crash; it takes all that was committed before with it. */
 const DURABLE = `SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off'`
 const LAZILY = 'SET LOCAL synchronous_commit = off'
+/** The writer's, as one statement, whose plan is kept. */
+const writing = (synchronousCommit: string) =>
+  `SELECT ${Object.entries({ ...SETTINGS, ...READING })
+    .map(([name, value]) => `pg_catalog.set_config(${literal(name)}, ${literal(value)}, true)`)
+    .join(', ')}, pg_catalog.set_config('synchronous_commit', ${synchronousCommit}, true)`
 /** A timeout that PostgreSQL has since 17. */
 const UNBOUNDED = '; SET LOCAL transaction_timeout = 0'
 const SERVER = "SELECT pg_catalog.getdatabaseencoding() AS encoding, pg_catalog.current_setting('server_version_num') AS version"
-/** Whatever the role's or the database's defaults are. For 'alone' nothing in it takes a snapshot. */
-const BEGIN: Readonly<Record<Exclude<Mode, 'loose'>, string>> = {
+/** Whatever the role's or the database's defaults are. Nothing in it takes a snapshot. */
+const BEGIN_READING: Readonly<Record<'read' | 'alone', string>> = {
   read: `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${READER_SETTINGS}`,
-  write: `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ${WRITER_SETTINGS}; ${DURABLE}`,
-  lazy: `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ${WRITER_SETTINGS}; ${LAZILY}`,
   alone: `BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; ${READER_SETTINGS}; ${LAZILY}`,
+}
+const READ_COMMITTED = 'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE'
+/** Each statement has its own snapshot. */
+const BEGIN_WRITING: Readonly<Record<'write' | 'lazy', readonly string[]>> = {
+  write: [
+    READ_COMMITTED,
+    writing(
+      "CASE pg_catalog.current_setting('synchronous_commit') WHEN 'off' THEN 'local' ELSE pg_catalog.current_setting('synchronous_commit') END",
+    ),
+  ],
+  lazy: [READ_COMMITTED, writing("'off'")],
 }
 /** Writes to the log and waits until it is on the disk, up to there. */
 const FLUSH = "SELECT pg_catalog.set_config('synchronous_commit', 'local', true), pg_catalog.pg_logical_emit_message(true, 'tillsync', '')"
@@ -222,23 +236,22 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       // Before BEGIN: the snapshot must be younger than the end of whoever had the lock before.
       if (mode === 'alone' && !(await this.tryAlone(client))) return undefined
       if (mode === 'loose') return { value: await transaction.drive(work) }
-      const reads = mode === 'read' || mode === 'alone'
-      await client.query(reads && this.isBounded ? BEGIN[mode] + UNBOUNDED : BEGIN[mode])
+      if (mode === 'write' || mode === 'lazy') transaction.begin(BEGIN_WRITING[mode])
+      else await client.query(this.isBounded ? BEGIN_READING[mode] + UNBOUNDED : BEGIN_READING[mode])
       // No snapshot is taken yet: all that was written before the lock will be in it.
-      if (lock.size > 0) await lockTables(client, lock)
+      if (lock.size > 0) await transaction.drive(() => lockTables(lock))
       if (mode === 'alone') await this.reading.lock(client)
       const value = await transaction.drive(work)
       if (mode === 'alone') this.reading.check()
       // Whatever the work made of the error: nothing of it can be committed.
       if (transaction.lost) throw transaction.lost.reason
-      await client.query('COMMIT')
-      transaction.committed()
+      await transaction.commit()
       if (mode === 'alone') await this.endAlone(client, true)
       return { value }
     } catch (error) {
       broken = transaction.lost
       try {
-        if (broken === undefined) await client.query('ROLLBACK')
+        if (broken === undefined) await transaction.rollback()
         if (mode === 'alone') await this.endAlone(client, false)
       } catch (cause) {
         broken = cause as Error // the pool ends it, and with it its locks
@@ -322,10 +335,10 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
 }
 
 /** @throws Unlocked where one of them is gone by now */
-async function lockTables(client: PoolClient, locks: Locks): Promise<void> {
+function* lockTables(locks: Locks): Work<void> {
   const each = [...locks].map(([name, mode]) => `LOCK TABLE ${name} IN ${mode} MODE`)
   try {
-    await client.query([LOCK_BRIEFLY, ...each].join('; '))
+    yield* query({ sql: [LOCK_BRIEFLY, ...each].join('; '), parameters: [] })
   } catch (error) {
     throw isUnknown(error) ? new Unlocked() : error
   }

@@ -2,7 +2,7 @@ import { TillsyncError } from '../../errors.ts'
 import type { HostColumn } from '../../host-table.ts'
 import type { Mirroring, MirrorRows, MirrorTarget, MirrorUpsert } from '../../mirroring.ts'
 import { encodeText, ownOf } from '../../record.ts'
-import { query, type Work } from '../../work.ts'
+import { query, send, type Work } from '../../work.ts'
 import { givenUp } from './aside.ts'
 import { brokenUnique, refusal } from './errors.ts'
 import { asValue, differs, hasOneSpelling } from './json-values.ts'
@@ -11,6 +11,8 @@ import { quote } from './tables.ts'
 import { type PostgresTarget, Targets } from './targets.ts'
 import { literal } from './triggers.ts'
 import { encoderOf, isWrittenAlike, textOf } from './values.ts'
+
+const SETTLE = 'SET CONSTRAINTS ALL IMMEDIATE'
 
 /**
  * Writes sealed records into tables without parsing them here: PostgreSQL reads the JSON texts itself and turns each
@@ -235,10 +237,14 @@ export class PostgresMirroring implements Mirroring {
 
   *settle(): Work<void> {
     try {
-      yield* statement('SET CONSTRAINTS ALL IMMEDIATE')
+      yield* statement(SETTLE)
     } catch (error) {
       throw refusal(error, 'A table')
     }
+  }
+
+  settleLater(): Work<void> {
+    return send({ sql: SETTLE, parameters: [], keepsPlan: true })
   }
 }
 

@@ -2,13 +2,14 @@ import { createHash } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
-import type { Step, Work } from '../../work.ts'
+import type { Statement, Step, Work } from '../../work.ts'
 import { copyRows } from './copy.ts'
 import { asFinal, classify, isAborted, isFinal, isRaised } from './errors.ts'
 import { callHost, LostTransaction } from './host-call.ts'
 import { byKey, lookupSql } from './lookup.ts'
 import { EXACT, OWN_TYPES } from './parsers.ts'
 import { copyTarget, eraseSql, insertAllSql } from './tables.ts'
+import { isPipelined, type Sent, sendTogether } from './together.ts'
 
 /** Below this, the extra round trip of COPY costs more than it saves: rows, or characters in them, for as elements of arrays all quotes are escaped at both ends. */
 const COPY_FROM_ROWS = 50
@@ -22,6 +23,9 @@ export class Transaction {
   private readonly settings: string
   /** Whether the connection is ours alone as long as it lives, so that what is prepared on it stays so. */
   private readonly keepsPlans: boolean
+  /** What goes to the server with the next statement, in order. */
+  private waiting: Sent[] = []
+  private hasBegun = true
   /** Whether nothing was written since the last savepoint. */
   private saved = false
   private readonly after: (() => void)[] = []
@@ -37,9 +41,31 @@ export class Transaction {
     this.keepsPlans = keepsPlans
   }
 
-  /** To be called when it is committed. */
-  committed(): void {
+  /** It begins with the first thing that the work asks for, by these, in the same way to the server. */
+  begin(statements: readonly string[]): void {
+    this.waiting = statements.map((text) => ({ ...this.prepared(text, true), types: OWN_TYPES }))
+    this.hasBegun = false
+  }
+
+  async commit(): Promise<void> {
+    await this.send({ ...this.prepared('COMMIT', true), types: OWN_TYPES })
     for (const run of this.after) run()
+  }
+
+  async rollback(): Promise<void> {
+    if (this.hasBegun) await this.client.query('ROLLBACK')
+  }
+
+  /** What waits, and these; answered with the rows of each of these. */
+  private async sendAll(...statements: readonly Sent[]): Promise<readonly (readonly object[])[]> {
+    const all = [...this.waiting, ...statements]
+    this.waiting = []
+    this.hasBegun = true
+    return (await sendTogether(this.client, all)).slice(all.length - statements.length)
+  }
+
+  private async send(statement: Sent): Promise<readonly object[]> {
+    return (await this.sendAll(statement))[0] ?? []
   }
 
   async drive<T>(work: () => Work<T>): Promise<T> {
@@ -74,14 +100,20 @@ export class Transaction {
     if (step.kind === 'lookup') return this.lookup(step)
     if (step.kind === 'pause' || step.kind === 'writing') return step.kind === 'pause' ? setImmediate() : undefined
     this.saved = false
-    const { client } = this
     switch (step.kind) {
       case 'query':
-        return (await client.query({ ...this.prepared(step.sql, step.keepsPlan), values: step.parameters as unknown[], types: OWN_TYPES })).rows
-      case 'insert':
-        return this.insert(step)
+        return this.query(step)
+      case 'insert': {
+        const statement = await this.insertion(step)
+        return statement && this.send(statement)
+      }
+      case 'pair': {
+        const first = await this.insertion(step.first)
+        const answers = await this.sendAll(...(first ? [first] : []), this.sent(step.second))
+        return [first && answers[0], answers.at(-1)]
+      }
       case 'erase':
-        await client.query(eraseSql(step.table, this.qualify(step.table.name), step.by), columnsOf(step.keys))
+        await this.send({ text: eraseSql(step.table, this.qualify(step.table.name), step.by), values: columnsOf(step.keys), types: OWN_TYPES })
         return undefined
       case 'committed':
         this.after.push(step.run)
@@ -91,19 +123,35 @@ export class Transaction {
     }
   }
 
-  /** Much of it by COPY, all else with one way to the server. */
-  private async insert({ inserts, beside }: Step & { kind: 'insert' }): Promise<unknown> {
+  private sent({ sql, parameters, keepsPlan }: Statement): Sent & { readonly values: readonly unknown[] } {
+    return { ...this.prepared(sql, keepsPlan), values: parameters, types: OWN_TYPES }
+  }
+
+  private async query(step: Step & { kind: 'query' }): Promise<unknown> {
+    const statement = this.sent(step)
+    if (step.isAwaited === false) {
+      this.waiting.push(statement)
+      return undefined
+    }
+    // Without parameters it may be several statements, which go alone.
+    if (statement.name === undefined && statement.values.length === 0) await this.sendAll()
+    return this.send(statement)
+  }
+
+  /** Much of it by COPY; the statement for all else. */
+  private async insertion({ inserts, beside }: Step & { kind: 'insert' }): Promise<Sent | undefined> {
     const { client, qualify } = this
     const [copied, others] = partition(inserts, ({ rows, replaceBy }) => replaceBy === undefined && isBulk(rows) && !isPipelined(client))
+    if (copied.length > 0) await this.sendAll()
     for (const { table, rows } of copied) await copyRows(client, copyTarget(table, qualify(table.name)), rows)
     if (others.length === 0 && beside === undefined) return undefined
     const values = [...(beside?.parameters ?? []), ...others.flatMap(({ rows }) => columnsOf(rows))]
     const keepsPlan = beside === undefined || beside.keepsPlan === true
-    const { rows } = await client.query({ ...this.prepared(insertAllSql(others, qualify, beside), keepsPlan), values, types: OWN_TYPES })
-    return rows
+    return { ...this.prepared(insertAllSql(others, qualify, beside), keepsPlan), values, types: OWN_TYPES }
   }
 
   private async call(step: Step & { kind: 'call' }): Promise<unknown> {
+    await this.sendAll()
     try {
       return await callHost(this.client, step, this.settings)
     } catch (error) {
@@ -116,6 +164,7 @@ export class Transaction {
   /** A lookup may fail by the host's filter; the savepoint before it lets the rest of the transaction go on. */
   private async lookup(step: Step & { kind: 'lookup' }): Promise<unknown> {
     const { client } = this
+    await this.sendAll()
     if (!this.saved) await client.query('SAVEPOINT sync_lookup')
     this.saved = true
     try {
@@ -141,11 +190,6 @@ function planName(sql: string): string {
   const known = planNames.get(sql) ?? `sync_${createHash('sha256').update(sql).digest('hex').slice(0, 32)}`
   planNames.set(sql, known)
   return known
-}
-
-/** Where statements are sent without waiting for answers (`pipeline` of the pool), `pg` refuses COPY. */
-function isPipelined(client: PoolClient): boolean {
-  return (client as { readonly pipeline?: boolean }).pipeline === true
 }
 
 function isBulk(rows: readonly (readonly unknown[])[]): boolean {

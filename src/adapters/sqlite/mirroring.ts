@@ -238,6 +238,10 @@ export class SqliteMirroring implements Mirroring {
   settle(): Work<void> {
     return this.deferral.settle()
   }
+
+  settleLater(): Work<void> {
+    return this.settle()
+  }
 }
 
 const NONE: ReadonlyMap<string, Stored> = new Map()

@@ -63,7 +63,7 @@ export class Steps {
   isWrite(step: Step): boolean {
     if (step.kind === 'query' && step.sql.startsWith('EXPLAIN')) return false // and it may not compile, which is for the work to hear
     if (step.kind === 'query') return !this.prepare(step.sql, 'objects').readonly || step.sql.startsWith('SAVEPOINT')
-    return step.kind === 'insert' || step.kind === 'erase'
+    return step.kind === 'insert' || step.kind === 'pair' || step.kind === 'erase'
   }
 
   get isOpen(): boolean {
@@ -98,6 +98,8 @@ export class Steps {
       case 'insert':
         for (const one of step.inserts) this.insert(one)
         return step.beside && this.answer({ kind: 'query', ...step.beside })
+      case 'pair':
+        return [this.answer(step.first), this.answer({ kind: 'query', ...step.second })]
       case 'erase': {
         const { table, by, keys } = step
         const statement = this.prepare(`DELETE FROM ${quote(table.name)} WHERE ${by.map((name) => `${quote(name)} = ?`).join(' AND ')}`, 'objects')
