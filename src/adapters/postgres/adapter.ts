@@ -70,39 +70,33 @@ const OWN_SETTINGS = {
   idle_in_transaction_session_timeout: '0',
   lock_timeout: `${LOCK_MS}ms`,
 }
-const settings = (all: Readonly<Record<string, string>>) =>
-  Object.entries(all)
-    .map(([name, value]) => `SET LOCAL ${name} = '${value}'`)
-    .join('; ')
-const READER_SETTINGS = settings(OWN_SETTINGS)
-const WRITER_SETTINGS = settings({ ...SETTINGS, ...READING })
+/** As one statement, whose plan is kept: values are SQL. */
+const configure = (all: Readonly<Record<string, string>>) =>
+  `SELECT ${Object.entries(all)
+    .map(([name, value]) => `pg_catalog.set_config(${literal(name)}, ${value}, true)`)
+    .join(', ')}`
+const literals = (all: Readonly<Record<string, string>>) => Object.fromEntries(Object.entries(all).map(([name, value]) => [name, literal(value)]))
+const WRITER_SETTINGS = literals({ ...SETTINGS, ...READING })
 /** What is shipped, or said to be applied, must survive a crash; it takes all that was committed before with it. */
-const DURABLE = `SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off'`
-const LAZILY = 'SET LOCAL synchronous_commit = off'
-/** The writer's, as one statement, whose plan is kept. */
-const writing = (synchronousCommit: string) =>
-  `SELECT ${Object.entries({ ...SETTINGS, ...READING })
-    .map(([name, value]) => `pg_catalog.set_config(${literal(name)}, ${literal(value)}, true)`)
-    .join(', ')}, pg_catalog.set_config('synchronous_commit', ${synchronousCommit}, true)`
+const DURABLE = configure({
+  ...WRITER_SETTINGS,
+  synchronous_commit: "pg_catalog.replace(pg_catalog.current_setting('synchronous_commit'), 'off', 'local')",
+})
 /** A timeout that PostgreSQL has since 17. */
-const UNBOUNDED = '; SET LOCAL transaction_timeout = 0'
+const UNBOUNDED = 'SET LOCAL transaction_timeout = 0'
 const SERVER = "SELECT pg_catalog.getdatabaseencoding() AS encoding, pg_catalog.current_setting('server_version_num') AS version"
-/** Whatever the role's or the database's defaults are. Nothing in it takes a snapshot. */
-const BEGIN_READING: Readonly<Record<'read' | 'alone', string>> = {
-  read: `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${READER_SETTINGS}`,
-  alone: `BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; ${READER_SETTINGS}; ${LAZILY}`,
-}
+/** Whatever the role's or the database's defaults are. */
 const READ_COMMITTED = 'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE'
-/** Each statement has its own snapshot. */
-const BEGIN_WRITING: Readonly<Record<'write' | 'lazy', readonly string[]>> = {
-  write: [
-    READ_COMMITTED,
-    writing(
-      "CASE pg_catalog.current_setting('synchronous_commit') WHEN 'off' THEN 'local' ELSE pg_catalog.current_setting('synchronous_commit') END",
-    ),
-  ],
-  lazy: [READ_COMMITTED, writing("'off'")],
+const BEGIN = {
+  read: ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', configure(literals(OWN_SETTINGS))],
+  write: [READ_COMMITTED, DURABLE],
+  lazy: [READ_COMMITTED, configure({ ...WRITER_SETTINGS, synchronous_commit: "'off'" })],
 }
+/** Nothing in it takes a snapshot. */
+const BEGIN_ALONE = [
+  'BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE',
+  ...Object.entries({ ...OWN_SETTINGS, synchronous_commit: 'off' }).map(([name, value]) => `SET LOCAL ${name} = ${literal(value)}`),
+].join('; ')
 /** Writes to the log and waits until it is on the disk, up to there. */
 const FLUSH = "SELECT pg_catalog.set_config('synchronous_commit', 'local', true), pg_catalog.pg_logical_emit_message(true, 'tillsync', '')"
 
@@ -231,13 +225,13 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     refuseEnded(this.pool)
     const client = await this.pool.connect()
     let broken: Error | undefined
-    const transaction = new Transaction(client, (name) => this.qualify(name), `${WRITER_SETTINGS}; ${DURABLE}`, this.keepsPlans)
+    const transaction = new Transaction(client, (name) => this.qualify(name), DURABLE, this.keepsPlans)
     try {
       // Before BEGIN: the snapshot must be younger than the end of whoever had the lock before.
       if (mode === 'alone' && !(await this.tryAlone(client))) return undefined
       if (mode === 'loose') return { value: await transaction.drive(work) }
-      if (mode === 'write' || mode === 'lazy') transaction.begin(BEGIN_WRITING[mode])
-      else await client.query(this.isBounded ? BEGIN_READING[mode] + UNBOUNDED : BEGIN_READING[mode])
+      if (mode === 'alone') await client.query(this.isBounded ? `${BEGIN_ALONE}; ${UNBOUNDED}` : BEGIN_ALONE)
+      else transaction.begin(mode === 'read' && this.isBounded ? [...BEGIN.read, UNBOUNDED] : BEGIN[mode])
       // No snapshot is taken yet: all that was written before the lock will be in it.
       if (lock.size > 0) await transaction.drive(() => lockTables(lock))
       if (mode === 'alone') await this.reading.lock(client)

@@ -1,5 +1,4 @@
 import type { PoolClient } from 'pg'
-import type { OWN_TYPES } from './parsers.ts'
 
 /** A statement as it is sent. */
 export interface Sent {
@@ -7,11 +6,13 @@ export interface Sent {
   /** Under which name it is prepared, where its plan is kept. */
   readonly name?: string
   readonly values?: readonly unknown[]
-  readonly types: typeof OWN_TYPES
+  readonly types: { getTypeParser(oid: number): (value: string) => unknown }
+  /** Rows as tuples. */
+  readonly rowMode?: 'array'
 }
 
-/** A row of an answer, by the names of its columns. */
-type Row = Record<string, unknown>
+/** A row of an answer, by the names of its columns or as a tuple. */
+type Row = object
 
 /**
  * Sends statements of one transaction in one way to the server; answered with the rows of each. The first that fails ends it: what comes behind it is not run.

@@ -15,6 +15,8 @@ import { isPipelined, type Sent, sendTogether } from './together.ts'
 const COPY_FROM_ROWS = 50
 const COPY_FROM_CHARACTERS = 20_000
 
+const SAVEPOINT: Sent = { text: 'SAVEPOINT sync_lookup', types: OWN_TYPES }
+
 /** The steps of one transaction on its connection. */
 export class Transaction {
   private readonly client: PoolClient
@@ -133,8 +135,8 @@ export class Transaction {
       this.waiting.push(statement)
       return undefined
     }
-    // Without parameters it may be several statements, which go alone.
-    if (statement.name === undefined && statement.values.length === 0) await this.sendAll()
+    // Several statements in one text go alone.
+    if (statement.values.length === 0 && statement.text.includes(';')) await this.sendAll()
     return this.send(statement)
   }
 
@@ -163,13 +165,14 @@ export class Transaction {
 
   /** A lookup may fail by the host's filter; the savepoint before it lets the rest of the transaction go on. */
   private async lookup(step: Step & { kind: 'lookup' }): Promise<unknown> {
-    const { client } = this
-    await this.sendAll()
-    if (!this.saved) await client.query('SAVEPOINT sync_lookup')
+    const { client, saved } = this
+    // What fails of it is no matter of the lookup's.
+    if (this.waiting.length > 0) await this.sendAll()
     this.saved = true
+    const statement: Sent = { ...lookupSql(step), rowMode: 'array', types: EXACT }
     try {
-      const { rows } = await client.query({ ...lookupSql(step), rowMode: 'array', types: EXACT })
-      return byKey(rows, step.keys)
+      const answers = await this.sendAll(...(saved ? [] : [SAVEPOINT]), statement)
+      return byKey(answers.at(-1) as unknown[][], step.keys)
     } catch (error) {
       if (isFinal(error)) throw error
       await client.query('ROLLBACK TO SAVEPOINT sync_lookup')
