@@ -58,10 +58,10 @@ export class CentralInstallation {
       for (const [table, all] of handlers) for (const handler of all) yield* handler.check(database, table)
       for (const table of tablesOf(handlers)) yield* createOrCheck(database, table)
       if (publishing) yield* publishing.install()
-      // Rules that publish nothing any more: nobody would take what triggers note.
+      // Rules that publish nothing any more: nobody would take what triggers note. What was noted stays, for a process that publishes may still run: it stands still by the rules.
       else if (yield* database.hasTable(AUDIENCES.name)) {
         yield* putInForce(database, NOTHING)
-        yield* capturing(database).capture.uninstall()
+        yield* capturing(database).capture.removeTriggers()
       }
     })
     publishing?.sealer.planning.installed()

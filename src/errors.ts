@@ -128,6 +128,17 @@ export class TillsyncError extends Error {
   }
 }
 
+/** One of the library's own tables that a statement names is gone; undefined where the message names none of them, whatever language it is in. */
+export function goneTable(message: string, doing: string, cause: unknown): TillsyncError | undefined {
+  const [table] = /\bsync_\w+/.exec(message) ?? []
+  if (table === undefined) return undefined
+  return new TillsyncError('ERR_NOT_INSTALLED', `${doing}: the library's table \`${table}\` is gone`, {
+    hint: 'Who has removed it? Another process by `uninstall()`? It is made again by `install()`.',
+    context: { table },
+    cause,
+  })
+}
+
 /** What was thrown, as a TillsyncError: itself, or wrapped under `code`. */
 export function asTillsyncError(thrown: unknown, code: TillsyncErrorCode, message: string): TillsyncError {
   if (thrown instanceof TillsyncError) return thrown

@@ -99,9 +99,8 @@ for (const column of ['xid', 'seen', 'source', 'kind', 'key']) {
   }
 }
 for (const table of ['sync_sources', 'sync_state', 'sync_entries', 'sync_members', 'sync_parked']) {
-  const code: TillsyncErrorCode = table === 'sync_state' ? 'ERR_NOT_INSTALLED' : 'ERR_DATABASE'
   const lost = table === 'sync_members' ? { forgets: true } : table === 'sync_entries' ? { anew: true } : {}
-  faults[`${table} dropped`] = { sql: `DROP TABLE ${table}`, ...(table !== 'sync_sources' && { seal: code }), ...lost }
+  faults[`${table} dropped`] = { sql: `DROP TABLE ${table}`, ...(table !== 'sync_sources' && { seal: 'ERR_NOT_INSTALLED' }), ...lost }
 }
 for (const table of ['sync_state', 'sync_members']) {
   faults[`a view instead of ${table}`] = {

@@ -97,12 +97,16 @@ const faults: Record<string, Fault> = {
   },
 }
 for (const table of [...NEEDED, ...OTHERS]) {
-  const seal = NEEDED.includes(table) ? ({ seal: 'ERR_DATABASE' } as const) : {}
+  const [gone, foreign] = NEEDED.includes(table) ? ([{ seal: 'ERR_NOT_INSTALLED' }, { seal: 'ERR_DATABASE' }] as const) : []
   const lost = table === 'sync_members' ? { forgets: true } : table === 'sync_entries' ? { anew: true } : {}
-  faults[`${table} dropped`] = { sql: `DROP TABLE ${table}`, ...seal, ...lost }
-  faults[`${table} renamed`] = { sql: `ALTER TABLE ${table} RENAME TO old_${table}`, ...seal, ...lost }
-  const foreign = { sql: `DROP TABLE ${table}; CREATE TABLE ${table} (a, b)`, ...seal, first: `DROP TABLE ${table}`, ...lost }
-  faults[`${table} of foreign shape`] = foreign
+  faults[`${table} dropped`] = { sql: `DROP TABLE ${table}`, ...gone, ...lost }
+  faults[`${table} renamed`] = { sql: `ALTER TABLE ${table} RENAME TO old_${table}`, ...gone, ...lost }
+  faults[`${table} of foreign shape`] = {
+    sql: `DROP TABLE ${table}; CREATE TABLE ${table} (a, b)`,
+    first: `DROP TABLE ${table}`,
+    ...foreign,
+    ...lost,
+  }
 }
 
 const open = (file: string): Register =>
@@ -196,7 +200,7 @@ t.test('a running register whose tables are dropped goes on by itself after inst
     async () =>
       await replica.seal().then(
         () => false,
-        (error) => error.code === 'ERR_DATABASE',
+        (error) => error.code === 'ERR_NOT_INSTALLED',
       ),
   )
   await replica.install()

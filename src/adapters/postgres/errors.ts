@@ -1,4 +1,4 @@
-import { asTillsyncError, messageOf, TillsyncError } from '../../errors.ts'
+import { asTillsyncError, goneTable, messageOf, TillsyncError } from '../../errors.ts'
 import type { Fault } from '../../ports.ts'
 
 /** Another transaction was in the way; the same one works when it is tried again. */
@@ -75,7 +75,7 @@ const HINTS: Readonly<Record<string, string>> = {
   '28P01': 'Check user and password of the pool.',
   '3D000': 'Create the database, or name another one in the pool.',
   '3F000': 'Create the schema first: it is that of the tables; postgres(pool, { schema }) names it.',
-  '42P01': "Who has removed the table? One of the library's own is made again by `install()`.",
+  '42P01': 'Who has removed the table?',
   '25006': 'A standby can only be read: connect the pool to the primary.',
   '42501':
     'The role of the pool must own the tables that are published, or be a member of the role that does, and may create tables and functions in their schema.',
@@ -93,6 +93,8 @@ export function classify(thrown: unknown, doing: string): TillsyncError {
       cause: thrown,
     })
   if (state === '') return asTillsyncError(thrown, 'ERR_DATABASE', doing)
+  const gone = state === '42P01' ? goneTable(messageOf(thrown), doing, thrown) : undefined
+  if (gone !== undefined) return gone
   const retryable = isConflict(thrown) || AWAY.test(state)
   return new TillsyncError('ERR_DATABASE', `${doing}: ${messageOf(thrown)}`, {
     retryable,

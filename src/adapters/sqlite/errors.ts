@@ -1,4 +1,4 @@
-import { asTillsyncError, messageOf, TillsyncError } from '../../errors.ts'
+import { asTillsyncError, goneTable, messageOf, TillsyncError } from '../../errors.ts'
 import type { Fault } from '../../ports.ts'
 
 /** Whether somebody else holds the lock; the same transaction works later. */
@@ -19,6 +19,8 @@ export function classify(thrown: unknown, doing: string): TillsyncError {
     return new TillsyncError('ERR_DATABASE', `${doing}: the connection is closed`, { hint, cause: thrown })
   }
   if (code === '') return asTillsyncError(thrown, 'ERR_DATABASE', doing)
+  const gone = isGone(thrown) ? goneTable(messageOf(thrown), doing, thrown) : undefined
+  if (gone !== undefined) return gone
   return new TillsyncError('ERR_DATABASE', `${doing}: ${messageOf(thrown)}`, {
     retryable: code === 'SQLITE_FULL' || code.startsWith('SQLITE_IOERR'),
     hint: isLacking(thrown) ? LACKING : isGone(thrown) ? GONE : HINTS[code.replace(/^(SQLITE_[A-Z]+)_.*/, '$1')],
@@ -47,7 +49,7 @@ function isGone(thrown: unknown): boolean {
   return codeOf(thrown) === 'SQLITE_ERROR' && messageOf(thrown).startsWith('no such table')
 }
 
-const GONE = "Who has removed the table? One of the library's own is made again by `install()`."
+const GONE = 'Who has removed the table?'
 
 /** One root's tables can't be read, for want of a function or a collation; what else is wrong is wrong with all. */
 export function notReadable(table: string, thrown: unknown): unknown {
