@@ -281,7 +281,8 @@ export class MailCourier {
     const { correspondence, events, ready } = this.options
     await ready()
     const heard = await correspondence.hear(message)
-    const { exchanged, asksAgain, isAnswer, isInTime, error } = heard
+    const { exchanged, asksAgain, isAnswer, isInTime, error, unread } = heard
+    for (const error of unread) events.emit('failed', { error })
     this.contact.reached()
     this.options.onExchanged(exchanged)
     if (exchanged.unfinished || asksAgain) this.must = true

@@ -105,6 +105,8 @@ export interface Publication {
   readonly compared?: ComparisonAnswer | undefined
   /** What became of the document that the subscriber offered. */
   readonly back?: TakenBack | undefined
+  /** What of it was said, and can't be read. */
+  readonly unread?: ReadonlySet<keyof Publication> | undefined
 }
 
 /** More points, more documents that are wanted, parked, or not applied, are not said in one message. */

@@ -152,7 +152,8 @@ export class PulledTill {
       token: () => pull.token(register),
       names: { peer: 'The register', server: 'till.fetch', asker: 'createCentral as `pull`' },
     })
-    const puller = new Puller({ register, link, maxMessageBytes: takes.message, takes, audiences }, subscriber)
+    const onUnread = (error: TillsyncError) => this.options.events.emit('refused', { register, source: undefined, error })
+    const puller = new Puller({ register, link, maxMessageBytes: takes.message, onUnread, takes, audiences }, subscriber)
     this.puller = { url, puller }
     return puller
   }

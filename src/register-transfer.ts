@@ -141,7 +141,9 @@ export class RegisterTransfer {
 
   private createCourier(transfer: Push, publisher: Publisher): Courier {
     const { name, clock, events } = this.options
-    const starter = { register: name, link: transfer.link, maxMessageBytes: transfer.maxMessageBytes, asking: this.asking(transfer) }
+    const { link, maxMessageBytes } = transfer
+    const onUnread = (error: TillsyncError) => events.emit('failed', { error })
+    const starter = { register: name, link, maxMessageBytes, onUnread, asking: this.asking(transfer) }
     return new Courier({
       clock,
       transfer,

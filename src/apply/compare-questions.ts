@@ -124,12 +124,12 @@ export function* hearAnswer(
   registerId: number,
   asked: string | null,
   epoch: string,
-  answer: ComparisonAnswer,
+  answer: ComparisonAnswer | 'unread',
 ): Work<void> {
   const question = askedQuestion(asked)
-  if (question === undefined || question.id !== answer.id) return
+  if (question === undefined || (answer !== 'unread' && question.id !== answer.id)) return
   const [comparisonId, step] = JSON.parse(asked as string) as [string, number]
-  const heard = judge(question, answer)
+  const heard = answer === 'unread' ? ended('malformed') : judge(question, answer)
   yield* insert(COMPARISON_ANSWERS, [[registerId, comparisonId, step + 1, epoch, JSON.stringify(heard.told)]])
   yield* query({
     sql: `UPDATE ${database.qualify(COMPARISONS.name)} SET step = step + 1, ranges = $3 WHERE register_id = $1 AND comparison_id = $2`,
@@ -137,16 +137,21 @@ export function* hearAnswer(
   })
 }
 
-function judge(
-  question: ComparisonQuestion,
-  { codec, refused, parts, tables, both }: ComparisonAnswer,
-): { readonly told: Omit<Told, 'epoch'>; readonly rest: readonly RecordIdRange[] } {
-  const end = (why: Told['refused']) => ({ told: { tables: [], both: false, parts: [], refused: why }, rest: [] })
-  if (codec !== CODEC) return end('codec')
-  if (refused !== undefined) return end(refused)
+interface Heard {
+  readonly told: Omit<Told, 'epoch'>
+  readonly rest: readonly RecordIdRange[]
+}
+
+function ended(why: Told['refused']): Heard {
+  return { told: { tables: [], both: false, parts: [], refused: why }, rest: [] }
+}
+
+function judge(question: ComparisonQuestion, { codec, refused, parts, tables, both }: ComparisonAnswer): Heard {
+  if (codec !== CODEC) return ended('codec')
+  if (refused !== undefined) return ended(refused)
   const ids = parts.flatMap(({ through, documents }) => [through ?? '', ...(documents ?? []).map(({ recordId }) => recordId)])
   const followed = restOf(question, parts)
-  if (followed === undefined || parts.length === 0 || !ids.every(isPostable)) return end('malformed')
+  if (followed === undefined || parts.length === 0 || !ids.every(isPostable)) return ended('malformed')
   const { rest, told } = followed
   return {
     told: {

@@ -1,3 +1,4 @@
+import type { ComparisonAnswer } from '../comparison.ts'
 import { TillsyncError } from '../errors.ts'
 import { type Batch, MOST_POINTS, type Point, type Publication, START, type Subscription } from '../model.ts'
 import type { ApplyingDatabase, Received } from '../ports.ts'
@@ -29,8 +30,8 @@ export function* standingFor(database: ApplyingDatabase, incoming: Incoming): Wo
   const register = yield* readRegister(database, incoming, '')
   const isPlain =
     publish === undefined ||
-    (publish.epoch === register.epoch && publish.seek === undefined && publish.compared === undefined && publish.back === undefined)
-  if (register.held || !isPlain || parkedText(publish) !== register.parked || isNewVersion(publish, register)) return undefined
+    (publish.epoch === register.epoch && publish.seek === undefined && comparedIn(publish) === undefined && publish.back === undefined)
+  if (register.held || !isPlain || parkedText(publish, register) !== register.parked || isNewVersion(publish, register)) return undefined
   return { subscription: yield* subscriptionOf(database, register, publish !== undefined) }
 }
 
@@ -47,7 +48,8 @@ export function* receive(database: ApplyingDatabase, subscribed: Subscribed, inc
     const sql = `UPDATE ${database.qualify(REGISTERS.name)} SET version = $2 WHERE register_id = $1`
     yield* query({ sql, parameters: [register.register_id, publish?.version] })
   }
-  const { compared, back } = publish ?? {}
+  const { back } = publish ?? {}
+  const compared = publish && comparedIn(publish)
   if (publish !== undefined && (compared ?? back) !== undefined && !register.held) {
     if (compared) yield* hearAnswer(database, register.register_id, register.asked, publish.epoch, compared)
     if (back) yield* hearTaken(database, register.register_id, back)
@@ -121,7 +123,7 @@ class Reception {
   /** Which documents the register can't read. Says whether that is news. */
   private *hearParked(): Work<boolean> {
     const { database, register } = this
-    const parked = parkedText(this.incoming.publish)
+    const parked = parkedText(this.incoming.publish, register)
     if (parked === register.parked) return false
     yield* query({
       sql: `UPDATE ${database.qualify(REGISTERS.name)} SET parked = $2 WHERE register_id = $1`,
@@ -273,8 +275,13 @@ function baseOf(batch: Batch): Point {
   return batch.frame?.base ?? batch.after
 }
 
+function comparedIn({ compared, unread }: Publication): ComparisonAnswer | 'unread' | undefined {
+  return unread?.has('compared') ? 'unread' : compared
+}
+
 /** As it is stored, so that it is the same as long as nothing is new. */
-function parkedText(publish: Publication | undefined): string | null {
+function parkedText(publish: Publication | undefined, register: RegisterRow): string | null {
+  if (publish?.unread?.has('parked')) return register.parked
   const parked = publish?.parked ?? []
   return parked.length === 0 ? null : JSON.stringify(parked.map(({ table, recordId }) => [table, recordId]))
 }

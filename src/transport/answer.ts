@@ -33,6 +33,7 @@ export async function answer(answerer: Answerer, register: RegisterName, bytes: 
   const { subscriber, takes, holds, proof } = answerer
   const message = await decodeMessage(bytes, takes.message)
   requireRegister(message.from, register, 'speaks for')
+  for (const error of message.unread ?? []) answerer.onRefused(register, error)
   const speaking = holds.begin(register, message.wait ?? 0)
   let news = holds.news(register)
   let word = await receive(subscriber, register, message, proof)
@@ -64,7 +65,7 @@ export interface RegisterAnswerer {
   /** There is nothing more to send. Seals what is touched. */
   sealed(): Promise<void>
   onExchanged(exchanged: Exchanged): void
-  /** Central refused what was sent, or what it says can't be settled. */
+  /** Central refused what was sent, or what it says can't be settled, or not be read. */
   onFailed(error: TillsyncError): void
 }
 
@@ -86,6 +87,7 @@ export async function answerCentral(answerer: RegisterAnswerer, register: Regist
     const error = refusalIn(message, exchanged)
     if (error) answerer.onFailed(error)
     else answerer.onExchanged(withTaken(exchanged, taken))
+    for (const error of message.unread ?? []) answerer.onFailed(error)
   } catch (thrown) {
     failed = asTillsyncError(thrown, 'ERR_DATABASE', 'The exchange failed')
     answerer.onFailed(failed)

@@ -61,7 +61,11 @@ export async function decodeMessage(bytes: Uint8Array, maxBytes: number): Promis
   const wire = object(unpack(await bodyOf(bytes, maxBytes)), 'message')
   checkVersion(wire)
   const { batch, published } = wire
-  return fromWire(wire, await packedIn(batch, maxBytes), await packedIn(published, maxBytes))
+  const [sent, news] = [await packedIn(batch, maxBytes), await Promise.allSettled([packedIn(published, maxBytes)])]
+  return fromWire(wire, sent, () => {
+    if (news[0].status === 'rejected') throw news[0].reason
+    return news[0].value
+  })
 }
 
 /** What was packed by itself. */

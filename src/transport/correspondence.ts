@@ -58,6 +58,8 @@ export interface Heard {
   readonly isInTime: boolean
   /** Why central took nothing, unless its word puts that right. */
   readonly error: TillsyncError | undefined
+  /** Why something that it says beside that could not be read. */
+  readonly unread: readonly TillsyncError[]
 }
 
 /** Those that count as lost are kept for their answers, up to so many. */
@@ -127,6 +129,7 @@ export class Correspondence {
     const message = await decodeMessage(bytes, maxMessageBytes)
     if (message.from !== 'central')
       throw new TillsyncError('ERR_FOREIGN_REGISTER', "The letter is not central's", { hint: 'Does another register write into this mailbox?' })
+    if (message.error?.code === 'ERR_MESSAGE') publisher.drop()
     const sayings = await this.read()
     const at = sayings.findIndex(({ id }) => id === message.answers)
     const said = sayings[at]
@@ -144,6 +147,7 @@ export class Correspondence {
       isAnswer: said !== undefined,
       isInTime: said !== undefined && !said.isLost && !said.isSlow,
       error: refusalOf(message, said),
+      unread: message.unread ?? [],
     }
   }
 

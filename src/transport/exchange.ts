@@ -14,6 +14,8 @@ export interface Starter {
   readonly register: RegisterName
   readonly link: Link
   readonly maxMessageBytes: number
+  /** Told of what the other side says beside what it sends, where that can't be read. */
+  onUnread(error: TillsyncError): void
   /** Where the register subscribes to what central publishes. */
   readonly asking?: Asking | undefined
 }
@@ -39,7 +41,7 @@ export interface PullStarter extends Omit<Starter, 'asking'> {
  * @throws ERR_LINK (retryable), ERR_FORKED, ERR_CLONED, and what central refuses with
  */
 export async function push(
-  { register, link, maxMessageBytes, asking }: Starter,
+  { register, link, maxMessageBytes, asking, onUnread }: Starter,
   publisher: Publisher,
   signal: AbortSignal,
   idle?: AbortSignal,
@@ -54,11 +56,14 @@ export async function push(
   try {
     answer = await decodeMessage(await answered, maxMessageBytes)
   } catch (error) {
+    // Central could not read ours, or we its.
+    if (error instanceof TillsyncError && error.code === 'ERR_MESSAGE') publisher.drop()
     // A message that was too large for central is cut smaller, if it has only now said what it takes.
     if (error instanceof TillsyncError && isTakes(error.context.takes) && (await publisher.learn(error.context.takes))) return UNFINISHED
     throw error
   }
   requireAnswer(answer, said.id, 'Central')
+  answer.unread?.forEach(onUnread)
   const exchanged = await publisher.hear(answer)
   const taken = asking && (await asking.subscriber.take(answer.published?.batches ?? []))
   const error = refusalIn(answer, exchanged)
@@ -150,7 +155,7 @@ export class Puller {
 
   private async exchange(signal: AbortSignal): Promise<Pulled> {
     const { subscriber } = this
-    const { register, link, maxMessageBytes, takes } = this.starter
+    const { register, link, maxMessageBytes, takes, onUnread } = this.starter
     const word = this.word ?? (await receive(subscriber, register, {}))
     const id = randomBytes(9).toString('base64url')
     const error = word.error ?? this.refused
@@ -161,6 +166,7 @@ export class Puller {
     const answer = await decodeMessage(await exchangeBy(link, bytes, signal), maxMessageBytes)
     requireAnswer(answer, id, 'The register')
     requireRegister(answer.from, register, 'speaks for')
+    answer.unread?.forEach(onUnread)
     this.refused = undefined
     if (answer.error) throw refusal('The register', answer.error)
     if (signal.aborted) throw new TillsyncError('ERR_ABORTED', 'The exchange was aborted', { cause: signal.reason })

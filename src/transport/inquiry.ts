@@ -1,6 +1,9 @@
 import type { ComparisonAnswer, ComparisonQuestion } from '../comparison.ts'
 import type { Source } from './publisher.ts'
 
+/** The message may have been spoilt on the way. */
+const MOST_REFUSALS = 2
+
 /** What central asks a register, and what it answers: with the next message, as far as it comes. */
 export class Inquiry {
   private readonly source: Pick<Source, 'compare'>
@@ -9,6 +12,8 @@ export class Inquiry {
   private answered: { readonly epoch: string; readonly answer: ComparisonAnswer } | undefined
   /** The last question that had its turn. */
   private put: string | undefined
+  /** How often central could not read a message with the answer to that one. */
+  private refusals = 0
 
   constructor(source: Pick<Source, 'compare'>) {
     this.source = source
@@ -16,8 +21,17 @@ export class Inquiry {
 
   /** What central asks now. Says whether an answer to it is to be expected at once. */
   hear(question: ComparisonQuestion | undefined): boolean {
-    this.question = question
-    return question !== undefined && question.id !== this.put
+    const isKnown = question !== undefined && question.id === this.put
+    if (!isKnown) this.refusals = 0
+    this.question = this.refusals < MOST_REFUSALS ? question : undefined
+    return question !== undefined && !isKnown
+  }
+
+  /** Central could not read what was said last: it is said without an answer, until central asks again. */
+  drop(): void {
+    if (this.question === undefined) return
+    this.question = undefined
+    this.refusals++
   }
 
   async answer(epoch: string): Promise<ComparisonAnswer | undefined> {

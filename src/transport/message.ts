@@ -46,10 +46,12 @@ export interface Message {
   /** What central publishes for the register. */
   readonly published?: AudienceAnswer | undefined
   readonly error?: MessageError | undefined
+  /** Why questions, answers and remarks in it could not be read: they are left out, for nothing else is to stand behind them. */
+  readonly unread?: readonly TillsyncError[] | undefined
 }
 
 /** A message to be sent: what is long was packed before, a batch while an earlier one was on its way. */
-export type OutgoingMessage = Omit<Message, 'batch' | 'published'> & {
+export type OutgoingMessage = Omit<Message, 'batch' | 'published' | 'unread'> & {
   readonly batch?: Uint8Array | undefined
   readonly published?: Uint8Array | undefined
 }
@@ -136,15 +138,28 @@ export function checkVersion(wire: unknown): void {
   )
 }
 
+/** Reads what is beside the streams; undefined where it can't be read, which is noted. */
+type Aside = <T>(value: unknown, read: (value: unknown) => T) => T | undefined
+
 /**
  * A message from the wire, its version checked, its batch and what is published in it unpacked. Every field is checked; what the checks cost is
- * bounded by the size of the message.
+ * bounded by the size of the message. Of the history and its batch each must be as the protocol has it; what is beside them is left out where it is not.
  *
  * @throws ERR_MESSAGE
  */
-export function fromWire(wire: unknown, batch: unknown, published: unknown): Message {
+export function fromWire(wire: unknown, batch: unknown, published: () => unknown): Message {
   const fields = object(wire, 'message')
-  const publish = optional(fields.publish, publication)
+  const unread: TillsyncError[] = []
+  const aside: Aside = (value, read) => {
+    try {
+      return optional(value, read)
+    } catch (error) {
+      if (!(error instanceof TillsyncError)) throw error
+      unread.push(error)
+      return undefined
+    }
+  }
+  const publish = optional(fields.publish, (value) => publication(value, aside))
   const sent = batch === undefined ? undefined : batchFromWire(batch)
   if (sent !== undefined && sent.epoch !== publish?.epoch) throw malformed('batch')
   return {
@@ -154,12 +169,13 @@ export function fromWire(wire: unknown, batch: unknown, published: unknown): Mes
     wait: optional(fields.wait, (value) => count(value, 'wait')),
     answers: optional(fields.answers, (value) => text(value, 'answers', 64)),
     publish,
-    subscribe: optional(fields.subscribe, subscription),
+    subscribe: optional(fields.subscribe, (value) => subscription(value, aside)),
     ...(sent && { batch: sent }),
     takes: optional(fields.takes, takes),
-    audiences: optional(fields.audiences, requestFromWire),
-    published: optional(published, answerFromWire),
+    audiences: aside(fields.audiences, requestFromWire),
+    published: aside(fields.published, () => answerFromWire(published())),
     ...(fields.error !== undefined && { error: messageError(fields.error) }),
+    ...(unread.length > 0 && { unread }),
   }
 }
 
@@ -174,20 +190,24 @@ function optional<T>(value: unknown, read: (value: unknown) => T): T | undefined
   return value === undefined ? undefined : read(value)
 }
 
-function publication(wire: unknown): Publication {
+function publication(wire: unknown, aside: Aside): Publication {
   const fields = object(wire, 'publish')
+  const parked = aside(fields.parked, (value) => bounded(value, 'parked', MOST_PARKED).map((one) => documentName(one, 'parked')))
+  const compared = aside(fields.compared, comparedFromWire)
+  const unread = Object.entries({ parked, compared }).flatMap(([name, read]) => (read === undefined && fields[name] !== undefined ? [name] : []))
   return {
     epoch: text(fields.epoch, 'epoch', 64),
     head: count(fields.head, 'head'),
-    version: optional(fields.version, (value) => stored(value, 'version', 64)),
+    version: aside(fields.version, (value) => stored(value, 'version', 64)),
     parent: optional(fields.parent, (value) => point(value, 'parent')),
     start: optional(fields.start, (value) => point(value, 'start')),
     seek: optional(fields.seek, seek),
     ancestors: optional(fields.ancestors, (value) => bounded(value, 'ancestors', MOST_ANCESTORS).map((one) => text(one, 'ancestors', 64))),
     cloned: optional(fields.cloned, (value) => mark(value, 'cloned')),
-    parked: optional(fields.parked, (value) => bounded(value, 'parked', MOST_PARKED).map((one) => documentName(one, 'parked'))),
-    compared: optional(fields.compared, comparedFromWire),
-    back: optional(fields.back, takenBackFromWire),
+    parked,
+    compared,
+    back: aside(fields.back, takenBackFromWire),
+    ...(unread.length > 0 && { unread: new Set(unread as (keyof Publication)[]) }),
   }
 }
 
@@ -201,7 +221,7 @@ function seek(wire: unknown): readonly [number, number] {
   return [count(after, 'seek'), count(before, 'seek')]
 }
 
-function subscription(wire: unknown): Subscription {
+function subscription(wire: unknown, aside: Aside): Subscription {
   const fields = object(wire, 'subscribe')
   return {
     standing: optional(fields.standing, standing),
@@ -209,10 +229,10 @@ function subscription(wire: unknown): Subscription {
     known: optional(fields.known, (value) => mark(value, 'known')),
     superseded: optional(fields.superseded, (value) => point(value, 'superseded')),
     points: optional(fields.points, (value) => bounded(value, 'points', MOST_POINTS).map((one) => point(one, 'points'))),
-    again: optional(fields.again, (value) => bounded(value, 'again', MOST_AGAIN).map((one) => documentName(one, 'again'))),
-    quarantined: optional(fields.quarantined, (value) => count(value, 'quarantined')),
-    compare: optional(fields.compare, compareFromWire),
-    back: optional(fields.back, sentBackFromWire),
+    again: aside(fields.again, (value) => bounded(value, 'again', MOST_AGAIN).map((one) => documentName(one, 'again'))),
+    quarantined: aside(fields.quarantined, (value) => count(value, 'quarantined')),
+    compare: aside(fields.compare, compareFromWire),
+    back: aside(fields.back, sentBackFromWire),
   }
 }
 

@@ -299,6 +299,12 @@ export class Publisher {
     return outlook
   }
 
+  /** Central can't read what was said: what is sent is not to stand behind what else that was. Nothing is lost by it, for central asks again. */
+  drop(): void {
+    this.inquiry.drop()
+    this.returning.drop()
+  }
+
   /** What was found out of one history says nothing of the next. */
   private forget(): void {
     this.state = { kind: 'sending' }

@@ -15,6 +15,10 @@ export class Returning {
     return this.taken
   }
 
+  drop(): void {
+    this.taken = undefined
+  }
+
   /** What central offers now. Says whether that is news. */
   async hear(offered: SentBack | undefined): Promise<boolean> {
     if (offered === undefined) this.taken = undefined

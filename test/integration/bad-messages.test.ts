@@ -3,7 +3,9 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
 import { gzipSync } from 'node:zlib'
+import { Packr } from 'msgpackr'
 import t, { type Test } from 'tap'
+import { type Link, TillsyncError } from '../../src/index.ts'
 import type { Entry } from '../../src/model.ts'
 import { decodeMessage, encodeBatch } from '../../src/transport/codec.ts'
 import { httpLink } from '../../src/transport/http.ts'
@@ -371,6 +373,92 @@ t.test('messages that are well-formed and wrong', async (t) => {
     { status: 200, code: undefined },
     'unspoilt it is taken',
   )
+})
+
+t.test('no sale stands behind what is said beside it and can’t be read', async (t) => {
+  const { shop } = await scene(t)
+  const fields = new Set<unknown>()
+  shop.central.on('refused', ({ error }) => fields.add(error.context.field))
+  const cases: Readonly<Record<string, (wire: Wire) => void>> = {
+    compared: (wire) => {
+      wire.publish.compared = { id: 'q', codec: 1, tables: [['receipts', [['id', '']]]], parts: [] }
+    },
+    parked: (wire) => {
+      wire.publish.parked = [['receipts']]
+    },
+    back: (wire) => {
+      wire.publish.back = [1, 'ERR_MIRROR']
+    },
+    version: (wire) => {
+      wire.publish.version = ['1.0.0']
+    },
+    limits: (wire) => {
+      wire.audiences = { limits: [0, 0, 0], standings: [] }
+    },
+  }
+  for (const [field, spoil] of Object.entries(cases)) {
+    const x = await stranger(shop)
+    await shop.pool.query(`UPDATE sync_registers SET parked = '[["receipts","[7]"]]' WHERE register = $1`, [x.register])
+    const { status, code, message: answer } = await post(shop.url, x.token, spoilt(x, receiptsBatch([900]), spoil))
+    t.match({ status, code, at: answer?.subscribe?.standing?.entryNo }, { status: 200, code: undefined, at: 2 }, field)
+    t.ok(fields.has(field), `${field} is named`)
+    const [row] = (await shop.pool.query('SELECT parked FROM sync_registers WHERE register = $1', [x.register])).rows
+    t.equal(row.parked !== null, field === 'parked', 'what can’t be read says nothing about what is parked')
+  }
+})
+
+t.test('no sale stands behind what central says beside its word and can’t be read', async (t) => {
+  const { shop, till } = await scene(t)
+  const packr = new Packr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' })
+  let spoil = (_: Wire): void => undefined
+  const link = (inner: Link): Link => ({
+    async exchange(bytes, options) {
+      const wire = packr.unpack((await inner.exchange(bytes, options)).subarray(1))
+      spoil(wire)
+      return frame(wire)
+    },
+  })
+  const replica = till.again({ link })
+  const fields = new Set<unknown>()
+  replica.on('failed', ({ error }) => fields.add(error.context.field))
+  for (const [field, value] of Object.entries({ compare: 7, back: { id: 1 }, again: 'all', quarantined: -1 })) {
+    spoil = (wire) => {
+      wire.subscribe[field] = value
+    }
+    till.cashier.sell(`R-${field}`, [randomLine(random)])
+    till.db.exec("UPDATE receipts SET status = 'posted'")
+    await replica.synchronize()
+    t.equal((await replica.status()).pending, 0, field)
+    t.ok(fields.has(field), `${field} is named`)
+  }
+  await replica.stop()
+  await shop.balances(t, till)
+})
+
+t.test('an answer to a question that central refuses is not said with every sale that comes behind', async (t) => {
+  const { shop, till } = await scene(t)
+  let refused = 0
+  const link = (inner: Link): Link => ({
+    async exchange(bytes, options) {
+      if ((await decodeMessage(bytes, 1e9)).publish?.compared === undefined) return inner.exchange(bytes, options)
+      refused++
+      throw new TillsyncError('ERR_MESSAGE', 'as an earlier central')
+    },
+  })
+  const replica = till.again({ link })
+  const comparing = shop.central.compare('receipts', till, { timeoutMs: 60_000 }).catch(() => undefined)
+  await eventually('it is asked', async () => (await shop.pool.query('SELECT 1 FROM sync_comparisons')).rowCount === 1)
+  for (let n = 1; n <= 6; n++) {
+    till.cashier.sell(`R-${n}`, [randomLine(random)])
+    till.db.exec("UPDATE receipts SET status = 'posted'")
+    const before = refused
+    await replica.synchronize().catch(({ code }) => t.equal(code, 'ERR_MESSAGE'))
+    if (refused === before) t.equal((await replica.status()).pending, 0, 'the sale has come')
+  }
+  t.equal(refused, 2)
+  await replica.stop()
+  await shop.central.stop()
+  await comparing
 })
 
 t.test('batches that are well-formed, chained, and can’t be applied', async (t) => {
