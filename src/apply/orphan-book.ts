@@ -19,7 +19,7 @@ export interface Orphans {
   /**
    * The sale was entered again at the till, under another number: posts the reversal of what the orphan has posted, takes it out of the mirror, and keeps the reason.
    *
-   * @throws ERR_ORPHAN where there is none by this id, it is settled, it was sent back and not refused, or somebody has changed it in the archive; ERR_OPTION without a reason
+   * @throws ERR_ORPHAN where there is none by this id, it is settled, it was sent back and not refused (unless its register is revoked), or somebody has changed it in the archive; ERR_OPTION without a reason
    */
   withdraw(id: number, options: { readonly reason: string }): Promise<void>
   /**

@@ -102,16 +102,20 @@ export function* listOrphans(database: ApplyingDatabase, which: WhichOrphans): W
 /**
  * Posts the reversal of what the orphan has posted, and takes it out of the mirror, inside the caller's transaction.
  *
- * @throws ERR_ORPHAN where there is none by this id, it is settled, it was sent back and not refused, or somebody has changed it in the archive
+ * @throws ERR_ORPHAN where there is none by this id, it is settled, it was sent back and not refused (but for a register that is revoked), or somebody has changed it in the archive
  */
 export function* withdrawOrphan(database: ApplyingDatabase, handlers: HandlersByTable, id: number, reason: string): Work<void> {
   // The register's row first, as batches do, which may bring the orphan back just now.
   const which = `(SELECT register_id FROM ${database.qualify(ORPHANS.name)} WHERE orphan_id = $1)`
-  yield* query({ sql: `SELECT FROM ${database.qualify(REGISTERS.name)} WHERE register_id = ${which} FOR UPDATE NOWAIT`, parameters: [id] })
+  const [register] = yield* query<{ revoked: boolean }>({
+    sql: `SELECT revoked_at IS NOT NULL AS revoked FROM ${database.qualify(REGISTERS.name)} WHERE register_id = ${which} FOR UPDATE NOWAIT`,
+    parameters: [id],
+  })
   const row = yield* readOrphan(database, id, 'FOR UPDATE OF o')
-  if (row.back === 'offered' || row.back === 'taken') {
+  // A register that was shut out sends nothing any more: should it be let in again, what it has entered is another sale.
+  if ((row.back === 'offered' || row.back === 'taken') && register?.revoked !== true) {
     throw new TillsyncError('ERR_ORPHAN', `Orphan ${id} was sent back to its register, which may have it by now`, {
-      hint: 'It answers with one of its next exchanges. What it has it may void as any other sale.',
+      hint: 'It answers with one of its next exchanges. What it has it may void as any other sale. One that is never to speak again is shut out first: registers.revoke().',
       context: { id },
     })
   }

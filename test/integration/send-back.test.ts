@@ -1,8 +1,10 @@
 import t, { type Test } from 'tap'
 import type { Sealer } from '../../src/capture/sealer.ts'
+import { type Link, TillsyncError } from '../../src/index.ts'
 import type { SentBack } from '../../src/model.ts'
 import type { RegisterDatabase } from '../../src/ports.ts'
 import { takeBack } from '../../src/register-returns.ts'
+import { httpLink } from '../../src/transport/http.ts'
 import { onEachDatabase, sealedBy } from '../support/each-database.ts'
 import { startServer } from '../support/postgres.ts'
 import { refused } from '../support/refused.ts'
@@ -73,6 +75,36 @@ t.test('a document that was sent back, and is lost once more, may be withdrawn',
   t.equal(await shop.stock('LOST'), 0)
   await shop.balances(t, { ...machine.till, db: machine.db })
 })
+
+for (const taken of [false, true]) {
+  t.test(
+    `a document that is offered to a till which never answers is withdrawn once that is revoked, ${taken ? 'entered' : 'not entered'} there`,
+    async (t) => {
+      const { shop, machine, orphan } = await lose(t, false, () => undefined)
+      const { central } = shop
+      const id = await orphan()
+      await central.orphans.sendBack(id)
+      let left = taken ? 1 : 0
+      const cut = (inner: Link): Link => ({
+        exchange: (bytes, options) =>
+          left-- > 0 ? inner.exchange(bytes, options) : Promise.reject(new TillsyncError('ERR_LINK', 'cut', { retryable: true })),
+      })
+      await t.rejects(machine.till.again({ link: cut }).synchronize(), { code: 'ERR_LINK' })
+      t.equal(receipts(machine).includes('R-lost'), taken)
+      await refused(t, () => central.orphans.withdraw(id, { reason: 'never again' }), 'ERR_ORPHAN')
+      await central.registers.revoke(machine.till)
+      await central.orphans.withdraw(id, { reason: 'never again' })
+      t.equal(await shop.stock('LOST'), 0)
+      const { token } = await central.registers.rotate(machine.till)
+      const replica = machine.till.again({ link: () => httpLink({ url: shop.url, token }) })
+      for (let times = 0; times < 2; times++) await replica.synchronize()
+      t.equal(await shop.stock('LOST'), taken ? -5 : 0, 'let in again, it has what it has, once')
+      t.same(receipts(machine), taken ? ['R-1', 'R-lost'] : ['R-1'])
+      await shop.balances(t, { ...machine.till, db: machine.db })
+      await replica.stop()
+    },
+  )
+}
 
 t.test('where its key, or that of a part, is used by now, nothing of it is entered', async (t) => {
   for (const [what, sql] of [
