@@ -2,7 +2,7 @@ import type { ComparisonAnswer } from '../comparison.ts'
 import { TillsyncError } from '../errors.ts'
 import { type Batch, MOST_POINTS, type Point, type Publication, START, type Subscription } from '../model.ts'
 import type { ApplyingDatabase, Received } from '../ports.ts'
-import { insert, query, send, type Work } from '../work.ts'
+import { insert, query, type Statement, send, type Work } from '../work.ts'
 import { applyBatch, type Place, type Try } from './batch.ts'
 import { hearAnswer } from './compare-questions.ts'
 import { digestOnLine, type EpochRow, lineOf, pointsBetween, readEpochs } from './epochs.ts'
@@ -94,8 +94,10 @@ class Reception {
     if (applied.outcome === 'not next') return refused(yield* this.answer(true), notNext())
     if (applied.outcome !== 'applied') return yield* this.answer(true)
     const { through, documents, entries, quarantined, released } = applied
-    yield* send({
-      sql: `UPDATE ${database.qualify(REGISTERS.name)} SET entry_no = $2, digest = $3, contact_at = $4, head_no = $5, reset = false WHERE register_id = $1`,
+    // Only the host's own code could take the row away.
+    const hasHosts = [...this.subscribed.handlers.values()].some((all) => all.some(({ isHosts }) => isHosts))
+    yield* (hasHosts ? stand : send)({
+      sql: `UPDATE ${database.qualify(REGISTERS.name)} SET entry_no = $2, digest = $3, contact_at = $4, head_no = $5, reset = false WHERE register_id = $1 RETURNING 1`,
       parameters: [register_id, through.entryNo, through.digest, new Date(this.attempt.now).toISOString(), this.incoming.publish?.head ?? null],
       keepsPlan: true,
     })
@@ -177,8 +179,8 @@ class Reception {
         settled = { quarantined, released }
         late = { documents, entries, through: through.entryNo }
         standing = through
-        yield* query({
-          sql: `UPDATE ${database.qualify(EPOCHS.name)} SET entry_no = $3, digest = $4 WHERE register_id = $1 AND epoch_no = $2`,
+        yield* stand({
+          sql: `UPDATE ${database.qualify(EPOCHS.name)} SET entry_no = $3, digest = $4 WHERE register_id = $1 AND epoch_no = $2 RETURNING 1`,
           parameters: [register.register_id, known.epoch_no, through.entryNo, through.digest],
         })
         yield* query({
@@ -273,6 +275,14 @@ class Reception {
 /** Where the subscriber must stand for a batch to be next. */
 function baseOf(batch: Batch): Point {
   return batch.frame?.base ?? batch.after
+}
+
+/** Writes down how far central has come. What stands nowhere must not be acknowledged. @throws ERR_HANDLER */
+function* stand(statement: Statement): Work<void> {
+  if ((yield* query(statement)).length > 0) return
+  throw new TillsyncError('ERR_HANDLER', "The register's row is gone, with which the batch began", {
+    hint: "Does a handler, or a trigger of the host's, write to the library's tables (sync_…)? They are the library's alone.",
+  })
 }
 
 function comparedIn({ compared, unread }: Publication): ComparisonAnswer | 'unread' | undefined {

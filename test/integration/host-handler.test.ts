@@ -286,6 +286,18 @@ t.test('a connection that breaks off behind a handler is not its doing: the batc
   t.equal(await shop.stock('tea'), -1)
 })
 
+t.test("what a handler leaves no place for in the library's tables is not acknowledged", async (t) => {
+  const { shop, till, pool, now } = await open(t)
+  now.handle = async (_, { trx }) => void (await sql`DELETE FROM sync_registers`.execute(trx))
+  till.cashier.sell('R-1', [LINE])
+  await t.rejects(till.replica.synchronize(), { code: 'ERR_HANDLER', message: /row/ })
+  t.ok((await till.replica.status()).pending > 0)
+  t.equal((await pool.query('SELECT 1 FROM sync_registers')).rowCount, 1)
+  now.handle = book
+  t.match(await till.replica.synchronize(), { quarantined: 0 })
+  t.equal(await shop.stock('tea'), -1)
+})
+
 t.test('a handler that goes on when it has ended is refused, and harms nothing', async (t) => {
   const { till, shop, pool, now } = await open(t)
   const kept: HandlerContext[] = []
