@@ -52,6 +52,11 @@ export interface MirrorOthers extends MirrorRows {
   readonly written?: readonly string[]
 }
 
+/** Whether rows that will be removed can go before the others are written: nothing hangs on them that one of the others may take over. */
+export function mayGoFirst({ table, written }: MirrorOthers): boolean {
+  return written === undefined && !table.isReferredTo
+}
+
 /** What a database must do so that `mirror` can keep its tables. */
 export interface Mirroring {
   /** The tables of these names, as they stand until the transaction ends. A name that is no table is absent. */

@@ -172,6 +172,73 @@ t.test('rows that exchange unique values, or take those of rows that go, in one 
   t.same(await rows('SELECT barcode FROM items WHERE id = 5'), [['d']])
 })
 
+t.test('rows take from rows that go what belongs to their key, and periods that must not overlap change together', async (t) => {
+  const till = `CREATE TABLE barcodes (item INTEGER NOT NULL, barcode TEXT NOT NULL, PRIMARY KEY (item, barcode), UNIQUE (barcode)) WITHOUT ROWID;
+    CREATE TABLE prices (id INTEGER PRIMARY KEY, days TEXT NOT NULL); CREATE TABLE terms (shop TEXT NOT NULL, days TEXT NOT NULL, price INTEGER, PRIMARY KEY (shop, days))`
+  const office = `CREATE TABLE barcodes (item bigint, barcode text UNIQUE, PRIMARY KEY (item, barcode));
+    CREATE TABLE prices (id bigint PRIMARY KEY, days daterange NOT NULL, EXCLUDE USING gist (days WITH &&));
+    CREATE TABLE terms (shop int4range, days daterange, price integer);
+    DO $$ BEGIN
+      IF current_setting('server_version_num')::integer >= 180000 THEN EXECUTE 'ALTER TABLE terms ADD PRIMARY KEY (shop, days WITHOUT OVERLAPS)';
+      ELSE ALTER TABLE terms ADD PRIMARY KEY (shop, days), ADD EXCLUDE USING gist (shop WITH =, days WITH &&); END IF; END $$`
+  const {
+    sell,
+    rows,
+    till: one,
+  } = await open(
+    t,
+    till,
+    office,
+    { barcodes: {}, prices: {}, terms: {} },
+    {
+      barcodes: mirror({ removals: 'apply' }),
+      prices: mirror({ removals: 'apply' }),
+      terms: mirror({ removals: 'apply' }),
+    },
+  )
+  await sell(`INSERT INTO barcodes VALUES (1, '40'), (2, '41'); INSERT INTO prices VALUES (1, '[2026-01-01,2026-02-01)'), (2, '[2026-02-01,2026-03-01)');
+    INSERT INTO terms VALUES ('[1,2)', '[2026-01-01,2026-02-01)', 5), ('[1,2)', '[2026-02-01,2026-03-01)', 6)`)
+  await sell(`UPDATE barcodes SET item = 3 WHERE barcode = '40'; UPDATE terms SET days = '[2026-01-01,2026-01-11)' WHERE price = 5; UPDATE terms SET price = 7 WHERE price = 6;
+    UPDATE prices SET days = CASE id WHEN 1 THEN '[2026-01-01,2026-02-11)' ELSE '[2026-02-11,2026-03-01)' END`)
+  await sell("UPDATE prices SET days = CASE id WHEN 2 THEN '[2026-01-01,2026-02-11)' ELSE '[2026-02-11,2026-03-01)' END")
+  t.same(await rows('SELECT item, barcode FROM barcodes ORDER BY barcode'), [
+    ['3', '40'],
+    ['2', '41'],
+  ])
+  t.same(await rows('SELECT id, days FROM prices ORDER BY id'), [
+    ['1', '[2026-02-11,2026-03-01)'],
+    ['2', '[2026-01-01,2026-02-11)'],
+  ])
+  t.same(await rows('SELECT days, price FROM terms ORDER BY days'), [
+    ['[2026-01-01,2026-01-11)', 5],
+    ['[2026-02-01,2026-03-01)', 7],
+  ])
+  one.db.exec("INSERT INTO prices VALUES (3, '[2026-01-05,2026-01-06)')")
+  await t.rejects(one.deliver(), { code: 'ERR_MIRROR', message: /`prices_days_excl`/ }, 'a period that another row has and keeps')
+
+  const pool = await createPool(t, server)
+  await pool.query(office)
+  const shop = await openShop(t, server, { pool, subscribe: {}, publish: { barcodes: {} } })
+  const { db, replica } = await shop.addTill('POS2', { schema: till, publish: {}, subscribe: { barcodes: mirror() } })
+  const arrive = async (sql: string) => {
+    await pool.query(sql)
+    await replica.synchronize()
+    return db.prepare('SELECT * FROM barcodes ORDER BY barcode').raw().all()
+  }
+  t.same(await arrive("INSERT INTO barcodes VALUES (1, '40'), (2, '41')"), [
+    [1, '40'],
+    [2, '41'],
+  ])
+  t.same(
+    await arrive("UPDATE barcodes SET item = 3 WHERE barcode = '40'"),
+    [
+      [3, '40'],
+      [2, '41'],
+    ],
+    'on SQLite too',
+  )
+})
+
 t.test('a part that moves to another document whose former one is removed keeps what central wrote to it', async (t) => {
   const { sell, office, rows } = await open(
     t,

@@ -117,12 +117,13 @@ interface Named {
 }
 
 const FOREIGN_KEY = '23503'
-const UNIQUE = '23505'
+/** A unique constraint or index, an exclusion constraint. */
+const UNIQUE = ['23505', '23P01']
 
-/** The unique constraint or index that a statement would have broken. */
+/** The unique constraint or index, or the exclusion constraint, that a statement would have broken. */
 export function brokenUnique(thrown: unknown): string | undefined {
   const cause = thrown instanceof TillsyncError ? thrown.cause : thrown
-  return sqlState(cause) === UNIQUE ? (cause as Named).constraint : undefined
+  return UNIQUE.includes(sqlState(cause)) ? (cause as Named).constraint : undefined
 }
 
 /**
@@ -148,10 +149,9 @@ export function refusal(thrown: unknown, name: string): unknown {
         ? `${named} is not satisfied`
         : `${kindOf(thrown as Error)} (${named})`
   return new TillsyncError('ERR_MIRROR', `\`${name}\` does not take a record: ${what}`, {
-    hint:
-      state === UNIQUE
-        ? 'Another record has the unique value; a DEFERRABLE constraint lets records exchange theirs.'
-        : "The cause has PostgreSQL's own text. Mend the record, the table, or convert by `map`.",
+    hint: UNIQUE.includes(state)
+      ? 'Another record has the unique value; a DEFERRABLE constraint lets records exchange theirs.'
+      : "The cause has PostgreSQL's own text. Mend the record, the table, or convert by `map`.",
     context,
     cause: thrown,
   })
@@ -194,7 +194,7 @@ export function faultOf(thrown: unknown): Fault | undefined {
     if (error instanceof TillsyncError && error.retryable) return undefined
     const state = sqlState(error)
     if (state === CANCELLED) return 'cancelled'
-    if (state === UNIQUE) return 'taken'
+    if (UNIQUE.includes(state)) return 'taken'
     if (state !== '') return SURROUNDINGS.test(state) ? undefined : state === FOREIGN_KEY ? 'missing' : 'other'
     if (isAway(error)) return undefined
   }

@@ -1,9 +1,9 @@
 import { TillsyncError } from '../../errors.ts'
 import type { HostColumn } from '../../host-table.ts'
-import type { Mirroring, MirrorRows, MirrorTarget, MirrorUpsert } from '../../mirroring.ts'
+import { type Mirroring, type MirrorOthers, type MirrorRows, type MirrorTarget, type MirrorUpsert, mayGoFirst } from '../../mirroring.ts'
 import { encodeText, ownOf } from '../../record.ts'
 import { query, send, type Work } from '../../work.ts'
-import { givenUp } from './aside.ts'
+import { type GivenUp, waysToGiveUp } from './aside.ts'
 import { brokenUnique, refusal } from './errors.ts'
 import { asValue, differs, hasOneSpelling } from './json-values.ts'
 import { asArray, columnOf, NUMBER, recordset, value } from './recordset.ts'
@@ -72,36 +72,49 @@ export class PostgresMirroring implements Mirroring {
     return undefined
   }
 
-  /** Takes a unique value from those rows that are to get another one, or to go; false where that can't be done. */
-  private *giveUp(rows: MirrorUpsert, unique: string): Work<boolean> {
+  /** Takes a value of a unique index or an exclusion constraint from those rows that are to get another one, or to go; false where that can't be done. */
+  private *giveUp(rows: MirrorUpsert, index: string): Work<boolean> {
+    let isDone = false
+    for (const others of yield* rows.others()) {
+      const ways = others.records.length === 0 ? [] : yield* waysToGiveUp(this.qualify(rows.table.name), others, index)
+      const tries = ways.map((way) => () => this.setAside(others, way))
+      if (mayGoFirst(others)) tries.push(() => this.remove(others))
+      for (const attempt of tries) {
+        if (!(yield* this.isGivenUp(rows, attempt))) continue
+        isDone = true
+        break
+      }
+    }
+    return isDone
+  }
+
+  private *isGivenUp({ table }: MirrorUpsert, attempt: () => Work<void>): Work<boolean> {
     yield* statement('SAVEPOINT sync_unique')
     try {
-      let done = false
-      for (const others of yield* rows.others()) {
-        const given = others.records.length === 0 ? undefined : yield* givenUp(this.qualify(rows.table.name), others, unique)
-        if (given === undefined) continue
-        const { table, written } = others
-        const changes = given.columns.filter((name) => others.columns.includes(name) && !Object.hasOwn(others.constants, name))
-        const changed = changes.map((name) => differs(columnOf(table, name), `t.${quote(name)}`, value(others, name)))
-        yield* query({
-          sql: `UPDATE ${this.qualify(table.name)} t SET ${quote(given.column)} = ${given.value} FROM ${recordset(others, 'x', 1)}
-                WHERE ${this.sameKey(others)} ${written === undefined ? '' : `AND (${['false', ...changed].join(' OR ')})`}`,
-          parameters: [asArray(others.records)],
-        })
-        done = true
-      }
-      yield* statement('RELEASE SAVEPOINT sync_unique')
-      return done
+      yield* attempt()
     } catch (error) {
-      if (refusal(error, rows.table.name) === error) throw error
+      if (error instanceof TillsyncError ? error.retryable : refusal(error, table.name) === error) throw error
       yield* statement('ROLLBACK TO SAVEPOINT sync_unique')
       return false
     }
+    yield* statement('RELEASE SAVEPOINT sync_unique')
+    return true
+  }
+
+  private *setAside(others: MirrorOthers, { column, value: given, columns }: GivenUp): Work<void> {
+    const { table, written } = others
+    const changes = columns.filter((name) => others.columns.includes(name) && !Object.hasOwn(others.constants, name))
+    const changed = changes.map((name) => differs(columnOf(table, name), `t.${quote(name)}`, value(others, name)))
+    yield* query({
+      sql: `UPDATE ${this.qualify(table.name)} t SET ${quote(column)} = ${given} FROM ${recordset(others, 'x', 1)}
+            WHERE ${this.sameKey(others)} ${written === undefined ? '' : `AND (${['false', ...changed].join(' OR ')})`}`,
+      parameters: [asArray(others.records)],
+    })
   }
 
   private *write(rows: MirrorUpsert): Work<void> {
     try {
-      if (rows.rows === 'new' && !(rows.table as PostgresTarget).isKeyDeferrable) return yield* this.insert(rows, rows.records)
+      if (rows.rows === 'new' && (rows.table as PostgresTarget).hasConflicts) return yield* this.insert(rows, rows.records)
       const { missing, changed } = yield* this.compare(rows)
       if (rows.rows !== 'update' && missing.length > 0) yield* this.insert(rows, missing)
       if (changed.length > 0) yield* this.update(rows, changed)
@@ -132,7 +145,7 @@ export class PostgresMirroring implements Mirroring {
 
   private *insert(rows: MirrorUpsert, records: readonly string[]): Work<void> {
     const { table, constants } = rows
-    const { numbered, isKeyDeferrable } = table as PostgresTarget
+    const { numbered, hasConflicts } = table as PostgresTarget
     const written = this.insertable(rows)
     const names = [...written, ...Object.keys(constants)]
     const values = names.map((name) => value(rows, name))
@@ -143,7 +156,7 @@ export class PostgresMirroring implements Mirroring {
     const conflict = `ON CONFLICT (${table.key.map(quote).join(', ')}) DO ${changes.length > 0 ? update : 'NOTHING'}`
     yield* query({
       sql: `INSERT INTO ${this.qualify(table.name)} AS t (${names.map(quote).join(', ')}) ${table.key.some((name) => numbered.includes(name)) ? 'OVERRIDING SYSTEM VALUE' : ''}
-            SELECT ${distinct} ${values.join(', ')} FROM ${recordset(rows, 'x', 1, distinct !== '')} ${order} ${isKeyDeferrable ? '' : conflict}`,
+            SELECT ${distinct} ${values.join(', ')} FROM ${recordset(rows, 'x', 1, distinct !== '')} ${order} ${hasConflicts ? conflict : ''}`,
       parameters: [asArray(records)],
     })
   }

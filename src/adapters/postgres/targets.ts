@@ -12,10 +12,10 @@ export interface PostgresTarget extends MirrorTarget {
   readonly numbered: readonly string[]
   /** Collations, as SQL, of columns where it takes different texts for equal. */
   readonly loose: Readonly<Record<string, string>>
-  /** Whether there is a unique index beside the primary key's, partial and over expressions included. */
+  /** Whether there is a unique or exclusion constraint or index beside the primary key's, partial and over expressions included; or one that is an exclusion constraint. */
   readonly hasUniques: boolean
-  /** Whether the primary key may be checked at the end of the transaction; ON CONFLICT does not know such. */
-  readonly isKeyDeferrable: boolean
+  /** Whether ON CONFLICT knows the primary key; not where it may be checked at the end of the transaction, or is WITHOUT OVERLAPS. */
+  readonly hasConflicts: boolean
 }
 
 interface TargetRow {
@@ -23,7 +23,7 @@ interface TargetRow {
   readonly numbered: readonly string[]
   readonly loose: string
   readonly has_uniques: boolean
-  readonly is_key_deferrable: boolean
+  readonly has_conflicts: boolean
   readonly is_referred_to: boolean
   readonly is_deferrable: boolean
 }
@@ -48,8 +48,8 @@ const TARGETS = `
          ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attidentity = 'a' AND NOT a.attisdropped) AS numbered,
          coalesce((SELECT json_object_agg(a.attname, format('%I.%I', s.nspname, l.collname)) FROM pg_attribute a JOIN pg_collation l ON l.oid = a.attcollation
                    JOIN pg_namespace s ON s.oid = l.collnamespace WHERE a.attrelid = r.oid AND NOT l.collisdeterministic), '{}')::text AS loose,
-         EXISTS(SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisunique AND NOT i.indisprimary) AS has_uniques,
-         EXISTS(SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisprimary AND NOT i.indimmediate) AS is_key_deferrable,
+         EXISTS(SELECT FROM pg_index i WHERE i.indrelid = r.oid AND (i.indisunique AND NOT i.indisprimary OR i.indisexclusion)) AS has_uniques,
+         EXISTS(SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisprimary AND i.indimmediate AND NOT i.indisexclusion) AS has_conflicts,
          EXISTS(SELECT FROM pg_constraint c WHERE c.contype = 'f' AND c.confrelid = r.oid) AS is_referred_to,
          EXISTS(SELECT FROM pg_constraint c WHERE c.condeferrable AND (c.conrelid = r.oid OR c.confrelid = r.oid)) AS is_deferrable
   FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace WHERE n.nspname = $1 AND r.relname = ANY($2::text[])`
@@ -136,7 +136,7 @@ export class Targets {
         numbered: row.numbered,
         loose: JSON.parse(row.loose),
         hasUniques: row.has_uniques,
-        isKeyDeferrable: row.is_key_deferrable,
+        hasConflicts: row.has_conflicts,
         isReferredTo: row.is_referred_to,
         isDeferrable: row.is_deferrable,
         foreignKeys: own.map(({ name, columns, refers_to, deferrable }): ForeignKey => ({ name, columns, refersTo: refers_to, deferrable })),

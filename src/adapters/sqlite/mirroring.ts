@@ -1,5 +1,5 @@
 import { TillsyncError } from '../../errors.ts'
-import type { Mirroring, MirrorOthers, MirrorRows, MirrorTarget, MirrorUpsert } from '../../mirroring.ts'
+import { type Mirroring, type MirrorOthers, type MirrorRows, type MirrorTarget, type MirrorUpsert, mayGoFirst } from '../../mirroring.ts'
 import { encodeText } from '../../record.ts'
 import { lookup, query, type Work } from '../../work.ts'
 import { asides, type GivenUp, waysToGiveUp } from './aside.ts'
@@ -138,8 +138,11 @@ export class SqliteMirroring implements Mirroring {
   private *giveUp(rows: MirrorUpsert, unique: UniqueIndex): Work<boolean> {
     let isDone = false
     for (const others of yield* rows.others()) {
-      for (const way of others.records.length === 0 ? [] : waysToGiveUp(others, unique)) {
-        if (!(yield* this.isGivenUp(others, unique, way))) continue
+      const ways = others.records.length === 0 ? [] : waysToGiveUp(others, unique)
+      const tries = ways.map((way) => () => this.setAside(others, unique, way))
+      if (mayGoFirst(others)) tries.push(() => this.remove(others))
+      for (const attempt of tries) {
+        if (!(yield* this.isGivenUp(attempt))) continue
         isDone = true
         break
       }
@@ -147,17 +150,21 @@ export class SqliteMirroring implements Mirroring {
     return isDone
   }
 
-  private *isGivenUp(others: MirrorOthers, unique: UniqueIndex, way: GivenUp): Work<boolean> {
+  private *isGivenUp(attempt: () => Work<void>): Work<boolean> {
     yield* statement('SAVEPOINT sync_unique')
     try {
-      for (const { change, ...bound } of asides(others, unique, way)) yield* this.change(change, bound)
+      yield* attempt()
     } catch (error) {
-      if (!isConstraint(error)) throw error
+      if (error instanceof TillsyncError ? error.retryable : !isConstraint(error)) throw error
       yield* undo('sync_unique')
       return false
     }
     yield* statement('RELEASE SAVEPOINT sync_unique')
     return true
+  }
+
+  private *setAside(others: MirrorOthers, unique: UniqueIndex, way: GivenUp): Work<void> {
+    for (const { change, ...bound } of asides(others, unique, way)) yield* this.change(change, bound)
   }
 
   private change(change: Change, bound: Pick<Bound, 'sql' | 'parameters'>): Work<number> {
