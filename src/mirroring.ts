@@ -62,6 +62,12 @@ export interface Mirroring {
   /** The tables of these names, as they stand until the transaction ends. A name that is no table is absent. */
   targets(names: readonly string[]): Work<ReadonlyMap<string, MirrorTarget>>
   /**
+   * Reads for `upsert`, to which the same objects are given then, what it compares them with, where that is better done before anything is written.
+   *
+   * @throws as `upsert`
+   */
+  foresee(all: readonly MirrorUpsert[]): Work<void>
+  /**
    * Inserts, or updates by the table's key, what differs. The values become the target's column types.
    *
    * @throws ERR_MIRROR, ERR_REFERENCE with table and constraint

@@ -46,7 +46,8 @@ export class AudienceSlice {
   private readonly reception: Reception
   private readonly division: Division
   private readonly arrivals: readonly Arrival[]
-  private readonly byName: ReadonlyMap<string, Arrival>
+  /** By the entries of the documents that are made of them, which their copies have too. */
+  private readonly byEntries = new Map<AppliedDocument['entries'], Arrival>()
   private readonly applied: Arrival[] = []
   private readonly waits: ToWait[] = []
   private readonly leftOut = new Map<string, LeftOut>()
@@ -57,20 +58,20 @@ export class AudienceSlice {
   constructor(reception: Reception, arrivals: readonly Arrival[], division: Division) {
     this.reception = reception
     this.arrivals = arrivals
-    this.byName = new Map(arrivals.map((arrival) => [nameOf(arrival), arrival]))
     this.division = division
   }
 
   *apply(): Work<Outcome> {
     const { database } = this.reception
     const received = yield* receivedOf(database, this.arrivals)
+    const isAny = yield* isAnyWaiting(database)
     const { meant, contested } = yield* this.sort(received)
     for (const arrival of contested) this.waits.push({ ...arrival, verdict: { cause: 'changed' } })
     // Behind a savepoint nothing can be read in turns.
     if (this.division.mode !== 'together') yield* writing()
     this.division.applying()
     yield* this.applyAll(meant)
-    const news = yield* this.keep(received)
+    const news = yield* this.keep(received, isAny)
     return { applied: this.applied, waits: this.waits, news, leftOut: [...this.leftOut.values()] }
   }
 
@@ -100,7 +101,9 @@ export class AudienceSlice {
     const { database, mirrors } = this.reception
     const shape = this.shapes.get(arrival.shape) ?? (yield* fitting(database, mirrors, arrival.table, arrival.shape, (table) => this.leave(table)))
     this.shapes.set(arrival.shape, shape)
-    return toApplied(arrival, shape, arrival.keyColumns)
+    const document = toApplied(arrival, shape, arrival.keyColumns)
+    this.byEntries.set(document.entries, arrival)
+    return document
   }
 
   private *applyAll(documents: readonly AppliedDocument[]): Work<void> {
@@ -119,7 +122,7 @@ export class AudienceSlice {
   }
 
   private arrivalOf(document: AppliedDocument): Arrival {
-    return this.byName.get(nameOf(document)) as Arrival
+    return this.byEntries.get(document.entries) as Arrival
   }
 
   /** All of it in the transaction, the deferred constraints too, so that it is known whose fault a failure is. */
@@ -188,17 +191,18 @@ export class AudienceSlice {
   }
 
   /** Takes down what stands here because of central, and what waits. */
-  private *keep(received: ReadonlySet<string>): Work<ReadonlySet<string>> {
+  private *keep(received: ReadonlySet<string>, isAnyWaiting: boolean): Work<ReadonlySet<string>> {
     const { database, mirrors, published, now } = this.reception
-    const owns = ({ table }: Arrival) => optionsOf(mirrors, table)(table).rows !== 'update'
-    const there = this.applied.filter(({ records }) => records.length > 0).filter(owns)
+    const tables = new Set(this.applied.map(({ table }) => table))
+    const owned = new Set([...tables].filter((table) => optionsOf(mirrors, table)(table).rows !== 'update'))
+    const there = this.applied.filter(({ table, records }) => records.length > 0 && owned.has(table))
     // What could not be applied is confirmed all the same: what there is of it stays.
     const confirmed = this.waits.filter((one) => one.records.length > 0 && received.has(nameOf(one)))
     yield* receive([...there, ...confirmed])
     const gone = this.applied.filter(({ records }) => records.length === 0)
     yield* forget(gone.filter((one) => received.has(nameOf(one))))
     if (published !== undefined) yield* dropKept(gone)
-    if (yield* isAnyWaiting(database)) yield* endWait(this.applied)
+    if (isAnyWaiting) yield* endWait(this.applied)
     return yield* wait(database, this.waits, now)
   }
 }

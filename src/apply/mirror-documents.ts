@@ -14,14 +14,16 @@ export function* writeDocuments(set: MirrorSet, isRemoving: boolean): Work<void>
   const isNew = documents.every((document) => document.isNew)
   // All that takes no lock comes before what does.
   const values = valuesOf(documents)
-  const prepared = [...set.tables].map(([name, table]) => [name, table, table.prepare(records.get(name) ?? [], values.get(name))] as const)
-  for (const [name, table, groups] of prepared) {
-    const rows = table.rows === 'update' ? 'update' : isNew ? 'new' : 'known'
+  const prepared = [...set.tables].flatMap(([name, table]) => {
+    const groups = table.prepare(records.get(name) ?? [], values.get(name))
+    const rows: MirrorUpsert['rows'] = table.rows === 'update' ? 'update' : isNew ? 'new' : 'known'
     const others = function* () {
       return [...inCommon(groups), ...(yield* stillThere(set, table, isRemoving))]
     }
-    for (const group of groups) yield* write(set, name, { ...group, rows, others })
-  }
+    return groups.map((group) => [name, { ...group, rows, others }] as const)
+  })
+  yield* set.mirroring.foresee(prepared.map(([, rows]) => rows))
+  for (const [name, rows] of prepared) yield* write(set, name, rows)
 }
 
 /** Writes; what refers to a row that another table of the set, or another record of this one, is still to bring, is left until then. */
@@ -32,14 +34,14 @@ function* write(set: MirrorSet, name: string, rows: MirrorUpsert): Work<void> {
   const nullable = table.columns.filter((column) => column.nullable && !table.key.includes(column.name)).map((column) => column.name)
   const open = new Set<string>()
   while (true) {
-    const written = rows.written.filter((column) => !open.has(column))
-    const columns = rows.columns.filter((column) => !open.has(column))
-    const refused = yield* mirroring.refusedBy(() => mirroring.upsert({ ...rows, columns, written }))
+    const isClosed = (column: string) => !open.has(column)
+    const given = open.size === 0 ? rows : { ...rows, columns: rows.columns.filter(isClosed), written: rows.written.filter(isClosed) }
+    const refused = yield* mirroring.refusedBy(() => mirroring.upsert(given))
     if (refused === undefined) return
     left.again.add(name)
     left.names.add(table.name)
     const foreignKey = table.foreignKeys.find((one) => one.name === refused)
-    const more = foreignKey?.columns.filter((column) => nullable.includes(column) && columns.includes(column)) ?? []
+    const more = foreignKey?.columns.filter((column) => nullable.includes(column) && given.columns.includes(column)) ?? []
     if (more.length === 0) return
     for (const column of more) open.add(column)
   }

@@ -536,6 +536,65 @@ t.test('what a trigger of the host’s has broken fails the commit, changes noth
   await put(stage, 'items', [{ id: 1, name: 'x' }])
 })
 
+t.test('what a trigger of the host’s makes of rows that were compared before it was run is seen', async (t) => {
+  const stage = await onSqlite(
+    t,
+    `CREATE TABLE items (id INTEGER PRIMARY KEY, name); CREATE TABLE codes (id INTEGER PRIMARY KEY, no);
+      CREATE TRIGGER other AFTER INSERT ON items BEGIN UPDATE codes SET no = 0 WHERE id = NEW.id; DELETE FROM codes WHERE id = NEW.id + 10; INSERT INTO codes VALUES (NEW.id + 20, 0); END`,
+  )
+  const codes = [1, 11, 21].map((id) => ({ id, no: id }))
+  await put(stage, 'codes', codes.slice(0, 2))
+  const { mirroring } = stage.database
+  await transact(stage, ['items', 'codes'], function* (targets) {
+    const all = [upsertOf(targets, 'items', [{ id: 1, name: 'x' }]), upsertOf(targets, 'codes', codes)]
+    yield* mirroring.foresee(all)
+    for (const rows of all) yield* mirroring.upsert(rows)
+  })
+  t.same(await stage.rows('SELECT id, no FROM codes ORDER BY id'), [
+    [1, 1],
+    [11, 11],
+    [21, 21],
+  ])
+})
+
+t.test('of many rows that go in together it shows which one is refused, and by what', async (t) => {
+  const stage = await onSqlite(
+    t,
+    `CREATE TABLE grps (id INTEGER PRIMARY KEY);
+      CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT CHECK (name <> 'bad'), no INTEGER UNIQUE, grp INTEGER REFERENCES grps, above INTEGER REFERENCES items)`,
+  )
+  const { mirroring } = stage.database
+  const row = (id: number, given: object = {}) => ({ id, name: 'x', no: id, grp: null, above: null, ...given })
+  const many = (given: object, later: object = {}) => Array.from({ length: 60 }, (_, n) => row(n + 1, n === 20 ? given : n === 44 ? later : {}))
+  await t.rejects(put(stage, 'items', many({ name: 'bad' })), { code: 'ERR_MIRROR', context: { table: 'items', constraint: "name <> 'bad'" } })
+  await t.rejects(put(stage, 'items', many({ no: 1 })), { code: 'ERR_MIRROR', context: { table: 'items', constraint: 'items.no' } })
+  await t.rejects(put(stage, 'items', many({ id: null })), { code: 'ERR_MIRROR', context: { table: 'items', column: 'id' } })
+  const write = (given: object, later: object, grps: readonly { id: number }[]) =>
+    transact(stage, ['items', 'grps'], function* (targets) {
+      yield* mirroring.defer()
+      yield* mirroring.upsert(upsertOf(targets, 'items', many(given, later)))
+      if (grps.length > 0) yield* mirroring.upsert(upsertOf(targets, 'grps', grps))
+      yield* mirroring.settle()
+    })
+  await t.rejects(write({ grp: 7, above: 39 }, {}, []), { code: 'ERR_REFERENCE', context: { table: 'items', constraint: 'items_grp_fkey' } })
+  await t.rejects(write({ grp: 7 }, { above: 99 }, [{ id: 7 }]), {
+    code: 'ERR_REFERENCE',
+    context: { table: 'items', constraint: 'items_above_fkey' },
+  })
+  t.same(await stage.rows('SELECT count(*) FROM items'), [[0]])
+  await write({ grp: 7, above: 59 }, { grp: 7 }, [{ id: 7 }])
+  t.same(await stage.rows('SELECT id, grp, above FROM items WHERE grp IS NOT NULL'), [
+    [21, 7, 59],
+    [45, 7, null],
+  ])
+  await put(
+    stage,
+    'items',
+    Array.from({ length: 99 }, (_, n) => row(n + 1, { no: 99 - n })),
+  )
+  t.same(await stage.rows('SELECT count(*), sum(no = 100 - id) FROM items'), [[99, 99]])
+})
+
 t.test('a trigger that rolls the transaction back ends the work, whoever would go on', async (t) => {
   const stage = await onSqlite(
     t,

@@ -8,6 +8,8 @@ import { Json, onSqlite, rowsOf, type Targets, transact, upsertOf } from '../sup
 import { argument, budgetOfRun, Random, roundsOfRun, seedOfRun } from '../support/random.ts'
 
 const BATCHES = Number(argument('batches') ?? 12)
+/** Changes of a batch that brings more rows than one statement inserts. */
+const MANY = 150
 const ROUNDS = Number(argument('rounds') ?? 30)
 t.setTimeout(budgetOfRun(30_000) + 60_000)
 const seed = seedOfRun()
@@ -140,7 +142,7 @@ class Model {
 
   change(): void {
     const state = new Map([...this.state].map(([name, rows]) => [name, new Map(rows)]))
-    for (let n = this.random.int(1, 12); n > 0; n--) this.changeOne(this.random.pick(this.tables), state)
+    for (let n = this.random.chance(0.08) ? MANY : this.random.int(1, 12); n > 0; n--) this.changeOne(this.random.pick(this.tables), state)
     this.mend(state)
     this.state = state
   }
@@ -322,22 +324,23 @@ async function play(t: Test, random: Random): Promise<void> {
     const spoils = random.chance(0.3) ? spoiling(random, tables, model.state) : undefined
     const write = function* (targets: Targets): Work<void> {
       yield* mirroring.defer()
-      if (random.chance(0.3)) yield* mirroring.refusedBy(() => inVain(mirroring, targets, tables, before))
-      for (const [n, table] of random.shuffle([...tables.entries()])) {
+      const all = random.shuffle([...tables.entries()]).map(([n, table]) => {
         const { groups, gone } = changes[n] as (typeof changes)[number]
         const going = gone.length === 0 ? [] : [rowsOf(targets, table.name, gone)]
         const removesFirst = random.chance(0.5)
-        if (removesFirst) for (const rows of going) yield* mirroring.remove(rows)
         const coming = groups.map((records) => ({ records, rows: rowsOf(targets, table.name, records) }))
         const others = (): readonly MirrorOthers[] => [
           ...coming.map(({ rows }) => ({ ...rows, written: rows.columns })),
           ...(removesFirst ? [] : going),
         ]
         const how: MirrorUpsert['rows'] = random.pick(['new', 'known'])
-        for (const { records } of coming) {
-          const given = upsertOf(targets, table.name, records, { others, rows: how })
-          t.equal(yield* mirroring.refusedBy(() => mirroring.upsert(given)), undefined)
-        }
+        return { going, removesFirst, given: coming.map(({ records }) => upsertOf(targets, table.name, records, { others, rows: how })) }
+      })
+      if (random.chance(0.6)) yield* mirroring.foresee(all.flatMap(({ given }) => given))
+      if (random.chance(0.3)) yield* mirroring.refusedBy(() => inVain(mirroring, targets, tables, before))
+      for (const { going, removesFirst, given } of all) {
+        if (removesFirst) for (const rows of going) yield* mirroring.remove(rows)
+        for (const one of given) t.equal(yield* mirroring.refusedBy(() => mirroring.upsert(one)), undefined)
         if (!removesFirst) for (const rows of going) yield* mirroring.remove(rows)
       }
       if (spoils !== undefined && 'record' in spoils) yield* mirroring.upsert(upsertOf(targets, spoils.table, [spoils.record]))

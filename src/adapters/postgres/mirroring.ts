@@ -31,6 +31,9 @@ export class PostgresMirroring implements Mirroring {
     return this.known.read(names)
   }
 
+  /** Nobody waits for a lock of ours meanwhile but who wants the same rows. */
+  *foresee(): Work<void> {}
+
   *upsert(rows: MirrorUpsert): Work<void> {
     if (rows.records.length === 0) return
     const given = new Set<string>()

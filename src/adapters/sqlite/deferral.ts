@@ -66,14 +66,29 @@ export class Deferral {
     return yield* run()
   }
 
+  /** Rows that are inserted by one statement. What refuses one of them refuses all, and does not say which it was. */
+  *insertAll<T>(target: SqliteTarget, names: readonly string[], keys: () => readonly Row[], run: () => Work<T>): Work<T> {
+    this.tables.add(target.name)
+    const done = yield* run()
+    if (this.mayLack(target, (name) => names.includes(name))) add(this.written, target, keys())
+    return done
+  }
+
+  private waits({ isDeferred }: Reference): boolean {
+    return isDeferred || this.isDeferred
+  }
+
+  /** Whether rows of which these columns are written may refer to what is not there. */
+  private mayLack({ references }: SqliteTarget, isWritten: (name: string) => boolean): boolean {
+    return references.some((one) => this.waits(one) && one.columns.some(isWritten))
+  }
+
   private *note(change: Change): Work<void> {
     const { kind, target, by, key, values } = change
-    const waits = ({ isDeferred }: Reference) => isDeferred || this.isDeferred
-    if (kind !== 'delete' && target.references.some((one) => waits(one) && one.columns.some((name) => values.has(name))))
-      add(this.written, target, [key])
+    if (kind !== 'delete' && this.mayLack(target, (name) => values.has(name))) add(this.written, target, [key])
     if (kind === 'insert') return
     for (const one of target.referrers) {
-      if (!waits(one) || (kind === 'update' && !one.refers.some((name) => values.has(name)))) continue
+      if (!this.waits(one) || (kind === 'update' && !one.refers.some((name) => values.has(name)))) continue
       add(this.gone, one, yield* this.valuesOf(target, one.refers, by, [key]))
     }
   }

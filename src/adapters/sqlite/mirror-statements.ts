@@ -56,7 +56,7 @@ export class MirrorStatements {
   /** Finds the row with the key of another, and says in which columns it differs. */
   comparison(row: readonly Stored[]): Bound {
     const { table, read, compared } = this
-    return this.bound('', row, [...compared, ...table.key], (place) => {
+    return this.bound('', [row], [...compared, ...table.key], (place) => {
       const differs = compared.map((name) => `(${quote(name)} IS NOT ${place(name)} COLLATE BINARY)`)
       const masks = chunks(differs).map((chunk) => chunk.map((one, bit) => `(${one} << ${bit})`).join(' | '))
       return `SELECT ${[...read.map(quote), ...masks].join(', ')} FROM ${quote(table.name)} WHERE ${equal(table, table.key, place)}`
@@ -73,30 +73,42 @@ export class MirrorStatements {
     return changed
   }
 
-  insertion(row: readonly Stored[]): Bound {
+  /** Of one row or more; returns each that it has written. */
+  insertion(rows: readonly (readonly Stored[])[]): Bound {
     const { table, inserted, settable } = this
-    return this.bound('insert', row, inserted, (place) => {
+    return this.bound(`insert ${rows.length}`, rows, inserted, (place) => {
       // Keys that are equal to SQLite though their texts differ, as 'abc' and 'ABC', are one row: the last of them is taken.
       const update = settable.length === 0 ? 'NOTHING' : `UPDATE SET ${settable.map((name) => `${quote(name)} = excluded.${quote(name)}`).join(', ')}`
-      return `INSERT${table.orAbort} INTO ${quote(table.name)} AS t (${inserted.map(quote).join(', ')}) VALUES (${inserted.map(place).join(', ')})
-              ON CONFLICT (${table.key.map(quote).join(', ')}) DO ${update}`
+      const values = rows.map((_, at) => `(${inserted.map((name) => place(name, at)).join(', ')})`)
+      return `INSERT${table.orAbort} INTO ${quote(table.name)} AS t (${inserted.map(quote).join(', ')}) VALUES ${values.join(', ')}
+              ON CONFLICT (${table.key.map(quote).join(', ')}) DO ${update} RETURNING 1`
     })
+  }
+
+  /** How many values a new row has. */
+  get width(): number {
+    return this.inserted.length
   }
 
   /** Returns the row that it has changed. */
   update(row: readonly Stored[], names: readonly string[]): Bound {
     const { table } = this
-    return this.bound(`update ${names.map(quote)}`, row, [...names, ...table.key], (place) => {
+    return this.bound(`update ${names.map(quote)}`, [row], [...names, ...table.key], (place) => {
       return `UPDATE${table.orAbort} ${quote(table.name)} SET ${names.map((name) => `${quote(name)} = ${place(name)}`).join(', ')} WHERE ${equal(table, table.key, place)} RETURNING 1`
     })
   }
 
-  /** A statement with the values of these columns, in order; built once for rows alike. */
-  private bound(what: string, row: readonly Stored[], names: readonly string[], build: (place: (name: string) => string) => string): Bound {
-    const values = names.map((name) => this.valueOf(row, name))
+  /** A statement with the values of these columns, in order, row by row; built once for rows alike. */
+  private bound(
+    what: string,
+    rows: readonly (readonly Stored[])[],
+    names: readonly string[],
+    build: (place: (name: string, at?: number) => string) => string,
+  ): Bound {
+    const values = rows.flatMap((row) => names.map((name) => this.valueOf(row, name)))
     const odd = values.some((value) => value instanceof InvalidText) ? values.map(place).join() : ''
     const shape = `${what} ${odd}`
-    const sql = this.built.get(shape) ?? build((name) => place(this.valueOf(row, name)))
+    const sql = this.built.get(shape) ?? build((name, at = 0) => place(this.valueOf(rows[at] ?? [], name)))
     this.built.set(shape, sql)
     return { sql, names, parameters: odd === '' ? values : values.map(bindable) }
   }

@@ -7,6 +7,7 @@ import { type Change, Deferral } from './deferral.ts'
 import { brokenUnique, isConstraint, refusal } from './errors.ts'
 import { bindable, place, RecordReader, type Stored } from './json-values.ts'
 import { type Bound, MirrorStatements } from './mirror-statements.ts'
+import { portions } from './tables.ts'
 import { equal, type SqliteTarget, Targets, type UniqueIndex } from './targets.ts'
 import { quote } from './triggers.ts'
 import { encodeValue } from './values.ts'
@@ -15,8 +16,29 @@ import { encodeValue } from './values.ts'
 type Row = readonly Stored[]
 type Changed = readonly [row: Row, names: readonly string[]]
 
+/** Which of some rows are not there, and which are there otherwise, and in which columns. */
+interface Comparison {
+  readonly missing: readonly Row[]
+  readonly changed: readonly Changed[]
+}
+
+/** New rows that go in together. */
+interface Portion {
+  readonly rows: readonly Row[]
+  readonly insertion: Bound
+}
+
+interface Read {
+  readonly statements: MirrorStatements
+  readonly all: readonly Row[]
+}
+
+interface Foreseen extends Comparison {
+  readonly insertions: readonly Portion[]
+}
+
 /**
- * Writes sealed records into tables, row by row: values become what their columns' affinities make of them, each row is compared by its key first, and only the columns that
+ * Writes sealed records into tables: values become what their columns' affinities make of them, each row is compared by its key first, and only the columns that
  * differ are set. So no BEFORE INSERT trigger fires for a row that is there, and no index is written whose columns stay the same.
  *
  * What has failed is not undone: whoever goes on after an error has a savepoint to go back to, as on PostgreSQL.
@@ -24,6 +46,10 @@ type Changed = readonly [row: Row, names: readonly string[]]
 export class SqliteMirroring implements Mirroring {
   private readonly known: Targets
   private readonly deferral = new Deferral()
+  /** Until the transaction ends. */
+  private readonly foreseen = new Map<MirrorUpsert, Read & { readonly found: Foreseen }>()
+  /** How many rows were changed on the connection when that was read, and by `upsert` since. */
+  private changes = 0
 
   constructor(named: Set<string>) {
     this.known = new Targets(named)
@@ -37,6 +63,7 @@ export class SqliteMirroring implements Mirroring {
   /** Another transaction that may write begins. */
   begin(): void {
     this.deferral.begin()
+    this.foreseen.clear()
   }
 
   /** The tables that the transaction has written. */
@@ -48,17 +75,37 @@ export class SqliteMirroring implements Mirroring {
     return this.known.read(names)
   }
 
+  /** Who wants to write waits from our first row on. */
+  *foresee(all: readonly MirrorUpsert[]): Work<void> {
+    this.changes = yield* changesOf()
+    // Rows of one table may be the same row to SQLite: of those only the first are compared before others are written.
+    for (const [table, [rows]] of Map.groupBy(
+      all.filter(({ records }) => records.length > 0),
+      (one) => one.table,
+    )) {
+      if (rows === undefined) continue
+      const read = rowsOf(rows)
+      try {
+        this.foreseen.set(rows, { ...read, found: yield* this.look(rows, read) })
+      } catch (error) {
+        throw refusal(error, table.name)
+      }
+    }
+  }
+
   *upsert(rows: MirrorUpsert): Work<void> {
     if (rows.records.length === 0) return
     const table = rows.table as SqliteTarget
-    const statements = new MirrorStatements(rows)
-    const reader = new RecordReader(rows, statements.names)
-    const all = rows.records.map((record) => reader.read(record))
+    const foreseen = this.foreseen.get(rows)
+    const read = foreseen ?? rowsOf(rows)
+    // A trigger of the host's, or a foreign key's action, may have written to any table since.
+    let found = foreseen && (yield* changesOf()) === this.changes ? foreseen.found : undefined
     const given = new Set<UniqueIndex>()
     while (true) {
       try {
-        return yield* this.write(rows, statements, all)
+        return yield* this.write(rows, read.statements, found ?? (yield* this.look(rows, read)))
       } catch (error) {
+        found = undefined
         const said = brokenUnique(error)
         // Each unique value is given up once; what is still in the way then belongs to a row that stays as it is.
         const unique = table.uniqueIndexes.find((index) => index.said === said && !given.has(index))
@@ -83,8 +130,7 @@ export class SqliteMirroring implements Mirroring {
   }
 
   /** What was written when it was tried before does not differ any more. */
-  private *write(rows: MirrorUpsert, statements: MirrorStatements, all: readonly Row[]): Work<void> {
-    const { missing, changed } = yield* this.compare(statements, all)
+  private *write(rows: MirrorUpsert, statements: MirrorStatements, { changed, insertions }: Foreseen): Work<void> {
     // Rows that are there come first: they may give up unique values that new ones have.
     const lost: Row[] = []
     for (const [row, names] of changed)
@@ -92,24 +138,48 @@ export class SqliteMirroring implements Mirroring {
     if (rows.rows === 'update') return
     // A trigger of the host's may have deleted a row as another one was written, or have kept it as it is.
     const gone = lost.length === 0 ? [] : (yield* this.compare(statements, lost)).missing
-    for (const row of [...missing, ...gone]) {
-      const insertion = statements.insertion(row)
-      this.checkKey(statements.table, statements.keyOf(row))
-      yield* this.writeRow('insert', statements, row, insertion.names, insertion)
+    for (const portion of [...insertions, ...this.portions(statements, gone)]) {
+      if (portion.rows.length > 1 && (yield* this.areInserted(statements, portion))) continue
+      for (const row of portion.rows) {
+        const insertion = statements.insertion([row])
+        yield* this.writeRow('insert', statements, row, insertion.names, insertion)
+      }
     }
   }
 
-  private writeRow(kind: Change['kind'], statements: MirrorStatements, row: Row, names: readonly string[], bound: Bound): Work<number> {
-    const { table } = statements
-    const values = table.isDeferrable ? statements.valuesOf(row, names) : NONE
-    return this.change({ kind, target: table, by: table.key, key: statements.keyOf(row), values }, bound)
+  /** What is to be written, and the statements that are known by then. */
+  private *look({ rows }: MirrorUpsert, { statements, all }: Read): Work<Foreseen> {
+    const compared = yield* this.compare(statements, all)
+    return { ...compared, insertions: rows === 'update' ? [] : this.portions(statements, compared.missing) }
   }
 
-  /** Which of the rows are not there, and which are there otherwise, and in which columns. */
-  private *compare(
-    statements: MirrorStatements,
-    all: readonly Row[],
-  ): Work<{ readonly missing: readonly Row[]; readonly changed: readonly Changed[] }> {
+  private portions(statements: MirrorStatements, rows: readonly Row[]): readonly Portion[] {
+    for (const row of rows) this.checkKey(statements.table, statements.keyOf(row))
+    return portions(rows, statements.width).map((some) => ({ rows: some, insertion: statements.insertion(some) }))
+  }
+
+  /** Inserts them by one statement; false where one of them is refused, and it does not show which. */
+  private *areInserted(statements: MirrorStatements, { rows, insertion }: Portion): Work<boolean> {
+    const { table } = statements
+    const keys = () => rows.map((row) => statements.keyOf(row))
+    try {
+      this.changes += yield* this.deferral.insertAll(table, insertion.names, keys, () => run(insertion))
+      return true
+    } catch (error) {
+      if (isConstraint(error)) return false
+      throw error
+    }
+  }
+
+  private *writeRow(kind: Change['kind'], statements: MirrorStatements, row: Row, names: readonly string[], bound: Bound): Work<number> {
+    const { table } = statements
+    const values = table.isDeferrable ? statements.valuesOf(row, names) : NONE
+    const written = yield* this.change({ kind, target: table, by: table.key, key: statements.keyOf(row), values }, bound)
+    this.changes += written
+    return written
+  }
+
+  private *compare(statements: MirrorStatements, all: readonly Row[]): Work<Comparison> {
     const found = new Map<Row, readonly unknown[]>()
     for (const [sql, alike] of Map.groupBy(
       all.map((row) => ({ row, ...statements.comparison(row) })),
@@ -252,6 +322,18 @@ export class SqliteMirroring implements Mirroring {
 }
 
 const NONE: ReadonlyMap<string, Stored> = new Map()
+
+function rowsOf(rows: MirrorUpsert): Read {
+  const statements = new MirrorStatements(rows)
+  const reader = new RecordReader(rows, statements.names)
+  return { statements, all: rows.records.map((record) => reader.read(record)) }
+}
+
+/** Rows that were ever changed on the connection, by whatever statement, trigger or foreign key. */
+function* changesOf(): Work<number> {
+  const [row] = yield* query<{ changes: number }>({ sql: 'SELECT total_changes() AS changes', parameters: [] })
+  return row?.changes ?? 0
+}
 
 /** How many rows it returns. */
 function* run({ sql, parameters }: Pick<Bound, 'sql' | 'parameters'>): Work<number> {

@@ -3,13 +3,11 @@ import { messageOf, TillsyncError } from '../../errors.ts'
 import { InvalidText } from '../../record.ts'
 import type { Insert, Key, Step, Work } from '../../work.ts'
 import { classify, isBusy, isRaised } from './errors.ts'
-import { insertSql } from './tables.ts'
+import { insertSql, portions } from './tables.ts'
 import { quote } from './triggers.ts'
 import { bindExactly, exactly, isSuspect, readExactly, toBindable } from './values.ts'
 
 const MAX_PREPARED = 500
-/** Rows that one INSERT brings: the fewer statements, the fewer calls into SQLite. */
-const ROWS_TOGETHER = 16
 
 /** Answers the steps of transactions on one connection, synchronously; BEGIN and COMMIT are the caller's. */
 export class Steps {
@@ -121,13 +119,7 @@ export class Steps {
 
   private insert({ table, rows, replaceBy }: Insert): void {
     for (const row of rows) for (const value of row) if (typeof value === 'string') this.inserted += value.length
-    let at = 0
-    if (rows.length >= ROWS_TOGETHER) {
-      const many = this.prepare(insertSql(table, replaceBy, ROWS_TOGETHER), 'objects')
-      for (; at + ROWS_TOGETHER <= rows.length; at += ROWS_TOGETHER) many.run(rows.slice(at, at + ROWS_TOGETHER).flat())
-    }
-    const one = this.prepare(insertSql(table, replaceBy, 1), 'objects')
-    for (; at < rows.length; at++) one.run(rows[at])
+    for (const some of portions(rows, rows[0]?.length ?? 0)) this.prepare(insertSql(table, replaceBy, some.length), 'objects').run(some.flat())
   }
 
   private lookup(step: Step & { kind: 'lookup' }): unknown[][][] {

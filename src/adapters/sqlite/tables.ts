@@ -39,6 +39,22 @@ export function* dropTable(name: string): Work<void> {
   yield* query({ sql: `DROP TABLE IF EXISTS ${quote(name)}`, parameters: [] })
 }
 
+/** How many rows one INSERT brings: the fewer statements, the fewer calls into SQLite. */
+const PORTIONS = [64, 16, 4, 1]
+/** Values of one statement. */
+const MOST_PARAMETERS = 2_048
+
+/** Rows in portions of few sizes, so that few statements are compiled for them. */
+export function portions<T>(rows: readonly T[], columns: number): readonly (readonly T[])[] {
+  const found: T[][] = []
+  for (let at = 0; at < rows.length; ) {
+    const most = PORTIONS.find((size) => size === 1 || (size <= rows.length - at && size * columns <= MOST_PARAMETERS)) as number
+    found.push(rows.slice(at, at + most))
+    at += most
+  }
+  return found
+}
+
 export function insertSql(table: OwnTable, replaceBy: readonly string[] | undefined, rows: number): string {
   const columns = insertedColumns(table).map(([name]) => name)
   const row = `(${columns.map(() => '?').join(', ')})`
