@@ -10,16 +10,19 @@ const PAGE = 100
  * which is on its way, would then remove it. Before anything of the batch is applied.
  */
 export async function markOutdated(database: RegisterDatabase, { table, documents }: AudienceBatch): Promise<void> {
-  const parts = new Set(documents.flatMap(({ records }) => records.slice(1).map(partName)))
-  if (parts.size === 0) return
-  for (let after = '', more = true; more; ) {
+  if (documents.every(({ records }) => records.length < 2)) return
+  let parts: ReadonlySet<string> | undefined
+  for (let after = ''; ; ) {
     const page = await database.read(() => waitingNames(database, table, ['missing', 'taken', 'other', 'changed'], after, PAGE), { loosely: true })
-    const waiting = page.length === 0 ? [] : await database.read(() => readWaiting(database, page))
-    const moved = new Set(waiting.filter(({ records }) => records.slice(1).some((one) => parts.has(partName(one)))).map(({ recordId }) => recordId))
+    if (page.length === 0) return
+    parts ??= new Set(documents.flatMap(({ records }) => records.slice(1).map(partName)))
+    const given = parts
+    const waiting = await database.read(() => readWaiting(database, page))
+    const moved = new Set(waiting.filter(({ records }) => records.slice(1).some((one) => given.has(partName(one)))).map(({ recordId }) => recordId))
     for (const { recordId } of documents) moved.delete(recordId)
     const names = page.filter(({ recordId }): boolean => moved.has(recordId))
     if (names.length > 0) await database.write(() => outdate(database, names), { lazily: true })
-    more = page.length === PAGE
+    if (page.length < PAGE) return
     after = page.at(-1)?.recordId ?? after
   }
 }

@@ -240,7 +240,6 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
 
   async write<T>(work: () => Work<T>, { signal, alone, lazily, readsFirst, onHeld }: WriteOptions = {}): Promise<T> {
     return this.inTurn(async () => {
-      await this.pace.rest()
       const value = await this.transact(alone || readsFirst ? 'sliced' : 'BEGIN IMMEDIATE', work, signal, onHeld)
       await this.checkpoint()
       if (!lazily && !alone) await this.settle()
@@ -276,9 +275,12 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
       await turn()
       const sliced = mode === 'sliced' && attempt < SLICED_TRIES && this.synchronously === 0
       if (mode === 'sliced' && attempt === SLICED_TRIES) this.synchronously = SYNCHRONOUS_TIMES
+      if (mode !== 'BEGIN' && !sliced) await this.pace.rest()
       const done = sliced ? await this.attemptSliced(work, onHeld) : this.attempt(mode === 'BEGIN' ? mode : 'BEGIN IMMEDIATE', work, onHeld)
-      if (done !== undefined && mode === 'sliced' && !sliced) this.synchronously--
-      if (done !== undefined) return done.value
+      if (typeof done === 'object') {
+        if (mode === 'sliced' && !sliced) this.synchronously--
+        return done.value
+      }
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The wait for the database was aborted', { cause: signal.reason })
       if (performance.now() > patience) {
         throw new TillsyncError('ERR_BUSY', `The database was busy for ${PATIENCE_MS} ms`, {
@@ -286,7 +288,8 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
           hint: 'Another connection holds a transaction open for long.',
         })
       }
-      await sleep(1 + Math.random() * Math.min(20, 2 ** attempt))
+      // What others have written meanwhile may be read at once.
+      if (done !== 'overtaken') await sleep(1 + Math.random() * Math.min(20, 2 ** attempt))
     }
   }
 
@@ -312,9 +315,12 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
 
   /**
    * One try, in which what is read before the first write is read in turns of the event loop, each in a transaction of its own:
-   * they are as good as one where nobody has written in between. Undefined where somebody has, or when it is not our turn.
+   * they are as good as one where nobody has written in between. Undefined when it is not our turn.
    */
-  private async attemptSliced<T>(work: () => Work<T>, onHeld: ((ms: number) => void) | undefined): Promise<{ readonly value: T } | undefined> {
+  private async attemptSliced<T>(
+    work: () => Work<T>,
+    onHeld: ((ms: number) => void) | undefined,
+  ): Promise<{ readonly value: T } | 'overtaken' | undefined> {
     const { connection, steps } = this.open_()
     try {
       if (!this.begin(connection, 'BEGIN')) return undefined
@@ -330,13 +336,14 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
         if (!writes && performance.now() - began < TURN_MS) continue
         connection.exec('COMMIT')
         if (next.value.kind === 'writing' || !writes) await turn()
+        if (writes) await this.pace.rest()
         if (this.opened?.connection !== connection || !this.begin(connection, writes ? 'BEGIN IMMEDIATE' : 'BEGIN')) return undefined
         this.look(steps)
         began = performance.now()
         this.pace.look(steps.dataVersion())
         if (steps.version() !== seen) {
           connection.exec('ROLLBACK')
-          return undefined
+          return 'overtaken'
         }
         if (writes) break
       }
