@@ -63,7 +63,7 @@ export class PostgresMirroring implements Mirroring {
       yield* this.write(rows)
       return undefined
     }
-    yield* statement('SAVEPOINT sync_unique')
+    yield* before('SAVEPOINT sync_unique')
     try {
       yield* this.write(rows)
     } catch (error) {
@@ -71,7 +71,7 @@ export class PostgresMirroring implements Mirroring {
       yield* statement('ROLLBACK TO SAVEPOINT sync_unique')
       return error
     }
-    yield* statement('RELEASE SAVEPOINT sync_unique')
+    yield* before('RELEASE SAVEPOINT sync_unique')
     return undefined
   }
 
@@ -235,7 +235,7 @@ export class PostgresMirroring implements Mirroring {
   }
 
   *refusedBy(work: () => Work<void>): Work<string | undefined> {
-    yield* statement('SAVEPOINT sync_reference')
+    yield* before('SAVEPOINT sync_reference')
     try {
       yield* work()
     } catch (error) {
@@ -243,12 +243,12 @@ export class PostgresMirroring implements Mirroring {
       yield* statement('ROLLBACK TO SAVEPOINT sync_reference')
       return String(error.context.constraint)
     }
-    yield* statement('RELEASE SAVEPOINT sync_reference')
+    yield* before('RELEASE SAVEPOINT sync_reference')
     return undefined
   }
 
-  *defer(): Work<void> {
-    yield* statement('SET CONSTRAINTS ALL DEFERRED')
+  defer(): Work<void> {
+    return before('SET CONSTRAINTS ALL DEFERRED')
   }
 
   *settle(): Work<void> {
@@ -271,6 +271,11 @@ function recordsWith(columns: readonly HostColumn[]): (row: { readonly record: s
     const texts: Readonly<Record<string, string | null>> = JSON.parse(record)
     return `{${members.map(({ name, prefix, encode }) => prefix + encode(ownOf(texts, name))).join(',')}}`
   }
+}
+
+/** What can't fail by itself, in the same way to the server as what comes behind it. */
+function before(sql: string): Work<void> {
+  return send({ sql, parameters: [], keepsPlan: true })
 }
 
 function* statement(sql: string): Work<void> {
