@@ -23,14 +23,23 @@ export function countsOn(day: string, from: Value | undefined, to: Value | undef
 }
 
 const DAY = /^\d{4,}-[01]\d-[0-3]\d/
-const OFFSET = /T.*(Z|[+-]\d\d(:?\d\d)?)$/
+const OFFSET = /[T ].*(Z|[+-]\d\d(:?\d\d)?)$/i
 
 function readDay(value: Value | undefined): string | undefined {
   if (typeof value !== 'string') return undefined
   if (value === 'infinity') return LAST
   if (value === '-infinity' || value.endsWith(' BC')) return FIRST
   if (!DAY.test(value)) return undefined
-  const time = OFFSET.test(value) ? new Date(value) : undefined
+  const time = OFFSET.test(value) ? new Date(strict(value)) : undefined
   if (time !== undefined && !Number.isNaN(time.getTime())) return dayOf(time)
   return value.indexOf('-') > 4 ? LAST : value.slice(0, 10)
+}
+
+/** A time as databases write it too, `2026-03-28 23:30:00+02`, as ECMAScript reads it for certain. */
+function strict(value: string): string {
+  return value
+    .replace(/[t ]/i, 'T')
+    .replace(' ', '')
+    .replace(/z$/, 'Z')
+    .replace(/[+-]\d\d$/, '$&:00')
 }

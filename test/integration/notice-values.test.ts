@@ -2,6 +2,7 @@ import Database from 'better-sqlite3'
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
+import { countsOn } from '../../src/apply/notice-days.ts'
 import { createCentral, mirror } from '../../src/index.ts'
 import type { RegisterDatabase } from '../../src/ports.ts'
 import { RegisterReplica } from '../../src/register.ts'
@@ -94,6 +95,18 @@ eachDatabase('a time with an offset counts from the day that it is where the til
   await till.notices.acknowledge((await till.notices.list()).map(({ id }) => id))
   t.same(await said('2026-03-27T12:00:00Z'), ['2 ends'], 'the clock is set back')
   t.same(await said('2026-04-01T12:00:00Z'), [])
+})
+
+t.test('a time with an offset counts from that day however it is written', async (t) => {
+  for (const midnight of [
+    '2026-03-29 22:00:00+00',
+    '2026-03-30T00:00:00+02',
+    '2026-03-30 00:00 +0200',
+    '2026-03-29 22:00:00.000001z',
+    '2026-03-29t22:00Z',
+  ])
+    t.same([countsOn('2026-03-29', midnight, null), countsOn('2026-03-30', midnight, null)], [false, true], midnight)
+  for (const day of ['2026-03-30', '2026-03-30 00:00:00', '2026-03-30 early-05']) t.same(countsOn('2026-03-29', day, null), false, day)
 })
 
 eachDatabase('a price counts until the last moment that there is, and from none that never comes', async (t, database) => {
