@@ -62,9 +62,11 @@ export function* applyBatch(database: ApplyingDatabase, subscribed: Subscribed, 
   const documents = documentsOf(batch)
   const handling = new Handling(database, subscribed, division)
   const quarantine = new Quarantine(database, origin.registerId, subscribed.retry, now)
+  const inserts = [...archived(batch, documents, origin), shapesOf(batch, origin)]
+  // Behind that: in a set a document is born with its first version.
   const sets = setsOf(documents)
   const application = new Application(database, subscribed, place, handling, quarantine)
-  const held = yield* application.begin([...archived(batch, documents, origin), shapesOf(batch, origin)], sets[0] ?? [])
+  const held = yield* application.begin(inserts, sets[0] ?? [])
   if (held.any) yield* quarantine.load(documents)
   for (const set of sets) yield* application.apply(set, batch.identities)
   if (held.missing || application.isMissing) yield* retryWaiting(database, subscribed, origin, { missingAt: quarantine.at }, handling, quarantine)

@@ -53,6 +53,22 @@ t.test('a sound stream: every entry is there, and the digest is that of the till
   ])
 })
 
+t.test('versions of a document that came in one batch are archived each by its own number', async (t) => {
+  const { shop, machine } = await scene(t)
+  const { replica, cashier, db } = machine
+  cashier.sell('R-0001', [])
+  for (const customer of ['C1', 'C2']) {
+    await replica.seal()
+    db.prepare('UPDATE receipts SET customer_no = ?').run(customer)
+  }
+  await replica.synchronize()
+  t.same(
+    (await shop.pool.query('SELECT entry_no, document_no FROM sync_archive ORDER BY 1')).rows,
+    [1, 2, 3].map((no) => ({ entry_no: `${no}`, document_no: `${no}` })),
+  )
+  t.same(found(await shop.central.audit(POS1)), [])
+})
+
 t.test('what was done to the archive by hand is found, and nothing else', async (t) => {
   const { shop, machine, sell } = await scene(t)
   const { pool, central } = shop
