@@ -3,6 +3,7 @@ import {
   bad,
   CENTURY_MS,
   checkDatabase,
+  checkFunction,
   checkMostBytes,
   checkRuntime,
   DAY_MS,
@@ -117,6 +118,7 @@ function readMailboxes(mailboxes: readonly CentralMailbox[] = []): readonly Cent
     if (typeof mailbox?.send !== 'function' || typeof mailbox.receive !== 'function')
       throw bad('mailboxes', 'a list of mailboxes such as [centralFileMailbox({ folder, keys })]', mailbox)
     checkMostBytes('mailboxes.maxBytes', mailbox.maxBytes)
+    checkFunction('mailboxes.close', mailbox.close)
   }
   return mailboxes
 }

@@ -11,7 +11,7 @@ import { unlessLeft } from './transport/abortable.ts'
 import { backoffMs } from './transport/backoff.ts'
 import type { Correspondence, Heard } from './transport/correspondence.ts'
 import { closeMailbox } from './transport/letters.ts'
-import { lineError } from './transport/line.ts'
+import { HANGING_MS, lineError, unlessHanging } from './transport/line.ts'
 import type { Exchanged } from './transport/publisher.ts'
 
 export interface MailCourierOptions {
@@ -57,6 +57,8 @@ export class MailCourier {
   /** When what is on its way is sent again, and how often it was. */
   private resendAt = Number.POSITIVE_INFINITY
   private resends = 0
+  /** What was asked of the mailbox last. While it has not ended, be it given up, nothing more is asked: a share that hangs would take another one of the few threads that Node has for files. */
+  private underWay: Promise<unknown> = Promise.resolve()
   /** What was sent again was not answered yet: one letter finds out whether anybody does. */
   private isProbing = false
 
@@ -245,7 +247,16 @@ export class MailCourier {
   /** Undefined where the mailbox can't say it. */
   private async unread(signal: AbortSignal): Promise<ReadonlySet<string> | undefined> {
     const { mailbox } = this.options.transfer
-    return mailbox.unread && unlessLeft(mailbox.unread(), signal)
+    return mailbox.unread && this.carried(async () => mailbox.unread?.(), signal)
+  }
+
+  /** @throws ERR_LINK (retryable) where the mailbox hangs */
+  private async carried<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const { clock } = this.options
+    await unlessLeft(unlessHanging(clock, this.underWay, HANGING_MS), signal)
+    const asked = ask()
+    this.underWay = asked.catch(() => undefined)
+    return unlessLeft(unlessHanging(clock, asked, HANGING_MS), signal)
   }
 
   private waitForAnswer(): void {
@@ -263,7 +274,7 @@ export class MailCourier {
     const outgoing = await correspondence.next(this.must || isIdle, this.isProbing ? 1 : transfer.unanswered)
     if (outgoing === undefined) return false
     try {
-      await unlessLeft(transfer.mailbox.send(outgoing.bytes, { id: outgoing.id, signal }), signal)
+      await this.carried(async () => transfer.mailbox.send(outgoing.bytes, { id: outgoing.id, signal }), signal)
     } catch (thrown) {
       await correspondence.unsay(outgoing.id)
       throw signal.aborted ? new TillsyncError('ERR_ABORTED', 'The sending was aborted', { cause: thrown }) : lineError(thrown)

@@ -125,6 +125,11 @@ export function checkFlag(option: string, flag: unknown): void {
   if (flag !== undefined && typeof flag !== 'boolean') throw bad(option, 'true or false', flag)
 }
 
+/** One that may be left out. */
+export function checkFunction(option: string, value: unknown): void {
+  if (value !== undefined && typeof value !== 'function') throw bad(option, 'a function, or left out', value)
+}
+
 /** A list, a Map, a Date, a Promise that nobody awaited or an AbortSignal has no names that could be wrong, and would be taken for an object without any. */
 export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return Object.prototype.toString.call(value) === '[object Object]'

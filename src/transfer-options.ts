@@ -1,5 +1,5 @@
 import { TillsyncError } from './errors.ts'
-import { bad, checkMostBytes, DEFAULTS, known, LONGEST_MS, whole } from './options.ts'
+import { bad, checkFlag, checkFunction, checkMostBytes, DEFAULTS, known, LONGEST_MS, whole } from './options.ts'
 import type { Link, Mailbox } from './ports.ts'
 
 const PULL_TOKEN = /^[A-Za-z0-9_-]{43}$/
@@ -118,6 +118,7 @@ function readPush(transfer: PushTransfer): Push | Mailed {
   if (typeof transfer.link?.exchange !== 'function')
     throw bad('transfer.link', 'a link such as httpLink({ url, token }), or a `mailbox` instead of it', transfer.link)
   known('transfer', transfer, ['type', 'link', 'mailbox', ...PUSH_LIMITS])
+  if (transfer.link.waitMs !== undefined) whole('transfer.link.waitMs', transfer.link.waitMs, 0, LONGEST_MS)
   return { type: 'push', link: transfer.link, ...readPushing(transfer, false) }
 }
 
@@ -127,6 +128,9 @@ function readMailed(transfer: MailboxTransfer): Mailed {
   if (typeof mailbox?.send !== 'function' || typeof mailbox.receive !== 'function')
     throw bad('transfer.mailbox', 'a mailbox such as fileMailbox({ folder, key, location, register })', mailbox)
   checkMostBytes('transfer.mailbox.maxBytes', mailbox.maxBytes)
+  checkFunction('transfer.mailbox.unread', mailbox.unread)
+  checkFunction('transfer.mailbox.close', mailbox.close)
+  checkFlag('transfer.mailbox.isVisited', mailbox.isVisited)
   known('transfer', transfer, ['type', 'link', 'mailbox', 'unanswered', 'resend', 'answerMs', ...PUSH_LIMITS])
   const isVisited = mailbox.isVisited === true
   const pushing = readPushing(transfer, isVisited)

@@ -2,9 +2,9 @@ import { once } from 'node:events'
 import { setTimeout as pause } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
-import { type CentralMailbox, type Mailbox, mirror } from '../../src/index.ts'
+import { type CentralMailbox, type Link, type Mailbox, mirror } from '../../src/index.ts'
 import type { RegisterName } from '../../src/model.ts'
-import type { ReceiveOptions } from '../../src/ports.ts'
+import type { Clock, ReceiveOptions } from '../../src/ports.ts'
 import { decodeMessage } from '../../src/transport/codec.ts'
 import { eventually } from '../support/eventually.ts'
 import { PostOffice } from '../support/post-office.ts'
@@ -359,6 +359,10 @@ class Share {
   hung = 0
   private hanging: PromiseWithResolvers<void> | undefined
 
+  get isHanging(): boolean {
+    return this.hanging !== undefined
+  }
+
   hang(): void {
     this.hanging = Promise.withResolvers()
   }
@@ -393,7 +397,7 @@ class Share {
     } as T
   }
 
-  private async passed(): Promise<void> {
+  async passed(): Promise<void> {
     if (this.hanging === undefined) return
     this.hung++
     await this.hanging.promise
@@ -425,6 +429,36 @@ t.test('a mailbox that hangs holds up no stop, nobody who has ended his wait, an
   await shop.balances(t, other)
 })
 
+t.test('what hangs for long counts as away, be it a share or a link, and sales go on when it does not', async (t) => {
+  const [share, office] = [new Share(), new PostOffice()]
+  const clock: Clock = { ...systemClock, sleep: (ms, signal) => systemClock.sleep(ms >= 900_000 && share.isHanging ? 200 : ms, signal) }
+  const name = { location: 'BA01', register: 'POS1' }
+  const shop = await openShop(t, server, { mailboxes: [office.central()] })
+  await shop.central.start()
+  const mailbox = share.of(office.mailbox(name))
+  let sends = 0
+  const send: Mailbox['send'] = (...letter) => {
+    sends++
+    return mailbox.send(...letter)
+  }
+  const mailed = { ...mailedBy(office, name), mailbox: { ...mailbox, send } }
+  const linked = (inner: Link): Link => ({ ...inner, exchange: async (...given) => share.passed().then(() => inner.exchange(...given)) })
+  for (const till of [await shop.addTill('POS1', { mailed, clock }), await shop.addTill('POS2', { link: linked, clock })]) {
+    const said: string[] = []
+    till.replica.on('offline', ({ error }) => said.push(error.code))
+    sell(till, 1, 5)
+    share.hang()
+    await t.rejects(till.replica.synchronize(), { code: 'ERR_LINK', retryable: true, hint: /share/ })
+    const before = sends
+    await t.rejects(till.replica.synchronize(), { code: 'ERR_LINK', retryable: true })
+    t.equal(sends, before, 'a share that hangs is asked nothing more')
+    t.same(said, ['ERR_LINK'], 'it is said once')
+    share.wake()
+    await till.replica.synchronize()
+    await shop.balances(t, till)
+  }
+})
+
 t.test('a letter that comes with a stop is given back', async (t) => {
   const released: string[] = []
   const mailbox: CentralMailbox = {
@@ -453,10 +487,18 @@ t.test('options that make no sense are refused', async (t) => {
     [{ mailbox, resend: { minMs: 100, maxMs: 50 } }, 'transfer.resend.maxMs'],
     [{ mailbox, resend: { ms: 100 } }, 'ms'],
     [{ mailbox: { ...mailbox, maxBytes: 100 } }, 'transfer.mailbox.maxBytes'],
+    [{ mailbox: { ...mailbox, isVisited: 'yes' } }, 'transfer.mailbox.isVisited'],
+    [{ mailbox: { ...mailbox, unread: new Set() } }, 'transfer.mailbox.unread'],
+    [{ mailbox: { ...mailbox, close: true } }, 'transfer.mailbox.close'],
     [{ mailbox, waitMs: 3 }, 'waitMs'],
   ] as const) {
     const error = await refused(t, () => shop.addTill(`POS-${what}`, { mailed: mailed as never }), 'ERR_OPTION', what)
     t.equal(error?.context.option, what)
   }
   await refused(t, () => openShop(t, server, { mailboxes: [{}] as never }), 'ERR_OPTION')
+  await refused(t, () => openShop(t, server, { mailboxes: [{ ...office.central(), close: true }] as never }), 'ERR_OPTION')
+  for (const waitMs of ['50', -1, Number.POSITIVE_INFINITY]) {
+    const link = (inner: Link): Link => ({ ...inner, waitMs: waitMs as number })
+    t.equal((await refused(t, () => shop.addTill(`POS-${waitMs}`, { link }), 'ERR_OPTION'))?.context.option, 'transfer.link.waitMs')
+  }
 })
