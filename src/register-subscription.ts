@@ -131,6 +131,11 @@ export class RegisterSubscription {
     })
   }
 
+  /** Whether it takes a table of central's, or writes one of this database, by this name. */
+  isSubscribed(table: string): boolean {
+    return this.mirrors.has(table) || this.written.has(table)
+  }
+
   /** Whether what central publishes may remove documents of a table of this database. */
   isRemovedFrom(table: string): boolean {
     return [...this.mirrors.keys()].some((of) => targetOf(this.mirrors, of, of) === table && optionsOf(this.mirrors, of)(of).rows !== 'update')

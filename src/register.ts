@@ -84,6 +84,7 @@ export class RegisterReplica implements Register {
       database,
       () => this.ready(),
       async (rows) => this.subscription?.refreshNotices(rows) ?? false,
+      (table) => this.subscription?.isSubscribed(table) !== false,
     )
     this.sealer = new Sealer(
       database,

@@ -6,6 +6,7 @@ import { POSTED_CLOSINGS } from './closing-tables.ts'
 import { CLOSING_MEASURES } from './closings.ts'
 import type { FinishContext } from './finish.ts'
 import type { ApplyContext, Subscribed } from './handler.ts'
+import { MOVEMENT_MEASURES } from './movements.ts'
 import { deliveredOf, type Ledger, nameOf, type Posted, type PostedBy, type PostedDocument, postedToEach } from './postings.ts'
 import { STOCK_LEDGER } from './stock-ledger.ts'
 import { type Dimension, differences, NO_SUMS, type Sums, type SumsByDimension, sumsToJson, Totals, total } from './sums.ts'
@@ -47,7 +48,7 @@ function movementsOf(sums: SumsByDimension): SumsByDimension {
     const [quantity, , , net] = values as [string, string, string, string]
     totals.add({ item, location, ...header } as Dimension, [negate(quantity), net])
   }
-  return totals.sums([])
+  return totals.sums([], MOVEMENT_MEASURES)
 }
 
 /** What was posted of closings, and what was moved for them. */

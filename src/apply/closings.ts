@@ -2,7 +2,7 @@ import { type Decimal, negate, sum } from '../decimal.ts'
 import { TillsyncError } from '../errors.ts'
 import { isPostable } from '../options.ts'
 import { kindOf } from './mapping.ts'
-import { type Dimension, dateOf, type Scales, type SumsByDimension, Totals } from './sums.ts'
+import { type Dimension, dateOf, inField, type Scales, type SumsByDimension, Totals } from './sums.ts'
 
 /** What a closing and each of its lines sum up. */
 export interface ClosingSums {
@@ -99,7 +99,7 @@ export function readClosing(value: unknown, scales: Scales, isComputed: boolean)
   if (!isComputed && closing.ranges !== undefined) throw notAClosing('`ranges` belong to a closing that is computed from receipts')
   const totals = CLOSING_MEASURES.flatMap((measure, n) => {
     const total = closing[measure]
-    return total === undefined || total === null ? [] : [[measure, sum([total as Decimal], scales[n])] as const]
+    return total === undefined || total === null ? [] : [[measure, inField(measure, () => sum([total as Decimal], scales[n]))] as const]
   })
   return {
     location: required(closing.location, 'location'),
@@ -155,13 +155,13 @@ export function readLines(lines: unknown, scales: Scales): SumsByDimension {
     const line = fieldsOf(value, LINE_FIELDS, 'line')
     totals.add(dimensionOf(line), valuesOf(line as unknown as ClosingLine, scales))
   }
-  return totals.sums(scales)
+  return totals.sums(scales, CLOSING_MEASURES)
 }
 
 /** In a fixed order, so that equal dimensions are equal as JSON. */
 function dimensionOf(line: Readonly<Record<string, unknown>>): Dimension {
   const dimension: Record<string, string> = { item: required(line.item, 'item') }
-  const rate = line.vatRate === undefined || line.vatRate === null ? undefined : sum([line.vatRate as Decimal])
+  const rate = line.vatRate === undefined || line.vatRate === null ? undefined : inField('vatRate', () => sum([line.vatRate as Decimal]))
   const others = {
     location: nameOf(line.location, 'location'),
     vatCode: textOf(line.vatCode, 'vatCode'),
@@ -175,7 +175,8 @@ function dimensionOf(line: Readonly<Record<string, unknown>>): Dimension {
 
 /** What is left out follows from what is posted of the others, as they are rounded: net and VAT are gross to the last digit. */
 function valuesOf({ quantity, returnQuantity, discountAmount, netAmount, vatAmount, grossAmount }: ClosingLine, scales: Scales): readonly Decimal[] {
-  const rounded = (measure: (typeof CLOSING_MEASURES)[number], value: Decimal): string => sum([value], scales[CLOSING_MEASURES.indexOf(measure)])
+  const rounded = (measure: (typeof CLOSING_MEASURES)[number], value: Decimal): string =>
+    inField(measure, () => sum([value], scales[CLOSING_MEASURES.indexOf(measure)]))
   const [sold, net, vat] = [rounded('quantity', quantity), rounded('netAmount', netAmount), rounded('vatAmount', vatAmount ?? '0')]
   const cameBack = sold.startsWith('-') ? negate(sold) : '0'
   return [sold, returnQuantity ?? cameBack, discountAmount ?? '0', net, vat, grossAmount ?? sum([net, vat])]

@@ -34,7 +34,7 @@ export function sumUp(movements: unknown, scales: Scales = []): SumsByDimension 
   if (!Array.isArray(movements)) throw notAMovement(`a list of movements was expected, got ${kindOf(movements)}`)
   const totals = new Totals()
   for (const movement of movements as Movement[]) totals.add(dimensionOf(movement), [movement.quantity, movement.amount ?? '0'])
-  return totals.sums(scales)
+  return totals.sums(scales, MOVEMENT_MEASURES)
 }
 
 /** In a fixed order, so that equal dimensions are equal as JSON. */

@@ -9,7 +9,7 @@ import type { NoticeRow } from './notices.ts'
 
 /** What is to be told, until it is acknowledged. */
 export interface Notices {
-  /** The oldest first, after an id. `limit` is 1,000 by default, and at most. @throws ERR_OPTION */
+  /** The oldest first, after an id. `limit` is 1,000 by default, and at most. @throws ERR_OPTION, ERR_UNKNOWN_TABLE where a table is meant that is not subscribed to */
   list(which?: { readonly table?: string; readonly after?: number; readonly limit?: number }): Promise<readonly Notice[]>
   /**
    * The operator has been told. A notice that changed since it was listed has another id, and stays; ids that are not there count for nothing. All or nothing.
@@ -27,12 +27,22 @@ export class NoticeBook implements Notices {
   private readonly database: Database
   private readonly ready: () => Promise<void>
   private readonly refresh: (rows: readonly NoticeRow[]) => Promise<boolean>
+  private readonly isKnown: (table: string) => boolean
 
-  /** @param refresh puts right notices that say something else than what is; says whether any did */
-  constructor(database: Database, ready: () => Promise<void>, refresh: (rows: readonly NoticeRow[]) => Promise<boolean> = async () => false) {
+  /**
+   * @param refresh puts right notices that say something else than what is; says whether any did
+   * @param isKnown whether there may be notices of a table
+   */
+  constructor(
+    database: Database,
+    ready: () => Promise<void>,
+    refresh: (rows: readonly NoticeRow[]) => Promise<boolean> = async () => false,
+    isKnown: (table: string) => boolean = () => true,
+  ) {
     this.database = database
     this.ready = ready
     this.refresh = refresh
+    this.isKnown = isKnown
   }
 
   async list(which: { readonly table?: string; readonly after?: number; readonly limit?: number } = {}): Promise<readonly Notice[]> {
@@ -47,6 +57,13 @@ export class NoticeBook implements Notices {
     const statement = select.orderBy('notice_id').limit(limit).compile()
     const read = () => this.database.read(() => query<NoticeRow>(statement))
     const rows = await read()
+    // Of a table that was subscribed to once some may stand yet.
+    if (rows.length === 0 && table !== undefined && !this.isKnown(table)) {
+      throw new TillsyncError('ERR_UNKNOWN_TABLE', `\`${table}\` is not subscribed to, so there are no notices of it`, {
+        hint: 'Notices are of tables in `subscribe` with `notify`, by their names in this database.',
+        context: { table },
+      })
+    }
     return ((await this.refresh(rows)) ? await read() : rows).map(toNotice)
   }
 

@@ -34,17 +34,27 @@ export class Totals {
   }
 
   /**
-   * The sums, those that come to nothing left out.
+   * The sums, those that come to nothing left out. `measures` are the names of the values.
    *
    * @throws ERR_VALUE where a value is no decimal, or a sum does not fit
    */
-  sums(scales: Scales): SumsByDimension {
+  sums(scales: Scales, measures: readonly string[]): SumsByDimension {
     const sums = new Map<string, Sums>()
     for (const [name, { dimension, values }] of this.groups) {
-      const totals = values.map((all, n) => sum(all, scales[n]))
+      const totals = values.map((all, n) => inField(measures[n] as string, () => sum(all, scales[n])))
       if (totals.some(isSomething)) sums.set(name, { name, dimension, values: totals })
     }
     return sums
+  }
+}
+
+/** What is wrong with a value, under the name by which the host's mapping gave it. */
+export function inField<T>(field: string, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    if (!(error instanceof TillsyncError && error.code === 'ERR_VALUE')) throw error
+    throw new TillsyncError(error.code, `\`${field}\`: ${error.message}`, { hint: error.hint, context: { ...error.context, field }, cause: error })
   }
 }
 

@@ -92,6 +92,12 @@ eachDatabase('a time with an offset counts from the day that it is where the til
   t.same(await said('2026-03-28T23:00:00Z'), ['1 starts'])
   t.same(await said('2026-03-29T21:59:00Z'), ['1 starts'])
   t.same(await said('2026-03-29T22:00:00Z'), ['2 starts'], 'what began and ended untold leaves none')
+  t.same(await till.notices.list({ table: 'prices' }), await till.notices.list())
+  await t.rejects(
+    till.notices.list({ table: 'price' }),
+    { code: 'ERR_UNKNOWN_TABLE', hint: /subscribe/ },
+    'a misspelt one has none for another reason',
+  )
   await till.notices.acknowledge((await till.notices.list()).map(({ id }) => id))
   t.same(await said('2026-03-27T12:00:00Z'), ['2 ends'], 'the clock is set back')
   t.same(await said('2026-04-01T12:00:00Z'), [])

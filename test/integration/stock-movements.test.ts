@@ -506,6 +506,7 @@ t.test('what is no movement is refused with a code and the document, and central
     movements = value
     const message = await held(t, shop, till, /getter|throw of/.test(name) ? 'ERR_HANDLER' : 'ERR_MOVEMENT', name)
     t.notMatch(message, /too late/, name)
+    if (/quantity|places/.test(name)) t.match(message, /`(quantity|amount)`/, `${name}: the field is named`)
     till.db.exec("UPDATE receipts SET customer_no = coalesce(customer_no, '') || 'x'")
   }
   t.same(await rows(shop, 'SELECT count(*)::int FROM stock_movements'), [[0]])
