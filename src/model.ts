@@ -117,8 +117,12 @@ export const MOST_PARKED = 200
 /** Of a database that was restored more often the oldest epochs are forgotten. */
 export const MOST_ANCESTORS = 100
 export const MOST_UNAPPLIED = 50
-/** Root tables that a register subscribes to. */
+/** Tables that a register subscribes to. */
 export const MOST_SUBSCRIBED = 500
+/** The longest name that a message holds: of a table, a key's column, a location, a register. */
+export const MAX_NAME = 200
+/** How deep parts may lie below their root. */
+export const MOST_LEVELS = 7
 
 /** What a subscriber says of its standing in a stream. */
 export interface Subscription {

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import { TillsyncError } from '../errors.ts'
 import type { MirrorTarget } from '../mirroring.ts'
-import type { PartShape } from '../model.ts'
+import { MAX_NAME, MOST_SUBSCRIBED, type PartShape } from '../model.ts'
 import { isRecord } from '../options.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import { ownOf } from '../record.ts'
@@ -38,6 +38,9 @@ export function readMirrors(subscribe: Readonly<Record<string, unknown>>): Handl
     }
     named.set(table, [make(owned(options), new Map())])
   }
+  const odd = [...named.keys()].find((table) => table === '' || table.length > MAX_NAME)
+  if (odd !== undefined) throw bad(`subscribe.${odd}`, `a name of 1 to ${MAX_NAME} characters`, `${odd.length}`)
+  if (named.size > MOST_SUBSCRIBED) throw bad('subscribe', `at most ${MOST_SUBSCRIBED} tables`, `${named.size}`)
   refuseSharedTargets(named)
   return new Map([...named].map(([table, [mirror]]) => [table, [mirror.within?.(named) ?? mirror]]))
 }

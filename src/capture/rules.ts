@@ -1,5 +1,5 @@
 import { TillsyncError } from '../errors.ts'
-import type { AnyTables, Filter, PublishRules } from '../model.ts'
+import { type AnyTables, type Filter, MOST_LEVELS, type PublishRules } from '../model.ts'
 import { isRecord } from '../options.ts'
 
 /** A root table with its parts, as the rules declare them; checked for everything that needs no database. */
@@ -180,6 +180,15 @@ function checkCircles(parents: ReadonlyMap<string, ReferenceSpec>): void {
         context: { path },
       })
     }
+    if (path.length - 1 <= MOST_LEVELS) continue
+    throw new TillsyncError(
+      'ERR_RULE',
+      `\`partOf\` goes ${path.length - 1} levels down, no message holds more than ${MOST_LEVELS}: ${path.toReversed().join(' → ')}`,
+      {
+        hint: 'Publish what lies so deep as documents of its own, without `partOf`.',
+        context: { path },
+      },
+    )
   }
 }
 

@@ -1,6 +1,7 @@
 import { type SqlBool, sql } from 'kysely'
 import { TillsyncError } from '../errors.ts'
 import type { HostColumn, HostTable } from '../host-table.ts'
+import { MAX_NAME } from '../model.ts'
 import type { CapturingDatabase } from '../ports.ts'
 import type { Statement } from '../work.ts'
 import { compileFilter, readableBy } from './filters.ts'
@@ -88,6 +89,19 @@ function anyWithoutKey(database: CapturingDatabase, { table, key }: TablePlan): 
     .compile()
 }
 
+/** No message with any other would be taken, nor anything behind it. */
+function requireName({ name: table }: HostTable, name: string): void {
+  if (name.length > 0 && name.length <= MAX_NAME) return
+  throw new TillsyncError(
+    'ERR_RULE',
+    `\`${table}\` can't be published: a message holds names of 1 to ${MAX_NAME} characters, '${name}' has ${name.length}`,
+    {
+      hint: 'Rename the table, or its key column; or leave it out of the rules.',
+      context: { table },
+    },
+  )
+}
+
 function columnAt(plan: TablePlan, name: string, option: string): number {
   const at = plan.columns.findIndex((column) => column.name === name)
   if (at !== -1) return at
@@ -114,6 +128,8 @@ function planTable(
       context: { table: table.name },
     })
   }
+  const references = parent === undefined ? [] : [...parent.reference.own, ...parent.reference.others]
+  for (const name of [table.name, ...table.key, ...references, ...('identity' in spec ? spec.identity : [])]) requireName(table, name)
   const columns = publishedColumns(table, spec)
   if (parent === undefined && columns.some(({ name }) => name === 'parts')) {
     throw new TillsyncError('ERR_RULE', `\`${table.name}\` has a column \`parts\`, by which handlers get the parts of its documents`, {

@@ -6,11 +6,12 @@ import {
   type AudienceRequest,
   type AudienceStanding,
   LEAST_TAKEN,
+  MAX_NAME,
   MOST_SUBSCRIBED,
   MOST_UNAPPLIED,
   type UnappliedDocument,
 } from '../model.ts'
-import { count, list, MAX_NAME, malformed, object, stored, text, tuple } from './fields.ts'
+import { count, list, malformed, object, stored, text, tuple } from './fields.ts'
 import { partShapes } from './shapes.ts'
 
 const LONG = Number.POSITIVE_INFINITY

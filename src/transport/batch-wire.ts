@@ -1,5 +1,5 @@
-import type { Batch, DocumentName, Entry, Frame, Point } from '../model.ts'
-import { count, list, MAX_NAME, malformed, object, point, pointToWire, text, tuple } from './fields.ts'
+import { type Batch, type DocumentName, type Entry, type Frame, MAX_NAME, type Point } from '../model.ts'
+import { count, list, malformed, object, point, pointToWire, text, tuple } from './fields.ts'
 import { partShapes } from './shapes.ts'
 
 const TIME = /^\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d\.\d{3}Z$/

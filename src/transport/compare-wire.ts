@@ -10,7 +10,8 @@ import {
   type PublishedDocument,
   type RecordIdRange,
 } from '../comparison.ts'
-import { count, digest, list, MAX_NAME, malformed, object, text, tuple } from './fields.ts'
+import { MAX_NAME } from '../model.ts'
+import { count, digest, list, malformed, object, text, tuple } from './fields.ts'
 
 /** Tables of a document, and columns of a table. */
 const MOST_TABLES = 1_000

@@ -3,8 +3,6 @@ import type { Point } from '../model.ts'
 
 // What a message consists of, read from what came over the wire: each throws ERR_MESSAGE with the name of the field.
 
-/** Names of tables, columns, locations and registers. */
-export const MAX_NAME = 200
 const DIGEST_BYTES = 32
 
 export function pointToWire({ entryNo, digest }: Point): readonly [number, Uint8Array] {

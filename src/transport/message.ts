@@ -5,6 +5,7 @@ import {
   type Batch,
   type DocumentName,
   LEAST_TAKEN,
+  MAX_NAME,
   MOST_AGAIN,
   MOST_ANCESTORS,
   MOST_PARKED,
@@ -18,7 +19,7 @@ import {
 import { answerFromWire, requestFromWire, requestToWire } from './audience-wire.ts'
 import { batchFromWire } from './batch-wire.ts'
 import { comparedFromWire, comparedToWire, compareFromWire, compareToWire } from './compare-wire.ts'
-import { count, digest, list, MAX_NAME, malformed, object, point, pointToWire, stored, text, tuple } from './fields.ts'
+import { count, digest, list, malformed, object, point, pointToWire, stored, text, tuple } from './fields.ts'
 import { sentBackFromWire, sentBackToWire, takenBackFromWire, takenBackToWire } from './return-wire.ts'
 
 /** The version of the protocol that this library speaks. */

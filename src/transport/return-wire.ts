@@ -1,5 +1,5 @@
-import type { AudienceRecord, SentBack, TakenBack } from '../model.ts'
-import { count, list, MAX_NAME, malformed, object, text, tuple } from './fields.ts'
+import { type AudienceRecord, MAX_NAME, type SentBack, type TakenBack } from '../model.ts'
+import { count, list, malformed, object, text, tuple } from './fields.ts'
 import { partShapes } from './shapes.ts'
 
 const LONG = Number.POSITIVE_INFINITY

@@ -1,11 +1,9 @@
-import type { PartShape } from '../model.ts'
-import { list, MAX_NAME, malformed, object, text } from './fields.ts'
-
-const MAX_DEPTH = 8
+import { MAX_NAME, MOST_LEVELS, type PartShape } from '../model.ts'
+import { list, malformed, object, text } from './fields.ts'
 
 /** The parts of a root table. @throws ERR_MESSAGE */
 export function partShapes(wire: unknown, depth: number): readonly PartShape[] {
-  if (depth > MAX_DEPTH) throw malformed('shapes')
+  if (depth > MOST_LEVELS + 1) throw malformed('shapes')
   return list(wire, 'shapes').map((part) => {
     const fields = object(part, 'shapes')
     const columns = Object.entries(object(fields.columns, 'shapes')).map(([own, above]) => [

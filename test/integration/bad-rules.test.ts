@@ -29,6 +29,8 @@ const SCHEMA = `
   CREATE TABLE keyless (id INTEGER, name TEXT);
   CREATE VIEW receipt_view AS SELECT * FROM receipts;
   CREATE VIRTUAL TABLE words USING fts5 (word);
+  CREATE TABLE "" (id INTEGER PRIMARY KEY);
+  CREATE TABLE long_key ("${'k'.repeat(201)}" INTEGER PRIMARY KEY);
   INSERT INTO receipts VALUES (1, 'R-1', 'c', 'posted', NULL)`
 
 function register(options: Wrong) {
@@ -42,6 +44,8 @@ t.test('what rules say wrongly is refused, by construction or install, and the d
   const cases: readonly (readonly [string, TillsyncErrorCode, Wrong])[] = [
     ['a table without a key', 'ERR_NO_KEY', { keyless: {} }],
     ['a part without a key', 'ERR_NO_KEY', { receipts: {}, keyless: { partOf: { receipts: { id: 'id' } } } }],
+    ['a table without a name', 'ERR_RULE', { '': {} }],
+    ['a key by a name that no message holds', 'ERR_RULE', { long_key: {} }],
     ['an unknown table', 'ERR_UNKNOWN_TABLE', { receipt: {} }],
     ['a table in other letters', 'ERR_UNKNOWN_TABLE', { Receipts: {} }],
     ['a view', 'ERR_UNKNOWN_TABLE', { receipt_view: {} }],
