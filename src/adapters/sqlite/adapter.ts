@@ -74,7 +74,7 @@ const PATIENCE_MS = 10_000
 const LOCKED_MS = 20
 /** How long is read in one turn of the event loop. */
 const TURN_MS = 2
-/** How often it is tried to read in turns; a host that always writes in between makes us read synchronously, so many times. */
+/** How often it is tried to read in turns. Where somebody has always written in between it is done synchronously, once; twice as often each time that follows, at most so often. */
 const SLICED_TRIES = 3
 const SYNCHRONOUS_TIMES = 16
 
@@ -121,8 +121,9 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   private closed = 0
   private readonly pace = new Pace()
   private readonly growth = new LogGrowth()
-  /** How many times more it is not tried to read in turns. */
+  /** How many times more it is not tried to read in turns, and how many the next time that it fails. */
   private synchronously = 0
+  private nextSynchronously = 1
   private lastWrite: Promise<unknown> = Promise.resolve()
   /** The host's tables that are named on the connection. */
   private readonly named = new Set<string>()
@@ -271,14 +272,14 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
     onHeld?: (ms: number) => void,
   ): Promise<T> {
     const patience = performance.now() + PATIENCE_MS
-    for (let attempt = 0; ; attempt++) {
+    for (let attempt = 0, overtaken = 0; ; attempt++) {
       await turn()
-      const sliced = mode === 'sliced' && attempt < SLICED_TRIES && this.synchronously === 0
-      if (mode === 'sliced' && attempt === SLICED_TRIES) this.synchronously = SYNCHRONOUS_TIMES
+      const sliced = mode === 'sliced' && this.synchronously === 0
       if (mode !== 'BEGIN' && !sliced) await this.pace.rest()
       const done = sliced ? await this.attemptSliced(work, onHeld) : this.attempt(mode === 'BEGIN' ? mode : 'BEGIN IMMEDIATE', work, onHeld)
       if (typeof done === 'object') {
-        if (mode === 'sliced' && !sliced) this.synchronously--
+        if (sliced) this.nextSynchronously = 1
+        else if (mode === 'sliced') this.synchronously--
         return done.value
       }
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The wait for the database was aborted', { cause: signal.reason })
@@ -288,8 +289,11 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
           hint: 'Another connection holds a transaction open for long.',
         })
       }
-      // What others have written meanwhile may be read at once.
-      if (done !== 'overtaken') await sleep(1 + Math.random() * Math.min(20, 2 ** attempt))
+      if (done === undefined) await sleep(1 + Math.random() * Math.min(20, 2 ** attempt))
+      else if (++overtaken === SLICED_TRIES) {
+        this.synchronously = this.nextSynchronously
+        this.nextSynchronously = Math.min(SYNCHRONOUS_TIMES, this.nextSynchronously * 2)
+      }
     }
   }
 
