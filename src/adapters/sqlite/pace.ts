@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { turn } from '../../turns.ts'
 
 /** After somebody else's commit it is expected for so long that there are more. */
 const OTHERS_MS = 1_000
@@ -6,6 +7,7 @@ const OTHERS_MS = 1_000
 const LEAST_MS = 1.2
 /** Who met one that lasts longer than this sleeps again, and longer; so many milliseconds are then the others' for each that we held it. */
 const [SHORT_MS, SHARE] = [1, 2]
+const TIMER_MS = 1
 /** How long we mean to hold it where others write too: most of them end before who met them wakes, though they are not all alike. */
 export const SHARED_MS = 0.6
 
@@ -37,7 +39,10 @@ export class Pace {
 
   /** Waits until the lock is ours to take again. */
   async rest(): Promise<void> {
-    const ms = this.evenAt - performance.now()
-    if (ms > 0 && this.isShared) await sleep(ms)
+    for (let ms = this.evenAt - performance.now(); ms > 0 && this.isShared; ms = this.evenAt - performance.now()) {
+      // The shortest timer takes one to two milliseconds, which would often be longer than all of the slice.
+      if (ms >= TIMER_MS) await sleep(Math.floor(ms))
+      else await turn()
+    }
   }
 }
