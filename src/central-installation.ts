@@ -53,13 +53,14 @@ export class CentralInstallation {
     await database.open()
     await database.write(function* () {
       yield* database.requireUnicode()
+      if (publishing) yield* publishing.sealer.planning.prepare()
       yield* migrate(database, migrations)
       for (const [table, all] of checks) for (const check of all) if (typeof check !== 'function') yield* check.check(database, table)
       for (const [table, all] of handlers) for (const handler of all) yield* handler.check(database, table)
-      for (const table of tablesOf(handlers)) yield* createOrCheck(database, table)
+      yield* createOrCheck(database, [...tablesOf(handlers)])
       if (publishing) yield* publishing.install()
       // Rules that publish nothing any more: nobody would take what triggers note. What was noted stays, for a process that publishes may still run: it stands still by the rules.
-      else if (yield* database.hasTable(AUDIENCES.name)) {
+      else if ((yield* database.existing([AUDIENCES.name])).size > 0) {
         yield* putInForce(database, NOTHING)
         yield* capturing(database).capture.removeTriggers()
       }

@@ -10,6 +10,9 @@ export const STATE = {
   primaryKey: ['key'],
 } as const satisfies OwnTable
 
+/** The keys of the versions of components begin so. */
+const VERSION = 'version.'
+
 /** By this key it is kept which rules are in force, see capture/rules-in-force.ts. */
 export const RULES = 'rules'
 
@@ -30,15 +33,11 @@ export interface Migrations {
  * @throws ERR_SCHEMA_NEWER
  */
 export function* migrationStatements(database: Database, all: readonly Migrations[]): Work<readonly string[]> {
-  const installed = yield* database.hasTable(STATE.name)
-  const statements = installed ? [] : [...database.createTable(STATE)]
-  for (const { component, steps } of all) {
-    const version = installed ? Number((yield* readState(database, versionKey(component))) ?? 0) : 0
-    if (version > steps.length) throw newer(component, version, steps.length)
-    for (const table of steps.flatMap((step) => step.create))
-      if (!(yield* database.hasTable(table.name))) statements.push(...database.createTable(table))
-  }
-  return statements
+  const tables = [STATE, ...all.flatMap(({ steps }) => steps.flatMap((step) => step.create))]
+  const existing = yield* database.existing(tables.map(({ name }) => name))
+  const versions = existing.has(STATE.name) ? yield* versionsOf(database) : new Map<string, number>()
+  for (const { component, steps } of all) refuseNewer(component, versions.get(component) ?? 0, steps.length)
+  return tables.filter(({ name }) => !existing.has(name)).flatMap((table) => database.createTable(table))
 }
 
 /**
@@ -50,10 +49,11 @@ export function* migrationStatements(database: Database, all: readonly Migration
 export function* migrate(database: Database, all: readonly Migrations[]): Work<readonly string[]> {
   yield* database.lockInstall()
   const statements = yield* migrationStatements(database, all)
-  for (const sql of statements) yield* query({ sql, parameters: [] })
-  for (const { component, steps } of all)
-    if (Number((yield* readState(database, versionKey(component))) ?? 0) !== steps.length)
-      yield* writeState(versionKey(component), String(steps.length))
+  yield* database.run(statements)
+  const versions = yield* versionsOf(database)
+  const others = all.filter(({ component, steps }) => versions.get(component) !== steps.length)
+  const rows = others.map(({ component, steps }) => [`${VERSION}${component}`, String(steps.length)])
+  yield* insert(STATE, rows, STATE.primaryKey)
   return statements
 }
 
@@ -62,10 +62,11 @@ export function* migrate(database: Database, all: readonly Migrations[]): Work<r
  * @throws ERR_SCHEMA_NEWER where a later version made them
  */
 export function* checkMigrated(database: Database, all: readonly Migrations[]): Work<void> {
-  const installed = yield* database.hasTable(STATE.name)
+  const installed = (yield* database.existing([STATE.name])).size > 0
+  const versions = installed ? yield* versionsOf(database) : new Map<string, number>()
   for (const { component, steps } of all) {
-    const version = installed ? Number((yield* readState(database, versionKey(component))) ?? 0) : 0
-    if (version > steps.length) throw newer(component, version, steps.length)
+    const version = versions.get(component) ?? 0
+    refuseNewer(component, version, steps.length)
     if (version === steps.length) continue
     throw new TillsyncError('ERR_NOT_INSTALLED', `The library's tables are ${version === 0 ? 'missing' : 'of an older version'}`, {
       hint: 'Call install() once before start(); it is safe at every start.',
@@ -93,16 +94,13 @@ export function* writeState(key: string, value: string): Work<void> {
   yield* insert(STATE, [[key, value]], STATE.primaryKey)
 }
 
-export function* create(database: Database, table: OwnTable): Work<void> {
-  for (const sql of database.createTable(table)) yield* query({ sql, parameters: [] })
+function* versionsOf(database: Database): Work<ReadonlyMap<string, number>> {
+  return new Map((yield* readStates(database, VERSION)).map(({ key, value }) => [key.slice(VERSION.length), Number(value)]))
 }
 
-function versionKey(component: string): string {
-  return `version.${component}`
-}
-
-function newer(component: string, version: number, known: number): TillsyncError {
-  return new TillsyncError('ERR_SCHEMA_NEWER', `The library's tables are of version ${version}, this library knows up to ${known}`, {
+function refuseNewer(component: string, version: number, known: number): void {
+  if (version <= known) return
+  throw new TillsyncError('ERR_SCHEMA_NEWER', `The library's tables are of version ${version}, this library knows up to ${known}`, {
     hint: 'Another process runs a later version of tillsync; update this one.',
     context: { component, version, known },
   })

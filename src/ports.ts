@@ -68,6 +68,10 @@ export interface Changes {
 /** What a database must do so that its changes can be captured. */
 export interface Capture {
   /**
+   * Before `install`, and before anything is written: where that will have to begin anew for these tables, because nothing is installed yet, it begins anew now.
+   */
+  prepare(tables: readonly string[]): Work<void>
+  /**
    * Creates, mends and drops the library's triggers so that exactly `sources` are noted; changes nothing where nothing differs.
    * What happened to tables whose triggers were not as they should be may have gone unseen.
    */
@@ -140,7 +144,10 @@ export interface Database {
   /** A name of one of the library's own tables or the host's, quoted and qualified for SQL text. */
   qualify(table: string): string
   createTable(table: OwnTable): readonly string[]
-  hasTable(name: string): Work<boolean>
+  /** Which of these tables there are. */
+  existing(names: readonly string[]): Work<ReadonlySet<string>>
+  /** Statements of the library's own, none of which has parameters or is asked for rows, in one go where the dialect can. */
+  run(statements: readonly string[]): Work<void>
   /** Drops one of the library's own tables, if it is there. */
   dropTable(name: string): Work<void>
 }

@@ -136,6 +136,7 @@ export class RegisterReplica implements Register {
     }
     const done = await database.write(function* () {
       yield* refuseShared(database)
+      yield* sealer.planning.prepare()
       const migrated = yield* migrate(database, MIGRATIONS)
       yield* subscription?.install() ?? []
       yield* beginHistory(database)

@@ -35,7 +35,7 @@ function* nameAgain(database: ApplyingDatabase, registerId: number, table: strin
   if (recordIds.length === 0) return 0
   const key = (alias: string) => `${alias}.register_id = $1 AND ${alias}.table_name = $2 AND ${alias}.record_id = s.record_id`
   const [orphans, ended] = [ORPHANS, LIVES].map(({ name }) => database.qualify(name))
-  const lived = (yield* database.hasTable(POSTINGS.name)) ? [POSTINGS, QUARANTINE] : [QUARANTINE]
+  const lived = (yield* database.existing([POSTINGS.name])).size > 0 ? [POSTINGS, QUARANTINE] : [QUARANTINE]
   const lives = lived.map(({ name }) => `SELECT max(l.incarnation) FROM ${database.qualify(name)} l WHERE ${key('l')}`)
   const rows = yield* query({
     sql: `INSERT INTO ${database.qualify(DOCUMENTS.name)}

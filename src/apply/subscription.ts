@@ -1,5 +1,5 @@
 import { TillsyncError } from '../errors.ts'
-import { create } from '../migrate.ts'
+import type { HostTable } from '../host-table.ts'
 import type { OwnTable } from '../own-table.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import type { Work } from '../work.ts'
@@ -53,10 +53,17 @@ export function readHandlers(subscribe: Readonly<Record<string, unknown>>, handl
   return new Map([...complete].map(([table, all]) => [table, all.map((handler) => handler.within?.(complete) ?? handler)]))
 }
 
-/** A table of a handler that stands there already must be the library's, not one of the host's by the same name. */
-export function* createOrCheck(database: ApplyingDatabase, table: OwnTable): Work<void> {
-  if (!(yield* database.hasTable(table.name))) return yield* create(database, table)
-  const columns = (yield* database.describe([table.name])).get(table.name)?.columns.map((column) => column.name) ?? []
+/** Tables of handlers. One that stands there already must be the library's, not one of the host's by the same name. */
+export function* createOrCheck(database: ApplyingDatabase, tables: readonly OwnTable[]): Work<void> {
+  const existing = yield* database.existing(tables.map(({ name }) => name))
+  const described = existing.size === 0 ? new Map<string, HostTable>() : yield* database.describe([...existing])
+  for (const table of tables) if (existing.has(table.name)) check(table, described.get(table.name))
+  yield* database.run(tables.filter(({ name }) => !existing.has(name)).flatMap((table) => database.createTable(table)))
+}
+
+/** @throws ERR_UNKNOWN_COLUMN */
+function check(table: OwnTable, host: HostTable | undefined): void {
+  const columns = host?.columns.map((column) => column.name) ?? []
   const missing = Object.keys(table.columns).find((name) => !columns.includes(name))
   if (missing === undefined) return
   throw new TillsyncError('ERR_UNKNOWN_COLUMN', `\`${table.name}\` is there already, without the column \`${missing}\``, {

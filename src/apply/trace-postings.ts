@@ -56,7 +56,7 @@ export function* postingsOf(
   recordId: string,
   epochs: ReadonlyMap<number, string>,
 ): Work<readonly TracedPosting[]> {
-  if (!(yield* database.hasTable(POSTINGS.name))) return []
+  if ((yield* database.existing([POSTINGS.name])).size === 0) return []
   const rows = yield* query<{
     ledger: string
     incarnation: number
@@ -85,7 +85,7 @@ export function* postingsOf(
 
 /** The closings that a document is, or belongs to by its number. */
 export function* closingsOf(database: ApplyingDatabase, registerId: number, table: string, recordId: string): Work<readonly TracedClosing[]> {
-  if (!(yield* database.hasTable(CLOSINGS.name))) return []
+  if ((yield* database.existing([CLOSINGS.name])).size === 0) return []
   const [closings, receipts, ranges, open, posted] = [CLOSINGS, CLOSING_RECEIPTS, CLOSING_RANGES, OPEN_CLOSINGS, POSTED_CLOSINGS].map(({ name }) =>
     database.qualify(name),
   )

@@ -49,7 +49,7 @@ const NO_PAST: Past = { ancestors: [], branch: undefined }
 
 /** @throws ERR_OPTION where head office publishes from the database */
 export function* refuseShared(database: CapturingDatabase): Work<void> {
-  if (yield* database.hasTable(AUDIENCES.name)) throw shared()
+  if ((yield* database.existing([AUDIENCES.name])).size > 0) throw shared()
 }
 
 /** Gives a database its first epoch, if it has none. */

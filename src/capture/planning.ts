@@ -4,7 +4,7 @@ import type { Work } from '../work.ts'
 import { keepUp, type Refill, type Upkeep } from './activation.ts'
 import { checkCapture } from './check.ts'
 import type { CapturePlan, Problem } from './plan.ts'
-import type { RootSpec } from './rules.ts'
+import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
 import { fingerprintOf, notInForce, putInForce } from './rules-in-force.ts'
 
 /** The tables as they stood at the last look at them, and whether the rules by which they are sealed are in force. Each look makes what triggers are missing. */
@@ -49,6 +49,11 @@ export class Planning {
   /** Where something could not be read so long ago, it is found out anew whether it can be. */
   lookAgain(ms: number): void {
     if (this.upkeep !== undefined && this.upkeep.plan.unread.size > 0 && this.clock.ticks() - this.lookedAt >= ms) this.forget()
+  }
+
+  /** To be asked for in the transaction of `install` before anything is written. */
+  prepare(): Work<void> {
+    return this.database.capture.prepare(this.specs.flatMap((spec) => [...tablesOf(spec), ...dependenciesOf(spec)]))
   }
 
   /** Makes triggers, and touches what stands there at first, in the caller's transaction. From then on these rules are in force. */

@@ -1,6 +1,9 @@
 import type { Pool, PoolClient } from 'pg'
 import t from 'tap'
-import { startServer } from '../support/postgres.ts'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { createRegister } from '../../src/index.ts'
+import { createPool, startServer } from '../support/postgres.ts'
+import { PUBLISH, TABLES } from '../support/postgres-till.ts'
 import { openShop } from '../support/shop.ts'
 import { Machine } from '../support/world.ts'
 
@@ -69,6 +72,27 @@ t.test(
     t.equal(await shop.stock('A'), -2)
   },
 )
+
+t.test('a first install makes nothing twice: what it is going to lock is known before it writes', async (t) => {
+  const pool = await createPool(t, server)
+  await pool.query(TABLES)
+  const statements = watch(pool)
+  const till = createRegister({ location: 'BA01', register: 'POS1', database: postgres(pool), publish: PUBLISH })
+  t.teardown(() => till.stop())
+  await till.install()
+  for (const made of [
+    /^CREATE TABLE "public"."sync_entries"/m,
+    /^CREATE TABLE "public"."sync_touches"/m,
+    /^CREATE OR REPLACE TRIGGER sync_touch .* ON public.receipts /m,
+  ])
+    t.equal(statements.filter((sql) => made.test(sql)).length, 1, `${made}`)
+  statements.length = 0
+  await till.install()
+  t.notOk(
+    statements.find((sql) => /^(CREATE|ALTER|DROP)|LOCK TABLE/m.test(sql)),
+    'and a later one nothing at all',
+  )
+})
 
 t.test('orphans are listed by as many statements as one of them', async (t) => {
   const shop = await openShop(t, server)

@@ -315,8 +315,14 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     return createTable(table, (name) => this.qualify(name))
   }
 
-  *hasTable(name: string): Work<boolean> {
-    return (yield* query<{ oid: string | null }>({ sql: 'SELECT to_regclass($1) AS oid', parameters: [this.qualify(name)] }))[0]?.oid !== null
+  *existing(names: readonly string[]): Work<ReadonlySet<string>> {
+    const sql = 'SELECT name FROM unnest($1::text[], $2::text[]) AS wanted(name, qualified) WHERE to_regclass(qualified) IS NOT NULL'
+    const rows = yield* query<{ name: string }>({ sql, parameters: [names, names.map((name) => this.qualify(name))] })
+    return new Set(rows.map(({ name }) => name))
+  }
+
+  *run(statements: readonly string[]): Work<void> {
+    if (statements.length > 0) yield* query({ sql: statements.join(';\n'), parameters: [] })
   }
 
   *dropTable(name: string): Work<void> {

@@ -42,9 +42,13 @@ export class PostgresCapture implements Capture {
     this.nextPending = this.pending
   }
 
+  *prepare(tables: readonly string[]): Work<void> {
+    if (!(yield* this.isSound())) yield* this.installation.lockFirst(tables)
+  }
+
   *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
     const { statements: own, lost, untouched } = yield* this.ownTables()
-    for (const sql of own) yield* this.run(sql)
+    if (own.length > 0) yield* this.run(own.join(';\n'))
     this.sources.forget()
     // Whoever has put a backup in the place of what there was has brought touches of long ago.
     this.pending = EVERYTHING
@@ -74,7 +78,7 @@ export class PostgresCapture implements Capture {
   private *ownTables(): Work<{ readonly statements: readonly string[]; readonly lost: boolean; readonly untouched: boolean }> {
     const qualify = (name: string) => this.qualify(name)
     const explained = yield* this.hasTable(SOURCES.name)
-    const sound = (yield* query({ sql: TOUCHES_SOUND, parameters: [this.schema] })).length > 0
+    const sound = yield* this.isSound()
     return {
       lost: !(explained && sound),
       untouched: !sound,
@@ -218,6 +222,11 @@ export class PostgresCapture implements Capture {
 
   private *sourceOf(table: string, refers: readonly string[]): Work<number> {
     return (yield* this.sources.number([{ on: table, columns: refers, table, refers }])).values().next().value as number
+  }
+
+  /** Whether there is somewhere to note a touch. */
+  private *isSound(): Work<boolean> {
+    return (yield* query({ sql: TOUCHES_SOUND, parameters: [this.schema] })).length > 0
   }
 
   private *hasTable(name: string): Work<boolean> {

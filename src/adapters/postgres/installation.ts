@@ -114,19 +114,25 @@ export class Installation {
     this.schema = schema
   }
 
+  /** What `bring` comes to where all triggers are to be made anew. */
+  *lockFirst(tables: readonly string[]): Work<void> {
+    const places = yield* this.places(tables)
+    const unlocked = places.filter(({ partition, locked }) => !partition && !locked)
+    if (unlocked.length > 0) throw new LockFirst(strongest(unlocked.map(({ name }) => [name, 'SHARE ROW EXCLUSIVE'])))
+  }
+
   /** Makes exactly these triggers. */
   *bring(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>, untouched: boolean): Work<Difference> {
     const difference = yield* this.compare(sources, tables, untouched)
     const { unlocked, statements } = difference
     if (unlocked.size > 0) throw new LockFirst(unlocked)
-    if (statements.length > 0) yield* run(LOCK_BRIEFLY)
-    for (const sql of statements) yield* run(sql)
+    if (statements.length > 0) yield* run([LOCK_BRIEFLY, ...statements].join(';\n'))
     return difference
   }
 
   /** What there is against what there should be; changes nothing. With `untouched` all is made anew, because there was nowhere to note a touch. */
   *compare(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>, untouched: boolean): Work<Difference> {
-    const places = yield* query<Place>({ sql: PLACES, parameters: [this.schema, [...sources.keys()], Object.keys(TRIGGERS)] })
+    const places = yield* this.places([...sources.keys()])
     refuseInherited(places)
     refuseTwice(places)
     refuseTaken(places)
@@ -171,6 +177,10 @@ export class Installation {
 
   *removeFunctions(): Work<void> {
     for (const { name } of yield* this.bodies()) yield* run(`DROP FUNCTION ${this.qualify(name)}()`)
+  }
+
+  private places(tables: readonly string[]): Work<readonly Place[]> {
+    return query<Place>({ sql: PLACES, parameters: [this.schema, tables, Object.keys(TRIGGERS)] })
   }
 
   private present(): Work<readonly Present[]> {

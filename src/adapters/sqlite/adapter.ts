@@ -19,7 +19,7 @@ import { SqliteMirroring } from './mirroring.ts'
 import { Pace, SHARED_MS } from './pace.ts'
 import { Steps } from './steps.ts'
 import { syncLog } from './sync.ts'
-import { createTable, dropTable, hasTable } from './tables.ts'
+import { createTable, dropTable, existing, run } from './tables.ts'
 import { quote } from './triggers.ts'
 import { decodeKey, encodeValue } from './values.ts'
 import { watchCommits, watchShared } from './watch.ts'
@@ -107,7 +107,8 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
     },
   })
   readonly createTable = createTable
-  readonly hasTable = hasTable
+  readonly existing = existing
+  readonly run = run
   readonly inspect = inspect
   readonly dropTable = dropTable
   readonly faultOf = faultOf

@@ -30,6 +30,8 @@ export class SqliteCapture implements Capture {
     this.host = host
   }
 
+  *prepare(): Work<void> {} // nothing is locked but all
+
   *install(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
     const { statements: own, lost } = yield* this.ownTables(sources)
     for (const sql of own) yield* run(sql)

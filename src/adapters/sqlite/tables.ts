@@ -31,8 +31,17 @@ export function createTable(table: OwnTable): readonly string[] {
   ]
 }
 
+export function* existing(names: readonly string[]): Work<ReadonlySet<string>> {
+  const sql = `SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN (${names.map(() => '?').join(', ')})`
+  return new Set((yield* query<{ name: string }>({ sql, parameters: names })).map(({ name }) => name))
+}
+
 export function* hasTable(name: string): Work<boolean> {
-  return (yield* query({ sql: `SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?`, parameters: [name] })).length > 0
+  return (yield* existing([name])).size > 0
+}
+
+export function* run(statements: readonly string[]): Work<void> {
+  for (const sql of statements) yield* query({ sql, parameters: [] })
 }
 
 export function* dropTable(name: string): Work<void> {
