@@ -12,6 +12,8 @@ export const USER = 'postgres'
 export const PASSWORD = 'tillsync'
 
 const HOW = ['--auth=scram-sha-256', `--username=${USER}`, '--encoding=UTF8', '--locale=C', '--no-sync']
+/** What a cluster that needn't outlive its test goes without: checksums of pages, and four thousand hashes for each connection. Older programs do not know how. */
+const QUICKLY = ['--no-data-checksums', '--set=scram_iterations=1']
 const KEPT = fileURLToPath(new URL('../../node_modules/.cache/tillsync/', import.meta.url))
 const MEMORY = '/dev/shm'
 const ROOM_BYTES = 4 * 1024 ** 3
@@ -21,13 +23,14 @@ const run = promisify(execFile)
  * Writes a new cluster's files to `data`. `initdb` takes most of a second, so what it writes is kept below node_modules and copied
  * for the next server of that version. Says whether it was: a copy that the server doesn't start on is to be left with `forgetCluster`.
  */
-export async function createCluster(data: string, programs: Programs, account: Account): Promise<'copied' | 'new'> {
+export async function createCluster(data: string, programs: Programs, account: Account, durable: boolean): Promise<'copied' | 'new'> {
   const files = `${data}-new` // it gets its name when it is whole
-  const kept = keptCluster(programs)
+  const how = howOf(programs, durable)
+  const kept = keptCluster(programs, how)
   await rm(files, { recursive: true, force: true })
   const copied = (await exists(kept)) && (await copyKept(kept, files, account))
   if (!copied) {
-    await initialize(files, programs, account)
+    await initialize(files, programs, account, how)
     await keep(files, kept)
   }
   await rename(files, data)
@@ -46,8 +49,8 @@ async function copyKept(kept: string, files: string, { uid, gid }: Account): Pro
   }
 }
 
-export async function forgetCluster(programs: Programs): Promise<void> {
-  const kept = keptCluster(programs)
+export async function forgetCluster(programs: Programs, durable: boolean): Promise<void> {
+  const kept = keptCluster(programs, howOf(programs, durable))
   const away = copyOf(kept)
   await rename(kept, away).catch(() => undefined)
   await rm(away, { recursive: true, force: true }).catch(() => undefined)
@@ -65,14 +68,14 @@ export async function shortLivedFolder(): Promise<string> {
   return room > ROOM_BYTES ? MEMORY : tmpdir()
 }
 
-async function initialize(data: string, programs: Programs, account: Account): Promise<void> {
+async function initialize(data: string, programs: Programs, account: Account, how: readonly string[]): Promise<void> {
   const passwordFile = `${data}-password`
   await mkdir(data, { mode: 0o700 })
   await writeFile(passwordFile, PASSWORD, { mode: 0o600 })
   const { uid, gid } = account
   if (uid !== undefined && gid !== undefined) for (const path of [data, passwordFile]) await chown(path, uid, gid)
   const options = { ...account, env: ENVIRONMENT, cwd: dirname(data) }
-  await run(join(programs.folder, 'initdb'), ['-D', data, `--pwfile=${passwordFile}`, ...HOW], options)
+  await run(join(programs.folder, 'initdb'), ['-D', data, `--pwfile=${passwordFile}`, ...how], options)
   await rm(passwordFile)
 }
 
@@ -94,11 +97,15 @@ async function copyCluster(from: string, to: string): Promise<void> {
   await chmod(to, 0o700)
 }
 
-function keptCluster({ version }: Programs): string {
-  const how = createHash('sha256')
-    .update(JSON.stringify([HOW, PASSWORD]))
+function howOf({ major }: Programs, durable: boolean): readonly string[] {
+  return !durable && major >= 18 ? [...HOW, ...QUICKLY] : HOW
+}
+
+function keptCluster({ version }: Programs, how: readonly string[]): string {
+  const hash = createHash('sha256')
+    .update(JSON.stringify([how, PASSWORD]))
     .digest('hex')
-  return join(KEPT, `cluster-${version.replaceAll(/[^\w.-]+/g, '-')}-${how.slice(0, 8)}`)
+  return join(KEPT, `cluster-${version.replaceAll(/[^\w.-]+/g, '-')}-${hash.slice(0, 8)}`)
 }
 
 function copyOf(kept: string): string {

@@ -81,6 +81,7 @@ class Server implements Postgres {
   private readonly account: Account
   private readonly programs: Programs
   private readonly options: PostgresOptions
+  private admin: pg.Pool | undefined
   private log = ''
   private process: ChildProcess | undefined
   private watchdog: ChildProcess | undefined
@@ -103,12 +104,13 @@ class Server implements Postgres {
     await chmod(this.folder, 0o711) // the server's account must come through here
     this.watchdog = watch(this.folder, this.options.folder !== undefined)
     if (!(await exists(join(this.data, 'PG_VERSION')))) {
-      const cluster = await createCluster(this.data, this.programs, this.account)
+      const durable = this.options.durable !== false
+      const cluster = await createCluster(this.data, this.programs, this.account, durable)
       if (await this.launch()) return
       if (cluster === 'copied') {
-        await forgetCluster(this.programs)
+        await forgetCluster(this.programs, durable)
         await rm(this.data, { recursive: true, force: true })
-        await createCluster(this.data, this.programs, this.account)
+        await createCluster(this.data, this.programs, this.account, durable)
       }
     }
     await this.restart()
@@ -165,20 +167,25 @@ class Server implements Postgres {
   }
 
   async createDatabase(name = `db_${randomBytes(6).toString('hex')}`): Promise<OwnDatabase> {
-    // Without waiting for the disk, copying files takes half the time of logging their pages.
-    const strategy = this.options.durable === false && this.programs.major >= 15 ? 'STRATEGY FILE_COPY' : ''
-    await this.execute(`CREATE DATABASE "${name}" ${strategy}`)
+    await this.execute(`CREATE DATABASE "${name}" ${this.options.durable === false ? this.quickly : ''}`)
     return this.database(name)
   }
 
+  /**
+   * Without waiting for the disk, copying files takes half the time of logging their pages. Among those of a database that somebody is connected to is what a session reads first,
+   * which else each first session would put together.
+   */
+  private get quickly(): string {
+    return `TEMPLATE postgres ${this.programs.major >= 15 ? 'STRATEGY FILE_COPY' : ''}`
+  }
+
+  /** By one connection, which holds up no end of the process: another one could not be there while it is copied. */
   private async execute(statement: string): Promise<void> {
-    const client = new pg.Client(this.database('postgres').config)
-    await client.connect()
-    try {
-      await client.query(statement)
-    } finally {
-      await client.end()
+    if (this.admin === undefined) {
+      this.admin = new pg.Pool({ ...this.database('postgres').config, max: 1, allowExitOnIdle: true })
+      this.admin.on('error', () => undefined) // the server goes first
     }
+    await this.admin.query(statement)
   }
 
   kill(): Promise<void> {
@@ -195,6 +202,8 @@ class Server implements Postgres {
   private async end(signal: NodeJS.Signals): Promise<void> {
     const child = this.process
     if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+    void this.admin?.end()
+    this.admin = undefined
     const exited = once(child, 'exit')
     child.ref()
     child.kill(signal)
