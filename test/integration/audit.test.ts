@@ -62,9 +62,10 @@ t.test('versions of a document that came in one batch are archived each by its o
     db.prepare('UPDATE receipts SET customer_no = ?').run(customer)
   }
   await replica.synchronize()
+  const { rows } = await shop.pool.query('SELECT document_no FROM sync_archive ORDER BY entry_no')
   t.same(
-    (await shop.pool.query('SELECT entry_no, document_no FROM sync_archive ORDER BY 1')).rows,
-    [1, 2, 3].map((no) => ({ entry_no: `${no}`, document_no: `${no}` })),
+    rows.map(({ document_no }) => document_no),
+    ['1', '1', '3', '3', '5', '5'],
   )
   t.same(found(await shop.central.audit(POS1)), [])
 })

@@ -15,7 +15,7 @@ function leading(sql: string): string {
 }
 
 /** All that is asked of the pool from here on, way by way: statements that go together stand together. */
-function watch(pool: Pool): string[] {
+function watch(pool: Pool, shown = (sql: string) => sql): string[] {
   const statements: string[] = []
   const watched = new WeakSet<PoolClient>()
   pool.on('acquire', (client) => {
@@ -24,7 +24,7 @@ function watch(pool: Pool): string[] {
     const query = client.query as (...args: unknown[]) => unknown
     client.query = ((first: string | { readonly text: string; readonly statements?: readonly { readonly text: string }[] }, ...args: unknown[]) => {
       const texts = typeof first === 'string' ? [first] : (first.statements ?? [first]).map(({ text }) => text)
-      statements.push(texts.map(leading).join(', '))
+      statements.push(texts.map(shown).join(', '))
       return query.call(client, first, ...args)
     }) as typeof client.query
   })
@@ -35,7 +35,7 @@ t.test(
   "each way from central to its database is a part of the lag: an exchange with nothing to say costs one, one with a sale four and its mirror's",
   async (t) => {
     const shop = await openShop(t, server)
-    const statements = watch(shop.pool)
+    const statements = watch(shop.pool, leading)
     let exchanges = 0
     const till = await shop.addTill('POS1', {
       link: (inner) => ({
