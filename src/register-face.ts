@@ -126,7 +126,7 @@ export interface Register<DB = AnyTables> {
   prune(options?: { readonly signal?: AbortSignal }): Promise<{ readonly entries: number }>
   /**
    * Runs the host's own schema change with the library's triggers out of its way (SQLite refuses to drop a column that a
-   * trigger names), makes them anew, and compares the tables with what was sent. What `fn` throws is thrown, after that.
+   * trigger names), makes them anew, and compares the tables with what was sent. Until `fn` is done no process makes triggers, but by `install()`. What `fn` throws is thrown, after that.
    *
    * @throws ERR_OPTION where `fn` is no function; ERR_NOT_INSTALLED, ERR_BUSY
    */

@@ -331,16 +331,10 @@ export class RegisterReplica implements Register {
   async migrate<T>(fn: () => T | Promise<T>): Promise<T> {
     if (typeof fn !== 'function') throw bad('fn', 'a function that changes the schema', fn)
     await this.ready()
-    const { database, sealer } = this
-    await database.write(function* () {
-      yield* sealer.planning.beginOrGoOn()
-      yield* database.capture.removeTriggers()
-    })
+    const { sealer } = this
     try {
-      return await fn()
+      return await sealer.planning.migrate(fn)
     } finally {
-      sealer.planning.forget()
-      await sealer.planning.planned()
       await sealer.resealPending()
     }
   }

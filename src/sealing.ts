@@ -1,3 +1,4 @@
+import { MIGRATING_MS } from './capture/planning.ts'
 import type { Sealer } from './capture/sealer.ts'
 import { asTillsyncError, type TillsyncError } from './errors.ts'
 import type { CapturingDatabase, Clock } from './ports.ts'
@@ -70,6 +71,10 @@ export class Sealing {
         await sealer.resealPending(signal)
         failures = 0
         this.failure = undefined
+        if (!sealer.planning.isMigrating) continue
+        // Who changes the schema may die before he has made triggers anew, and without them no commit says that there is something to seal.
+        this.again = true
+        await clock.sleep(MIGRATING_MS, signal)
       } catch (thrown) {
         if (signal.aborted) return
         this.failure = asTillsyncError(thrown, 'ERR_DATABASE', 'Sealing failed')

@@ -21,6 +21,8 @@ export interface Upkeep {
   readonly problems: readonly Problem[]
   /** What was run to make or mend tables and triggers. */
   readonly statements: readonly string[]
+  /** The host's schema is being changed: nothing was made or mended. */
+  readonly isMigrating?: true
 }
 
 export type Refill = (table: string) => Work<boolean>

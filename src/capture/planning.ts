@@ -3,12 +3,17 @@ import type { CapturingDatabase, Clock } from '../ports.ts'
 import type { Work } from '../work.ts'
 import { keepUp, type Refill, type Upkeep } from './activation.ts'
 import { checkCapture } from './check.ts'
-import type { CapturePlan, Problem } from './plan.ts'
+import { HostMigration } from './host-migration.ts'
+import { type CapturePlan, type Problem, planAnd } from './plan.ts'
 import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
 import { fingerprintOf, notInForce, putInForce } from './rules-in-force.ts'
 
+/** How often is looked whether a schema change of the host's is done. */
+export const MIGRATING_MS = 1_000
+
 /** The tables as they stood at the last look at them, and whether the rules by which they are sealed are in force. Each look makes what triggers are missing. */
 export class Planning {
+  private readonly migration: HostMigration
   private readonly database: CapturingDatabase
   private readonly specs: readonly RootSpec[]
   private readonly fingerprint: string
@@ -29,6 +34,7 @@ export class Planning {
     this.clock = clock
     this.onUpkeep = onUpkeep
     this.refill = refill
+    this.migration = new HostMigration(database, clock)
   }
 
   /** What the last look has found; undefined where another one is due. */
@@ -46,9 +52,30 @@ export class Planning {
     this.upkeep = undefined
   }
 
-  /** Where something could not be read so long ago, it is found out anew whether it can be. */
+  /** Whether the host's schema was being changed at the last look, so that no triggers were made. */
+  get isMigrating(): boolean {
+    return this.upkeep?.isMigrating === true
+  }
+
+  /** Where something could not be read so long ago, it is found out anew whether it can be; and soon whether a schema change is done. */
   lookAgain(ms: number): void {
-    if (this.upkeep !== undefined && this.upkeep.plan.unread.size > 0 && this.clock.ticks() - this.lookedAt >= ms) this.forget()
+    const since = this.clock.ticks() - this.lookedAt
+    if (this.isMigrating && since >= Math.min(ms, MIGRATING_MS)) this.forget()
+    if (this.upkeep !== undefined && this.upkeep.plan.unread.size > 0 && since >= ms) this.forget()
+  }
+
+  /** Runs the host's own schema change with triggers out of its way, until it is done; then they are made anew, and what they did not see is to be resealed. */
+  async migrate<T>(fn: () => T | Promise<T>): Promise<T> {
+    const begin = function* (this: Planning): Work<void> {
+      yield* this.beginOrGoOn()
+      yield* this.database.capture.removeTriggers()
+    }.bind(this)
+    try {
+      return await this.migration.run(begin, fn)
+    } finally {
+      this.forget()
+      await this.planned()
+    }
   }
 
   /** To be asked for in the transaction of `install` before anything is written. */
@@ -59,6 +86,7 @@ export class Planning {
   /** Makes triggers, and touches what stands there at first, in the caller's transaction. From then on these rules are in force. */
   *install(): Work<Upkeep> {
     yield* putInForce(this.database, this.fingerprint)
+    yield* this.migration.end()
     return yield* keepUp(this.database, this.specs, true, this.refill)
   }
 
@@ -89,15 +117,23 @@ export class Planning {
   /** Looks, in the caller's transaction; who commits it keeps what was found. */
   *keepUp(): Work<Upkeep> {
     yield* this.beginOrGoOn()
+    if (yield* this.migration.isUnderWay()) return yield* this.lookOnly()
     return yield* keepUp(this.database, this.specs, false, this.refill)
+  }
+
+  /** What fits the rules as it stands is sealed meanwhile, if it was touched before. */
+  private *lookOnly(): Work<Upkeep> {
+    const { plan, done } = yield* planAnd(this.database, this.specs, [], () => this.database.capture.schemaVersion())
+    return { plan, schema: done, mended: [], problems: [], statements: [], isMigrating: true }
   }
 
   keep(upkeep: Upkeep): void {
     const before = this.found
     this.upkeep = upkeep
     this.lookedAt = this.clock.ticks()
-    this.found = upkeep.problems
     this.begins = false
+    if (upkeep.isMigrating) return
+    this.found = upkeep.problems
     const news = upkeep.problems.some(({ table }) => !before.some((known) => known.table === table))
     if (upkeep.mended.length > 0 || news || (before.length > 0 && upkeep.problems.length === 0)) this.onUpkeep(upkeep)
   }

@@ -2,7 +2,15 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import t, { type Test } from 'tap'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
-import { createRegister } from '../../src/index.ts'
+import { systemClock } from '../../src/clock.ts'
+import { createRegister, type Register } from '../../src/index.ts'
+import type { Clock } from '../../src/ports.ts'
+import { RegisterReplica } from '../../src/register.ts'
+import { ScriptedClock } from '../support/clock.ts'
+import { eventually } from '../support/eventually.ts'
+
+const NAME = { location: 'A', register: '1' }
+const PUBLISH = { receipts: {}, receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } }, items: {} }
 
 /** A running till with two sealed receipts and an item; the host changes its schema by another connection. */
 async function shop(t: Test, { running }: { running: boolean }) {
@@ -15,10 +23,9 @@ async function shop(t: Test, { running }: { running: boolean }) {
     CREATE INDEX receipt_lines_receipt_id ON receipt_lines (receipt_id);
     CREATE TABLE items (item_no TEXT PRIMARY KEY, name TEXT)`)
   const till = createRegister({
-    location: 'A',
-    register: '1',
+    ...NAME,
     database: sqlite(() => new Database(file)),
-    publish: { receipts: {}, receipt_lines: { partOf: { receipts: { receipt_id: 'id' } } }, items: {} },
+    publish: PUBLISH,
   })
   t.teardown(() => till.stop())
   await till.install()
@@ -160,6 +167,63 @@ t.test('migrate() lets a column go that a trigger names', async (t) => {
   )
   db.exec(`UPDATE receipts SET status = 'again' WHERE id = 2`)
   t.match((await settled()).at(-2), ['upsert', 'receipts', { status: 'again' }], 'the triggers stand again')
+})
+
+/** Another process's library on the same file, with the same rules. */
+function another(t: Test, db: Database.Database, clock: Clock): Register {
+  const till = new RegisterReplica({ ...NAME, database: sqlite(() => new Database(db.name)), publish: PUBLISH }, clock)
+  t.teardown(() => till.stop())
+  return till
+}
+
+const triggers = (db: Database.Database) => db.prepare("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'").pluck().get() as number
+
+t.test('migrate() keeps triggers out of the way until it is done, whoever looks at the tables meanwhile', async (t) => {
+  const { till, db, settled } = await shop(t, { running: true })
+  const other = another(t, db, systemClock)
+  await other.start()
+  db.exec('ALTER TABLE receipts ADD COLUMN seat INTEGER; CREATE UNIQUE INDEX seats ON receipts (seat)')
+  await till.seal()
+  await till.migrate(async () => {
+    db.exec("INSERT INTO receipts VALUES (3, 'R3', 'unseen', 7); DELETE FROM receipt_lines WHERE id = 2")
+    for (const one of [till, other]) await one.seal()
+    t.equal(triggers(db), 0)
+    db.exec('DROP INDEX seats; ALTER TABLE receipts DROP COLUMN seat')
+    await till.migrate(() => other.seal())
+    t.equal(triggers(db), 0, 'one in another')
+  })
+  t.same(await settled(), [
+    ['upsert', 'receipts', { id: 2, receipt_no: 'R2', status: 'posted' }],
+    ['upsert', 'receipts', { id: 3, receipt_no: 'R3', status: 'unseen' }],
+  ])
+  await other.stop()
+})
+
+t.test('a process that dies while it changes the schema leaves nothing unseen for longer than some seconds', async (t) => {
+  const { db } = await shop(t, { running: false })
+  const clock = new ScriptedClock()
+  const [dying, till] = [another(t, db, systemClock), another(t, db, clock)]
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const began = Promise.withResolvers<void>()
+  const dead = dying.migrate(() => {
+    began.resolve()
+    return promise
+  })
+  await began.promise
+  db.exec("UPDATE receipts SET status = 'unseen' WHERE id = 1")
+  t.match(await till.seal(), { entries: 0 })
+  clock.advance(2_000)
+  t.match(await till.seal(), { entries: 0 }, 'it may live')
+  await eventually('it is taken for dead', async () => {
+    clock.advance(15_000)
+    await till.seal()
+    return triggers(db) > 0
+  })
+  await till.start()
+  db.exec("UPDATE receipts SET status = 'seen' WHERE id = 2")
+  await eventually('both are sealed', async () => (await till.status()).head.entryNo === 9)
+  resolve()
+  await dead
 })
 
 t.test('install() is strict where start() goes on without a table', async (t) => {
