@@ -16,7 +16,7 @@ export const DEFAULTS = {
   bytesPerRun: 1_048_576,
   recordsPerVisit: 2_000,
   bytesPerVisit: 2_097_152,
-  recordsAsked: 1_000,
+  recordsAsked: 2_000,
   recordsAskedPerVisit: 20_000,
   bytesAskedPerVisit: 16_777_216,
   backoffMaxPerVisitMs: 5_000,
