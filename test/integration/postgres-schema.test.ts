@@ -70,7 +70,7 @@ t.test('a missing table of ours fails no sale, and what was sold meanwhile is fo
   await till.replica.seal()
   await till.pool.query('DROP TABLE sync_touches')
   await till.pool.query(`INSERT INTO receipts VALUES (10, 'posted', 1)`)
-  await t.rejects(till.replica.seal(), { code: 'ERR_DATABASE' })
+  await t.rejects(till.replica.seal(), { code: 'ERR_NOT_INSTALLED' })
   await till.replica.install()
   await till.replica.seal()
   await isComplete(t, till, 'found')
