@@ -13,8 +13,8 @@ export interface FileLettersOptions {
   readonly mostLetterBytes: number
   /** In which folders letters may lie. */
   folders(): Promise<readonly string[]>
-  /** The keys with which a letter may be written that says this of itself. @throws ERR_CREDENTIAL, ERR_FOREIGN_REGISTER */
-  keysFor(header: FileHeader, folder: string): Promise<readonly Uint8Array[]>
+  /** The keys with which a letter may be written that says this of itself; undefined where they are not known yet. @throws ERR_CREDENTIAL, ERR_FOREIGN_REGISTER */
+  keysFor(header: FileHeader, folder: string): Promise<readonly Uint8Array[] | undefined>
 }
 
 export type FileLetter = Letter & { readonly from: RegisterName }
@@ -65,6 +65,8 @@ export class FileLetters {
         for (const name of letters) {
           if (signal.aborted) return
           const letter = await this.open(of, name, onRefused)
+          // Those behind it wait with it.
+          if (letter === 'waits') break
           if (letter) yield letter
         }
       }
@@ -93,7 +95,7 @@ export class FileLetters {
     return isWhole
   }
 
-  private async open(folder: string, name: string, onRefused: ReceiveOptions['onRefused']): Promise<FileLetter | undefined> {
+  private async open(folder: string, name: string, onRefused: ReceiveOptions['onRefused']): Promise<FileLetter | 'waits' | undefined> {
     const { mostLetterBytes, keysFor } = this.options
     const place = placeOf(folder, name)
     if ((this.given.get(place) ?? 0) > performance.now()) return undefined
@@ -108,7 +110,9 @@ export class FileLetters {
       header = readHeader(bytes)
       const { location, register } = header
       if (header.direction !== this.options.direction) throw reflected()
-      const message = await openFile(await keysFor(header, folder), name, header, bytes)
+      const keys = await keysFor(header, folder)
+      if (keys === undefined) return 'waits'
+      const message = await openFile(keys, name, header, bytes)
       this.bad.delete(place)
       return this.letter(folder, name, { location, register }, message)
     } catch (thrown) {

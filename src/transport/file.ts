@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf, TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
 import { checkName, known, whole } from '../options.ts'
@@ -109,13 +110,25 @@ export function centralFileMailbox(options: CentralFileMailboxOptions): CentralM
       hint: 'Its letters are left alone until `keys` answers with one.',
     })
   }
+  const asked = new Map<string, Asked>()
+  /** Undefined while the host has not answered: the register's letters wait for that, and nobody else's. */
+  const keysSoon = async (register: RegisterName): Promise<readonly Uint8Array[] | undefined> => {
+    const own = folderOf(register)
+    const known = asked.get(own)
+    const question: Asked = known ?? { answer: keysOf(register), isAnswered: false }
+    asked.set(own, question)
+    if (known === undefined) await answered(question)
+    if (!question.isAnswered) return undefined
+    asked.delete(own)
+    return question.answer
+  }
   const letters = new FileLetters({
     ...shared,
     folder,
     direction: 'up',
     folders: () => folder.registers(),
     keysFor: async ({ location, register }, lyingIn) => {
-      if (folderOf({ location, register }) === lyingIn) return keysOf({ location, register }).catch(noKey)
+      if (folderOf({ location, register }) === lyingIn) return keysSoon({ location, register }).catch(noKey)
       throw new TillsyncError('ERR_FOREIGN_REGISTER', "The file lies in another register's folder", {
         hint: 'It is left alone. Who has moved it there?',
       })
@@ -140,6 +153,26 @@ export function centralFileMailbox(options: CentralFileMailboxOptions): CentralM
     },
     receive: (options) => letters.receive(options),
   }
+}
+
+/** A question to the host for a register's keys. */
+interface Asked {
+  readonly answer: Promise<readonly Uint8Array[]>
+  isAnswered: boolean
+}
+
+/** So long an answer of the host's is waited for before other letters are looked at. */
+const SOON_MS = 100
+
+/** Until it is, or a moment is over. */
+async function answered(question: Asked): Promise<void> {
+  const waiting = new AbortController()
+  const settled = () => {
+    question.isAnswered = true
+    waiting.abort()
+  }
+  question.answer.then(settled, settled)
+  await sleep(SOON_MS, undefined, { signal: waiting.signal }).catch(() => undefined)
 }
 
 /** What failed may go well the next time, as with a wrong key. */

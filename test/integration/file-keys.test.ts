@@ -84,6 +84,32 @@ t.test('a letter under none of the keys is told of and left alone', async (t) =>
   await receiving
 })
 
+t.test(
+  'while a key store does not answer for one register, the letters of the others are read; its own come in their order when it does',
+  async (t) => {
+    const stick = new Stick(t)
+    stick.carry('shop')
+    const own = key()
+    const other = { ...NAME, register: 'POS2' }
+    for (const letter of ['1', '2', '3']) await stick.mailbox(NAME, { key: own }).send(Buffer.from(letter), { id: id() })
+    for (const letter of ['a', 'b', 'c']) await stick.mailbox(other, { key: own }).send(Buffer.from(letter), { id: id() })
+    const hanging = Promise.withResolvers<string>()
+    let asked = 0
+    const keys = ({ register }: typeof NAME) => {
+      if (register === other.register) return own
+      asked++
+      return hanging.promise
+    }
+    const central = stick.central({ keys, folder: stick.at('shop') })
+    const began = performance.now()
+    t.same(await take(central, 3), ['a', 'b', 'c'])
+    t.ok(performance.now() - began < 9_000, 'nobody has waited until the key store is given up')
+    t.equal(asked, 1, 'it is asked once')
+    hanging.resolve(own)
+    t.same(await take(central, 3), ['1', '2', '3'])
+  },
+)
+
 t.test('keys that are none are refused, and not shown', async (t) => {
   const stick = new Stick(t)
   stick.carry('shop')
