@@ -50,14 +50,18 @@ t.test('a log that was begun anew and has grown beyond where it was counts from 
     while ((logOf(file)?.frames ?? 0) < frames) db.prepare('INSERT INTO texts VALUES (?)').run('x'.repeat(3_000))
   }
   writeTo(400)
-  t.notOk(growth.isDue(file, 100_000))
+  t.notOk(growth.isDue(file, 100_000, 'none'))
+  writeTo(650)
+  t.notOk(growth.isDue(file, 100_000, 'none'))
+  t.notOk(growth.isDue(file, 100_000, 'some'))
   writeTo(750)
-  t.ok(growth.isDue(file, 100_000))
+  t.notOk(growth.isDue(file, 100_000, 'some'), 'others write, and none of them has just committed')
+  t.ok(growth.isDue(file, 0, 'just'))
   writeTo(800)
-  t.notOk(growth.isDue(file, 100_000), 'little came since')
+  t.notOk(growth.isDue(file, 100_000, 'none'), 'little came since')
   db.pragma('wal_checkpoint(RESTART)')
   writeTo(810)
-  t.ok(growth.isDue(file, 100_000))
+  t.ok(growth.isDue(file, 100_000, 'none'))
 })
 
 t.test("a backlog that is sealed leaves no checkpoint to the host's commits", async (t) => {

@@ -404,7 +404,7 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
     const { connection, steps, file } = opened
     const { inserted } = steps
     steps.inserted = 0
-    if (!this.growth.isDue(file, inserted)) return
+    if (!this.growth.isDue(file, inserted, this.pace.others)) return
     await turn()
     try {
       connection.pragma('wal_checkpoint(PASSIVE)')

@@ -5,6 +5,8 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
  * copies 4 MB, and waits for the disk.
  */
 const CHECKPOINT_FRAMES = 700
+/** Where others write too, it is put off until one of them just has, up to so many frames: the disk makes whoever commits meanwhile wait, and the next commit is furthest off then. */
+const [SOON_FRAMES, LATEST_FRAMES] = [600, 800]
 /** Where the log can't be looked at: after about so many bytes. */
 const CHECKPOINT_BYTES = 1_500_000
 /** It is looked at after about so many bytes. */
@@ -24,20 +26,29 @@ interface Log {
 export class LogGrowth {
   /** Written since the log was last looked at, and since the last checkpoint, in bytes. */
   private readonly written = { unseen: 0, bytes: 0 }
+  /** By how many frames the log had grown when it was last looked at. */
+  private grown = 0
   /** The log at the last checkpoint. */
   private copied: Log = { frames: 0, salt: '' }
 
-  /** To be asked after each commit; true means that a checkpoint follows. */
-  isDue(database: string, rowBytes: number): boolean {
+  /**
+   * To be asked after each commit; true means that a checkpoint follows.
+   *
+   * @param others whether others write too, and whether one of them has done so just now
+   */
+  isDue(database: string, rowBytes: number, others: 'none' | 'some' | 'just'): boolean {
     const { written } = this
     written.bytes += COMMIT_BYTES + rowBytes
     written.unseen += COMMIT_BYTES + rowBytes
-    if (written.unseen < LOOK_BYTES) return false
+    const most = { none: CHECKPOINT_FRAMES, some: LATEST_FRAMES, just: SOON_FRAMES }[others]
+    if (written.unseen < LOOK_BYTES && this.grown < most) return false
     written.unseen = 0
     const log = logOf(database)
     const grown = log && log.frames - (log.salt === this.copied.salt ? this.copied.frames : 0)
-    if (grown === undefined ? written.bytes < CHECKPOINT_BYTES : grown < CHECKPOINT_FRAMES) return false
+    this.grown = grown ?? 0
+    if (grown === undefined ? written.bytes < CHECKPOINT_BYTES : grown < most) return false
     written.bytes = 0
+    this.grown = 0
     if (log) this.copied = log
     return true
   }

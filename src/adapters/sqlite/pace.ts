@@ -8,6 +8,8 @@ const LEAST_MS = 1.2
 /** Who met one that lasts longer than this sleeps again, and longer; so many milliseconds are then the others' for each that we held it. */
 const [SHORT_MS, SHARE] = [1, 2]
 const TIMER_MS = 1
+/** So long ago somebody has committed just now. */
+const JUST_MS = 5
 /** How long we mean to hold it where others write too: most of them end before who met them wakes, though they are not all alike. */
 export const SHARED_MS = 0.6
 
@@ -35,6 +37,12 @@ export class Pace {
 
   get isShared(): boolean {
     return performance.now() - this.othersAt < OTHERS_MS
+  }
+
+  /** Whether others write too, and whether one of them has done so just now. */
+  get others(): 'none' | 'some' | 'just' {
+    if (!this.isShared) return 'none'
+    return performance.now() - this.othersAt < JUST_MS ? 'just' : 'some'
   }
 
   /** Waits until the lock is ours to take again. */
