@@ -252,11 +252,10 @@ export class MailCourier {
 
   /** @throws ERR_LINK (retryable) where the mailbox hangs */
   private async carried<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    const { clock } = this.options
-    await unlessLeft(unlessHanging(clock, this.underWay, HANGING_MS), signal)
+    await unlessLeft(unlessHanging(this.underWay, HANGING_MS), signal)
     const asked = ask()
     this.underWay = asked.catch(() => undefined)
-    return unlessLeft(unlessHanging(clock, asked, HANGING_MS), signal)
+    return unlessLeft(unlessHanging(asked, HANGING_MS), signal)
   }
 
   private waitForAnswer(): void {

@@ -143,7 +143,7 @@ export class PulledTill {
   /** What is under way with a register ends where it is pulled elsewhere. */
   private pullerAt(url: string): Puller {
     if (this.puller?.url === url) return this.puller.puller
-    const { register, clock, pull, subscriber, audiences, takes } = this.options
+    const { register, pull, subscriber, audiences, takes } = this.options
     const link = httpClient({
       url: new URL(url),
       fetch: pull.fetch,
@@ -153,7 +153,7 @@ export class PulledTill {
       names: { peer: 'The register', server: 'till.fetch', asker: 'createCentral as `pull`' },
     })
     const onUnread = (error: TillsyncError) => this.options.events.emit('refused', { register, source: undefined, error })
-    const puller = new Puller({ register, link, maxMessageBytes: takes.message, clock, onUnread, takes, audiences }, subscriber)
+    const puller = new Puller({ register, link, maxMessageBytes: takes.message, onUnread, takes, audiences }, subscriber)
     this.puller = { url, puller }
     return puller
   }

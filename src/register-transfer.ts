@@ -143,7 +143,7 @@ export class RegisterTransfer {
     const { name, clock, events } = this.options
     const { link, maxMessageBytes } = transfer
     const onUnread = (error: TillsyncError) => events.emit('failed', { error })
-    const starter = { register: name, link, maxMessageBytes, clock, onUnread, asking: this.asking(transfer) }
+    const starter = { register: name, link, maxMessageBytes, onUnread, asking: this.asking(transfer) }
     return new Courier({
       clock,
       transfer,

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { TillsyncError } from '../errors.ts'
 import type { AudienceAnswer, AudienceRequest, RegisterName, Takes } from '../model.ts'
-import type { AudiencePublisher, AudienceSubscriber, Clock, Link, Received, Subscriber, Taken } from '../ports.ts'
+import type { AudiencePublisher, AudienceSubscriber, Link, Received, Subscriber, Taken } from '../ports.ts'
 import { unlessAborted } from './abortable.ts'
 import { decodeMessage, encodeMessage, encodePublished } from './codec.ts'
 import { exchangeBy } from './line.ts'
@@ -14,7 +14,6 @@ export interface Starter {
   readonly register: RegisterName
   readonly link: Link
   readonly maxMessageBytes: number
-  readonly clock: Clock
   /** Told of what the other side says beside what it sends, where that can't be read. */
   onUnread(error: TillsyncError): void
   /** Where the register subscribes to what central publishes. */
@@ -42,7 +41,7 @@ export interface PullStarter extends Omit<Starter, 'asking'> {
  * @throws ERR_LINK (retryable), ERR_FORKED, ERR_CLONED, and what central refuses with
  */
 export async function push(
-  { register, link, maxMessageBytes, clock, asking, onUnread }: Starter,
+  { register, link, maxMessageBytes, asking, onUnread }: Starter,
   publisher: Publisher,
   signal: AbortSignal,
   idle?: AbortSignal,
@@ -51,7 +50,7 @@ export async function push(
   const waits = idle !== undefined && said.batch === undefined && link.waitMs !== undefined
   const audiences = asking && (await requestOf(asking))
   const bytes = await encodeMessage({ from: register, ...said, ...(waits && { wait: link.waitMs }), audiences })
-  const answered = waits ? waitedFor(link, bytes, signal, idle, clock) : exchangeBy(link, bytes, signal, clock)
+  const answered = waits ? waitedFor(link, bytes, signal, idle) : exchangeBy(link, bytes, signal)
   publisher.readAhead()
   let answer: Message
   try {
@@ -77,9 +76,9 @@ export async function push(
 const LEFT_MS = 1_000
 
 /** Ends with `idle`. The exchange itself is left for a moment: central answers it as soon as the register speaks again, and both connections stay open. To end it would cost that one, and the sale that ends the wait a new one. */
-async function waitedFor(link: Link, bytes: Uint8Array, signal: AbortSignal, idle: AbortSignal, clock: Clock): Promise<Uint8Array> {
+async function waitedFor(link: Link, bytes: Uint8Array, signal: AbortSignal, idle: AbortSignal): Promise<Uint8Array> {
   const leaving = new AbortController()
-  const answered = exchangeBy(link, bytes, AbortSignal.any([signal, leaving.signal]), clock)
+  const answered = exchangeBy(link, bytes, AbortSignal.any([signal, leaving.signal]))
   try {
     return await unlessAborted(answered, idle)
   } catch (error) {
@@ -156,7 +155,7 @@ export class Puller {
 
   private async exchange(signal: AbortSignal): Promise<Pulled> {
     const { subscriber } = this
-    const { register, link, maxMessageBytes, clock, takes, onUnread } = this.starter
+    const { register, link, maxMessageBytes, takes, onUnread } = this.starter
     const word = this.word ?? (await receive(subscriber, register, {}))
     const id = randomBytes(9).toString('base64url')
     const error = word.error ?? this.refused
@@ -164,7 +163,7 @@ export class Puller {
     const published = this.published && (await encodePublished(this.published))
     const fields = wordFields({ ...word, ...(error && { error }) })
     const bytes = await encodeMessage({ from: 'central', to: register, id, answers, takes, published, ...fields })
-    const answer = await decodeMessage(await exchangeBy(link, bytes, signal, clock), maxMessageBytes)
+    const answer = await decodeMessage(await exchangeBy(link, bytes, signal), maxMessageBytes)
     requireAnswer(answer, id, 'The register')
     requireRegister(answer.from, register, 'speaks for')
     answer.unread?.forEach(onUnread)

@@ -1,6 +1,6 @@
 import { messageOf, TillsyncError } from '../errors.ts'
 import { LONGEST_MS } from '../options.ts'
-import type { Clock, Link } from '../ports.ts'
+import type { Link } from '../ports.ts'
 import { unlessAborted } from './abortable.ts'
 
 /** What a link or a mailbox throws that has no code is the line's, or the end that it was asked for. */
@@ -22,12 +22,11 @@ export const HANGING_MS = 900_000
  *
  * @throws ERR_LINK (retryable), ERR_ABORTED, and what has a code
  */
-export async function exchangeBy(link: Link, message: Uint8Array, signal: AbortSignal, clock: Clock): Promise<Uint8Array> {
+export async function exchangeBy(link: Link, message: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
   const hanging = new AbortController()
   const ended = AbortSignal.any([signal, hanging.signal])
   try {
     return await unlessHanging(
-      clock,
       unlessAborted(link.exchange(message, { signal: ended }), signal),
       Math.min(HANGING_MS + (link.waitMs ?? 0), LONGEST_MS),
     )
@@ -37,16 +36,17 @@ export async function exchangeBy(link: Link, message: Uint8Array, signal: AbortS
   }
 }
 
-/** @throws ERR_LINK (retryable) where `work` has not ended after `ms`; it goes on by itself */
-export async function unlessHanging<T>(clock: Clock, work: Promise<T>, ms: number): Promise<T> {
-  const done = new AbortController()
-  const late = clock.sleep(ms, done.signal).then(
-    () => 'late' as const,
-    () => 'late' as const,
-  )
-  const ended = await Promise.race([work.then((value) => ({ value })), late]).finally(() => done.abort())
-  if (ended !== 'late') return ended.value
-  work.catch(() => undefined)
+/** By the computer's own timers, as what carries messages goes by. @throws ERR_LINK (retryable) where `work` has not ended after `ms`; it goes on by itself */
+export async function unlessHanging<T>(work: Promise<T>, ms: number): Promise<T> {
+  const late = new AbortController()
+  const timer = setTimeout(() => late.abort(), ms)
+  try {
+    return await unlessAborted(work, late.signal)
+  } catch (thrown) {
+    if (!late.signal.aborted) throw thrown
+  } finally {
+    clearTimeout(timer)
+  }
   throw new TillsyncError('ERR_LINK', `What carries the messages has not ended within ${ms} ms`, {
     retryable: true,
     hint: 'Nothing is lost, it is tried again by itself. Is a connection half open, or a share gone? A link is to give up by itself sooner.',

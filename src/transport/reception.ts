@@ -45,6 +45,8 @@ const HINTS: Partial<Record<TillsyncErrorCode, string>> = {
   ERR_FORKED: 'Was the database set up anew? See docs/operations.md: registers.reset() at central.',
   ERR_CLONED: "Two copies of this database speak: see docs/operations.md, central's registers.keep().",
   ERR_VERSION: 'Update the older side.',
+  ERR_MESSAGE:
+    "The other side's event `refused` says what could not be read: a body that other middleware has read already, or a field. It is tried again by itself.",
   ERR_NOT_INSTALLED: 'Call install() there; it is safe at every start.',
   ERR_DATABASE: "The other side's event `refused` has the cause. It is tried again by itself.",
 }
