@@ -18,8 +18,8 @@ const QUIET_MS = 3_000
 const LEAD_MS = 300
 /** To ask how far it has come costs the till as much as a slice does. */
 const POLL_MS = 50
-/** With fewer the 99th of a hundred says nothing. */
-const LEAST_SALES = 100
+/** With fewer the worst of them says nothing. */
+const LEAST_SALES = 50
 
 /** What the head office of this bench is told. */
 export interface SnapshotOffice {
