@@ -88,7 +88,7 @@ export function* readStates(database: Database, prefix: string): Work<readonly {
   return rows.filter(({ key }) => key.startsWith(prefix))
 }
 
-const allStates = compiledOnce(({ build }) => build.selectFrom(STATE.name).selectAll().compile())
+const allStates = compiledOnce(({ build }) => build.selectFrom(STATE.name).select(['key', 'value']).compile())
 
 export function* writeState(key: string, value: string): Work<void> {
   yield* insert(STATE, [[key, value]], STATE.primaryKey)
@@ -99,7 +99,7 @@ function* versionsOf(database: Database): Work<ReadonlyMap<string, number>> {
 }
 
 function refuseNewer(component: string, version: number, known: number): void {
-  if (version <= known) return
+  if (!(version > known)) return // one that is no number is of nobody's
   throw new TillsyncError('ERR_SCHEMA_NEWER', `The library's tables are of version ${version}, this library knows up to ${known}`, {
     hint: 'Another process runs a later version of tillsync; update this one.',
     context: { component, version, known },

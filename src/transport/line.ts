@@ -26,18 +26,15 @@ export async function exchangeBy(link: Link, message: Uint8Array, signal: AbortS
   const hanging = new AbortController()
   const ended = AbortSignal.any([signal, hanging.signal])
   try {
-    return await unlessHanging(
-      unlessAborted(link.exchange(message, { signal: ended }), signal),
-      Math.min(HANGING_MS + (link.waitMs ?? 0), LONGEST_MS),
-    )
+    const answered = unlessAborted(link.exchange(message, { signal: ended }), signal)
+    return await unlessHanging(answered, Math.min(HANGING_MS + (link.waitMs ?? 0), LONGEST_MS), () => hanging.abort())
   } catch (thrown) {
-    hanging.abort()
     throw lineError(thrown, signal)
   }
 }
 
 /** By the computer's own timers, as what carries messages goes by. @throws ERR_LINK (retryable) where `work` has not ended after `ms`; it goes on by itself */
-export async function unlessHanging<T>(work: Promise<T>, ms: number): Promise<T> {
+export async function unlessHanging<T>(work: Promise<T>, ms: number, onHanging?: () => void): Promise<T> {
   const late = new AbortController()
   const timer = setTimeout(() => late.abort(), ms)
   try {
@@ -47,6 +44,7 @@ export async function unlessHanging<T>(work: Promise<T>, ms: number): Promise<T>
   } finally {
     clearTimeout(timer)
   }
+  onHanging?.()
   throw new TillsyncError('ERR_LINK', `What carries the messages has not ended within ${ms} ms`, {
     retryable: true,
     hint: 'Nothing is lost, it is tried again by itself. Is a connection half open, or a share gone? A link is to give up by itself sooner.',

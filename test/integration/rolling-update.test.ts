@@ -12,6 +12,7 @@ import {
 } from '../../src/index.ts'
 import { type Host, onEachDatabase, onPostgres } from '../support/each-database.ts'
 import { eventually } from '../support/eventually.ts'
+import { oneByOne } from '../support/interposed.ts'
 import { createPool, openPool, startServer } from '../support/postgres.ts'
 
 // A new version of the host is started while the old one still runs: two processes on one database, with rules that differ.
@@ -248,6 +249,7 @@ t.test('PostgreSQL: other rules that come in force in the midst of a reseal end 
   await others.query(TABLES)
   let between: (() => Promise<unknown>) | undefined
   pool.on('connect', (client) => {
+    oneByOne(client)
     const { query } = client
     Object.assign(client, {
       query(...all: unknown[]) {

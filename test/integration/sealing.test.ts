@@ -28,6 +28,7 @@ t.test('whenever sealing is asked for while it comes to its end, it begins once 
       },
     }
     const sealer = {
+      planning: {},
       async seal() {
         began++
       },

@@ -39,6 +39,8 @@ export function verboseUntil(step: StepAt | undefined): (statement?: unknown) =>
 /** A pool whose connections say each statement. */
 export function poolUntil(config: pg.PoolConfig, step: StepAt | undefined): pg.Pool {
   class Client extends pg.Client {
+    /** Statements that would go together go one after another, so that each can be met. */
+    static readonly Query = undefined
     private readonly isReached = watcher(step)
 
     // biome-ignore lint/suspicious/noExplicitAny: as the driver declares it
