@@ -54,6 +54,22 @@ for (const pipeline of [false, true]) {
   })
 }
 
+t.test('a tracer that shows texts of its own, as they do where a text may be redefined, changes nothing', async (t) => {
+  const pool = await createPool(t, server, { max: 1 })
+  const client = await pool.connect()
+  t.teardown(() => client.release())
+  const { query } = client
+  Object.assign(client, {
+    query(first: { readonly text: string }, ...more: unknown[]) {
+      const { text } = first
+      if (Object.getOwnPropertyDescriptor(first, 'text')?.configurable !== false) Object.defineProperty(first, 'text', { get: () => text })
+      return Reflect.apply(query, client, [first, ...more])
+    },
+  })
+  const all = [sent('BEGIN', [], 'begin'), sent('SELECT $1::int AS n', [1], 'one'), sent('COMMIT', [], 'commit')]
+  for (let n = 0; n < 2; n++) t.same((await sendTogether(client, all))[1], [{ n: 1 }])
+})
+
 t.test('a time limit of the pool, and a connection that breaks off, end what goes together', async (t) => {
   const pool = await createPool(t, server, { max: 1, query_timeout: 100 })
   const client = await pool.connect()

@@ -89,15 +89,15 @@ class Together {
         else this.answers.push((result as { readonly rows: readonly Row[] }).rows)
       })
     })
+    Object.defineProperty(this, 'text', { get: () => this.statements[this.at]?.text ?? '', configurable: false })
     this.callback = (error) => (error ? reject(error) : resolve(this.answers))
   }
 
+  /** What `pg` notes of a name. Where it could, a tracer would put the first text in its place, and the names would be known by that. */
+  declare readonly text: string
+
   /** Of `pg`, which wraps it where queries have a time limit. */
   callback: (error: unknown) => void
-
-  get text(): string {
-    return this.statements[this.at]?.text ?? ''
-  }
 
   /** Under it `pg` notes that the server has prepared the statement. */
   get name(): string | undefined {
