@@ -13,6 +13,10 @@ const JUST_MS = 5
 /** How long we mean to hold it where others write too: most of them end before who met them wakes, though they are not all alike. */
 export const SHARED_MS = 0.6
 
+/** How often it is tried to read in turns, and how many times at most it is done synchronously then. */
+const SLICED_TRIES = 3
+const SYNCHRONOUS_TIMES = 16
+
 /**
  * How fast the library writes. A host that meets our lock sleeps in SQLite's busy handler, 1, 2, 5, 10 … milliseconds, far longer than
  * we hold it, and may meet the next one then. So where others write too, we hold it shortly and leave it free for longer than the first of these
@@ -52,5 +56,31 @@ export class Pace {
       if (ms >= TIMER_MS) await sleep(Math.floor(ms))
       else await turn()
     }
+  }
+}
+
+/**
+ * Whether what comes before a transaction's first write is read in turns of the event loop. Where somebody has always written in between it is done
+ * synchronously, once; twice as often each time that follows.
+ */
+export class Slicing {
+  private synchronously = 0
+  private nextSynchronously = 1
+
+  get isTried(): boolean {
+    return this.synchronously === 0
+  }
+
+  /** @param sliced whether it was read in turns */
+  done(sliced: boolean): void {
+    if (sliced) this.nextSynchronously = 1
+    else this.synchronously--
+  }
+
+  /** @param times how often in this transaction */
+  overtaken(times: number): void {
+    if (times !== SLICED_TRIES) return
+    this.synchronously = this.nextSynchronously
+    this.nextSynchronously = Math.min(SYNCHRONOUS_TIMES, this.nextSynchronously * 2)
   }
 }
