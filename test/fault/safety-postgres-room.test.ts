@@ -122,7 +122,7 @@ t.test('`array_nulls` off in the sessions of the library makes no NULL a word', 
 
 t.test('a role whose transactions only read where nothing else is said seals all the same', async (t) => {
   const till = await twins(t)
-  isDocumented(t, '`quote_all_identifiers`, `default_transaction_read_only` …) changes nothing.')
+  isDocumented(t, '`quote_all_identifiers`, `default_transaction_read_only`, `default_transaction_isolation` …) changes nothing.')
   await till.admin.query('ALTER ROLE library SET default_transaction_read_only = on')
   const { host, port, database } = till.admin.options
   const pool = openPool(t, { host, port, database, user: 'library', password: 'x' })

@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { createRegister } from '../../src/index.ts'
 import { query } from '../../src/work.ts'
+import { eventually } from '../support/eventually.ts'
 import { createPool, openPool, startServer } from '../support/postgres.ts'
 import { isComplete, openTill, PUBLISH, TABLES } from '../support/postgres-till.ts'
 
@@ -214,6 +215,33 @@ t.test('a transaction that began earlier and commits last is not lost', async (t
   t.same(await till.sealed(), ['upsert receipts[4]'])
   await early.query('ROLLBACK')
   t.same(await till.sealed(), [])
+})
+
+t.test('in a database whose transactions are serializable by default no look of ours ends a sale', async (t) => {
+  const { config } = await server.createDatabase()
+  const admin = openPool(t, config)
+  await admin.query(
+    `${TABLES}; CREATE TABLE prices (id integer PRIMARY KEY, price integer); INSERT INTO prices SELECT n, 1 FROM generate_series(1, 20) n`,
+  )
+  await admin.query(`ALTER DATABASE "${config.database}" SET default_transaction_isolation = 'serializable'`)
+  // With one connection it is asked at each look, with more the server looks.
+  const pools = [1, 4].map((max) => openPool(t, { ...config, max, application_name: `till ${max}` }))
+  const replicas = pools.map((pool) => createRegister({ location: 'BA01', register: 'POS1', database: postgres(pool), publish: PUBLISH }))
+  for (const replica of replicas) await replica.install()
+  t.teardown(() => Promise.all(replicas.map((replica) => replica.stop())))
+  await replicas[0]?.start()
+  const sells = openPool(t, config)
+  const host = await session(t, sells)
+  const other = await session(t, sells)
+  const looked = `SELECT FROM pg_stat_activity WHERE application_name = 'till 1' AND query LIKE '%sync_touches%' AND query_start > $1`
+  for (let id = 1; id <= 10; id++) {
+    await host.query(`BEGIN; SELECT price FROM prices WHERE id = ${id}`)
+    const { rows } = await other.query(`UPDATE prices SET price = 2 WHERE id = ${id} RETURNING clock_timestamp() AS at`)
+    await replicas[1]?.seal()
+    await eventually('it has looked', async () => (await admin.query(looked, [rows[0].at])).rowCount)
+    await host.query(`INSERT INTO receipts VALUES (${id}, 'posted', 1)`)
+    await host.query('COMMIT')
+  }
 })
 
 t.test('a header posted and a line added at the same time, each blind to the other, both arrive', async (t) => {

@@ -84,7 +84,8 @@ const DURABLE = configure({
 })
 /** A timeout that PostgreSQL has since 17. */
 const UNBOUNDED = 'SET LOCAL transaction_timeout = 0'
-const SERVER = "SELECT pg_catalog.getdatabaseencoding() AS encoding, pg_catalog.current_setting('server_version_num') AS version"
+const SERVER = `SELECT pg_catalog.getdatabaseencoding() AS encoding, pg_catalog.current_setting('server_version_num') AS version,
+  pg_catalog.current_setting('default_transaction_isolation') AS isolation`
 /** Whatever the role's or the database's defaults are. */
 const READ_COMMITTED = 'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE'
 const BEGIN = {
@@ -118,6 +119,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   private isOpen = false
   /** Whether a transaction may be ended because it takes long. */
   private isBounded = false
+  /** Whether a statement by itself is serializable: one that reads what a sale writes could end that sale. */
+  private isStrict = false
   /** Until it turns out that what is prepared on a connection does not stay there: a pooler between, or a pool that discards it. */
   private keepsPlans = true
   private opening: Promise<void> | undefined
@@ -148,9 +151,10 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       const client = await this.pool.connect()
       try {
         refuseBinary(client)
-        const { rows } = await client.query<{ encoding: string; version: string }>({ text: SERVER, types: OWN_TYPES })
-        const [{ encoding, version }] = rows as [(typeof rows)[0]]
+        const { rows } = await client.query<{ encoding: string; version: string; isolation: string }>({ text: SERVER, types: OWN_TYPES })
+        const [{ encoding, version, isolation }] = rows as [(typeof rows)[0]]
         this.isBounded = Number(version) >= 170_000
+        this.isStrict = isolation === 'serializable'
         if (encoding === 'SQL_ASCII') throw unfit('has no encoding (SQL_ASCII): what is no UTF-8 in its texts would arrive as something else')
       } finally {
         client.release()
@@ -172,7 +176,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   read<T>(work: () => Work<T>, { signal, loosely }: ReadOptions = {}): Promise<T> {
-    return this.transact(loosely ? 'loose' : 'read', work, signal)
+    return this.transact(loosely && !this.isStrict ? 'loose' : 'read', work, signal)
   }
 
   write<T>(work: () => Work<T>, { signal, alone, lazily, onHeld }: WriteOptions = {}): Promise<T> {

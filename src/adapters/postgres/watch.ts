@@ -52,20 +52,21 @@ export function watchTouches({ pool, poll, onLost }: Watched, listener: () => vo
   }
 
   async function look(): Promise<boolean> {
+    const isSpare = spares && pool.waitingCount === 0
     const { sql, parameters } = poll()
-    if (!spares || pool.waitingCount > 0) return (await pool.query(sql, [...parameters])).rows.length > 0
     const client = await pool.connect()
     let broken: Error | undefined
     try {
       const found = sql.replace(/\$(\d+)/g, (_, n) => `'${String(parameters[Number(n) - 1]).replace(/[^\d{},]/g, '')}'`)
-      // Each look in a snapshot of its own; and without the host's timeouts, which are for its users.
-      const results =
-        await client.query(`BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; DO $$ BEGIN
+      const looks = `DO $$ BEGIN
           FOR look IN 1 .. ${Math.floor(GO_MS / LOOK_MS)} LOOP
             IF EXISTS (${found}) THEN EXIT; END IF;
             PERFORM pg_catalog.pg_sleep(${LOOK_MS / 1_000});
           END LOOP;
-        END $$; ${found}; COMMIT`)
+        END $$;`
+      // Each look in a snapshot of its own, whatever the host's are: a serializable one could end a sale. And without the host's timeouts, which are for its users.
+      const results = await client.query(`BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = 0;
+        SET LOCAL idle_in_transaction_session_timeout = 0; ${isSpare ? looks : ''} ${found}; COMMIT`)
       return (results as unknown as { rows: unknown[] }[]).some(({ rows }) => rows.length > 0)
     } catch (error) {
       broken = error as Error // the pool ends it, and with it what it had begun
