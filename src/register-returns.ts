@@ -21,12 +21,13 @@ export async function takeBack(database: RegisterDatabase, sealer: Sealer, name:
   const root = (await sealer.planning.planned()).roots.get(table)
   if (root === undefined) return refused(id, 'ERR_UNKNOWN_TABLE', `\`${table}\` is not published here`)
   try {
-    const isThere = await database.write(() =>
-      enter(database, name, sent, function* () {
+    const isThere = await database.write(function* () {
+      yield* database.giveWay()
+      return yield* enter(database, name, sent, function* () {
         const [document] = yield* readBefore(database, root, [recordId], 0)
         return document?.isThere === true || document?.isReadable === false
-      }),
-    )
+      })
+    })
     if (isThere) await sealer.sealAgain([{ table, recordId }])
     else await sealer.seal()
     return { id }
