@@ -97,15 +97,15 @@ export class CentralPublishing implements AudiencePublisher {
     this.cutting = new AudienceCutting({ ...options, forget: (id) => this.making.forget(id) })
     this.upkeep = new AudienceUpkeep({ database, clock, events })
     checkAudienceFilters(database, this.specs.values())
-    this.sealer = new Sealer(
+    this.sealer = new Sealer({
       database,
-      this.rootSpecs,
+      specs: this.rootSpecs,
       clock,
-      (slice) => options.onNews(new Set((slice as AudienceSlice).audiences)),
-      ({ mended, problems }) => events.emit('schema', { mended, problems }),
-      (_, plan, limit, now) =>
+      onSealed: (slice) => options.onNews(new Set((slice as AudienceSlice).audiences)),
+      onUpkeep: ({ mended, problems }) => events.emit('schema', { mended, problems }),
+      seal: (_, plan, limit, now) =>
         withinLimit(database, filterTimeoutMs, undefined, () => sealAudiences(database, plan, limit, now, (audiences) => this.giveUp(audiences))),
-    )
+    })
     this.sealing = new Sealing({ database, clock, sealer: this.sealer, onFailed: (error) => events.emit('failed', { error }) })
   }
 

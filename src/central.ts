@@ -10,6 +10,7 @@ import { givenBy } from './apply/given-documents.ts'
 import type { HandlersByTable, SubscribeRules } from './apply/handler.ts'
 import type { Subscribed } from './apply/handling.ts'
 import { type HostHandler, hostHandler } from './apply/host-handler.ts'
+import { LeftOpen } from './apply/left-open.ts'
 import { type NumberingRules, readNumbering } from './apply/numbering.ts'
 import { OrphanBook } from './apply/orphan-book.ts'
 import { QuarantineBook } from './apply/quarantine-book.ts'
@@ -149,16 +150,19 @@ export class CentralReplica implements Central, Subscriber {
     const proofs = { database: this.database, handlers: this.handlers, ready: () => this.ready() }
     this.auditBook = new AuditBook(proofs, readNumbering(options.numbering))
     this.reconcileBook = new ReconcileBook(proofs)
+    const leftOpen = new LeftOpen({ database: this.database, subscribed: this.subscribed, lane: (work) => this.inLane(work) })
     this.quarantine = new QuarantineBook({
       database: this.database,
       subscribed: this.subscribed,
       clock,
+      leftOpen,
       ready: () => this.ready(),
       lane: (work) => this.inLane(work),
       tell: (register, outcome) => this.tell(register, outcome),
     })
     this.turns = new QuarantineTurns({
       book: this.quarantine,
+      leftOpen,
       clock,
       everyMs: retry.minMs,
       longestMs: retry.maxMs,
@@ -170,6 +174,7 @@ export class CentralReplica implements Central, Subscriber {
       subscribed: this.subscribed,
       clock,
       quarantine: this.quarantine,
+      leftOpen,
       lanes,
       ready: () => this.ready(),
       lane: (work) => this.inLane(work),

@@ -86,18 +86,18 @@ export class RegisterReplica implements Register {
       async (rows) => this.subscription?.refreshNotices(rows) ?? false,
       (table) => this.subscription?.isSubscribed(table) !== false,
     )
-    this.sealer = new Sealer(
+    this.sealer = new Sealer({
       database,
-      this.specs,
+      specs: this.specs,
       clock,
-      (slice) => {
+      onSealed: (slice) => {
         events.emit('sealed', { documents: slice.documents, entries: slice.entries, through: slice.through })
         this.transfer.wake()
       },
-      ({ mended, problems }) => events.emit('schema', { mended, problems }),
-      (database, plan, limit, now) => sealSlice(database, plan, limit, now, (touched) => this.noteTouched(touched)),
-      (table) => this.refill(table),
-    )
+      onUpkeep: ({ mended, problems }) => events.emit('schema', { mended, problems }),
+      seal: (database, plan, limit, now) => sealSlice(database, plan, limit, now, (touched) => this.noteTouched(touched)),
+      refill: (table) => this.refill(table),
+    })
     const { sealer } = this
     const { subscribe } = options
     const isPublishing = this.specs.length > 0

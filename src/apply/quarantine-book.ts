@@ -4,12 +4,13 @@ import { checkNames, known, readLimit, readReason, whole } from '../options.ts'
 import type { ApplyingDatabase, Clock, Received, ReleasedDocument } from '../ports.ts'
 import { query, type Work } from '../work.ts'
 import type { Try } from './batch.ts'
-import { OPEN_CLOSINGS } from './closing-tables.ts'
 import { Handling, type Subscribed } from './handling.ts'
+import { type LeftOpen, postOpen } from './left-open.ts'
 import { Quarantine } from './quarantine.ts'
 import { type Division, dividing } from './quarantine-division.ts'
 import { listQuarantine, type Quarantined, type QuarantineState, type WhichQuarantined } from './quarantine-list.ts'
 import { dueCondition, retryWaiting, type WhichDue, type WhichWaiting } from './quarantine-retry.ts'
+import { lockRegister } from './register-row.ts'
 import { ARCHIVE, QUARANTINE, REGISTERS } from './tables.ts'
 
 /** What became of documents that were tried again. */
@@ -45,6 +46,7 @@ export interface QuarantineBookOptions {
   readonly database: ApplyingDatabase
   readonly subscribed: Subscribed
   readonly clock: Clock
+  readonly leftOpen: LeftOpen
   ready(): Promise<void>
   /** Runs it when there is a lane. */
   lane<T>(work: () => Promise<T>): Promise<T>
@@ -177,29 +179,9 @@ export class QuarantineBook implements QuarantineFace {
       }
     } finally {
       // What each closing waits for is looked for among all that waits: once, not with each turn.
-      postings += await this.settleClosings(register)
+      postings += await this.options.leftOpen.settle(register.registerId)
     }
     return { released: rows.length - left.length, postings }
-  }
-
-  /** The registers of which closings are open that nobody has looked at: whoever tried many documents again has ended before he came to them. */
-  async leftOpen(): Promise<readonly Pick<WaitingRegister, 'registerId'>[]> {
-    const { database, subscribed } = this.options
-    const tables = [...subscribed.handlers].filter(([, all]) => all.some((handler) => handler.tables.includes(OPEN_CLOSINGS))).map(([table]) => table)
-    if (tables.length === 0) return []
-    const rows = await database.read(() =>
-      query<{ register_id: number }>({
-        sql: `SELECT DISTINCT register_id FROM ${database.qualify(OPEN_CLOSINGS.name)} WHERE table_name = ANY ($1::text[]) AND waits IS NULL`,
-        parameters: [tables],
-      }),
-    )
-    return rows.map(({ register_id: registerId }) => ({ registerId }))
-  }
-
-  /** Posts the closings of a register that are complete. Answers of how many anything was posted. */
-  settleClosings({ registerId }: Pick<WaitingRegister, 'registerId'>): Promise<number> {
-    const { database, subscribed, lane } = this.options
-    return lane(() => dividing(database, (division) => settleRegister(database, subscribed, registerId, division)))
   }
 
   private *waiting(
@@ -266,24 +248,6 @@ function* retryTurn(
 
 /** Before all entries. */
 const NOWHERE = { epochNo: 0, entryNo: 0 }
-
-/** Posts what is still open of a register's closings, in a transaction of its own. */
-export function* settleRegister(database: ApplyingDatabase, subscribed: Subscribed, registerId: number, division: Division): Work<number> {
-  yield* lockRegister(database, registerId)
-  return yield* postOpen(database, subscribed, registerId, division)
-}
-
-function* postOpen(database: ApplyingDatabase, subscribed: Subscribed, registerId: number, division: Division): Work<number> {
-  const handling = new Handling(database, subscribed, division)
-  yield* handling.begin(registerId)
-  yield* handling.finish()
-  return handling.postings
-}
-
-/** One writer per register, over any number of processes. @throws ERR_BUSY (retryable) */
-export function* lockRegister(database: ApplyingDatabase, registerId: number): Work<void> {
-  yield* query({ sql: `SELECT FROM ${database.qualify(REGISTERS.name)} WHERE register_id = $1 FOR UPDATE NOWAIT`, parameters: [registerId] })
-}
 
 /** @throws ERR_OPTION */
 function checkWhich(which: WhichQuarantined): void {

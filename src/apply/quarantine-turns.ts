@@ -1,10 +1,12 @@
 import { Background } from '../background.ts'
 import { asTillsyncError, type TillsyncError } from '../errors.ts'
 import type { Clock } from '../ports.ts'
+import type { LeftOpen } from './left-open.ts'
 import type { QuarantineBook } from './quarantine-book.ts'
 
 export interface QuarantineTurnsOptions {
   readonly book: QuarantineBook
+  readonly leftOpen: LeftOpen
   readonly clock: Clock
   /** The pause between two looks, in milliseconds. */
   readonly everyMs: number
@@ -64,7 +66,7 @@ export class QuarantineTurns {
 
   /** Each register for itself: one whose documents fail, or that is busy, holds nobody up. */
   private async look(stop: AbortSignal): Promise<void> {
-    const { book, clock, longestMs, onFailed } = this.options
+    const { book, leftOpen, clock, longestMs, onFailed } = this.options
     const now = clock.now()
     const [dueAt, latestAt, broughtAt] = [now, now + longestMs, this.broughtAt].map((ms) => new Date(ms).toISOString()) as [string, string, string]
     const which = { dueAt, latestAt, broughtAt }
@@ -84,7 +86,7 @@ export class QuarantineTurns {
       if ((await book.turn(register, which)).released.length > 0) this.brought()
     })
     if (!this.isFirst) return
-    await each(await book.leftOpen(), (register) => book.settleClosings(register))
+    await each(await leftOpen.registers(), (registerId) => leftOpen.settle(registerId))
     this.isFirst = false
   }
 }

@@ -94,3 +94,8 @@ function stagedIn({ entry_no, staged_no, staged_digest, base_no }: RegisterRow):
 export function pointOf({ entry_no, digest }: RegisterRow): Point {
   return digest === null ? START : { entryNo: entry_no, digest }
 }
+
+/** One writer per register, over any number of processes. @throws ERR_BUSY (retryable) */
+export function* lockRegister(database: ApplyingDatabase, registerId: number): Work<void> {
+  yield* query({ sql: `SELECT FROM ${database.qualify(REGISTERS.name)} WHERE register_id = $1 FOR UPDATE NOWAIT`, parameters: [registerId] })
+}

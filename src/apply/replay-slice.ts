@@ -5,9 +5,9 @@ import type { AppliedDocument, Origin } from './document-set.ts'
 import type { Handler } from './handler.ts'
 import { type Circumstances, Handling, type Subscribed } from './handling.ts'
 import { Quarantine } from './quarantine.ts'
-import { lockRegister } from './quarantine-book.ts'
 import type { Division, Failed } from './quarantine-division.ts'
 import type { Priors } from './quarantine-row.ts'
+import { lockRegister } from './register-row.ts'
 import { documentsIn, type ReplayedDocument, type Stretch, type WhichVersions } from './replay-versions.ts'
 
 /** What is replayed of a register in one transaction. */

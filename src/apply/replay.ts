@@ -4,6 +4,7 @@ import type { RegisterName } from '../model.ts'
 import { known } from '../options.ts'
 import type { ApplyingDatabase, Clock, Received } from '../ports.ts'
 import type { Subscribed } from './handling.ts'
+import type { LeftOpen } from './left-open.ts'
 import type { QuarantineBook } from './quarantine-book.ts'
 import { planOf, readWhich, type WhichReplayed } from './replay-options.ts'
 import { type ReplayedRegister, readRegisters } from './replay-walk.ts'
@@ -43,6 +44,7 @@ export interface ReplaysOptions {
   readonly subscribed: Subscribed
   readonly clock: Clock
   readonly quarantine: QuarantineBook
+  readonly leftOpen: LeftOpen
   /** How many registers are replayed at the same time. */
   readonly lanes: number
   ready(): Promise<void>

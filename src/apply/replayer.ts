@@ -1,5 +1,4 @@
 import { TillsyncError } from '../errors.ts'
-import { settleRegister } from './quarantine-book.ts'
 import { dividing } from './quarantine-division.ts'
 import type { Replayed, ReplayProgress, ReplaysOptions } from './replay.ts'
 import { type ReplayPlan, replaySlice } from './replay-slice.ts'
@@ -90,9 +89,7 @@ export class Replayer {
   }
 
   private async settle({ registerId }: ReplayedRegister): Promise<void> {
-    const { database, subscribed, lane } = this.options
-    const postings = await lane(() => dividing(database, (division) => settleRegister(database, subscribed, registerId, division)))
-    this.add({ postings })
+    this.add({ postings: await this.options.leftOpen.settle(registerId) })
   }
 
   /** As long as it fails by nobody's fault, a few times. */

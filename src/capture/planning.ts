@@ -11,6 +11,15 @@ import { fingerprintOf, notInForce, putInForce } from './rules-in-force.ts'
 /** How often is looked whether a schema change of the host's is done. */
 export const MIGRATING_MS = 1_000
 
+export interface PlanningOptions {
+  readonly database: CapturingDatabase
+  readonly specs: readonly RootSpec[]
+  readonly clock: Clock
+  /** A look has mended something, or found something new to be wrong. */
+  onUpkeep(upkeep: Upkeep): void
+  readonly refill?: Refill
+}
+
 /** The tables as they stood at the last look at them, and whether the rules by which they are sealed are in force. Each look makes what triggers are missing. */
 export class Planning {
   private readonly migration: HostMigration
@@ -27,7 +36,7 @@ export class Planning {
   /** The next look is the first, and puts the rules in force. */
   private begins = true
 
-  constructor(database: CapturingDatabase, specs: readonly RootSpec[], clock: Clock, onUpkeep: (upkeep: Upkeep) => void, refill?: Refill) {
+  constructor({ database, specs, clock, onUpkeep, refill }: PlanningOptions) {
     this.database = database
     this.specs = specs
     this.fingerprint = fingerprintOf(database, specs)

@@ -2,14 +2,12 @@ import { TillsyncError } from '../errors.ts'
 import type { AnyTables, DocumentName, Which } from '../model.ts'
 import type { CapturingDatabase, Clock, WriteOptions } from '../ports.ts'
 import type { Key, Work } from '../work.ts'
-import type { Refill, Upkeep } from './activation.ts'
 import { touchAgain } from './again.ts'
 import { type Slice, sealSlice } from './collector.ts'
 import { exportTasks, touchExport } from './export.ts'
 import { type CapturePlan, requireRoot } from './plan.ts'
-import { Planning } from './planning.ts'
+import { Planning, type PlanningOptions } from './planning.ts'
 import { askReseal, isRecordId, pendingReseals, touchReseal } from './reseal.ts'
-import type { RootSpec } from './rules.ts'
 import type { RootPlan } from './table-plan.ts'
 
 export interface Sealed {
@@ -19,6 +17,13 @@ export interface Sealed {
 
 /** Seals what up to `limit` touches lead to: a register's for central, central's for each audience. */
 export type SealSlice = (database: CapturingDatabase, plan: CapturePlan, limit: number, now: () => number) => Work<Slice>
+
+export interface SealerOptions extends PlanningOptions {
+  /** After the commit of a slice. */
+  onSealed(slice: Slice): void
+  /** How touches are sealed; by default for central, into a register's stream. */
+  readonly seal?: SealSlice
+}
 
 /** How often it is tried where the host's schema is changed at the same time. */
 const TRIES = 10
@@ -50,20 +55,12 @@ export class Sealer {
   private readonly sealed = { documents: 0, entries: 0 }
   private readonly exported = { documents: 0, entries: 0 }
 
-  constructor(
-    database: CapturingDatabase,
-    specs: readonly RootSpec[],
-    clock: Clock,
-    onSealed: (slice: Slice) => void,
-    onUpkeep: (upkeep: Upkeep) => void,
-    seal: SealSlice = sealSlice,
-    refill?: Refill,
-  ) {
-    this.planning = new Planning(database, specs, clock, onUpkeep, refill)
-    this.database = database
-    this.clock = clock
-    this.onSealed = onSealed
-    this.sealSlice = seal
+  constructor(options: SealerOptions) {
+    this.planning = new Planning(options)
+    this.database = options.database
+    this.clock = options.clock
+    this.onSealed = options.onSealed
+    this.sealSlice = options.seal ?? sealSlice
   }
 
   /** Seals all that is touched when it is called, tables that were touched as a whole included. */

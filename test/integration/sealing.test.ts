@@ -74,7 +74,7 @@ t.test('who is waiting for a run that somebody else ends has all sealed all the 
     },
   })
   const nothing = () => undefined
-  const sealer = new Sealer(database, readRules(publish), systemClock, nothing, nothing)
+  const sealer = new Sealer({ database, specs: readRules(publish), clock: systemClock, onSealed: nothing, onUpkeep: nothing })
   const begun = () => eventually('a run begins', () => waiting.shift())
   const first = sealer.seal()
   const goOn = await begun()
