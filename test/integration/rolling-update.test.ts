@@ -10,6 +10,7 @@ import {
   type Register,
   TillsyncError,
 } from '../../src/index.ts'
+import { anotherVersion } from '../support/another-version.ts'
 import { type Host, onEachDatabase, onPostgres } from '../support/each-database.ts'
 import { eventually } from '../support/eventually.ts'
 import { oneByOne } from '../support/interposed.ts'
@@ -33,8 +34,12 @@ async function schemaOf(host: Host): Promise<unknown> {
   )
 }
 
-async function running(host: Host, publish: PublishRules<AnyTables>): Promise<{ readonly till: Register; readonly failed: string[] }> {
-  const till = host.create(publish)
+async function running(
+  host: Host,
+  publish: PublishRules<AnyTables>,
+  by?: typeof createRegister,
+): Promise<{ readonly till: Register; readonly failed: string[] }> {
+  const till = host.create(publish, {}, by)
   const failed: string[] = []
   till.on('failed', ({ error }) => failed.push(error.code))
   await till.install()
@@ -160,6 +165,23 @@ onEachDatabase(t, server, 'processes of the same rules leave each other alone, a
   t.same(await schemaOf(host), schema)
   t.same([...one.failed, ...other.failed], [])
   t.equal((await other.till.entries()).length, 10)
+})
+
+onEachDatabase(t, server, 'of two versions of the library the one that came last makes triggers, whatever the rules', TABLES, async (t, host) => {
+  const { createRegister: another } = await anotherVersion()
+  const old = await running(host, NEW)
+  await sell(host, 1, old.till)
+  const next = await running(host, NEW, another)
+  await isRefused(t, old.till)
+  const schema = await schemaOf(host)
+  await sell(host, 11, next.till)
+  t.same(await schemaOf(host), schema)
+  t.same(next.failed, [])
+  t.match(
+    (await next.till.entries()).map(({ recordId }) => recordId[0]),
+    [...Array(20).keys()].map((at) => at + 1),
+    'nothing is sealed twice',
+  )
 })
 
 onEachDatabase(t, server, 'a filter that answers otherwise each time is no other rule', TABLES, async (t, host) => {

@@ -13,8 +13,8 @@ export interface Host {
   /** Runs statements as the host. */
   exec(sql: string): Promise<void>
   query(sql: string): Promise<readonly unknown[]>
-  /** A register over it, whose rules are not installed yet. */
-  create(publish: PublishRules<AnyTables>, options?: Partial<RegisterOptions<AnyTables>>): Register
+  /** A register over it, whose rules are not installed yet; `by` another version of the library. */
+  create(publish: PublishRules<AnyTables>, options?: Partial<RegisterOptions<AnyTables>>, by?: typeof createRegister): Register
 }
 
 /** The same test on both kinds of database, with the same tables. */
@@ -31,8 +31,8 @@ function onSqlite(t: Test, tables: string): Host {
     dialect: 'sqlite',
     exec: async (sql) => void db.exec(sql),
     query: async (sql) => db.prepare(sql).all(),
-    create: (publish, options) =>
-      ended(t, createRegister({ ...NAME, database: sqlite(() => new Database(file), { host: db }), publish, ...options })),
+    create: (publish, options, by = createRegister) =>
+      ended(t, by({ ...NAME, database: sqlite(() => new Database(file), { host: db }), publish, ...options })),
   }
 }
 
@@ -42,7 +42,7 @@ export async function onPostgres(t: Test, pool: Pool, tables: string): Promise<H
     dialect: 'postgres',
     exec: async (sql) => void (await pool.query(sql)),
     query: async (sql) => (await pool.query(sql)).rows,
-    create: (publish, options) => ended(t, createRegister({ ...NAME, database: postgres(pool), publish, ...options })),
+    create: (publish, options, by = createRegister) => ended(t, by({ ...NAME, database: postgres(pool), publish, ...options })),
   }
 }
 
