@@ -79,10 +79,13 @@ function* unreadable(database: CapturingDatabase, root: RootPlan): Work<Tillsync
   }
 }
 
+/** What triggers on a table may be refused by; where it names the table, others need not wait for that. */
+const OF_TABLES: readonly string[] = ['ERR_INHERITANCE', 'ERR_RULE', 'ERR_DATABASE']
+
 /**
  * The plan with what is done by it. With `problems`, a root of which a table can't be captured is left out and named there too, and the others go on.
  *
- * @throws ERR_INHERITANCE, and what `planCapture` throws
+ * @throws ERR_INHERITANCE, ERR_DATABASE where a table belongs to another role, and what `planCapture` throws
  */
 export function* planAnd<T>(
   database: CapturingDatabase,
@@ -100,7 +103,7 @@ export function* planAnd<T>(
     const refused = specs.find(
       (spec) => error instanceof TillsyncError && [...tablesOf(spec), ...dependenciesOf(spec)].includes(String(error.context.table)),
     )
-    if (problems === undefined || refused === undefined || !['ERR_INHERITANCE', 'ERR_RULE'].includes((error as TillsyncError).code)) throw error
+    if (problems === undefined || refused === undefined || !OF_TABLES.includes((error as TillsyncError).code)) throw error
     problems.push({ table: refused.table, error: error as TillsyncError })
     return yield* planAnd(
       database,

@@ -156,6 +156,41 @@ t.test('PostgreSQL: a table whose rows the library may not read any more waits, 
   }
 })
 
+t.test('PostgreSQL: a table that another role has made anew, so that we may make no triggers there, waits, and no other does', async (t) => {
+  const everything = await createPool(t, server)
+  await everything.query(
+    `DO $$ BEGIN CREATE ROLE clerk LOGIN PASSWORD 'x'; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT ALL ON SCHEMA public TO clerk`,
+  )
+  const { host, port, database } = everything.options
+  const pool = openPool(t, { host, port, database, user: 'clerk', password: 'x' })
+  await pool.query(TABLES)
+  const till = createRegister({ location: 'A', register: '1', database: postgres(pool), publish: PUBLISH })
+  t.teardown(() => till.stop())
+  await till.install()
+  const sealed = sealedBy(till)
+  await everything.query('INSERT INTO items VALUES (1); INSERT INTO receipts VALUES (1, 8)')
+  t.equal((await sealed()).length, 2)
+  for (const [id, change] of [
+    [10, 'DROP TABLE items; CREATE TABLE items (id INTEGER PRIMARY KEY)'],
+    [20, 'DROP TABLE items; CREATE TABLE items (id INTEGER PRIMARY KEY); GRANT SELECT ON items TO clerk'],
+    [30, 'ALTER TABLE items OWNER TO CURRENT_USER; DROP TRIGGER sync_touch ON items'],
+    [40, 'ALTER TABLE items OWNER TO CURRENT_USER, DISABLE TRIGGER ALL'],
+  ] as const) {
+    await everything.query(`${change}; INSERT INTO items VALUES (${id}); INSERT INTO receipts VALUES (${id}, 1)`)
+    t.same(await sealed(), [`upsert receipts[${id}]`], change)
+    t.match((await till.status()).problems, [{ table: 'items', error: { code: 'ERR_DATABASE', hint: /must own/ } }])
+    t.match(await till.check(), [{ code: 'DRIFT', table: 'items' }])
+    await t.rejects(till.install(), { code: 'ERR_DATABASE', hint: /role/ })
+    await everything.query('ALTER TABLE items OWNER TO clerk')
+    t.ok((await sealed()).includes(`upsert items[${id}]`), 'what was not noticed meanwhile is found')
+    t.match(await till.status(), { problems: [], resealing: [], unsealed: 0 })
+  }
+  await everything.query('ALTER TABLE items OWNER TO CURRENT_USER; INSERT INTO items VALUES (50)')
+  t.same(await sealed(), [], 'where it has triggers it may not be read')
+  await everything.query('GRANT SELECT ON items TO clerk')
+  t.same(await sealed(), ['upsert items[50]'], 'where it has triggers, and may be read, it need not be ours')
+})
+
 t.test('PostgreSQL: a register that may read none of its tables starts, says so, and goes on by itself when it may', async (t) => {
   const everything = await createPool(t, server)
   await everything.query(

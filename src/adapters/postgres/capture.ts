@@ -107,13 +107,13 @@ export class PostgresCapture implements Capture {
     this.sources.forget()
   }
 
-  /** Every change of a table, a column, a trigger, its function or a partition leaves another row version in the catalogue. */
+  /** Every change of a table, a column, a trigger, its function or a partition leaves another row version in the catalogue; of rights counts what we have. */
   *schemaVersion(): Work<string> {
     const sql = `
-      WITH tables AS (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WITH tables AS (SELECT c.oid, c.relowner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                       WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind IN ('r', 'p'))
       SELECT md5(string_agg(version, ' ' ORDER BY version)) AS version FROM (
-        SELECT concat(oid, has_table_privilege(oid, 'SELECT'), row_security_active(oid)) AS version FROM tables
+        SELECT concat(oid, has_table_privilege(oid, 'SELECT'), row_security_active(oid), pg_has_role(relowner, 'USAGE')) AS version FROM tables
         UNION ALL SELECT format('a%s', sum(a.xmin::text::bigint)) FROM pg_attribute a WHERE a.attrelid IN (SELECT oid FROM tables) AND a.attnum > 0
         UNION ALL SELECT format('d%s', sum(d.xmin::text::bigint)) FROM pg_attrdef d WHERE d.adrelid IN (SELECT oid FROM tables)
         UNION ALL SELECT format('i%s %s', count(*), sum(i.indexrelid::bigint)) FROM pg_index i WHERE i.indrelid IN (SELECT oid FROM tables)

@@ -69,6 +69,9 @@ export function isDenied(thrown: unknown): boolean {
   return sqlState(thrown) === DENIED
 }
 
+export const OWNERSHIP =
+  'The role of the pool must own the tables that are published, or be a member of the role that does, and may create tables and functions in their schema.'
+
 /** What is wrong with how the pool was made, or with the role. */
 const HINTS: Readonly<Record<string, string>> = {
   '28000': 'May the role log in, and does pg_hba.conf let it in from here?',
@@ -77,8 +80,7 @@ const HINTS: Readonly<Record<string, string>> = {
   '3F000': 'Create the schema first: it is that of the tables; postgres(pool, { schema }) names it.',
   '42P01': 'Who has removed the table?',
   '25006': 'A standby can only be read: connect the pool to the primary.',
-  '42501':
-    'The role of the pool must own the tables that are published, or be a member of the role that does, and may create tables and functions in their schema.',
+  [DENIED]: OWNERSHIP,
 }
 
 /** A failure of PostgreSQL by its SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html). */

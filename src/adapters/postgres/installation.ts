@@ -1,6 +1,7 @@
 import { TillsyncError } from '../../errors.ts'
 import type { HostTable } from '../../host-table.ts'
 import { query, type Work } from '../../work.ts'
+import { DENIED, OWNERSHIP } from './errors.ts'
 import { LOCK_BRIEFLY } from './reading.ts'
 import { quote } from './tables.ts'
 import {
@@ -45,6 +46,8 @@ interface Place {
   readonly inherited: boolean
   /** A trigger of the host's that is called as one of ours. */
   readonly taken: string | null
+  /** Whether we may make triggers there. */
+  readonly owned: boolean
   readonly locked: boolean
 }
 
@@ -56,6 +59,8 @@ interface Present {
   readonly enabled: string
   readonly runs: string
   readonly cloned: boolean
+  /** Whether we may drop it. */
+  readonly owned: boolean
   /** Whether its table is locked as it must be to drop it. */
   readonly locked: boolean
 }
@@ -72,13 +77,14 @@ const PLACES = `
          p.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = p.oid) AS inherited,
          (SELECT t.tgname::text FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid WHERE t.tgrelid = p.oid AND t.tgname = ANY($3::text[])
             AND NOT starts_with(f.proname, '${FUNCTIONS}') AND strpos(f.prosrc, '${TOUCHES}') = 0 LIMIT 1) AS taken,
+         pg_has_role(c.relowner, 'USAGE') AS owned,
          EXISTS (SELECT FROM pg_locks l WHERE l.relation = p.oid AND l.pid = pg_backend_pid() AND l.granted
                  AND l.mode IN ('ShareRowExclusiveLock', 'AccessExclusiveLock')) AS locked
   FROM places p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY p.partition, p.oid`
 
 const PRESENT = `
   SELECT t.tgrelid::text AS oid, format('%I.%I', n.nspname, c.relname) AS "on", t.tgname::text AS name, t.tgtype AS type, t.tgenabled::text AS enabled,
-         p.proname::text AS runs, t.tgparentid <> 0 AS cloned,
+         p.proname::text AS runs, t.tgparentid <> 0 AS cloned, pg_has_role(c.relowner, 'USAGE') AS owned,
          EXISTS (SELECT FROM pg_locks l WHERE l.relation = t.tgrelid AND l.pid = pg_backend_pid() AND l.granted AND l.mode = 'AccessExclusiveLock') AS locked
   FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace f ON f.oid = p.pronamespace
   JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -147,11 +153,14 @@ export class Installation {
       if (untouched || bodies.get(functionName(name)) !== body) other.set(name, createFunction(this.qualify(functionName(name)), table, own, body))
     }
     const missing = places.flatMap((place) => missingOn(place, present).map((trigger) => ({ place, trigger })))
-    const surplus = present.filter(
+    const unwanted = present.filter(
       ({ oid, runs, cloned }) => !cloned && !places.some((place) => place.oid === oid && functionName(place.root) === runs),
     )
+    const surplus = unwanted.filter(({ owned }) => owned)
     const changed = new Set([...missing.map(({ place }) => place.root), ...other.keys()])
-    const functions = new Set([...sources.keys()].map(functionName))
+    refuseForeign(places, changed)
+    // What is on a table of others stays there with what it runs: its touches lead nowhere.
+    const functions = new Set([...[...sources.keys()].map(functionName), ...unwanted.filter(({ owned }) => !owned).map(({ runs }) => runs)])
     const bare = places.filter(({ oid, partition }) => !partition && !present.some((trigger) => trigger.oid === oid))
     return {
       changed,
@@ -228,6 +237,16 @@ function refuseInherited(places: readonly Place[]): void {
   throw new TillsyncError('ERR_INHERITANCE', `\`${parent.root}\` has tables that inherit from it, whose triggers would not fire`, {
     hint: 'Publish the inheriting tables themselves, or use partitions.',
     context: { table: parent.root },
+  })
+}
+
+/** Who does not own a table can't change its triggers. */
+function refuseForeign(places: readonly Place[], changed: ReadonlySet<string>): void {
+  const place = places.find(({ root, owned }) => !owned && changed.has(root))
+  if (place === undefined) return
+  throw new TillsyncError('ERR_DATABASE', `${place.name} belongs to another role, and its triggers are missing or not those of these rules`, {
+    hint: OWNERSHIP,
+    context: { table: place.root, sqlState: DENIED },
   })
 }
 
