@@ -2,6 +2,7 @@ import { type SqlBool, sql } from 'kysely'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { eventually } from '../support/eventually.ts'
+import { oneByOne } from '../support/interposed.ts'
 import { startServer } from '../support/postgres.ts'
 import { openTill, type PostgresTill, PUBLISH, TABLES } from '../support/postgres-till.ts'
 
@@ -73,10 +74,11 @@ function interrupt(pool: pg.Pool, after: number, host: () => Promise<unknown>): 
       if (++statements === after) await host()
       return result
     }
+    oneByOne(client)
     Object.assign(client, { query: interrupted })
   }
   const released = (_error: Error, client: pg.PoolClient): void => {
-    Reflect.deleteProperty(client, 'query')
+    for (const own of ['query', 'constructor']) Reflect.deleteProperty(client, own)
   }
   pool.on('acquire', acquired).on('release', released)
   return () => pool.off('acquire', acquired).off('release', released)
