@@ -181,6 +181,9 @@ const CENTRAL_STEPS: Readonly<Record<string, StepAt>> = {
   'the standing written, not committed': { met: [ARCHIVING, STANDING, '^COMMIT'] },
   'the commit on its way to PostgreSQL': { met: [ARCHIVING, '^COMMIT'], when: 'sent' },
   'committed, not answered': { met: [ARCHIVING, '^COMMIT'], when: 'after' },
+  'the beginning and the lock on their way, together': { met: ['^BEGIN.*FOR UPDATE OF r NOWAIT'], when: 'sent', together: true },
+  'the archive and what follows it on their way, together': { met: [`${ARCHIVING}.*\n`], when: 'sent', together: true },
+  'the standing and its commit on their way, together': { met: [`${STANDING}.*\n.*COMMIT`], when: 'sent', together: true },
 }
 
 t.test('central killed at each step of a batch: nothing is lost, nothing doubled', async (t) => {

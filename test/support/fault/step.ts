@@ -6,6 +6,8 @@ export interface StepAt {
   readonly met: readonly string[]
   /** 'before' the last one is run; 'sent': it is on its way and nobody has answered; 'after' it. Default 'before'. SQLite knows 'before' only. */
   readonly when?: 'before' | 'sent' | 'after'
+  /** Whether statements that can go together do so, on PostgreSQL: then they are one, with a text of one line for each. Otherwise each is met by itself. */
+  readonly together?: boolean
 }
 
 /** Whatever comes next. */
@@ -36,18 +38,24 @@ export function verboseUntil(step: StepAt | undefined): (statement?: unknown) =>
   }
 }
 
+interface Statement {
+  readonly text: string
+  readonly values?: readonly unknown[]
+}
+
 /** A pool whose connections say each statement. */
 export function poolUntil(config: pg.PoolConfig, step: StepAt | undefined): pg.Pool {
   class Client extends pg.Client {
-    /** Statements that would go together go one after another, so that each can be met. */
-    static readonly Query = undefined
+    /** Without it they go one after another. */
+    static readonly Query = step?.together ? pg.Query : undefined
     private readonly isReached = watcher(step)
 
     // biome-ignore lint/suspicious/noExplicitAny: as the driver declares it
     override query(...args: any[]): any {
       const [config, values] = args
-      const text = `${typeof config === 'string' ? config : (config?.text ?? '')} ${JSON.stringify(values ?? config?.values ?? [])}`
-      const isReached = this.isReached(text)
+      const all: readonly Statement[] =
+        typeof config === 'string' ? [{ text: config, values }] : (config.statements ?? [{ ...config, values: values ?? config.values }])
+      const isReached = this.isReached(all.map(({ text, values = [] }) => `${text} ${JSON.stringify(values)}`).join('\n'))
       const when = step?.when ?? 'before'
       if (isReached && when === 'before') die()
       const answer = (super.query as (...all: unknown[]) => unknown)(...args)
