@@ -45,6 +45,8 @@ export class RegisterSource {
   private takes: Takes | undefined
   /** How far our stream is known to be on the disk; its history is noted as this register's. */
   private settled: { readonly epoch: string; readonly through: number } | undefined
+  /** When central was last heard of in this process: what is written down may be a minute older. */
+  lastContact: string | undefined
 
   constructor(options: RegisterSourceOptions) {
     this.options = options
@@ -137,10 +139,13 @@ export class RegisterSource {
   /** Writes only what is new: central is asked every few seconds, and mostly says the same. */
   private async heard(standing: Standing | undefined): Promise<void> {
     const { database, clock } = this.options
+    const now = clock.now()
+    const contactAt = new Date(now).toISOString()
+    this.lastContact = contactAt
     const known = await this.peer()
     const isKnown = known?.standing?.epoch === standing?.epoch && known?.standing?.entryNo === standing?.entryNo
-    if (known !== undefined && isKnown && Math.abs(clock.now() - Date.parse(known.contactAt)) < CONTACT_EVERY_MS) return
-    await database.write(() => writePeer(CENTRAL, { standing, contactAt: new Date(clock.now()).toISOString() }), { lazily: true })
+    if (known !== undefined && isKnown && Math.abs(now - Date.parse(known.contactAt)) < CONTACT_EVERY_MS) return
+    await database.write(() => writePeer(CENTRAL, { standing, contactAt }), { lazily: true })
   }
 
   private async branch(known: History, from: Standing, common: Point, anew: boolean): Promise<void> {

@@ -116,6 +116,10 @@ export class RegisterTransfer {
     return this.source.peer()
   }
 
+  get lastContact(): string | undefined {
+    return this.source.lastContact
+  }
+
   history(): Promise<History> {
     return this.source.history()
   }

@@ -298,7 +298,7 @@ export class RegisterReplica implements Register {
       oldestPending,
       head,
       standing: peer?.standing,
-      lastContact: peer?.contactAt,
+      lastContact: [this.transfer.lastContact ?? '', peer?.contactAt ?? ''].sort().at(-1) || undefined,
       lastError: this.failure ?? this.upkeep.failure ?? this.transfer.failure ?? failure,
       parked,
       subscriptions,
