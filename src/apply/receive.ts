@@ -146,7 +146,9 @@ class Reception {
     const { batch } = this.incoming
     const common = yield* this.commonWith(publish)
     const start = publish.start ?? common
-    const follows = batch === undefined ? publish.parent !== undefined : isSame(baseOf(batch), start)
+    // Of one that was set up anew and has nothing to send yet it is known all the same whose documents count from now on.
+    const isTold = publish.parent !== undefined || (this.isAnew && publish.head === 0)
+    const follows = batch === undefined ? isTold : isSame(baseOf(batch), start)
     if (common !== undefined && start !== undefined && follows) return yield* this.begin(publish.epoch, common, start)
     const isFormer = this.epochs.some(({ epoch }) => publish.ancestors?.includes(epoch))
     const answer = isFormer ? yield* this.answerKnown() : yield* this.answer(!this.isAnew)
