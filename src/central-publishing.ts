@@ -274,6 +274,7 @@ export class CentralPublishing implements AudiencePublisher {
 
   /** Seals all that is touched and is to be resealed. */
   async seal(): Promise<void> {
+    this.sealer.lookAgain()
     await this.sealer.sealAll()
     await this.sealer.resealPending()
   }

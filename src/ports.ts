@@ -88,6 +88,8 @@ export interface Capture {
   uninstall(): Work<void>
   /** Whether anything is touched. Asked in a snapshot, it comes before all else: what is sealed between the two is neither touched any more nor seen to be sealed. */
   touched(): Work<boolean>
+  /** Touches may be there that came by no commit of late: the next look is at all of them. */
+  lookAgain(): void
   /** How many touches wait. */
   countTouches(): Work<number>
   /** A number that is reached when all is taken that was committed before it was asked for. */

@@ -214,6 +214,7 @@ export class RegisterReplica implements Register {
 
   async seal(): Promise<Sealed> {
     await this.ready()
+    this.sealer.lookAgain()
     const sealed = await this.sealer.sealAll()
     const resealed = await this.sealer.resealPending()
     return { documents: sealed.documents + resealed.documents, entries: sealed.entries + resealed.entries }
@@ -230,6 +231,7 @@ export class RegisterReplica implements Register {
 
   private async synchronizeUntil(options: SynchronizeOptions<Progress>): Promise<Synchronized> {
     await this.ready()
+    this.sealer.lookAgain()
     await this.sealer.sealAll(options.signal)
     await this.sealer.resealPending(options.signal)
     return this.transfer.synchronize(options)

@@ -28,7 +28,7 @@ export interface SealerOptions extends PlanningOptions {
 /** How often it is tried where the host's schema is changed at the same time. */
 const TRIES = 10
 
-/** When it is looked again whether what could not be read can be, at least: not all that keeps it from that is seen in the schema. */
+/** When it is looked again whether what could not be read can be, at least: not all that keeps it from that is seen in the schema; and for touches of any age. */
 const LOOK_AGAIN_MS = 30_000
 
 /** Documents of an export that are touched before they are sealed: a run of sealing costs as much as some hundred documents. */
@@ -51,6 +51,8 @@ export class Sealer {
   /** Roots that were touched as a whole and are not resealed yet. */
   private readonly whole = new Set<string>()
   private running: Promise<Sealed> | undefined
+  /** When touches of any age are looked for. */
+  private lookAgainAt = 0
   /** All that this object has sealed, and of it what was exported. */
   private readonly sealed = { documents: 0, entries: 0 }
   private readonly exported = { documents: 0, entries: 0 }
@@ -61,6 +63,11 @@ export class Sealer {
     this.clock = options.clock
     this.onSealed = options.onSealed
     this.sealSlice = options.seal ?? sealSlice
+  }
+
+  /** The next run looks for touches of any age. */
+  lookAgain(): void {
+    this.lookAgainAt = 0
   }
 
   /** Seals all that is touched when it is called, tables that were touched as a whole included. */
@@ -102,6 +109,11 @@ export class Sealer {
 
   private async run(signal: AbortSignal | undefined): Promise<Sealed> {
     this.planning.lookAgain(LOOK_AGAIN_MS)
+    const ticks = this.clock.ticks()
+    if (ticks >= this.lookAgainAt) {
+      this.database.capture.lookAgain()
+      this.lookAgainAt = ticks + LOOK_AGAIN_MS
+    }
     const { roots, unread } = await this.planning.planned()
     const sealed = { documents: 0, entries: 0 }
     const mark = await this.database.read(() => this.markIfDue(), { loosely: true })

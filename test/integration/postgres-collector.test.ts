@@ -61,6 +61,8 @@ t.test('touches of long ago that a backup brings back while a till runs are take
   t.same(await sealed(), ['upsert receipts[2]'])
   await pool.query('UPDATE receipts SET total = 5 WHERE id = 1; TRUNCATE sync_touches; INSERT INTO sync_touches SELECT * FROM backup')
   t.same(await sealed(), ['upsert receipts[1]'])
+  await pool.query('UPDATE receipts SET total = 6 WHERE id = 1; DELETE FROM sync_touches; INSERT INTO sync_touches SELECT * FROM backup')
+  t.same(await sealed(), ['upsert receipts[1]'], 'row by row, too')
 })
 
 t.test('a connection that is ended in the moment in which the pool hands it on ends nothing but itself', async (t) => {

@@ -50,9 +50,7 @@ export class PostgresCapture implements Capture {
     const { statements: own, lost, untouched } = yield* this.ownTables()
     if (own.length > 0) yield* this.run(own.join(';\n'))
     this.sources.forget()
-    // Whoever has put a backup in the place of what there was has brought touches of long ago.
-    this.pending = EVERYTHING
-    this.nextPending = EVERYTHING
+    this.lookAgain()
     const numbered = numberedByTable(sources, tables, yield* this.sources.number(sources))
     const { changed, bare, statements } = yield* this.installation.bring(numbered, tables, untouched)
     const unexplained = yield* this.dropUnexplained()
@@ -131,7 +129,19 @@ export class PostgresCapture implements Capture {
   }
 
   *touched(): Work<boolean> {
-    return (yield* query(this.poll())).length > 0
+    const { pending } = this
+    const sql = `SELECT EXISTS (${this.poll().sql}) AS touched, ${SEEN}`
+    const [seen] = yield* query<Seen & { touched: boolean }>({ sql, parameters: pending })
+    if (seen === undefined || seen.touched) return true
+    // Who watches is not to ask for everything until something is touched.
+    if (pending === EVERYTHING && this.pending === pending) this.pending = this.nextPending = pendingBehind(seen)
+    return false
+  }
+
+  /** Who puts back a backup row by row brings touches of long ago, and nothing else tells of them. */
+  lookAgain(): void {
+    this.pending = EVERYTHING
+    this.nextPending = EVERYTHING
   }
 
   /** Asks by index (which ORDER BY makes sure of), and only for what can be new: cheap however many dead rows wait for a vacuum, and for how long a transaction is open. */
@@ -160,10 +170,11 @@ export class PostgresCapture implements Capture {
    * snapshot, so all up to there is taken with it.
    */
   *takeTouches(limit: number): Work<TakenTouches> {
+    const { pending } = this
     const rows = [...(yield* this.take(limit))]
     const taken = countOf(rows)
     if (taken === limit) yield* this.takeCauses(rows)
-    else this.nextPending = pendingBehind(rows[0] ?? ((yield* this.run(`SELECT ${SEEN}`))[0] as Seen))
+    else if (this.pending === pending) this.nextPending = pendingBehind(rows[0] ?? ((yield* this.run(`SELECT ${SEEN}`))[0] as Seen))
     const touches: Touch[] = []
     for (const row of inOrder(rows)) {
       const meaning = this.sources.known(row.source) ?? (yield* this.sources.meaningOf(row.source))

@@ -116,6 +116,8 @@ export class SqliteCapture implements Capture {
     return (yield* run('SELECT 1 FROM sync_touches LIMIT 1')).length > 0
   }
 
+  lookAgain(): void {} // each look is
+
   *countTouches(): Work<number> {
     const [row] = (yield* run('SELECT count(*) AS touches FROM sync_touches')) as readonly { touches: number }[]
     return row?.touches ?? 0
