@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import t from 'tap'
+import { copyRows } from '../../src/adapters/postgres/copy.ts'
 import { OWN_TYPES } from '../../src/adapters/postgres/parsers.ts'
 import { type Sent, sendTogether } from '../../src/adapters/postgres/together.ts'
 import { createPool, startServer } from '../support/postgres.ts'
@@ -54,20 +55,43 @@ for (const pipeline of [false, true]) {
   })
 }
 
-t.test('a tracer that shows texts of its own, as they do where a text may be redefined, changes nothing', async (t) => {
+/** As OpenTelemetry's and Datadog's do: what can be redefined is, what has no name is sent as a copy. */
+function traced(client: pg.PoolClient, comment: string): void {
+  const { query } = client
+  const commented = (first: { text: string; readonly name?: string }): object => {
+    const text = `/* ${comment} */ ${first.text}`
+    if (first.name === undefined) return { ...first, text }
+    if (Object.getOwnPropertyDescriptor(first, 'text')?.configurable !== false) Object.defineProperty(first, 'text', { get: () => text })
+    return first
+  }
+  Object.assign(client, {
+    query: (first: string | { text: string }, ...more: unknown[]) =>
+      Reflect.apply(query, client, [typeof first === 'string' ? first : commented(first), ...more]),
+  })
+}
+
+t.test('a tracer that puts comments into texts changes nothing', async (t) => {
+  const pool = await createPool(t, server, { max: 1 })
+  const client = await pool.connect()
+  t.teardown(() => client.release())
+  traced(client, 'a trace')
+  const one = sent('SELECT $1::int AS n', [1], 'one')
+  for (const begin of [undefined, 'begin'])
+    for (let n = 0; n < 2; n++) t.same((await sendTogether(client, [sent('BEGIN', [], begin), one, sent('COMMIT', [], 'commit')]))[1], [{ n: 1 }])
+  t.same(await sendTogether(client, [one]), [[{ n: 1 }]], 'alone too')
+  t.same((await sendTogether(client, [sent('BEGIN'), one, sent('COMMIT')]))[1], [{ n: 1 }])
+  await client.query('CREATE TEMPORARY TABLE copied (n int)')
+  await copyRows(client, 'copied', [[1], [2]])
+  t.same((await client.query('SELECT n FROM copied ORDER BY n')).rows, [{ n: 1 }, { n: 2 }])
+})
+
+t.test('what was sent in place of statements that go together does not count as done', async (t) => {
   const pool = await createPool(t, server, { max: 1 })
   const client = await pool.connect()
   t.teardown(() => client.release())
   const { query } = client
-  Object.assign(client, {
-    query(first: { readonly text: string }, ...more: unknown[]) {
-      const { text } = first
-      if (Object.getOwnPropertyDescriptor(first, 'text')?.configurable !== false) Object.defineProperty(first, 'text', { get: () => text })
-      return Reflect.apply(query, client, [first, ...more])
-    },
-  })
-  const all = [sent('BEGIN', [], 'begin'), sent('SELECT $1::int AS n', [1], 'one'), sent('COMMIT', [], 'commit')]
-  for (let n = 0; n < 2; n++) t.same((await sendTogether(client, all))[1], [{ n: 1 }])
+  Object.assign(client, { query: (first: { text: string }) => Reflect.apply(query, client, [{ ...first, text: first.text }]) })
+  await t.rejects(sendTogether(client, [sent('BEGIN'), sent('SELECT 1'), sent('COMMIT')]), /in place of/)
 })
 
 t.test('a time limit of the pool, and a connection that breaks off, end what goes together', async (t) => {

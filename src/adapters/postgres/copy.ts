@@ -14,7 +14,9 @@ const CHUNK = 65_536
  * Text format: https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS
  */
 export async function copyRows(client: PoolClient, into: string, rows: readonly (readonly unknown[])[]): Promise<void> {
-  await pipeline(linesOf(rows), client.query(from(`COPY ${into} FROM STDIN`)))
+  // What has no name a tracer may send as a copy with a comment in its text, which is no stream any more.
+  const copying = Object.assign(from(`COPY ${into} FROM STDIN`), { name: '' })
+  await pipeline(linesOf(rows), client.query(copying))
 }
 
 async function* linesOf(rows: readonly (readonly unknown[])[]): AsyncGenerator<string> {

@@ -81,16 +81,20 @@ class Together {
     this.statements = statements
     const named = new Set<string | undefined>()
     this.queries = statements.map(({ name, values = [], ...statement }) => {
-      // The server has prepared none of them when the last one is written.
-      const own = named.has(name) ? undefined : name
-      named.add(own)
-      return new Query({ ...statement, ...(own !== undefined && { name: own }), values, queryMode: 'extended' }, undefined, (error, result) => {
+      // The server has prepared none of them when the last one is written. By itself a statement is prepared under another name: a tracer may have put a comment into its text.
+      const own = name === undefined || named.has(name) ? undefined : { name: `${name}_together` }
+      named.add(name)
+      return new Query({ ...statement, ...own, values, queryMode: 'extended' }, undefined, (error, result) => {
         if (error) this.failure ??= error
         else this.answers.push((result as { readonly rows: readonly Row[] }).rows)
       })
     })
     Object.defineProperty(this, 'text', { get: () => this.statements[this.at]?.text ?? '', configurable: false })
-    this.callback = (error) => (error ? reject(error) : resolve(this.answers))
+    this.callback = (error) => {
+      if (error) reject(error)
+      else if (this.answers.length === statements.length) resolve(this.answers)
+      else reject(new Error('Another query was sent in place of statements that go together'))
+    }
   }
 
   /** What `pg` notes of a name. Where it could, a tracer would put the first text in its place, and the names would be known by that. */
@@ -99,9 +103,9 @@ class Together {
   /** Of `pg`, which wraps it where queries have a time limit. */
   callback: (error: unknown) => void
 
-  /** Under it `pg` notes that the server has prepared the statement. */
-  get name(): string | undefined {
-    return this.queries[this.at]?.name
+  /** Under it `pg` notes that the server has prepared the statement. Never undefined: a tracer would send a copy with a comment instead, which is no query any more. */
+  get name(): string {
+    return this.queries[this.at]?.name ?? ''
   }
 
   submit(connection: PgConnection): void {
