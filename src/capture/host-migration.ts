@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { readState, STATE, writeState } from '../migrate.ts'
+import { readStates, STATE, writeState } from '../migrate.ts'
 import { Periodic } from '../periodic.ts'
 import type { CapturingDatabase, Clock } from '../ports.ts'
 import { erase, type Work } from '../work.ts'
 
-/** Stands in the library's own table while a process changes the host's schema: another text every few seconds, as long as that process lives. */
+/** A row whose key begins so stands in the library's own table for each process that changes the host's schema: another text every few seconds, as long as that process lives. */
 const KEY = 'migrating'
 const BEAT_MS = 3_000
 /** A process of which nothing was heard for so long has died. */
@@ -14,9 +14,10 @@ const SILENT_MS = 15_000
 export class HostMigration {
   private readonly database: CapturingDatabase
   private readonly clock: Clock
+  private readonly key = `${KEY}.${randomUUID()}`
   private own = 0
-  /** What was last found there, and since when. */
-  private seen: { readonly text: string; readonly since: number } | undefined
+  /** What was last found there, by its key, and since when. */
+  private seen: ReadonlyMap<string, { readonly text: string; readonly since: number }> = new Map()
 
   constructor(database: CapturingDatabase, clock: Clock) {
     this.database = database
@@ -25,7 +26,8 @@ export class HostMigration {
 
   /** @param begin what is done in the transaction from which on it is under way */
   async run<T>(begin: () => Work<void>, fn: () => T | Promise<T>): Promise<T> {
-    const { database } = this
+    const { database, key } = this
+    const beat = () => writeState(key, randomUUID())
     await database.write(function* () {
       yield* beat()
       yield* begin()
@@ -44,30 +46,35 @@ export class HostMigration {
     } finally {
       await beats.stop()
       this.own--
-      if (this.own === 0) await database.write(end)
+      if (this.own === 0) await database.write(() => end([key]))
     }
   }
 
   *isUnderWay(): Work<boolean> {
-    const text = yield* readState(this.database, KEY)
-    if (text === undefined) return false
     const now = this.clock.ticks()
-    if (this.seen?.text !== text) this.seen = { text, since: now }
-    if (this.own > 0 || now - this.seen.since < SILENT_MS) return true
-    yield* end()
-    return false
+    const rows = yield* readStates(this.database, KEY)
+    this.seen = new Map(
+      rows.map(({ key, value }) => {
+        const known = this.seen.get(key)
+        return [key, known?.text === value ? known : { text: value, since: now }]
+      }),
+    )
+    const isOwn = (key: string) => key === this.key && this.own > 0
+    const dead = [...this.seen].filter(([key, { since }]) => !isOwn(key) && now - since >= SILENT_MS)
+    yield* end(dead.map(([key]) => key))
+    return dead.length < rows.length
   }
 
-  /** Whatever another process is about. */
+  /** Whatever other processes are about. */
   *end(): Work<void> {
-    yield* end()
+    yield* end((yield* readStates(this.database, KEY)).map(({ key }) => key))
   }
 }
 
-function* beat(): Work<void> {
-  yield* writeState(KEY, randomUUID())
-}
-
-function* end(): Work<void> {
-  yield* erase(STATE, ['key'], [[KEY]])
+function* end(keys: readonly string[]): Work<void> {
+  yield* erase(
+    STATE,
+    ['key'],
+    keys.map((key) => [key]),
+  )
 }

@@ -192,6 +192,13 @@ t.test('migrate() keeps triggers out of the way until it is done, whoever looks 
     await till.migrate(() => other.seal())
     t.equal(triggers(db), 0, 'one in another')
   })
+  db.exec('CREATE UNIQUE INDEX numbers ON receipts (receipt_no)')
+  await till.migrate(async () => {
+    await other.migrate(() => undefined)
+    await other.seal()
+    t.equal(triggers(db), 0, 'one of another process that is done before')
+    db.exec('DROP INDEX numbers')
+  })
   t.same(await settled(), [
     ['upsert', 'receipts', { id: 2, receipt_no: 'R2', status: 'posted' }],
     ['upsert', 'receipts', { id: 3, receipt_no: 'R3', status: 'unseen' }],
