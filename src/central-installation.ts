@@ -74,6 +74,7 @@ export class CentralInstallation {
     const { handlers } = this.subscribed
     await database.open()
     await database.write(function* () {
+      yield* database.lockInstall()
       yield* capturing(database).capture.uninstall()
       const own = [...tablesOf(handlers)].map((table) => table.name).filter((name) => !LEDGERS.includes(name))
       for (const name of [...own, ...OWN_TABLES, 'sync_state']) yield* database.dropTable(name)

@@ -152,6 +152,7 @@ export class RegisterReplica implements Register {
       const { database } = this
       await database.open()
       await database.write(function* () {
+        yield* database.lockInstall()
         yield* database.capture.uninstall()
         for (const table of [...OWN_TABLES, 'sync_state']) yield* database.dropTable(table)
       })

@@ -76,6 +76,7 @@ export class Planning {
   /** Runs the host's own schema change with triggers out of its way, until it is done; then they are made anew, and what they did not see is to be resealed. */
   async migrate<T>(fn: () => T | Promise<T>): Promise<T> {
     const begin = function* (this: Planning): Work<void> {
+      yield* this.database.lockInstall()
       yield* this.beginOrGoOn()
       yield* this.database.capture.removeTriggers()
     }.bind(this)

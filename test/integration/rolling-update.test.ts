@@ -184,6 +184,14 @@ onEachDatabase(t, server, 'of two versions of the library the one that came last
   )
 })
 
+onEachDatabase(t, server, 'two processes that change the schema, or take the library out, at the same time do not meet', TABLES, async (t, host) => {
+  const tills = [host.create(NEW), host.create(NEW)]
+  for (const till of tills) await till.install()
+  for (let n = 0; n < 5; n++) await t.resolves(Promise.all(tills.map((till) => till.migrate(() => undefined))))
+  await sell(host, 1, tills[0] as Register)
+  await t.resolves(Promise.all(tills.map((till) => till.uninstall())))
+})
+
 onEachDatabase(t, server, 'a filter that answers otherwise each time is no other rule', TABLES, async (t, host) => {
   let asked = 0
   const { till, failed } = await running(host, { receipts: { where: (eb) => eb('id', '<', 1_000 + ++asked) } })
