@@ -30,9 +30,14 @@ export function* standingFor(database: ApplyingDatabase, incoming: Incoming): Wo
   const register = yield* readRegister(database, incoming, '')
   const isPlain =
     publish === undefined ||
-    (publish.epoch === register.epoch && publish.seek === undefined && comparedIn(publish) === undefined && publish.back === undefined)
+    (isNoNews(publish, register) && publish.seek === undefined && comparedIn(publish) === undefined && publish.back === undefined)
   if (register.held || !isPlain || parkedText(publish, register) !== register.parked || isNewVersion(publish, register)) return undefined
   return { subscription: yield* subscriptionOf(database, register, publish !== undefined) }
+}
+
+/** Whether it speaks of the epoch that is known, or, of one of which nothing has come, from a register of which nothing ever has. */
+function isNoNews({ epoch, parent }: Publication, register: RegisterRow): boolean {
+  return epoch === register.epoch || (register.epoch_no === 0 && !register.reset && parent === undefined)
 }
 
 /**

@@ -52,6 +52,9 @@ t.test(
       t.equal(exchanges, 1)
       return [...statements]
     }
+    await till.replica.synchronize()
+    await till.replica.synchronize()
+    t.equal((await statementsOf()).length, 1, 'of one that never had anything to say')
     till.cashier.sell('R-1', [line])
     await till.replica.synchronize()
     await till.replica.synchronize()
