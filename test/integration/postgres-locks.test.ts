@@ -64,6 +64,22 @@ t.test('a host that changes several tables in one transaction is not ended by a 
   t.same(await sealing, ['upsert receipts[1]', 'upsert receipt_lines[1]'])
 })
 
+t.test('a host that has a partition for itself is waited for by nobody, and not ended by a deadlock', { timeout: 30_000 }, async (t) => {
+  const tables = `CREATE TABLE receipts (id bigint PRIMARY KEY, status text NOT NULL DEFAULT 'posted') PARTITION BY RANGE (id);
+    CREATE TABLE lower_ids PARTITION OF receipts FOR VALUES FROM (0) TO (10); CREATE TABLE upper_ids PARTITION OF receipts FOR VALUES FROM (10) TO (20)`
+  const till = await openTill(t, server, { tables, publish: { receipts: {} } })
+  await till.pool.query(`ALTER SYSTEM SET deadlock_timeout = '100ms'`)
+  await till.pool.query('SELECT pg_reload_conf()')
+  const host = await session(t, till)
+  await host.query('INSERT INTO receipts VALUES (1), (11)')
+  t.same(await till.sealed(), ['upsert receipts[1]', 'upsert receipts[11]'])
+  await host.query('BEGIN; TRUNCATE upper_ids')
+  const sealing = till.sealed()
+  await host.query('SELECT pg_sleep(0.3)')
+  await host.query('TRUNCATE lower_ids; COMMIT')
+  t.same([...(await sealing), ...(await till.sealed())].sort(), ['remove receipts[11]', 'remove receipts[1]'])
+})
+
 /** Calls the host once, between two statements of the library's, until it is told to stop. */
 function interrupt(pool: pg.Pool, after: number, host: () => Promise<unknown>): () => void {
   let statements = 0

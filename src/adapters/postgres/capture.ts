@@ -105,18 +105,23 @@ export class PostgresCapture implements Capture {
     this.sources.forget()
   }
 
-  /** Every change of a table, a column, a trigger, its function or a partition leaves another row version in the catalogue; of rights counts what we have. */
+  /**
+   * Every change of a table, a column, a trigger, its function or a partition leaves another row version in the catalogue; of rights counts what we have. Only the catalogue is read: `pg_partition_tree` would
+   * lock partitions one after another, and wait for whoever has one for himself.
+   */
   *schemaVersion(): Work<string> {
     const sql = `
-      WITH tables AS (SELECT c.oid, c.relowner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                      WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind IN ('r', 'p'))
+      WITH RECURSIVE tables AS (SELECT c.oid, c.relowner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                                WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind IN ('r', 'p')),
+        parts AS (SELECT inhrelid AS oid FROM pg_inherits WHERE inhparent IN (SELECT oid FROM tables) AND NOT inhdetachpending
+                  UNION SELECT i.inhrelid FROM parts p JOIN pg_inherits i ON i.inhparent = p.oid AND NOT i.inhdetachpending)
       SELECT md5(string_agg(version, ' ' ORDER BY version)) AS version FROM (
         SELECT concat(oid, has_table_privilege(oid, 'SELECT'), row_security_active(oid), pg_has_role(relowner, 'USAGE')) AS version FROM tables
         UNION ALL SELECT format('a%s', sum(a.xmin::text::bigint)) FROM pg_attribute a WHERE a.attrelid IN (SELECT oid FROM tables) AND a.attnum > 0
         UNION ALL SELECT format('d%s', sum(d.xmin::text::bigint)) FROM pg_attrdef d WHERE d.adrelid IN (SELECT oid FROM tables)
         UNION ALL SELECT format('i%s %s', count(*), sum(i.indexrelid::bigint)) FROM pg_index i WHERE i.indrelid IN (SELECT oid FROM tables)
         UNION ALL SELECT format('e%s', sum(e.xmin::text::bigint)) FROM pg_enum e
-        UNION ALL SELECT format('p%s %s', count(*), sum(part.relid::oid::bigint)) FROM tables t, pg_partition_tree(t.oid) part
+        UNION ALL SELECT format('p%s %s', count(*), sum(oid::bigint)) FROM parts
         UNION ALL SELECT format('t%s %s', count(*), sum(t.xmin::text::bigint)) FROM pg_trigger t
                   JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace f ON f.oid = p.pronamespace WHERE f.nspname = $1 AND starts_with(p.proname, 'sync_touch_')
         UNION ALL SELECT format('f%s', sum(p.xmin::text::bigint)) FROM pg_proc p JOIN pg_namespace f ON f.oid = p.pronamespace
