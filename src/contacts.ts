@@ -1,7 +1,7 @@
 import { REGISTERS } from './apply/tables.ts'
 import type { RegisterName } from './model.ts'
 import type { ApplyingDatabase, Clock } from './ports.ts'
-import { query } from './work.ts'
+import { send } from './work.ts'
 
 /** How often it is written down that a register spoke, where no batch of it says so. */
 const WRITTEN_EVERY_MS = 300_000
@@ -49,7 +49,7 @@ export class Contacts {
     const registers = this.database.qualify(REGISTERS.name)
     const sql = `UPDATE ${registers} SET heard_at = $3 WHERE register_id = (SELECT register_id FROM ${registers} WHERE location = $1 AND register = $2 FOR UPDATE SKIP LOCKED)`
     const parameters = [location, name, new Date(before.at).toISOString()]
-    await this.database.write(() => query({ sql, parameters, keepsPlan: true }), { lazily: true }).catch(() => this.note(register, before.writtenAt))
+    await this.database.write(() => send({ sql, parameters, keepsPlan: true }), { lazily: true }).catch(() => this.note(register, before.writtenAt))
   }
 
   private note(register: RegisterName, writtenAt: number | undefined): void {

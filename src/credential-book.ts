@@ -2,7 +2,7 @@ import { CREDENTIALS, REGISTERS } from './apply/tables.ts'
 import type { RegisterName } from './model.ts'
 import type { ApplyingDatabase, Clock } from './ports.ts'
 import { hashToken, isToken } from './transport/credentials.ts'
-import { query } from './work.ts'
+import { query, send } from './work.ts'
 
 interface CredentialRow {
   readonly location: string
@@ -31,7 +31,7 @@ export class CredentialBook {
     )
     if (row === undefined || !isToken(token, Buffer.from(row.token_hash, 'hex'))) return undefined
     const used = `UPDATE ${this.database.qualify(CREDENTIALS.name)} SET used_at = $2 WHERE token_hash = $1 AND used_at IS NULL`
-    if (!row.used) await this.database.write(() => query({ sql: used, parameters: [hash, this.at()] }))
+    if (!row.used) await this.database.write(() => send({ sql: used, parameters: [hash, this.at()], keepsPlan: true }))
     return { location: row.location, register: row.register }
   }
 

@@ -51,7 +51,7 @@ export function* receive(database: ApplyingDatabase, subscribed: Subscribed, inc
   let register = yield* readRegister(database, incoming, 'FOR UPDATE OF r NOWAIT')
   if (isNewVersion(publish, register)) {
     const sql = `UPDATE ${database.qualify(REGISTERS.name)} SET version = $2 WHERE register_id = $1`
-    yield* query({ sql, parameters: [register.register_id, publish?.version] })
+    yield* send({ sql, parameters: [register.register_id, publish?.version], keepsPlan: true })
   }
   const { back } = publish ?? {}
   const compared = publish && comparedIn(publish)
@@ -224,7 +224,7 @@ class Reception {
         : head > common.entryNo
           ? yield* part(database, register_id, this.line(), common.entryNo)
           : { orphaned: 0, wanted: 0 }
-      yield* query({
+      yield* send({
         sql: `UPDATE ${database.qualify(EPOCHS.name)} SET state = CASE WHEN state = 'current' AND $4 THEN 'dismissed' WHEN state IN ('current', 'kept') THEN 'superseded' ELSE state END,
                 entry_no = CASE state WHEN 'current' THEN $2 ELSE entry_no END, digest = CASE state WHEN 'current' THEN $3 ELSE digest END
               WHERE register_id = $1`,
@@ -233,7 +233,7 @@ class Reception {
     }
     const epochNo = register.epoch_no + 1
     yield* insert(EPOCHS, [[register_id, epochNo, epoch, common.entryNo, start.entryNo, start.digest, null, null, 'current']])
-    yield* query({
+    yield* send({
       sql: `UPDATE ${database.qualify(REGISTERS.name)} SET epoch_no = $2, epoch = $3, entry_no = $4, digest = $5, reset = false, held = false, contact_at = $6, head_no = $7 WHERE register_id = $1`,
       parameters: [
         register_id,
