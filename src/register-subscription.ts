@@ -1,6 +1,8 @@
 import { AudienceSubscription, type SubscriptionStatus } from './apply/audience-subscription.ts'
+import { tablesOf } from './apply/document-set.ts'
 import type { HandlersByTable } from './apply/handler.ts'
 import { touchKept } from './apply/kept-columns.ts'
+import { readCame } from './apply/made-anew.ts'
 import { NoticeWatch } from './apply/notice-watch.ts'
 import type { NoticeRow } from './apply/notices.ts'
 import { followRules, optionsOf, readMirrors, targetOf } from './apply/subscribed-mirrors.ts'
@@ -141,12 +143,17 @@ export class RegisterSubscription {
     return [...this.mirrors.keys()].some((of) => targetOf(this.mirrors, of, of) === table && optionsOf(this.mirrors, of)(of).rows !== 'update')
   }
 
-  /** A table was made anew, and is empty: whether all of it comes again, in the transaction that finds it. */
-  *refill(table: string): Work<boolean> {
+  /** A table was made anew, and is empty, `lost`, of parts or itself the root `table`: whether all of it comes again, in the transaction that finds it. */
+  *refill(table: string, lost: string): Work<boolean> {
+    const { database } = this.options
     if (!this.isRemovedFrom(table)) return false
+    const came = lost === table ? [] : yield* readCame(database)
     for (const of of this.mirrors.keys()) {
-      const place = targetOf(this.mirrors, of, of) === table ? yield* readPlace(this.options.database, of) : undefined
-      if (place !== undefined && place.rules !== '') yield* comeAgain(place)
+      const place = targetOf(this.mirrors, of, of) === table ? yield* readPlace(database, of) : undefined
+      if (place === undefined) continue
+      const isIts = (part: string) => targetOf(this.mirrors, of, part) === lost && optionsOf(this.mirrors, of)(part).rows !== 'update'
+      if (lost !== table && !tablesOf(place.shape).some((part) => came.includes(part) && isIts(part))) return false
+      if (place.rules !== '') yield* comeAgain(place)
     }
     return true
   }

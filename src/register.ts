@@ -96,7 +96,7 @@ export class RegisterReplica implements Register {
       },
       onUpkeep: ({ mended, problems }) => events.emit('schema', { mended, problems }),
       seal: (database, plan, limit, now) => sealSlice(database, plan, limit, now, (touched) => this.noteTouched(touched)),
-      refill: (table) => this.refill(table),
+      refill: (table, lost) => this.refill(table, lost),
     })
     const { sealer } = this
     const { subscribe } = options
@@ -264,8 +264,8 @@ export class RegisterReplica implements Register {
     yield* this.subscription?.note(touched) ?? []
   }
 
-  private *refill(table: string): Work<boolean> {
-    return (yield* this.subscription?.refill(table) ?? []) === true
+  private *refill(table: string, lost: string): Work<boolean> {
+    return (yield* this.subscription?.refill(table, lost) ?? []) === true
   }
 
   private async acknowledged(): Promise<number> {

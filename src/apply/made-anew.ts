@@ -61,6 +61,6 @@ export function* noteCame(database: RegisterDatabase, tables: readonly string[])
   if (tables.some((table) => !came.includes(table))) yield* writeState(CAME, JSON.stringify([...new Set([...came, ...tables])]))
 }
 
-function* readCame(database: RegisterDatabase): Work<readonly string[]> {
+export function* readCame(database: RegisterDatabase): Work<readonly string[]> {
   return JSON.parse((yield* readState(database, CAME)) ?? '[]') as string[]
 }

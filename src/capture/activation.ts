@@ -7,7 +7,7 @@ import { askReseal, forgetReseal } from './reseal.ts'
 import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
 import { selectColumns } from './selects.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'
-import { MEMBERS } from './tables.ts'
+import { EMPTIED, MEMBERS } from './tables.ts'
 
 const PREFIX = 'published.'
 
@@ -25,13 +25,14 @@ export interface Upkeep {
   readonly isMigrating?: true
 }
 
-export type Refill = (table: string) => Work<boolean>
+/** `lost`: the root table itself, or one of its parts. */
+export type Refill = (table: string, lost: string) => Work<boolean>
 
 /**
  * Plans, makes or mends the triggers, and activates, in the caller's transaction.
  *
  * @param strict whether a root that does not fit its tables is an error, or left out and named
- * @param refill asks the other side for all of a root table that was made anew and is empty; says whether that fills it
+ * @param refill asks the other side for all of a root table that, or a part of which, was made anew and is empty; says whether that fills it
  */
 export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[], strict: boolean, refill?: Refill): Work<Upkeep> {
   const problems: Problem[] = []
@@ -47,8 +48,7 @@ export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[],
   )
   for (const { table } of mended) {
     const root = plan.roots.get(table)
-    const isAnew = refill !== undefined && root !== undefined && bare.has(table) && (yield* isEmpty(database, root))
-    if (isAnew && (yield* refill(table))) yield* forgetGiven(database, table)
+    if (refill !== undefined && root !== undefined) yield* keepLost(database, root, bare, refill)
     yield* askReseal(database, table, false)
   }
   yield* activate(
@@ -99,6 +99,20 @@ function* activate(database: CapturingDatabase, plan: CapturePlan, named: readon
   for (const table of forgotten) yield* forgetReseal(table)
 }
 
+function* keepLost(database: CapturingDatabase, root: RootPlan, bare: ReadonlySet<string>, refill: Refill): Work<void> {
+  const lost: string[] = []
+  for (const plan of plansIn(root))
+    if (bare.has(plan.table) && (yield* isEmpty(database, plan)) && (yield* refill(root.table, plan.table))) lost.push(plan.table)
+  if (lost.includes(root.table)) yield* forgetGiven(database, root.table)
+  else if (lost.length > 0) yield* emptyGiven(database, root.table)
+}
+
+/** The same for parts: their documents stand, and are as they were given, but for what comes again. */
+function* emptyGiven({ build }: CapturingDatabase, table: string): Work<void> {
+  const given = build.updateTable(MEMBERS.name).set({ hash: EMPTIED, entry_no: 0 })
+  yield* query(given.where('table_name', '=', table).where('state', '=', 'given').compile())
+}
+
 /**
  * A table that was made anew, and that the other side fills again: nobody has deleted what stood in it. It is no removal, then, and what comes is not taken for
  * what somebody has removed here.
@@ -107,7 +121,7 @@ function* forgetGiven({ build }: CapturingDatabase, table: string): Work<void> {
   yield* query(build.deleteFrom(MEMBERS.name).where('table_name', '=', table).where('state', '=', 'given').compile())
 }
 
-function* isEmpty(database: CapturingDatabase, { table, key }: RootPlan): Work<boolean> {
+function* isEmpty(database: CapturingDatabase, { table, key }: TablePlan): Work<boolean> {
   return (yield* query(selectColumns(database, table, key).limit(1).compile())).length === 0
 }
 
@@ -122,9 +136,12 @@ interface Rules {
   readonly initials: Readonly<Record<string, string>>
 }
 
+function plansIn(plan: TablePlan): TablePlan[] {
+  return [plan, ...plan.parts.flatMap(plansIn)]
+}
+
 function rulesOf(root: RootPlan, tables: CapturePlan['tables'], before: Rules['initials']): Rules {
-  const plans = (plan: TablePlan): TablePlan[] => [plan, ...plan.parts.flatMap(plans)]
-  const all = plans(root)
+  const all = plansIn(root)
   const statements = all.map(({ read }) => [read.sql, read.parameters.map(String)])
   const initials = all.flatMap(({ table, columns }) => columns.map(({ name, initial = 'null' }) => [`${table}.${name}`, initial]))
   // A type that was changed writes the same values otherwise, USING or an expression makes others of them, and no trigger sees it.

@@ -21,7 +21,7 @@ import { type Parked, park } from './parked.ts'
 import type { CapturePlan } from './plan.ts'
 import { askReseal } from './reseal.ts'
 import type { RootPlan } from './table-plan.ts'
-import { ENTRIES, MEMBERS, PARKED, WITHHELD } from './tables.ts'
+import { EMPTIED, ENTRIES, MEMBERS, PARKED, WITHHELD } from './tables.ts'
 import { byPresentRules, type Former, isOfOtherRules, isUnchanged, readWithheld, type Withheld, writeWithheld } from './withheld.ts'
 
 /** What one slice of sealing did. */
@@ -170,6 +170,10 @@ class Log {
     const another = member !== undefined && isAnother(now, member)
     const anyway = document.exported || (document.again && member?.withheld === undefined)
     const ofOtherRules = isOfOtherRules(document.root, member?.withheld)
+    if (isEmptied(member) && !another && !document.changed) {
+      this.note(document, now, 'given', member.entryNo)
+      return undefined
+    }
     if (member !== undefined && !anyway && !ofOtherRules && isEqual(now, member)) {
       // The rules name other identity columns by now: from here on those tell.
       if (!equal(member.identity, now.identity)) this.note(document, now, member.withheld ? 'withheld' : 'given', member.entryNo)
@@ -243,6 +247,11 @@ class Log {
 
 /** Equal to none. */
 const NO_HASH = Buffer.alloc(0)
+
+/** Whether it has lost parts, of which none is taken for removed. */
+export function isEmptied(member: Member | undefined): member is Member {
+  return member !== undefined && member.withheld === undefined && equal(member.hash, EMPTIED)
+}
 
 /** Whether a document is as it was given. */
 export function isEqual(now: ReadDocument, member: Member): boolean {

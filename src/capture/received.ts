@@ -4,7 +4,7 @@ import { decodeRecord, encodeValue } from '../record.ts'
 import type { Meant, OwnDocument, OwnTableColumns } from '../two-way.ts'
 import { erase, insert, type Key, query, type Work } from '../work.ts'
 import { bouncedOf, endBounced, noteBounced } from './bounced.ts'
-import { isEqual, type Member, membersOf, readAll } from './collector.ts'
+import { isEmptied, isEqual, type Member, membersOf, readAll } from './collector.ts'
 import { lookupEach, type ReadDocument, type Reading, type ReadRecord, recordIdText, type TouchedDocument } from './documents.ts'
 import type { RootPlan, TablePlan } from './table-plan.ts'
 import { ENTRIES, MEMBERS, WITHHELD } from './tables.ts'
@@ -36,7 +36,8 @@ export function* readBefore(
   for (const [n, document] of touched.entries()) {
     const reading = readings.get(document)
     const member = members[n]
-    const isSealed = reading instanceof Error ? false : reading === undefined || member === undefined ? reading === member : isEqual(reading, member)
+    const isAlike = reading === undefined || member === undefined ? reading === member : isEmptied(member) || isEqual(reading as ReadDocument, member)
+    const isSealed = !(reading instanceof Error) && isAlike
     const isAcknowledged = (member?.entryNo ?? 0) <= acknowledged
     known.set(document.recordId, {
       recordId: document.recordId,

@@ -17,6 +17,9 @@ export const ENTRIES = {
   nullable: ['record'],
 } as const satisfies OwnTable
 
+/** For a hash in `sync_members`: parts of the document were lost with their table, and come again; until then it counts as it stands. */
+export const EMPTIED = Buffer.alloc(0)
+
 /** The documents that the audience has been given, with the hash of what it was given; and those withheld from it. */
 export const MEMBERS = {
   name: 'sync_members',

@@ -91,6 +91,43 @@ onEachDatabase(t, server, 'a table that is made anew empty is filled again, and 
   t.same((await sealed()).toSorted(), ['remove contacts[1]', 'remove contacts[9]'], 'and what is deleted is')
 })
 
+const ADDRESSES =
+  'CREATE TABLE addresses (id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, city VARCHAR(20)); CREATE INDEX addresses_contact ON addresses (contact_id)'
+
+onEachDatabase(t, server, 'so is one of parts: no document has lost them', `${CONTACTS}; ${ADDRESSES}`, async (t, host) => {
+  const { till, sealed, acknowledge } = await open(
+    host,
+    { contacts: {}, addresses: { partOf: { contacts: { contact_id: 'id' } } } },
+    { contacts: mirror(), addresses: mirror() },
+  )
+  const stream = new AudienceStream('contacts', ['id'], [{ table: 'addresses', columns: { contact_id: 'id' }, parts: [] }])
+  const contact = (id: number, name: string, city: string) => ({ row: { id, name }, parts: { addresses: [{ id: id * 10, contact_id: id, city }] } })
+  stream.put(contact(1, 'Ann', 'Graz'), contact(2, 'Bob', 'Linz'), { row: { id: 3, name: 'Cy' }, parts: { addresses: [] } })
+  await deliver(till, [stream])
+  await host.exec("INSERT INTO contacts (id, name) VALUES (9, 'Own'); INSERT INTO addresses VALUES (90, 9, 'Wels')")
+  t.same(await sealed(), ['upsert contacts[9]', 'upsert addresses[90]'])
+  await acknowledge()
+  stream.put(contact(9, 'Own', 'Wels'))
+  const before = await all(host, 'addresses')
+  for (const sealing of [false, true]) {
+    await host.exec(`DROP TABLE addresses; ${ADDRESSES}`)
+    if (sealing) t.same(await sealed(), [])
+    await deliver(till, [stream])
+    t.same(await all(host, 'addresses'), before)
+    t.same(await sealed(), [])
+    t.same((await till.reseal('contacts')).entries, 0)
+  }
+  await host.exec(`DROP TABLE addresses; ${ADDRESSES}`)
+  await host.exec("UPDATE contacts SET name = 'Bobby' WHERE id = 2")
+  t.same(await sealed(), ['upsert contacts[2]'], 'one that somebody changes before they are here is sent as it stands')
+  await acknowledge()
+  stream.put({ row: { id: 2, name: 'Bobby' }, parts: { addresses: [] } })
+  await deliver(till, [stream])
+  t.same(await all(host, 'addresses'), [before[0], before[2]])
+  await host.exec('DELETE FROM addresses WHERE id = 10')
+  t.same(await sealed(), ['upsert contacts[1]'], 'what is deleted is')
+})
+
 onEachDatabase(t, server, "what the host's triggers make of it is sent", CONTACTS, async (t, host) => {
   await host.exec(
     host.dialect === 'sqlite'
