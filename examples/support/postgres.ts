@@ -69,7 +69,8 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
 
 const HOST = '127.0.0.1'
 const PATIENCE_MS = 30_000
-const READY = 'database system is ready to accept connections'
+/** What it says then; a standby goes on with "read-only connections". */
+const READY = 'database system is ready to accept '
 
 class Server implements Postgres {
   readonly host = HOST

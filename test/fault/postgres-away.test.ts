@@ -178,6 +178,35 @@ t.test('both ended at once, in the middle of exchanges, again and again', async 
   await replica.stop()
 })
 
+t.test(
+  "central's PostgreSQL comes back as a standby, as in a failover: it may be tried again, and once it is promoted all arrives by itself",
+  async (t) => {
+    const { shop, seat, replica, selling, said } = await opened(t, 'sqlite')
+    const admin = async (sql: string) => {
+      const client = new pg.Client(central.database('postgres').config)
+      await client.connect()
+      await client.query(sql).finally(() => client.end())
+    }
+    await admin(`DO $$ BEGIN EXECUTE format('COPY (SELECT WHERE false) TO %L', current_setting('data_directory') || '/standby.signal'); END $$`)
+    await end(central, 'SIGKILL')
+    await central.restart()
+    const refused = await post(shop.url, seat.token, await message(seat))
+    t.match(refused, { status: 500, code: 'ERR_DATABASE', message: { error: { retryable: true } } })
+    t.match(await shop.central.install().catch((error) => error), { code: 'ERR_DATABASE', retryable: true, hint: /standby/ })
+    await eventually('the till has heard of it', () => said.some(({ message }) => message.includes('recovery')))
+    await admin('SELECT pg_promote()')
+    await selling.stop()
+    t.same(selling.failed, [], 'no sale has failed')
+    await eventually('nothing fails any more', async () => (await replica.status()).lastError === undefined)
+    t.same(
+      said.filter(({ retryable }) => !retryable),
+      [],
+    )
+    await settles(t, shop, seat, replica, 'standby')
+    await replica.stop()
+  },
+)
+
 t.test("a full disk at central's PostgreSQL: it says that it may be tried again, sales go on, and all arrives when there is room", async (t) => {
   const disk = await tinyDisk(t, 40_000_000, await accountForPostgres())
   if (disk === undefined) return

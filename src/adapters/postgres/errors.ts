@@ -37,10 +37,18 @@ export function isUnknown(thrown: unknown): boolean {
   return ['42P01', '42809', '3F000'].includes(sqlState(thrown))
 }
 
+/**
+ * Whether a standby, as before it is promoted, would not begin a transaction that may write. It says so by the code of whatever it does not support: to be told by who in it does
+ * (https://www.postgresql.org/docs/current/hot-standby.html).
+ */
+function isStandby(thrown: unknown): boolean {
+  return sqlState(thrown) === '0A000' && (thrown as { readonly routine?: string }).routine === 'call_bool_check_hook'
+}
+
 /** Whether the whole transaction has failed with the statement: no connection, a conflict, a lock that was not to be had. */
 export function isFinal(thrown: unknown): boolean {
   const state = sqlState(thrown)
-  return state === '' || AWAY.test(state) || isConflict(thrown) || isLocked(thrown)
+  return state === '' || AWAY.test(state) || isConflict(thrown) || isLocked(thrown) || isStandby(thrown)
 }
 
 /**
@@ -69,6 +77,8 @@ export function isDenied(thrown: unknown): boolean {
   return sqlState(thrown) === DENIED
 }
 
+const READ_ONLY = '25006'
+
 export const OWNERSHIP =
   'The role of the pool must own the tables that are published, or be a member of the role that does, and may create tables and functions in their schema.'
 
@@ -79,7 +89,7 @@ const HINTS: Readonly<Record<string, string>> = {
   '3D000': 'Create the database, or name another one in the pool.',
   '3F000': 'Create the schema first: it is that of the tables; postgres(pool, { schema }) names it.',
   '42P01': 'Who has removed the table?',
-  '25006': 'A standby can only be read: connect the pool to the primary.',
+  [READ_ONLY]: 'A standby can only be read: connect the pool to the primary.',
   [DENIED]: OWNERSHIP,
 }
 
@@ -97,10 +107,11 @@ export function classify(thrown: unknown, doing: string): TillsyncError {
   if (state === '') return asTillsyncError(thrown, 'ERR_DATABASE', doing)
   const gone = state === '42P01' ? goneTable(messageOf(thrown), doing, thrown) : undefined
   if (gone !== undefined) return gone
-  const retryable = isConflict(thrown) || AWAY.test(state)
+  const standby = isStandby(thrown)
+  const retryable = isConflict(thrown) || AWAY.test(state) || standby
   return new TillsyncError('ERR_DATABASE', `${doing}: ${messageOf(thrown)}`, {
     retryable,
-    hint: HINTS[state],
+    hint: HINTS[standby ? READ_ONLY : state],
     context: { sqlState: state },
     cause: thrown,
   })
@@ -176,7 +187,7 @@ function isAway(thrown: unknown): boolean {
 
 /** A failure of the whole transaction, whatever the statement was: to be told from a statement's own. */
 export function asFinal(thrown: unknown): unknown {
-  return thrown instanceof TillsyncError || !(isConflict(thrown) || isLocked(thrown) || AWAY.test(sqlState(thrown)) || isAway(thrown))
+  return thrown instanceof TillsyncError || !(isFinal(thrown) && (sqlState(thrown) !== '' || isAway(thrown)))
     ? thrown
     : classify(thrown, 'A transaction failed')
 }
