@@ -191,6 +191,35 @@ t.test('PostgreSQL: a table that another role has made anew, so that we may make
   t.same(await sealed(), ['upsert items[50]'], 'where it has triggers, and may be read, it need not be ours')
 })
 
+t.test('PostgreSQL: a partition that another role has made holds nothing up, and what is sold there is sealed', async (t) => {
+  const everything = await createPool(t, server)
+  await everything.query('GRANT ALL ON SCHEMA public TO clerk')
+  const { host, port, database } = everything.options
+  const pool = openPool(t, { host, port, database, user: 'clerk', password: 'x' })
+  await pool.query(`CREATE TABLE receipts (id INTEGER PRIMARY KEY, total INTEGER) PARTITION BY RANGE (id);
+    CREATE TABLE receipts_1 PARTITION OF receipts FOR VALUES FROM (1) TO (10)`)
+  const till = createRegister({ location: 'A', register: '1', database: postgres(pool), publish: { receipts: {} } })
+  t.teardown(() => till.stop())
+  await till.install()
+  const sealed = sealedBy(till)
+  await everything.query('CREATE TABLE receipts_2 PARTITION OF receipts FOR VALUES FROM (10) TO (20); INSERT INTO receipts VALUES (1, 8), (11, 8)')
+  t.same(await sealed(), ['upsert receipts[1]', 'upsert receipts[11]'])
+  await everything.query(
+    'UPDATE receipts SET total = 9; INSERT INTO receipts_2 VALUES (12, 8); SET session_replication_role = replica; INSERT INTO receipts_2 VALUES (13, 8); RESET ALL',
+  )
+  t.same((await sealed()).sort(), ['upsert receipts[11]', 'upsert receipts[12]', 'upsert receipts[13]', 'upsert receipts[1]'])
+  await everything.query('ALTER TABLE receipts DETACH PARTITION receipts_2')
+  t.same((await sealed()).sort(), ['remove receipts[11]', 'remove receipts[12]', 'remove receipts[13]'])
+  await everything.query('ALTER TABLE receipts ATTACH PARTITION receipts_2 FOR VALUES FROM (10) TO (20); DELETE FROM receipts WHERE id = 12')
+  t.same((await sealed()).sort(), ['upsert receipts[11]', 'upsert receipts[13]'])
+  t.match(await till.status(), { problems: [], unsealed: 0 })
+  t.same(
+    (await till.check()).filter(({ code }) => code === 'DRIFT'),
+    [],
+  )
+  await till.install()
+})
+
 t.test('PostgreSQL: a register that may read none of its tables starts, says so, and goes on by itself when it may', async (t) => {
   const everything = await createPool(t, server)
   await everything.query(

@@ -152,7 +152,9 @@ export class Installation {
       // Where there was nowhere to note a touch, sessions may keep a plan that notes none; another function ends it.
       if (untouched || bodies.get(functionName(name)) !== body) other.set(name, createFunction(this.qualify(functionName(name)), table, own, body))
     }
-    const missing = places.flatMap((place) => missingOn(place, present).map((trigger) => ({ place, trigger })))
+    // A partition of another role's has the row trigger of its table by itself; what else is missing there nobody can make.
+    const within = places.filter(({ partition, owned }) => owned || !partition)
+    const missing = within.flatMap((place) => missingOn(place, present).map((trigger) => ({ place, trigger })))
     const unwanted = present.filter(
       ({ oid, runs, cloned }) => !cloned && !places.some((place) => place.oid === oid && functionName(place.root) === runs),
     )
@@ -242,7 +244,7 @@ function refuseInherited(places: readonly Place[]): void {
 
 /** Who does not own a table can't change its triggers. */
 function refuseForeign(places: readonly Place[], changed: ReadonlySet<string>): void {
-  const place = places.find(({ root, owned }) => !owned && changed.has(root))
+  const place = places.find(({ root, partition, owned }) => !owned && !partition && changed.has(root))
   if (place === undefined) return
   throw new TillsyncError('ERR_DATABASE', `${place.name} belongs to another role, and its triggers are missing or not those of these rules`, {
     hint: OWNERSHIP,
