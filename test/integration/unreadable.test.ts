@@ -1,7 +1,7 @@
 import { DatabaseSync } from 'node:sqlite'
 import Database from 'better-sqlite3'
 import { type SqlBool, sql } from 'kysely'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { createRegister } from '../../src/index.ts'
@@ -122,7 +122,8 @@ t.test('SQLite: a connection that lacks a function of an index goes on writing w
   t.same((await sealed()).sort(), ['remove receipts[1]', 'upsert receipts[7]'])
 })
 
-t.test('PostgreSQL: a table whose rows the library may not read any more waits, with what goes meanwhile, and no other does', async (t) => {
+/** A till by the role `clerk`, which owns the tables that there are now, and a pool of the role that may do everything. */
+async function openAsClerk(t: Test) {
   const everything = await createPool(t, server)
   await everything.query(
     `DO $$ BEGIN CREATE ROLE clerk LOGIN PASSWORD 'x'; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT ALL ON SCHEMA public TO clerk`,
@@ -133,6 +134,11 @@ t.test('PostgreSQL: a table whose rows the library may not read any more waits, 
   const till = createRegister({ location: 'A', register: '1', database: postgres(pool), publish: PUBLISH })
   t.teardown(() => till.stop())
   await till.install()
+  return { everything, till }
+}
+
+t.test('PostgreSQL: a table whose rows the library may not read any more waits, with what goes meanwhile, and no other does', async (t) => {
+  const { everything, till } = await openAsClerk(t)
   const sealed = sealedBy(till)
   await everything.query('INSERT INTO receipts VALUES (1, 8), (2, 8), (3, 8); INSERT INTO receipt_lines VALUES (1, 1, 8)')
   t.equal((await sealed()).length, 4)
@@ -157,16 +163,7 @@ t.test('PostgreSQL: a table whose rows the library may not read any more waits, 
 })
 
 t.test('PostgreSQL: a table that another role has made anew, so that we may make no triggers there, waits, and no other does', async (t) => {
-  const everything = await createPool(t, server)
-  await everything.query(
-    `DO $$ BEGIN CREATE ROLE clerk LOGIN PASSWORD 'x'; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT ALL ON SCHEMA public TO clerk`,
-  )
-  const { host, port, database } = everything.options
-  const pool = openPool(t, { host, port, database, user: 'clerk', password: 'x' })
-  await pool.query(TABLES)
-  const till = createRegister({ location: 'A', register: '1', database: postgres(pool), publish: PUBLISH })
-  t.teardown(() => till.stop())
-  await till.install()
+  const { everything, till } = await openAsClerk(t)
   const sealed = sealedBy(till)
   await everything.query('INSERT INTO items VALUES (1); INSERT INTO receipts VALUES (1, 8)')
   t.equal((await sealed()).length, 2)
