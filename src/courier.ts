@@ -55,12 +55,20 @@ export interface SynchronizeOptions<P> {
   readonly onProgress?: ((progress: P) => void) | undefined
 }
 
+/** How far a register has sealed. */
+export interface Head {
+  readonly epoch: string
+  readonly entryNo: number
+}
+
 export interface CourierOptions {
   readonly clock: Clock
   readonly transfer: Push
   readonly events: Events<RegisterEvents>
-  /** Whether there is news for central, be it without an entry. */
-  isPending(): Promise<boolean>
+  /** Whether there is news for central, be it without an entry. With `until` only what was sealed by then counts, as long as our history is the same. */
+  isPending(until?: Head): Promise<boolean>
+  /** What is sealed by now. */
+  head(): Promise<Head>
   /** How many entries central has not acknowledged. */
   pending(): Promise<number>
   /** With `idle` central may hold its answer back until that aborts. */
@@ -109,10 +117,15 @@ export class Courier {
     this.waking.abort()
   }
 
-  /** Runs until nothing is pending; a failure ends it and is thrown. */
+  /**
+   * Runs until nothing of what was sealed before is pending, nor of what the exchanges themselves gave cause to seal: a till that sells without pause would never have done. A failure ends
+   * it and is thrown.
+   */
   async synchronize({ signal, onProgress }: SynchronizeOptions<Progress>): Promise<RunResult> {
     const ended = AbortSignal.any([this.background.signal, ...(signal ? [signal] : [])])
     const moved = new Moved()
+    let until = await this.options.head()
+    let gaveCause = false
     this.hands++
     this.idling.abort()
     try {
@@ -123,7 +136,10 @@ export class Courier {
         if (wasFailing) this.waking.abort()
         moved.add(exchanged)
         if (onProgress) this.options.events.tell(onProgress, { ...moved.result, pending: await this.options.pending() })
-        if (!(await this.goesOn(exchanged))) return moved.result
+        // What is to be sealed because of one exchange is sealed by the next.
+        if (exchanged.unfinished || gaveCause) until = await this.options.head()
+        gaveCause = exchanged.unfinished
+        if (!(await this.goesOn(exchanged, until))) return moved.result
       }
     } finally {
       this.hands--
@@ -160,8 +176,8 @@ export class Courier {
     return this.hands === 0 && (this.options.transfer.link.waitMs ?? 0) > 0
   }
 
-  private async goesOn({ moved, unfinished }: Exchanged): Promise<boolean> {
-    return unfinished || (moved && (await this.options.isPending()))
+  private async goesOn({ moved, unfinished }: Exchanged, until?: Head): Promise<boolean> {
+    return unfinished || (moved && (await this.options.isPending(until)))
   }
 
   private pauseAfter(error: TillsyncError): number {

@@ -70,8 +70,9 @@ export interface Register<DB = AnyTables> {
    */
   seal(): Promise<Sealed>
   /**
-   * Now: seals, and exchanges with central until it has everything, and what it publishes is here. `onProgress` is told after each exchange what was moved so far and
-   * how many entries wait; what it throws is said by `failed` and changes nothing.
+   * Now: seals, and exchanges with central until it has everything that there was, and what it publishes is here. `onProgress` is told after each exchange what was moved so far and
+   * how many entries wait; what it throws is said by `failed` and changes nothing. What is sold meanwhile may wait for the next exchange; while head office changes what is for this
+   * till faster than an exchange takes, it goes on until `signal` ends it.
    *
    * @throws ERR_LINK (retryable) without a network, ERR_CREDENTIAL, ERR_FORKED, ERR_ABORTED, and what central refuses with; ERR_OPTION where central pulls
    */

@@ -1,7 +1,7 @@
 import PQueue from 'p-queue'
 import { type History, readHistory } from './capture/history.ts'
 import { defaultLimits } from './central-options.ts'
-import { Courier, type Progress, type RunResult, type SynchronizeOptions } from './courier.ts'
+import { Courier, type Head, type Progress, type RunResult, type SynchronizeOptions } from './courier.ts'
 import { TillsyncError } from './errors.ts'
 import type { Events, RegisterEvents } from './events.ts'
 import { MailCourier } from './mail-courier.ts'
@@ -152,7 +152,11 @@ export class RegisterTransfer {
       clock,
       transfer,
       events,
-      isPending: () => this.isPending(),
+      isPending: (until) => this.isPending(until),
+      head: async () => {
+        const { epoch, head } = await this.history()
+        return { epoch, entryNo: head.entryNo }
+      },
       pending: () => this.pending(),
       exchange: async (signal, idle) => {
         const exchanged = await push(starter, publisher, signal, idle)
@@ -262,16 +266,15 @@ export class RegisterTransfer {
     if (branched) this.options.events.emit('forked', branched)
   }
 
-  private isPending(): Promise<boolean> {
+  private isPending(until?: Head): Promise<boolean> {
     const { database } = this.options
     return database.read(function* () {
       const peer = yield* readPeer(database, CENTRAL)
       const history = yield* readHistory(database)
+      if (history === undefined) return false
+      const { entryNo } = until?.epoch === history.epoch ? until : history.head
       // That our history goes on in another epoch is news, be it without an entry.
-      return (
-        history !== undefined &&
-        (history.head.entryNo > (peer?.standing?.entryNo ?? 0) || (peer?.standing && peer.standing.epoch !== history.epoch) === true)
-      )
+      return entryNo > (peer?.standing?.entryNo ?? 0) || (peer?.standing && peer.standing.epoch !== history.epoch) === true
     })
   }
 }

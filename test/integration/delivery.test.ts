@@ -55,6 +55,31 @@ t.test('batches delivered again, in any order and any number of times, change no
   await shop.balances(t, till)
 })
 
+t.test('synchronize() ends at a till that sells without pause, with all that there was', async (t) => {
+  const shop = await openShop(t, server)
+  let sells = true
+  const till: Till = await shop.addTill('POS1', {
+    transfer: { recordsPerRun: 4 },
+    link: (inner) => ({
+      exchange: async (message, options) => {
+        if (sells) await sellABit(till, 1)
+        if (sells) await till.replica.seal()
+        return inner.exchange(message, options)
+      },
+    }),
+  })
+  await sellABit(till, 10)
+  await till.replica.seal()
+  const { head } = await till.replica.status()
+  await till.replica.synchronize()
+  const { standing, pending } = await till.replica.status()
+  t.ok((standing?.entryNo ?? 0) >= head.entryNo)
+  t.ok(pending > 0)
+  sells = false
+  await till.replica.synchronize()
+  await shop.balances(t, till)
+})
+
 t.test('batches that arrive in the wrong order are taken when it is their turn', async (t) => {
   const shop = await openShop(t, server)
   let recorded: RecordingLink | undefined
