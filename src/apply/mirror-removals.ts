@@ -119,8 +119,12 @@ function* wholeDocuments(
 ): Work<readonly Going[]> {
   const table = set.table(set.root)
   if (table.rows === 'update') return []
-  const found = yield* withoutTakenOver(set, table, yield* set.found(table, rows), removed)
-  const parts = yield* partsOf(set, set.root, [table.found(set.jointsAbove(table, shape), found)], shape, records)
+  const there = yield* set.found(table, rows)
+  const found = yield* withoutTakenOver(set, table, there, removed)
+  const joints = set.jointsAbove(table, shape)
+  // Parts without the row that they hang on, which somebody else has removed, are told by its key.
+  const isLeft = there.length < rows.records.length && found.length === there.length && joints.every((name) => rows.columns.includes(name))
+  const parts = yield* partsOf(set, set.root, [isLeft ? { ...rows, columns: joints } : table.found(joints, found)], shape, records)
   // A document whose key differs but in what the target does not tell apart has taken the row over: one of these, or one that stands here already.
   const kept = records.get(set.root) ?? []
   const free = kept.length === 0 ? found : yield* set.found(table, rows, [table.sent(table.key, kept)])

@@ -389,6 +389,12 @@ onEachDatabase(t, server, 'a table that is made anew empty is filled again, be i
       t.same([await rows(host, 'price_lists'), await rows(host, 'price_list_lines')], before)
     }
   }
+  prices.put({ row: { id: 2, name: 'L2' }, parts: { price_list_lines: [{ ...line, list_id: 2 }] } })
+  await deliver(till, [articles, prices])
+  await host.exec(emptied[1] as string)
+  prices.remove([2])
+  await deliver(till, [articles, prices])
+  t.same([await rows(host, 'price_lists'), await rows(host, 'price_list_lines')], before, 'and parts of what was removed meanwhile go')
   await host.exec(`ALTER TABLE price_list_lines RENAME TO former; ${lines}; INSERT INTO price_list_lines SELECT * FROM former; DROP TABLE former`)
   t.equal(await again(), 0, 'what was copied over is there')
   await host.exec('DELETE FROM price_list_lines')
