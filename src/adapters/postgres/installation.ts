@@ -48,6 +48,8 @@ interface Place {
   readonly taken: string | null
   /** Whether we may make triggers there. */
   readonly owned: boolean
+  /** Whether we may lock it against writers, which is enough to change what triggers run. */
+  readonly lockable: boolean
   readonly locked: boolean
 }
 
@@ -77,7 +79,7 @@ const PLACES = `
          p.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = p.oid) AS inherited,
          (SELECT t.tgname::text FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid WHERE t.tgrelid = p.oid AND t.tgname = ANY($3::text[])
             AND NOT starts_with(f.proname, '${FUNCTIONS}') AND strpos(f.prosrc, '${TOUCHES}') = 0 LIMIT 1) AS taken,
-         pg_has_role(c.relowner, 'USAGE') AS owned,
+         pg_has_role(c.relowner, 'USAGE') AS owned, has_table_privilege(p.oid, 'UPDATE, DELETE, TRUNCATE') AS lockable,
          EXISTS (SELECT FROM pg_locks l WHERE l.relation = p.oid AND l.pid = pg_backend_pid() AND l.granted
                  AND l.mode IN ('ShareRowExclusiveLock', 'AccessExclusiveLock')) AS locked
   FROM places p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY p.partition, p.oid`
@@ -160,7 +162,7 @@ export class Installation {
     )
     const surplus = unwanted.filter(({ owned }) => owned)
     const changed = new Set([...missing.map(({ place }) => place.root), ...other.keys()])
-    refuseForeign(places, changed)
+    refuseForeign(within.filter((place) => changed.has(place.root) && (!place.lockable || missingOn(place, present).length > 0)))
     // What is on a table of others stays there with what it runs: its touches lead nowhere.
     const functions = new Set([...[...sources.keys()].map(functionName), ...unwanted.filter(({ owned }) => !owned).map(({ runs }) => runs)])
     const bare = places.filter(({ oid, partition }) => !partition && !present.some((trigger) => trigger.oid === oid))
@@ -243,8 +245,8 @@ function refuseInherited(places: readonly Place[]): void {
 }
 
 /** Who does not own a table can't change its triggers. */
-function refuseForeign(places: readonly Place[], changed: ReadonlySet<string>): void {
-  const place = places.find(({ root, partition, owned }) => !owned && !partition && changed.has(root))
+function refuseForeign(changed: readonly Place[]): void {
+  const place = changed.find(({ owned }) => !owned)
   if (place === undefined) return
   throw new TillsyncError('ERR_DATABASE', `${place.name} belongs to another role, and its triggers are missing or not those of these rules`, {
     hint: OWNERSHIP,
