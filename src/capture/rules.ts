@@ -1,6 +1,7 @@
 import { TillsyncError } from '../errors.ts'
 import { type AnyTables, type Filter, MOST_LEVELS, type PublishRules } from '../model.ts'
 import { isRecord } from '../options.ts'
+import { isOwn } from '../own-table.ts'
 
 /** A root table with its parts, as the rules declare them; checked for everything that needs no database. */
 export interface RootSpec {
@@ -114,6 +115,12 @@ export function tablesOf(spec: RootSpec | PartSpec): string[] {
 }
 
 function checkOptions(table: string, rule: AnyRule): void {
+  if (isOwn(table)) {
+    throw new TillsyncError('ERR_RULE', `\`publish.${table}\` is one of the library's own tables`, {
+      hint: 'What is written there follows from what is published: it would never come to an end.',
+      context: { table },
+    })
+  }
   const known = rule.partOf === undefined ? ROOT_OPTIONS : PART_OPTIONS
   for (const option of Object.keys(rule)) {
     if (known.includes(option)) continue

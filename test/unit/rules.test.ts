@@ -1,3 +1,5 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { readRules, tablesOf } from '../../src/capture/rules.ts'
 import { checkRuntime } from '../../src/options.ts'
@@ -25,6 +27,17 @@ t.test('rules that contradict themselves are refused', async (t) => {
   t.throws(() => read({ r: {}, a: part('b'), b: part('c'), c: part('b') }), { code: 'ERR_RULE' })
   t.throws(() => read({ receipts: { only: ['id'], except: ['pin'] } }), { code: 'ERR_RULE' })
   t.throws(() => read({ receipts: { relatedTo: { processes: { process_id: 'id' } } } }), { code: 'ERR_RULE' })
+})
+
+t.test("the library's own tables are refused, and no others that are called alike", async (t) => {
+  const src = join(import.meta.dirname, '../../src')
+  const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
+  const named = files.flatMap((file) => [...readFileSync(join(src, file), 'utf8').matchAll(/\bname: '(sync_\w+)'/g)].map(([, name]) => String(name)))
+  t.ok(named.length > 30)
+  for (const name of [...named, 'sync_touches', 'Sync_Entries'])
+    t.throws(() => read({ [name]: {} }), { code: 'ERR_RULE', context: { table: name } }, name)
+  t.throws(() => read({ receipts: {}, sync_members: { partOf: { receipts: { a: 'b' } } } }), { code: 'ERR_RULE' })
+  t.doesNotThrow(() => read({ sync_log: {} }))
 })
 
 t.test('an option of the wrong kind is refused and named', async (t) => {
