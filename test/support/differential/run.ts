@@ -212,9 +212,11 @@ class CaseRun {
       this.stage.afterLibrary()
       for (const sql of statements) await this.stage.run(0, sql)
     }
-    this.exact = false // it reseals
     if (this.tills.length === 0) await this.restart(this.rules, false)
+    this.exact = false // it reseals
     await this.till.migrate(run)
+    // What stood there at first is withheld as it was then.
+    if (this.existing.size > 0) await this.look()
   }
 
   private async stop(): Promise<void> {
