@@ -22,6 +22,16 @@ async function scene(t: Parameters<typeof openShop>[0], recordsPerRun = 20) {
   return { shop, machine }
 }
 
+/** A till that has lost a sale by a restore; central has it. */
+async function lossOf(t: Parameters<typeof openShop>[0], lines: Parameters<Machine['cashier']['sell']>[1]) {
+  const { shop, machine } = await scene(t)
+  const backup = machine.backup()
+  machine.cashier.sell('R-lost', lines)
+  await machine.replica.synchronize()
+  await machine.restore(backup)
+  return { shop, machine }
+}
+
 /** A copy of the till's disk in another computer. */
 async function twinOf(t: Parameters<typeof openShop>[0], shop: Shop, machine: Machine): Promise<Machine> {
   const { till } = new Machine(t, await shop.addTill('POS2'))
@@ -134,17 +144,40 @@ t.test('a change of what stood there before, lost by a restore, is taken back', 
 })
 
 t.test('a lost sale that is entered again alike is the same', async (t) => {
-  const { shop, machine } = await scene(t)
-  const backup = machine.backup()
-  machine.cashier.sell('R-lost', [line('LOST', '3')])
-  await machine.replica.synchronize()
-  await machine.restore(backup)
+  const { shop, machine } = await lossOf(t, [line('LOST', '3')])
   machine.cashier.sell('R-lost', [line('LOST', '3')])
   await machine.replica.synchronize()
   t.equal(await shop.stock('LOST'), -3)
   t.same(await shop.central.orphans.list(), [])
   t.equal((await shop.central.orphans.list({ state: 'returned' })).length, 1)
   await isEqual(t, shop, machine, 'once')
+})
+
+t.test('a sale that came again after a restore is an orphan once more where a second one loses it', async (t) => {
+  const { shop, machine } = await lossOf(t, [line('LOST', '3')])
+  // It comes again behind the number at which it was known first.
+  machine.db.exec("UPDATE receipts SET customer_no = 'C1' WHERE id = 1")
+  await machine.replica.synchronize()
+  const between = machine.backup()
+  machine.cashier.sell('R-lost', [line('LOST', '3')])
+  await machine.replica.synchronize()
+  t.same(await shop.central.orphans.list(), [])
+  await machine.restore(between)
+  for (let run = 0; run < 2; run++) await machine.replica.synchronize()
+  t.match(await shop.central.orphans.list(), [{ document: { receipt_no: 'R-lost' }, state: 'orphaned' }])
+  t.equal(await shop.stock('LOST'), -3)
+})
+
+t.test('a sale that came again after a restore and is deleted is another one when its like is sold under its key', async (t) => {
+  const { shop, machine } = await lossOf(t, [line('LOST', '3')])
+  machine.cashier.sell('R-lost', [line('LOST', '3')])
+  await machine.replica.synchronize()
+  t.equal(await shop.stock('LOST'), -3, 'the same')
+  machine.db.exec('DELETE FROM receipts WHERE id = 11')
+  await machine.replica.synchronize()
+  t.equal(machine.cashier.sell('R-lost', [line('LOST', '3')]), 11)
+  await machine.replica.synchronize()
+  t.equal(await shop.stock('LOST'), -6, 'another')
 })
 
 t.test('restored again and again, to earlier and later moments', async (t) => {
@@ -173,6 +206,26 @@ t.test('restored again and again, to earlier and later moments', async (t) => {
   const orphans = await shop.central.orphans.list()
   for (const { id } of orphans) await shop.central.orphans.withdraw(id, { reason: 'test' })
   await isEqual(t, shop, machine, `without the ${orphans.length} orphans: ${posted}`)
+})
+
+t.test('a till restored twice to where its histories parted, and central to there in between, is no second copy', async (t) => {
+  const { shop, machine } = await scene(t)
+  const backup = machine.backup()
+  await backupOf(shop.pool, 'parting')
+  machine.cashier.sell('R-lost', [line('LOST')])
+  await machine.replica.synchronize()
+  await machine.restore(backup)
+  machine.cashier.sell('R-new', [line('NEW')])
+  await machine.replica.synchronize()
+  await restoreFrom(shop.pool, 'parting')
+  await machine.replica.synchronize()
+  t.equal(await shop.stock('NEW'), -1)
+  await machine.restore(backup)
+  await machine.replica.synchronize()
+  machine.cashier.sell('R-newer', [line('NEWER')])
+  await machine.replica.synchronize()
+  t.same(await Promise.all(['LOST', 'NEW', 'NEWER'].map((item) => shop.stock(item))), [0, -1, -1])
+  t.match(await shop.central.orphans.list(), [{ document: { receipt_no: 'R-new' } }])
 })
 
 t.test('central restored: the till sends again what central lost', async (t) => {
