@@ -5,7 +5,7 @@ import { TillsyncError } from './errors.ts'
 export type Decimal = string | bigint | number
 
 /** Digits kept behind the point: numeric(18, 6). */
-export const SCALE = 6
+const SCALE = 6
 const LIMIT = new Big(10).pow(12)
 const HALF_EVEN = 2
 /** A decimal that is written as `format` writes it. */

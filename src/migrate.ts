@@ -16,9 +16,19 @@ const VERSION = 'version.'
 /** By this key it is kept which rules are in force, see capture/rules-in-force.ts. */
 export const RULES = 'rules'
 
-/** One numbered step of the library's own tables. A step that was released is never changed; a later one follows it. */
+/**
+ * One numbered step of the library's own tables. A step that was released is never changed; a later one follows it. A table is defined once, as the newest step leaves it: where it is missing it is made so,
+ * where it stands there it gets the columns that a step adds.
+ */
 export interface Migration {
-  readonly create: readonly OwnTable[]
+  readonly create?: readonly OwnTable[]
+  readonly add?: readonly AddedColumns[]
+}
+
+/** Columns of a table of an earlier step, or of one that a handler has where it is used. They may be NULL, as they are in rows that were there before, and in those that an earlier version still writes. */
+export interface AddedColumns {
+  readonly table: OwnTable
+  readonly columns: readonly string[]
 }
 
 /** Numbered steps of one part of the library, the first is version 1. */
@@ -31,13 +41,48 @@ export interface Migrations {
  * The SQL that `migrate` would run.
  *
  * @throws ERR_SCHEMA_NEWER
+ * @throws ERR_UNKNOWN_COLUMN where what stands there by the name of one of these tables is not the library's
  */
 export function* migrationStatements(database: Database, all: readonly Migrations[]): Work<readonly string[]> {
-  const tables = [STATE, ...all.flatMap(({ steps }) => steps.flatMap((step) => step.create))]
-  const existing = yield* database.existing(tables.map(({ name }) => name))
-  const versions = existing.has(STATE.name) ? yield* versionsOf(database) : new Map<string, number>()
+  const state = yield* database.columnsOf([STATE.name])
+  const making = tableStatements(database, [STATE], state)
+  const versions = state.size > 0 ? yield* versionsOf(database) : new Map<string, number>()
   for (const { component, steps } of all) refuseNewer(component, versions.get(component) ?? 0, steps.length)
-  return tables.filter(({ name }) => !existing.has(name)).flatMap((table) => database.createTable(table))
+  const steps = all.flatMap((one) => one.steps)
+  const added = steps.flatMap(({ add }) => add ?? [])
+  const tables = new Set(steps.flatMap(({ create }) => create ?? []))
+  const there = yield* database.columnsOf([...tables, ...added.map(({ table }) => table)].map(({ name }) => name))
+  for (const { table } of added) if (there.has(table.name)) tables.add(table)
+  return [...making, ...tableStatements(database, [...tables], there, added)]
+}
+
+/**
+ * What makes these tables, or completes them.
+ *
+ * @param there the columns of those that stand there already
+ * @throws ERR_UNKNOWN_COLUMN
+ */
+export function tableStatements(
+  database: Database,
+  tables: readonly OwnTable[],
+  there: ReadonlyMap<string, readonly string[]>,
+  added: readonly AddedColumns[] = [],
+): readonly string[] {
+  return tables.flatMap((table) => {
+    const columns = there.get(table.name)
+    if (columns === undefined) return database.createTable(table)
+    const later = new Set(added.flatMap((one) => (one.table.name === table.name ? one.columns : [])))
+    const missing = Object.keys(table.columns).filter((name) => !columns.includes(name))
+    for (const name of missing) if (!later.has(name)) throw ofOtherShape(table, name)
+    return database.addColumns(table, missing)
+  })
+}
+
+function ofOtherShape(table: OwnTable, column: string): TillsyncError {
+  return new TillsyncError('ERR_UNKNOWN_COLUMN', `\`${table.name}\` is there already, without the column \`${column}\``, {
+    hint: "A table by this name that is not the library's stands in the way, or somebody has changed the library's own: rename it, or give tillsync a schema of its own: postgres(pool, { schema }).",
+    context: { table: table.name, column },
+  })
 }
 
 /**
@@ -45,6 +90,7 @@ export function* migrationStatements(database: Database, all: readonly Migration
  * Returns the SQL that it ran.
  *
  * @throws ERR_SCHEMA_NEWER where a later version of the library made them
+ * @throws ERR_UNKNOWN_COLUMN
  */
 export function* migrate(database: Database, all: readonly Migrations[]): Work<readonly string[]> {
   yield* database.lockInstall()

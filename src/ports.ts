@@ -146,8 +146,12 @@ export interface Database {
   /** A name of one of the library's own tables or the host's, quoted and qualified for SQL text. */
   qualify(table: string): string
   createTable(table: OwnTable): readonly string[]
+  /** The statements that add columns, which may be NULL, to one of the library's own tables. */
+  addColumns(table: OwnTable, columns: readonly string[]): readonly string[]
   /** Which of these tables there are. */
   existing(names: readonly string[]): Work<ReadonlySet<string>>
+  /** The columns of these tables, of views too; what is not there is absent. */
+  columnsOf(names: readonly string[]): Work<ReadonlyMap<string, readonly string[]>>
   /** Statements of the library's own, none of which has parameters or is asked for rows, in one go where the dialect can. */
   run(statements: readonly string[]): Work<void>
   /** Drops one of the library's own tables, if it is there. */

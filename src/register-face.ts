@@ -59,7 +59,9 @@ export interface Register<DB = AnyTables> {
    * Seals after each commit and sends what is sealed, in the background. Idempotent. Where nobody waits for it, the event
    * `failed` says why it could not. Its rules are in force from now on: whoever began by others before stands still, with ERR_SCHEMA_NEWER.
    *
-   * @throws ERR_NOT_INSTALLED, ERR_SCHEMA_NEWER, ERR_NOT_WAL; ERR_BUSY (retryable) where the host has a published table for itself (PostgreSQL) for 30 seconds: call it again
+   * Where the host has a published table for itself (PostgreSQL) it waits for up to 30 seconds, and goes on without having looked at the tables: they are sealed once that is over, and `failed` tells of it.
+   *
+   * @throws ERR_NOT_INSTALLED, ERR_SCHEMA_NEWER, ERR_NOT_WAL
    */
   start(): Promise<void>
   /** Ends the background work and closes the library's connection. Waits for the transaction under way. Idempotent. */

@@ -12,6 +12,7 @@ import { takeBack } from './register-returns.ts'
 import { BatchReader } from './transport/batch-reader.ts'
 import { CENTRAL, type Peer, readPeer, writePeer } from './transport/peers.ts'
 import type { Outlook, Source } from './transport/publisher.ts'
+import { together } from './work.ts'
 
 export interface RegisterSourceOptions {
   readonly name: RegisterName
@@ -64,9 +65,7 @@ export class RegisterSource {
 
   private async outlook(): Promise<Outlook & { readonly known: History }> {
     const { database } = this.options
-    const { known, peer } = await database.read(function* () {
-      return { known: yield* readHistory(database), peer: yield* readPeer(database, CENTRAL) }
-    })
+    const [known, peer] = await database.read(() => together(readHistory(database), readPeer(database, CENTRAL)))
     if (known !== undefined) return { known, standing: peer?.standing }
     throw new TillsyncError('ERR_NOT_INSTALLED', "The library's tables hold no epoch", { hint: 'Call install().' })
   }
@@ -78,12 +77,16 @@ export class RegisterSource {
     const reader = new BatchReader(async (epoch, after, base) => {
       const plan = await sealer.planning.planned()
       return database.read(function* () {
-        // What others have sealed by other rules hangs together otherwise.
-        yield* sealer.planning.requireInForce()
+        const [digests, takes] = yield* together(
+          digestsAt(database, [after.entryNo]),
+          readTakes(database),
+          // What others have sealed by other rules hangs together otherwise.
+          sealer.planning.requireInForce(),
+        )
         // Where somebody has put a backup in the database's place while we run, what central has is not what our entries go on from: its next word says so.
-        const own = (yield* digestsAt(database, [after.entryNo])).get(after.entryNo)
+        const own = digests.get(after.entryNo)
         if (own !== undefined && own !== after.digest) return undefined
-        const bytes = Math.min(bytesPerRun, roomIn(carried(yield* readTakes(database))))
+        const bytes = Math.min(bytesPerRun, roomIn(carried(takes)))
         return yield* readBatch(database, plan, epoch, after, { records: recordsPerRun, bytes }, base)
       })
     })

@@ -21,6 +21,7 @@ import { type HttpServer, serve } from './transport/http-server.ts'
 import { CENTRAL, type Peer, readPeer } from './transport/peers.ts'
 import { type Exchanged, Publisher } from './transport/publisher.ts'
 import type { RequestSource } from './transport/source.ts'
+import { together } from './work.ts'
 
 export interface RegisterTransferOptions extends RegisterSourceOptions {
   readonly events: Events<RegisterEvents>
@@ -269,8 +270,7 @@ export class RegisterTransfer {
   private isPending(until?: Head): Promise<boolean> {
     const { database } = this.options
     return database.read(function* () {
-      const peer = yield* readPeer(database, CENTRAL)
-      const history = yield* readHistory(database)
+      const [peer, history] = yield* together(readPeer(database, CENTRAL), readHistory(database))
       if (history === undefined) return false
       const { entryNo } = until?.epoch === history.epoch ? until : history.head
       // That our history goes on in another epoch is news, be it without an entry.

@@ -16,7 +16,7 @@ import { BOUNCED, DIGESTS, ENTRIES, MEMBERS, PARKED, WITHHELD } from './capture/
 import { type TracedDocument, traceDocuments } from './capture/trace.ts'
 import { systemClock } from './clock.ts'
 import type { Progress, SynchronizeOptions } from './courier.ts'
-import type { TillsyncError } from './errors.ts'
+import { TillsyncError } from './errors.ts'
 import { Events, REGISTER_EVENTS, type RegisterEvents } from './events.ts'
 import { Lifecycle } from './lifecycle.ts'
 import { checkMigrated, type Migrations, migrate, migrationStatements } from './migrate.ts'
@@ -174,8 +174,12 @@ export class RegisterReplica implements Register {
     if (this.upkeep.isRunning) return
     await this.ready()
     this.sealer.planning.begin()
-    await this.sealer.planning.planned()
     this.failure = undefined
+    // What passes by itself, as that somebody has a table for himself, ends nothing that nobody would begin again: sealing looks until it has passed.
+    await this.sealer.planning.planned().catch((error) => {
+      if (!(error instanceof TillsyncError && error.retryable)) throw error
+      this.events.emit('failed', { error })
+    })
     // A stop that was asked for meanwhile has its turn next: nothing begins that it would end at once.
     if (this.stops > 0) return
     this.upkeep.start()

@@ -10,9 +10,10 @@ export type Key = readonly unknown[]
  * One thing that a piece of work asks of its database.
  *
  * - `query`: a statement; answered with its rows as objects. One that is not awaited may go with the next step, where the dialect has a way to go, and fails there.
+ * - `queries`: several of them that do not depend on each other's answers, and go the same way, where the dialect has one; answered with the rows of each.
  * - `lookup`: a statement made by `keyed()` for each of the keys; answered, key by key, with the rows as tuples of exact values.
  * - `insert`: rows for the library's own tables, in one go; with `replaceBy`, a row with equal key columns is overwritten. With `beside`, a statement that goes the same way, where the
- *   dialect has that, and does not see them: it is answered with its rows.
+ *   dialect has that, and does not see them: it is answered with its rows. A few rows that are not awaited may go with the next step, as a `query` may.
  * - `pair`: a step, and behind it a statement that does not depend on its answer and goes the same way, where the dialect has one; answered with the answers of both.
  * - `erase`: deletes the rows of one of the library's own tables whose `by` columns equal one of the keys.
  * - `call`: the host's own asynchronous code inside the transaction (not on SQLite, whose transactions are synchronous). One that
@@ -23,8 +24,9 @@ export type Key = readonly unknown[]
  */
 export type Step =
   | ({ readonly kind: 'query'; readonly isAwaited?: boolean } & Statement)
+  | { readonly kind: 'queries'; readonly statements: readonly Statement[] }
   | { readonly kind: 'lookup'; readonly sql: string; readonly keys: readonly Key[]; readonly parameters: readonly unknown[] }
-  | { readonly kind: 'insert'; readonly inserts: readonly Insert[]; readonly beside?: Statement }
+  | { readonly kind: 'insert'; readonly inserts: readonly Insert[]; readonly beside?: Statement; readonly isAwaited?: boolean }
   | { readonly kind: 'pair'; readonly first: Step & { readonly kind: 'insert' }; readonly second: Statement }
   | { readonly kind: 'erase'; readonly table: OwnTable; readonly by: readonly string[]; readonly keys: readonly Key[] }
   | { readonly kind: 'call'; readonly call: (trx: Kysely<AnyTables>) => unknown; readonly timeoutMs?: number }
@@ -61,6 +63,27 @@ export function* query<R>(statement: Statement): Work<readonly R[]> {
   return (yield { kind: 'query', sql, parameters, keepsPlan }) as readonly R[]
 }
 
+/** Works that only read and do not depend on each other: what they ask at the same time goes the same way, where the dialect has one. An error ends them all. */
+export function* together<T extends readonly unknown[]>(...works: { readonly [N in keyof T]: Work<T[N]> }): Work<T> {
+  const all = works.map((work) => ({ work, next: work.next() }))
+  for (;;) {
+    const asking = all.filter(({ next }) => next.done !== true)
+    if (asking.length === 0) return all.map(({ next }) => next.value) as unknown as T
+    const asked = asking.map(({ next }) => statementsIn(next.value as Step))
+    const statements = asked.flat()
+    const rows = statements.length > 0 ? [...((yield { kind: 'queries', statements }) as readonly unknown[])] : []
+    for (const [n, one] of asking.entries()) {
+      const step = one.next.value as Step
+      const own = rows.splice(0, asked[n]?.length)
+      one.next = one.work.next(step.kind === 'query' ? own[0] : step.kind === 'queries' ? own : yield step)
+    }
+  }
+}
+
+function statementsIn(step: Step): readonly Statement[] {
+  return step.kind === 'query' ? [step] : step.kind === 'queries' ? step.statements : []
+}
+
 /** One statement whose rows nobody asks for. Who must know here that it has not failed asks by `query`. */
 export function* send({ sql, parameters, keepsPlan = false }: Statement): Work<void> {
   yield { kind: 'query', sql, parameters, keepsPlan, isAwaited: false }
@@ -92,7 +115,13 @@ export function* insertAll(all: readonly Insert[]): Work<void> {
   if (inserts.length > 0) yield { kind: 'insert', inserts }
 }
 
-/** The same, and beside it a statement, whose text begins with what it does, not with WITH. */
+/** The same where nobody waits for it: who must know here that it has not failed does without. */
+export function* sendRows(all: readonly Insert[]): Work<void> {
+  const inserts = all.filter(({ rows }) => rows.length > 0)
+  if (inserts.length > 0) yield { kind: 'insert', inserts, isAwaited: false }
+}
+
+/** Rows for several tables, none of which sees what goes into the others, and beside it a statement, whose text begins with what it does, not with WITH. */
 export function* insertBeside<R>(inserts: readonly Insert[], beside: Statement): Work<readonly R[]> {
   return (yield { kind: 'insert', inserts: inserts.filter(({ rows }) => rows.length > 0), beside }) as readonly R[]
 }

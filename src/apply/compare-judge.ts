@@ -42,7 +42,7 @@ interface Row extends PlacedVersion {
   readonly state: string | null
 }
 
-export function* readinessFor(database: ApplyingDatabase, registerId: number, epoch: string, entryNo: number): Work<Readiness> {
+function* readinessFor(database: ApplyingDatabase, registerId: number, epoch: string, entryNo: number): Work<Readiness> {
   const [row] = yield* query<{ epoch: string | null; entry_no: number; known: boolean }>({
     sql: `SELECT r.epoch, r.entry_no, EXISTS (SELECT FROM ${database.qualify(EPOCHS.name)} e WHERE e.register_id = r.register_id AND e.epoch = $2) AS known
           FROM ${database.qualify(REGISTERS.name)} r WHERE r.register_id = $1`,

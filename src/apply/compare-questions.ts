@@ -107,7 +107,7 @@ export function askedQuestion(asked: string | null): ComparisonQuestion | undefi
 }
 
 /** As ranges are kept. */
-export function toKept(ranges: readonly RecordIdRange[]): string {
+function toKept(ranges: readonly RecordIdRange[]): string {
   return JSON.stringify(ranges.map(({ after, through }) => [after, through ?? null]))
 }
 

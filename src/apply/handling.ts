@@ -229,7 +229,7 @@ export class Handling {
       const beganAt = performance.now()
       if (beganAt > endsAt) throw tooLong(handlerTimeoutMs)
       try {
-        next = work.next(yield limited(next.value, Math.ceil(endsAt - beganAt)))
+        next = work.next(yield limited(this.isApart ? awaited(next.value) : next.value, Math.ceil(endsAt - beganAt)))
       } catch (thrown) {
         if (this.database.faultOf(thrown) !== 'cancelled') next = work.throw(thrown)
         // Somebody has cancelled the statement, or its time was over.
@@ -252,6 +252,11 @@ function inOrder(set: readonly AppliedDocument[], handlers: HandlersByTable): re
 
 function keeping(handlers: HandlersByTable): HandlersByTable {
   return new Map([...handlers].map(([table, all]) => [table, all.filter(({ removals }) => removals !== 'apply')]))
+}
+
+/** What fails of it is to be known while it is known whose it is. */
+function awaited(step: Step): Step {
+  return step.kind === 'query' || step.kind === 'insert' ? { ...step, isAwaited: true } : step
 }
 
 function limited(step: Step, limitMs: number): Step {

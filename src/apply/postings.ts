@@ -1,5 +1,5 @@
 import type { ApplyingDatabase } from '../ports.ts'
-import { type Insert, insertAll, query, type Work } from '../work.ts'
+import { type Insert, query, sendRows, type Work } from '../work.ts'
 import type { AppliedDocument } from './document-set.ts'
 import type { ApplyContext } from './handler.ts'
 import { differences, NO_SUMS, type Sums, type SumsByDimension, sumsFromJson, sumsToJson, total } from './sums.ts'
@@ -184,7 +184,7 @@ export class Poster {
   *write(): Work<void> {
     const { ledger, postings, context } = this
     const insert = postings.length === 0 ? undefined : ledger.insertOf?.(postings, context)
-    yield* insertAll([{ table: POSTINGS, rows: this.remembered }, ...(insert ? [insert] : [])])
+    yield* sendRows([{ table: POSTINGS, rows: this.remembered }, ...(insert ? [insert] : [])])
     if (postings.length === 0) return
     if (insert === undefined) yield* ledger.deliver(postings, context)
     this.context.onPosted?.(new Set(this.postings.map(nameOf)).size)

@@ -2,7 +2,7 @@ import type { ComparisonAnswer } from '../comparison.ts'
 import { TillsyncError } from '../errors.ts'
 import { type Batch, MOST_POINTS, type Point, type Publication, START, type Subscription } from '../model.ts'
 import type { ApplyingDatabase, Received } from '../ports.ts'
-import { insert, query, type Statement, send, type Work } from '../work.ts'
+import { query, type Statement, send, sendRows, type Work } from '../work.ts'
 import { applyBatch, type Place, type Try } from './batch.ts'
 import { hearAnswer } from './compare-questions.ts'
 import { digestOnLine, type EpochRow, lineOf, pointsBetween, readEpochs } from './epochs.ts'
@@ -115,7 +115,7 @@ class Reception {
 
   /** What is to be applied: the batch itself, or with its last frame the document; undefined where more frames are to come. */
   private *wholeOf(batch: Batch, { origin, standing }: Place): Work<Batch | undefined> {
-    if (batch.frame === undefined || isSame(batch.through, standing)) return batch
+    if (batch.frame === undefined) return batch
     const limits = { current: this.register.epoch_no, maxBytes: this.incoming.maxDocumentBytes }
     const staged = yield* stageFrame(this.database, origin, standing, batch, limits)
     if (staged.outcome === 'staged') {
@@ -142,7 +142,7 @@ class Reception {
   /** In another one. */
   *meet(publish: Publication): Work<Received> {
     const { database, register } = this
-    this.epochs = yield* readEpochs(database, register.register_id)
+    this.epochs = register.epoch === null ? [] : yield* readEpochs(database, register.register_id)
     const known = this.epochs.find(({ epoch }) => epoch === publish.epoch)
     if (known?.state === 'kept') return yield* this.answerKnown()
     const isSettled = this.epochs.some(({ state }) => state === 'kept')
@@ -232,7 +232,7 @@ class Reception {
       })
     }
     const epochNo = register.epoch_no + 1
-    yield* insert(EPOCHS, [[register_id, epochNo, epoch, common.entryNo, start.entryNo, start.digest, null, null, 'current']])
+    yield* sendRows([{ table: EPOCHS, rows: [[register_id, epochNo, epoch, common.entryNo, start.entryNo, start.digest, null, null, 'current']] }])
     yield* send({
       sql: `UPDATE ${database.qualify(REGISTERS.name)} SET epoch_no = $2, epoch = $3, entry_no = $4, digest = $5, reset = false, held = false, contact_at = $6, head_no = $7 WHERE register_id = $1`,
       parameters: [

@@ -1,5 +1,5 @@
 import { TillsyncError } from '../errors.ts'
-import type { HostTable } from '../host-table.ts'
+import { tableStatements } from '../migrate.ts'
 import type { OwnTable } from '../own-table.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import type { Work } from '../work.ts'
@@ -53,23 +53,14 @@ export function readHandlers(subscribe: Readonly<Record<string, unknown>>, handl
   return new Map([...complete].map(([table, all]) => [table, all.map((handler) => handler.within?.(complete) ?? handler)]))
 }
 
-/** Tables of handlers. One that stands there already must be the library's, not one of the host's by the same name. */
+/**
+ * Tables of handlers. One that stands there already must be the library's, not one of the host's by the same name.
+ *
+ * @throws ERR_UNKNOWN_COLUMN
+ */
 export function* createOrCheck(database: ApplyingDatabase, tables: readonly OwnTable[]): Work<void> {
-  const existing = yield* database.existing(tables.map(({ name }) => name))
-  const described = existing.size === 0 ? new Map<string, HostTable>() : yield* database.describe([...existing])
-  for (const table of tables) if (existing.has(table.name)) check(table, described.get(table.name))
-  yield* database.run(tables.filter(({ name }) => !existing.has(name)).flatMap((table) => database.createTable(table)))
-}
-
-/** @throws ERR_UNKNOWN_COLUMN */
-function check(table: OwnTable, host: HostTable | undefined): void {
-  const columns = host?.columns.map((column) => column.name) ?? []
-  const missing = Object.keys(table.columns).find((name) => !columns.includes(name))
-  if (missing === undefined) return
-  throw new TillsyncError('ERR_UNKNOWN_COLUMN', `\`${table.name}\` is there already, without the column \`${missing}\``, {
-    hint: 'A table of the host by this name stands in the way; rename it, or give tillsync a schema of its own: postgres(pool, { schema }).',
-    context: { table: table.name, column: missing },
-  })
+  const there = yield* database.columnsOf(tables.map(({ name }) => name))
+  yield* database.run(tableStatements(database, tables, there))
 }
 
 /** The tables of the library's own that they need. */

@@ -14,7 +14,7 @@ export interface AudienceMakingOptions {
 }
 
 /** How long an exchange waits for an audience that is made; what is not there by then goes with a later one. */
-export const WAIT_MS = 2_000
+const WAIT_MS = 2_000
 
 /** Finds the audience that a register belongs to, or makes it: one for all registers with the same filter. */
 export class AudienceMaking {

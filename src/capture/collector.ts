@@ -5,7 +5,7 @@ import { STATE } from '../migrate.ts'
 import { type Entry, type Operation, type Point, START, type Takes } from '../model.ts'
 import type { OwnTable } from '../own-table.ts'
 import type { CapturingDatabase } from '../ports.ts'
-import { compiledOnce, erase, insert, type Key, lookup, pause, query, type Statement, type Work, writing } from '../work.ts'
+import { compiledOnce, erase, type Key, lookup, pause, query, type Statement, sendRows, together, type Work, writing } from '../work.ts'
 import {
   areComparable,
   documentsTouched,
@@ -70,7 +70,8 @@ export function* sealSlice(
   const others = yield* otherwiseWritten(meant, readings)
   for (const [document, reading] of yield* readAll(others)) readings.set(document, reading)
   const touched = [...meant.values(), ...others]
-  const log = new Log(yield* lastEntry(database), new Date(now()).toISOString(), yield* readTakes(database))
+  const [last, takes, anyParked] = yield* together(lastEntry(database), readTakes(database), query(statementsOf(database).parked))
+  const log = new Log(last, new Date(now()).toISOString(), takes)
   const exported = { documents: 0, entries: 0 }
   const parked: Parked[] = []
   const formerKeys = new FormerKeys(database)
@@ -99,7 +100,6 @@ export function* sealSlice(
     }
     yield* pause()
   }
-  const anyParked = yield* query(statementsOf(database).parked)
   yield* writing()
   const began = performance.now()
   yield* forget()
@@ -237,11 +237,13 @@ class Log {
   }
 
   *write(): Work<void> {
-    yield* insert(ENTRIES, this.rows)
+    yield* sendRows([{ table: ENTRIES, rows: this.rows }])
     yield* erase(MEMBERS, MEMBERS.primaryKey, this.left)
-    yield* insert(MEMBERS, this.members, MEMBERS.primaryKey)
     yield* erase(WITHHELD, WITHHELD.primaryKey, this.released)
-    yield* insert(WITHHELD, this.withheld, WITHHELD.primaryKey)
+    yield* sendRows([
+      { table: MEMBERS, rows: this.members, replaceBy: MEMBERS.primaryKey },
+      { table: WITHHELD, rows: this.withheld, replaceBy: WITHHELD.primaryKey },
+    ])
   }
 }
 

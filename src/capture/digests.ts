@@ -1,7 +1,8 @@
 import { chainDigest } from '../digest.ts'
 import { type Point, START } from '../model.ts'
+import type { OwnTable } from '../own-table.ts'
 import type { CapturingDatabase } from '../ports.ts'
-import { query, type Work } from '../work.ts'
+import { query, together, type Work } from '../work.ts'
 import { entriesAt, type LoggedEntry, startsDocument, toEntry } from './log.ts'
 import { DIGESTS, ENTRIES } from './tables.ts'
 
@@ -14,17 +15,14 @@ const NO_END = ''
 /** The digests at these entries, or with which an epoch began there; one that does not exist, or was pruned and not kept, has none. */
 export function* digestsAt(database: CapturingDatabase, entryNos: readonly number[]): Work<ReadonlyMap<number, string>> {
   const found = new Map<number, string>([[START.entryNo, START.digest]])
-  for (const table of [ENTRIES, DIGESTS]) {
-    for (let from = 0; from < entryNos.length; from += AT_ONCE) {
-      const rows = yield* query<{ entry_no: number; digest: Uint8Array }>(
-        database.build
-          .selectFrom(table.name)
-          .select(['entry_no', 'digest'])
-          .where('entry_no', 'in', entryNos.slice(from, from + AT_ONCE))
-          .compile(),
-      )
-      for (const row of rows) found.set(row.entry_no, Buffer.from(row.digest).toString('hex'))
-    }
+  const rowsOf = (table: OwnTable, some: readonly number[]) =>
+    query<{ entry_no: number; digest: Uint8Array }>(
+      database.build.selectFrom(table.name).select(['entry_no', 'digest']).where('entry_no', 'in', some).compile(),
+    )
+  for (let from = 0; from < entryNos.length; from += AT_ONCE) {
+    const some = entryNos.slice(from, from + AT_ONCE)
+    const [logged, kept] = yield* together(rowsOf(ENTRIES, some), rowsOf(DIGESTS, some))
+    for (const row of [...logged, ...kept]) found.set(row.entry_no, Buffer.from(row.digest).toString('hex'))
   }
   return found
 }

@@ -3,7 +3,7 @@ import { TillsyncError } from '../errors.ts'
 import { readState, writeState } from '../migrate.ts'
 import { MOST_ANCESTORS, type Point, type RegisterName, type Standing } from '../model.ts'
 import type { CapturingDatabase } from '../ports.ts'
-import { compiledOnce, insert, query, type Work } from '../work.ts'
+import { compiledOnce, insert, query, together, type Work } from '../work.ts'
 import { AUDIENCES } from './audience-tables.ts'
 import { BEGUN, lastEntry } from './collector.ts'
 import { askReseal } from './reseal.ts'
@@ -94,11 +94,14 @@ const oldestOf = compiledOnce(({ build }) => build.selectFrom(ENTRIES.name).sele
 
 /** Undefined where the library's tables hold no epoch. */
 export function* readHistory(database: CapturingDatabase): Work<History | undefined> {
-  const epoch = yield* readState(database, EPOCH)
+  const [epoch, past, head, [oldest]] = yield* together(
+    readState(database, EPOCH),
+    readPast(database),
+    lastEntry(database),
+    query<{ entry_no: number }>(oldestOf(database)),
+  )
   if (epoch === undefined) return undefined
-  const { ancestors, branch, anewBehind = 0 } = yield* readPast(database)
-  const head = yield* lastEntry(database)
-  const [oldest] = yield* query<{ entry_no: number }>(oldestOf(database))
+  const { ancestors, branch, anewBehind = 0 } = past
   return { epoch, ancestors, branch, head, first: Math.max(oldest?.entry_no ?? head.entryNo + 1, anewBehind + 1) }
 }
 

@@ -175,7 +175,7 @@ export function requireTable(tables: ReadonlyMap<string, HostTable>, name: strin
   })
 }
 
-export function requireColumns(table: HostTable, names: readonly string[], option: string): void {
+function requireColumns(table: HostTable, names: readonly string[], option: string): void {
   for (const name of names) {
     if (table.columns.some((column) => column.name === name)) continue
     throw new TillsyncError('ERR_UNKNOWN_COLUMN', `\`${option}\` names \`${name}\`, which \`${table.name}\` does not have`, {

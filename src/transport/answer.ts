@@ -38,6 +38,7 @@ export async function answer(answerer: Answerer, register: RegisterName, bytes: 
   let news = holds.news(register)
   let word = await receive(subscriber, register, message, proof)
   let published = await publishedFor(answerer, register, message)
+  holds.turnTo(speaking)
   if (word.error) answerer.onRefused(register, word.error)
   for (let ended: HoldEnd = 'news'; ended === 'news' && published === undefined && isIdle(message, word); ) {
     ended = await holds.hold(speaking, news)

@@ -11,8 +11,7 @@ export interface Speaking {
 export type HoldEnd = 'passed' | 'news' | 'over' | 'left'
 
 interface Held {
-  /** In ticks. */
-  readonly until: number
+  readonly speaking: Speaking
   end(how: HoldEnd): void
 }
 
@@ -47,8 +46,9 @@ export class Holds {
 
   /** There is something new for a register: what is held for it ends. */
   tell(register: RegisterName): void {
-    this.heralds.set(keyOf(register), this.news(register) + 1)
-    this.end(keyOf(register), 'news')
+    const key = keyOf(register)
+    this.heralds.set(key, this.news(register) + 1)
+    this.end(key, this.held.get(key)?.speaking === this.speaking.get(key) ? 'news' : 'left')
   }
 
   /** The registers for which something is held. */
@@ -59,12 +59,17 @@ export class Holds {
     })
   }
 
-  /** The register speaks: it waits no more for what is held, and for this for so long. */
+  /** The register speaks: it waits no more for what is held, which `turnTo` ends, and for this for so long. */
   begin(register: RegisterName, waitMs: number): Speaking {
     const speaking = { register, until: this.clock.ticks() + Math.min(waitMs, this.longestMs) }
     this.speaking.set(keyOf(register), speaking)
-    this.end(keyOf(register), 'left')
     return speaking
+  }
+
+  /** What it says has been looked at: now there is time to answer what it has left. */
+  turnTo({ register }: Speaking): void {
+    const key = keyOf(register)
+    if (this.held.get(key)?.speaking !== this.speaking.get(key)) this.end(key, 'left')
   }
 
   /** Resolves at the end, whatever ended it, or as soon as there was `news` since. */
@@ -75,7 +80,8 @@ export class Holds {
     if (this.speaking.get(key) !== speaking) return Promise.resolve('left')
     if (news !== this.news(register)) return Promise.resolve('news')
     const { promise, resolve } = Promise.withResolvers<HoldEnd>()
-    this.held.set(key, { until, end: resolve })
+    this.end(key, 'left')
+    this.held.set(key, { speaking, end: resolve })
     this.watch(until)
     return promise
   }
@@ -110,9 +116,9 @@ export class Holds {
     // Timers may ring a moment too soon.
     const now = Math.max(this.clock.ticks(), timer.until)
     let next = Number.POSITIVE_INFINITY
-    for (const [key, { until }] of [...this.held]) {
-      if (until <= now) this.end(key, 'over')
-      else next = Math.min(next, until)
+    for (const [key, { speaking }] of [...this.held]) {
+      if (speaking.until <= now) this.end(key, 'over')
+      else next = Math.min(next, speaking.until)
     }
     if (this.held.size > 0) this.watch(next)
   }

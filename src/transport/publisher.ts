@@ -159,10 +159,10 @@ export class Publisher {
     const back = this.returning.word
     return {
       id,
-      // Not with a batch: whoever has sent all says it soon enough.
+      // With a batch only at the very first: whoever has sent all says it soon enough.
       publish: {
         ...publish,
-        ...(batch === undefined && { version: VERSION }),
+        ...((batch === undefined || standing === undefined) && { version: VERSION }),
         ...(parked.length > 0 && { parked }),
         ...(compared && { compared }),
         ...(back && { back }),
@@ -189,9 +189,10 @@ export class Publisher {
     return (goesOn ? await this.source.read(epoch, staged, after) : undefined) ?? this.source.read(epoch, after, undefined)
   }
 
-  /** While what was said is on its way, what comes next is read. */
+  /** While what was said is on its way, what comes next is read, if anything does: after a single sale there is nothing, and to look for it would only take from the way of that. */
   readAhead(): void {
-    if (this.last?.batch) this.source.readAhead(this.last.known.epoch, this.last.batch.through, this.last.batch.base)
+    const { batch, known } = this.last ?? {}
+    if (batch && known && known.head.entryNo > batch.through.entryNo) this.source.readAhead(known.epoch, batch.through, batch.base)
   }
 
   /** What central takes at most. Answers whether that is news. */

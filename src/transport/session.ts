@@ -30,7 +30,7 @@ export type Relation =
   | 'elsewhere'
 
 /** @param digestThere our digest at the number where it stands, equal to none where no document of ours ends; undefined where we have none */
-export function relate(known: Known, theirs: Standing | undefined, digestThere: string | undefined): Relation {
+function relate(known: Known, theirs: Standing | undefined, digestThere: string | undefined): Relation {
   if (theirs === undefined) return 'nowhere'
   const { branch } = known
   if (branch !== undefined && isSame(branch.from, theirs)) return (branch.start ?? branch.common).entryNo + 1 < known.first ? 'pruned' : 'branched'

@@ -114,6 +114,13 @@ t.test('what the library does for itself has no limit of time that is meant for 
   const none = limits.map(() => ({ value: '0' }))
   t.same(await database.read(show), none)
   t.same(await database.write(show, { alone: true }), none)
+
+  let looks = 0
+  pool.on('acquire', () => void looks++)
+  const sql = `SELECT 1 FROM pg_catalog.pg_settings WHERE name = ANY ('{${limits.join()}}') HAVING bool_and(setting = '0')`
+  Object.assign(database.capture, { poll: () => ({ sql, parameters: [] }) })
+  await new Promise<void>((resolve) => t.teardown(database.watch(resolve)))
+  t.equal(looks, 1, 'a look for touches, which finds that it has none')
 })
 
 t.test('a pool that asks for binary answers is refused', async (t) => {

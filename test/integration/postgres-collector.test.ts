@@ -5,7 +5,9 @@ import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import type { PostgresCapture } from '../../src/adapters/postgres/capture.ts'
 import { createCentral, createRegister, mirror, negate, stockMovements } from '../../src/index.ts'
+import { RegisterReplica } from '../../src/register.ts'
 import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
+import { ScriptedClock } from '../support/clock.ts'
 import { eventually } from '../support/eventually.ts'
 import { endingLine } from '../support/fault/ending-line.ts'
 import { createPool, openPool, startServer } from '../support/postgres.ts'
@@ -63,6 +65,40 @@ t.test('touches of long ago that a backup brings back while a till runs are take
   t.same(await sealed(), ['upsert receipts[1]'])
   await pool.query('UPDATE receipts SET total = 6 WHERE id = 1; DELETE FROM sync_touches; INSERT INTO sync_touches SELECT * FROM backup')
   t.same(await sealed(), ['upsert receipts[1]'], 'row by row, too')
+})
+
+t.test('a till that runs looks for touches of long ago every 30 seconds', async (t) => {
+  const { pool, replica: other } = await openTill(t, server)
+  const clock = new ScriptedClock()
+  const till = new RegisterReplica({ location: 'BA01', register: 'POS1', database: postgres(pool), publish: PUBLISH }, clock)
+  t.teardown(() => till.stop())
+  await pool.query('INSERT INTO receipts VALUES (1); CREATE TABLE backup AS SELECT * FROM sync_touches')
+  await till.start()
+  const sealed = async () => (await other.entries()).map(({ recordId, record }) => [...recordId, record?.total])
+  const sold = async (id: number) => {
+    await pool.query(`INSERT INTO receipts VALUES (${id})`)
+    await eventually(`receipt ${id} is sealed`, async () => (await sealed()).some(([one]) => one === id))
+  }
+  await sold(2)
+  await pool.query(
+    'BEGIN; UPDATE receipts SET total = 5 WHERE id = 1; DELETE FROM sync_touches; INSERT INTO sync_touches SELECT * FROM backup; COMMIT',
+  )
+  await sold(3)
+  clock.advance(29_000)
+  await sold(4)
+  const before = [
+    [1, null],
+    [2, null],
+    [3, null],
+    [4, null],
+  ]
+  t.same(await sealed(), before)
+  clock.advance(1_000)
+  await sold(5)
+  t.same((await sealed()).slice(before.length).sort(), [
+    [1, '5'],
+    [5, null],
+  ])
 })
 
 t.test('a connection that is ended in the moment in which the pool hands it on ends nothing but itself', async (t) => {

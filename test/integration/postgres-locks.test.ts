@@ -5,6 +5,7 @@ import { eventually } from '../support/eventually.ts'
 import { oneByOne } from '../support/interposed.ts'
 import { startServer } from '../support/postgres.ts'
 import { openTill, type PostgresTill, PUBLISH, TABLES } from '../support/postgres-till.ts'
+import { openShop } from '../support/shop.ts'
 
 const server = await startServer(t)
 
@@ -15,7 +16,7 @@ const SLOW = `${TABLES};
     PERFORM pg_advisory_unlock_shared(1); RETURN true; END $$`
 const SALE = `INSERT INTO receipts VALUES (1, 'posted', 1); INSERT INTO receipt_lines VALUES (1, 1, 'A')`
 
-async function session(t: Test, { pool }: PostgresTill): Promise<pg.Client> {
+async function session(t: Test, { pool }: Pick<PostgresTill, 'pool'>): Promise<pg.Client> {
   const { host, port, user, password, database } = pool.options
   const client = new pg.Client({ host, port, user, password: password as string, database })
   await client.connect()
@@ -79,6 +80,30 @@ t.test('a host that has a partition for itself is waited for by nobody, and not 
   await host.query('TRUNCATE lower_ids; COMMIT')
   t.same([...(await sealing), ...(await till.sealed())].sort(), ['remove receipts[11]', 'remove receipts[1]'])
 })
+
+t.test(
+  "head office's own transaction is not ended by a deadlock with a batch: that gives way, and is applied behind it",
+  { timeout: 30_000 },
+  async (t) => {
+    const shop = await openShop(t, server)
+    const till = await shop.addTill('POS1')
+    till.cashier.sell('R-1', [{ item: 'A', quantity: '1', amount: '1' }])
+    await till.deliver()
+    // Of whose look for deadlocks comes first, it is the host's.
+    await shop.pool.query(`ALTER SYSTEM SET deadlock_timeout = '1min'`)
+    await shop.pool.query('SELECT pg_reload_conf()')
+    const host = await session(t, shop)
+    await host.query(`SET deadlock_timeout = '3s'; BEGIN; UPDATE receipt_lines SET item_no = 'B'`)
+    till.db.exec(`UPDATE receipts SET net_amount = '2'; UPDATE receipt_lines SET quantity = '2'`)
+    const delivered = till.deliver()
+    await eventually('the batch waits for the line', async () => (await host.query('SELECT FROM pg_locks WHERE NOT granted')).rowCount)
+    await host.query(`UPDATE receipts SET customer_no = 'C'; COMMIT`)
+    await delivered
+    t.same((await host.query('SELECT net_amount::int AS total, customer_no FROM receipts')).rows, [{ total: 2, customer_no: null }])
+    t.same((await host.query('SELECT quantity::int AS quantity, item_no FROM receipt_lines')).rows, [{ quantity: 2, item_no: 'A' }])
+    await shop.balances(t, till)
+  },
+)
 
 /** Calls the host once, between two statements of the library's, until it is told to stop. */
 function interrupt(pool: pg.Pool, after: number, host: () => Promise<unknown>): () => void {

@@ -1,5 +1,6 @@
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { ENTRIES, MEMBERS } from '../../src/capture/tables.ts'
 import {
   type AnyTables,
   type AudienceRules,
@@ -10,6 +11,7 @@ import {
   type Register,
   TillsyncError,
 } from '../../src/index.ts'
+import { migrate, migrationStatements } from '../../src/migrate.ts'
 import { anotherVersion } from '../support/another-version.ts'
 import { type Host, onEachDatabase, onPostgres } from '../support/each-database.ts'
 import { eventually } from '../support/eventually.ts'
@@ -344,3 +346,45 @@ t.test('head office: the rules of the process that came last are in force, be it
   await eventually('it says that nothing is installed any more', () => said.size > 0)
   t.same([...said], ['ERR_NOT_INSTALLED'])
 })
+
+onEachDatabase(
+  t,
+  server,
+  "a later version adds columns to the library's own tables, once, whoever installs at the same time",
+  TABLES,
+  async (t, host) => {
+    const { till } = await running(host, NEW)
+    await sell(host, 1, till)
+    await till.stop()
+    const later = {
+      ...ENTRIES,
+      columns: { ...ENTRIES.columns, origin: 'text', weight: 'decimal' },
+      nullable: [...(ENTRIES.nullable ?? []), 'origin', 'weight'],
+    } as const
+    const steps = [{ create: [later, MEMBERS] }, { add: [{ table: later, columns: ['origin'] }] }, { add: [{ table: later, columns: ['weight'] }] }]
+    const all = [{ component: 'capture', steps }]
+    const [one, other] = [host.open(), host.open()]
+    for (const database of [one, other]) {
+      await database.open()
+      t.teardown(() => database.close())
+    }
+    const shown = await one.read(() => migrationStatements(one, all))
+    t.match(shown, [/ADD COLUMN "origin"/, /ADD COLUMN "weight"/])
+    const done = await Promise.all([one, other].map((database) => database.write(() => migrate(database, all))))
+    t.same(
+      done.filter((statements) => statements.length > 0),
+      [shown],
+      'one of them finds it done',
+    )
+    const rows = await host.query('SELECT origin, weight FROM sync_entries')
+    t.equal(rows.length, 10, 'what stood there stays')
+    t.same(rows[0], { origin: null, weight: null })
+    await t.rejects(till.start(), { code: 'ERR_SCHEMA_NEWER' })
+    await t.rejects(till.install(), { code: 'ERR_SCHEMA_NEWER' })
+    await host.exec('ALTER TABLE sync_entries DROP COLUMN record')
+    await t.rejects(
+      one.write(() => migrate(one, all)),
+      { code: 'ERR_UNKNOWN_COLUMN', hint: /rename it/, context: { table: 'sync_entries', column: 'record' } },
+    )
+  },
+)

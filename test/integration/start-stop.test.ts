@@ -10,6 +10,7 @@ import { type Link, mirror, TillsyncError } from '../../src/index.ts'
 import type { Mailbox } from '../../src/ports.ts'
 import { RegisterReplica } from '../../src/register.ts'
 import { eventually } from '../support/eventually.ts'
+import { type Faults, faulty } from '../support/faulty-database.ts'
 import { Observed } from '../support/observed.ts'
 import { PostOffice } from '../support/post-office.ts'
 import { createPool, startServer } from '../support/postgres.ts'
@@ -195,4 +196,37 @@ t.test('central: pulling by hand ends with a stop, however far it had come', asy
     await pulled
     await rests(t, scene, 'when it is over')
   }
+})
+
+t.test('a register that can not look at its tables when it starts goes on by itself when it can', async (t) => {
+  const file = join(t.testdir(), 'till.sqlite')
+  const db = new Database(file)
+  db.pragma('journal_mode = WAL')
+  db.exec('CREATE TABLE receipts (id INTEGER PRIMARY KEY)')
+  const faults: Faults = { next: () => undefined }
+  const till = new RegisterReplica(
+    {
+      ...POS1,
+      database: faulty(
+        sqlite(() => new Database(file)),
+        faults,
+      ),
+      publish: { receipts: {} },
+    },
+    new Observed().clock,
+  )
+  t.teardown(async () => {
+    await till.stop()
+    db.close()
+  })
+  const failed: string[] = []
+  till.on('failed', ({ error }) => failed.push(error.code))
+  await till.install()
+  faults.next = () => 'lost'
+  await till.start()
+  t.same(failed.slice(0, 1), ['ERR_DATABASE'])
+  db.exec('INSERT INTO receipts VALUES (1)')
+  faults.next = () => undefined
+  await eventually('it is sealed', async () => (await till.entries()).length === 1)
+  await eventually('nothing is wrong any more', async () => (await till.status()).lastError === undefined)
 })

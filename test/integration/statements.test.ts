@@ -24,7 +24,8 @@ function watch(pool: Pool, shown = (sql: string) => sql): string[] {
     const query = client.query as (...args: unknown[]) => unknown
     client.query = ((first: string | { readonly text: string; readonly statements?: readonly { readonly text: string }[] }, ...args: unknown[]) => {
       const texts = typeof first === 'string' ? [first] : (first.statements ?? [first]).map(({ text }) => text)
-      statements.push(texts.map(shown).join(', '))
+      // A transaction of more than 200 ms, on a slow machine.
+      if (!texts[0]?.includes('pg_blocking_pids')) statements.push(texts.map(shown).join(', '))
       return query.call(client, first, ...args)
     }) as typeof client.query
   })
@@ -32,7 +33,7 @@ function watch(pool: Pool, shown = (sql: string) => sql): string[] {
 }
 
 t.test(
-  "each way from central to its database is a part of the lag: an exchange with nothing to say costs one, one with a sale four and its mirror's",
+  "each way from central to its database is a part of the lag: an exchange with nothing to say costs one, one with a sale three and its mirror's",
   async (t) => {
     const shop = await openShop(t, server)
     const statements = watch(shop.pool, leading)
@@ -69,8 +70,7 @@ t.test(
       'INSERT INTO "receipts"',
       'INSERT INTO "receipt_lines"',
       'INSERT INTO "tender_lines"',
-      'WITH', // posted
-      'SET, INSERT INTO "stock_levels", UPDATE "sync_registers", COMMIT',
+      'WITH, SET, INSERT INTO "stock_levels", UPDATE "sync_registers", COMMIT', // posted
     ])
     t.equal(await shop.stock('A'), -2)
   },

@@ -4,6 +4,7 @@ import type { Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { type AnyTables, createRegister, type PublishRules, type Register, type RegisterOptions } from '../../src/index.ts'
+import type { RegisterDatabase } from '../../src/ports.ts'
 import { createPool, type Postgres } from './postgres.ts'
 import { openDatabase } from './shop.ts'
 
@@ -13,6 +14,8 @@ export interface Host {
   /** Runs statements as the host. */
   exec(sql: string): Promise<void>
   query(sql: string): Promise<readonly unknown[]>
+  /** The same as a process has it that is no register. */
+  open(): RegisterDatabase
   /** A register over it, whose rules are not installed yet; `by` another version of the library. */
   create(publish: PublishRules<AnyTables>, options?: Partial<RegisterOptions<AnyTables>>, by?: typeof createRegister): Register
 }
@@ -31,6 +34,7 @@ function onSqlite(t: Test, tables: string): Host {
     dialect: 'sqlite',
     exec: async (sql) => void db.exec(sql),
     query: async (sql) => db.prepare(sql).all(),
+    open: () => sqlite(() => new Database(file)),
     create: (publish, options, by = createRegister) =>
       ended(t, by({ ...NAME, database: sqlite(() => new Database(file), { host: db }), publish, ...options })),
   }
@@ -42,6 +46,7 @@ export async function onPostgres(t: Test, pool: Pool, tables: string): Promise<H
     dialect: 'postgres',
     exec: async (sql) => void (await pool.query(sql)),
     query: async (sql) => (await pool.query(sql)).rows,
+    open: () => postgres(pool),
     create: (publish, options, by = createRegister) => ended(t, by({ ...NAME, database: postgres(pool), publish, ...options })),
   }
 }

@@ -10,6 +10,7 @@ import type { ApplyingDatabase, CapturingDatabase, CentralDatabase, ReadOptions,
 import type { Statement, Work } from '../../work.ts'
 import { query } from '../../work.ts'
 import { PostgresCapture } from './capture.ts'
+import { DeadlockWatch, GivenWay } from './deadlocks.ts'
 import { dialectOf } from './dialect.ts'
 import { causesOf, classify, faultOf, isConflict, isLocked, isPlanLost, isUnknown } from './errors.ts'
 import { inspect } from './inspect.ts'
@@ -19,7 +20,7 @@ import { keyed } from './lookup.ts'
 import { PostgresMirroring } from './mirroring.ts'
 import { OWN_TYPES } from './parsers.ts'
 import { LOCK_BRIEFLY, LOCK_MS, notReadable, ReadTables, readableOf, Unlocked } from './reading.ts'
-import { createTable, quote } from './tables.ts'
+import { addColumns, createTable, quote } from './tables.ts'
 import { Transaction } from './transaction.ts'
 import { literal } from './triggers.ts'
 import { encoderOf, keyOf, READING, SETTINGS } from './values.ts'
@@ -52,6 +53,8 @@ export function postgres(pool: Pool, options: PostgresOptions = {}): CapturingDa
 
 /** How often a transaction is tried that a conflict with another one ended. */
 const TRIES = 8
+/** How often it is ours that a deadlock ends. Behind that PostgreSQL decides, for a host that never pauses must not keep sales from being applied. */
+const GIVES_WAY = 4
 /** How long a lock is tried for, again and again, each time for a moment. */
 const PATIENCE_MS = 30_000
 const SEALS_ALONE =
@@ -202,7 +205,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       const { keepsPlans } = this
       try {
         const began = performance.now()
-        const done = await this.attempt(mode, work, lock)
+        const done = await this.attempt(mode, work, lock, conflicts < GIVES_WAY)
         if (done !== undefined) onHeld?.(performance.now() - began)
         if (done !== undefined) return done.value
         if (performance.now() > patience)
@@ -225,11 +228,13 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   /** One try; undefined where another one works alone now. */
-  private async attempt<T>(mode: Mode, work: () => Work<T>, lock: Locks): Promise<{ readonly value: T } | undefined> {
+  private async attempt<T>(mode: Mode, work: () => Work<T>, lock: Locks, givesWay: boolean): Promise<{ readonly value: T } | undefined> {
     refuseEnded(this.pool)
     const client = await this.pool.connect()
     let broken: Error | undefined
-    const transaction = new Transaction(client, (name) => this.qualify(name), DURABLE, this.keepsPlans)
+    // The others give up any lock after a moment.
+    const watch = givesWay && (mode === 'write' || mode === 'lazy') ? new DeadlockWatch(this.pool, client) : undefined
+    const transaction = new Transaction(client, (name) => this.qualify(name), DURABLE, this.keepsPlans, watch)
     try {
       // Before BEGIN: the snapshot must be younger than the end of whoever had the lock before.
       if (mode === 'alone' && !(await this.tryAlone(client))) return undefined
@@ -243,6 +248,7 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
       if (mode === 'alone') this.reading.check()
       // Whatever the work made of the error: nothing of it can be committed.
       if (transaction.lost) throw transaction.lost.reason
+      if (await watch?.gaveWay()) throw new GivenWay()
       await transaction.commit()
       if (mode === 'alone') await this.endAlone(client, true)
       return { value }
@@ -255,8 +261,9 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
         broken = cause as Error // the pool ends it, and with it its locks
         this.lost()
       }
-      throw error
+      throw (await watch?.gaveWay()) ? new GivenWay() : error
     } finally {
+      await watch?.end()
       client.release(broken)
       if (transaction.lost?.isRunning) await this.terminate(client)
     }
@@ -319,6 +326,17 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
     return createTable(table, (name) => this.qualify(name))
   }
 
+  addColumns(table: OwnTable, columns: readonly string[]): readonly string[] {
+    return addColumns(table, columns, this.qualify(table.name))
+  }
+
+  *columnsOf(names: readonly string[]): Work<ReadonlyMap<string, readonly string[]>> {
+    const sql = `SELECT name, ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(qualified) AND attnum > 0 AND NOT attisdropped ORDER BY attnum) AS columns
+      FROM unnest($1::text[], $2::text[]) AS wanted(name, qualified) WHERE to_regclass(qualified) IS NOT NULL`
+    const rows = yield* query<{ name: string; columns: readonly string[] }>({ sql, parameters: [names, names.map((name) => this.qualify(name))] })
+    return new Map(rows.map(({ name, columns }) => [name, columns]))
+  }
+
   *existing(names: readonly string[]): Work<ReadonlySet<string>> {
     const sql = 'SELECT name FROM unnest($1::text[], $2::text[]) AS wanted(name, qualified) WHERE to_regclass(qualified) IS NOT NULL'
     const rows = yield* query<{ name: string }>({ sql, parameters: [names, names.map((name) => this.qualify(name))] })
@@ -334,7 +352,8 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
   }
 
   watch(listener: () => void): () => void {
-    return watchTouches({ pool: this.pool, poll: () => this.capture.poll(), onLost: this.lost }, listener)
+    const unbounded = ['SET LOCAL statement_timeout = 0', 'SET LOCAL idle_in_transaction_session_timeout = 0', ...(this.isBounded ? [UNBOUNDED] : [])]
+    return watchTouches({ pool: this.pool, poll: () => this.capture.poll(), onLost: this.lost, unbounded: unbounded.join('; ') }, listener)
   }
 }
 

@@ -19,15 +19,24 @@ export function quote(name: string): string {
 
 /** The statements that make one of the library's own tables; texts that are compared are compared byte by byte. */
 export function createTable(table: OwnTable, qualify: (name: string) => string): readonly string[] {
-  const columns = Object.entries(table.columns).map(([name, type]) => {
-    const collate = type === 'text' && table.primaryKey.includes(name) ? ' COLLATE "C"' : ''
+  const columns = Object.keys(table.columns).map((name) => {
     const generated = name === table.generated ? ' GENERATED ALWAYS AS IDENTITY' : name === table.stamped ? ' DEFAULT now()' : ''
-    return `${quote(name)} ${TYPES[type]}${collate}${generated}${table.nullable?.includes(name) ? '' : ' NOT NULL'}`
+    return `${typed(table, name)}${generated}${table.nullable?.includes(name) ? '' : ' NOT NULL'}`
   })
   return [
     `CREATE TABLE ${qualify(table.name)} (${[...columns, `PRIMARY KEY (${table.primaryKey.map(quote).join(', ')})`].join(', ')})`,
     ...(table.uniques ?? []).map((unique) => `CREATE UNIQUE INDEX ON ${qualify(table.name)} (${unique.map(quote).join(', ')})`),
   ]
+}
+
+export function addColumns(table: OwnTable, columns: readonly string[], qualified: string): readonly string[] {
+  return columns.map((name) => `ALTER TABLE ${qualified} ADD COLUMN ${typed(table, name)}`)
+}
+
+function typed(table: OwnTable, column: string): string {
+  const type = table.columns[column] as OwnColumnType
+  const collate = type === 'text' && table.primaryKey.includes(column) ? ' COLLATE "C"' : ''
+  return `${quote(column)} ${TYPES[type]}${collate}`
 }
 
 /** The table with its columns, as COPY names them. */

@@ -4,6 +4,7 @@ import type { PoolClient } from 'pg'
 import { TillsyncError } from '../../errors.ts'
 import type { Statement, Step, Work } from '../../work.ts'
 import { copyRows } from './copy.ts'
+import { type DeadlockWatch, GivenWay } from './deadlocks.ts'
 import { asFinal, classify, isAborted, isFinal, isRaised } from './errors.ts'
 import { callHost, LostTransaction } from './host-call.ts'
 import { byKey, lookupSql } from './lookup.ts'
@@ -25,6 +26,7 @@ export class Transaction {
   private readonly settings: string
   /** Whether the connection is ours alone as long as it lives, so that what is prepared on it stays so. */
   private readonly keepsPlans: boolean
+  private readonly watch: DeadlockWatch | undefined
   /** What goes to the server with the next statement, in order. */
   private waiting: Sent[] = []
   private hasBegun = true
@@ -36,11 +38,12 @@ export class Transaction {
   /** What the last statement that failed by itself failed with. */
   private failure: unknown
 
-  constructor(client: PoolClient, qualify: (name: string) => string, settings: string, keepsPlans: boolean) {
+  constructor(client: PoolClient, qualify: (name: string) => string, settings: string, keepsPlans: boolean, watch: DeadlockWatch | undefined) {
     this.client = client
     this.qualify = qualify
     this.settings = settings
     this.keepsPlans = keepsPlans
+    this.watch = watch
   }
 
   /** It begins with the first thing that the work asks for, by these, in the same way to the server. */
@@ -79,6 +82,7 @@ export class Transaction {
         answer = await this.step(next.value)
       } catch (error) {
         if (this.lost) throw this.lost.reason
+        if (await this.watch?.gaveWay()) throw new GivenWay()
         next = steps.throw(asFinal(this.firstOf(error)))
         continue
       }
@@ -105,8 +109,13 @@ export class Transaction {
     switch (step.kind) {
       case 'query':
         return this.query(step)
+      case 'queries':
+        return this.sendAll(...step.statements.map((statement) => this.sent(statement)))
       case 'insert': {
         const statement = await this.insertion(step)
+        // How long many rows take that can't be copied is to be seen here.
+        if (step.isAwaited === false && !step.inserts.some(({ rows, replaceBy }) => replaceBy !== undefined && isBulk(rows)))
+          return this.later(statement)
         return statement && this.send(statement)
       }
       case 'pair': {
@@ -131,13 +140,14 @@ export class Transaction {
 
   private async query(step: Step & { kind: 'query' }): Promise<unknown> {
     const statement = this.sent(step)
-    if (step.isAwaited === false) {
-      this.waiting.push(statement)
-      return undefined
-    }
+    if (step.isAwaited === false) return this.later(statement)
     // Several statements in one text go alone.
     if (statement.values.length === 0 && statement.text.includes(';')) await this.sendAll()
     return this.send(statement)
+  }
+
+  private later(statement: Sent | undefined): void {
+    if (statement !== undefined) this.waiting.push(statement)
   }
 
   /** Much of it by COPY; the statement for all else. */

@@ -21,13 +21,15 @@ export interface Watched {
   poll(): Statement
   /** The database did not answer. */
   onLost(): void
+  /** What a transaction begins with that the host's time limits, which are for its users, are not to end. */
+  readonly unbounded: string
 }
 
 /**
  * Calls `listener` soon after a commit that touched something. A NOTIFY in a trigger would hold up commits, and the pool may be a pooler's, where LISTEN
  * does not work: so it is asked, and where the pool has connections to spare, the server does the asking. Returns the end of it.
  */
-export function watchTouches({ pool, poll, onLost }: Watched, listener: () => void): () => void {
+export function watchTouches({ pool, poll, onLost, unbounded }: Watched, listener: () => void): () => void {
   const ending = new AbortController()
   const { signal } = ending
   const spares = (pool.options.max ?? 10) >= LEAST_CONNECTIONS
@@ -64,9 +66,8 @@ export function watchTouches({ pool, poll, onLost }: Watched, listener: () => vo
             PERFORM pg_catalog.pg_sleep(${LOOK_MS / 1_000});
           END LOOP;
         END $$;`
-      // Each look in a snapshot of its own, whatever the host's are: a serializable one could end a sale. And without the host's timeouts, which are for its users.
-      const results = await client.query(`BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = 0;
-        SET LOCAL idle_in_transaction_session_timeout = 0; ${isSpare ? looks : ''} ${found}; COMMIT`)
+      // Each look in a snapshot of its own, whatever the host's are: a serializable one could end a sale.
+      const results = await client.query(`BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; ${unbounded}; ${isSpare ? looks : ''} ${found}; COMMIT`)
       return (results as unknown as { rows: unknown[] }[]).some(({ rows }) => rows.length > 0)
     } catch (error) {
       broken = error as Error // the pool ends it, and with it what it had begun

@@ -91,6 +91,8 @@ export class Steps {
         statement.run(parameters)
         return []
       }
+      case 'queries':
+        return step.statements.map((statement) => this.answer({ kind: 'query', ...statement }))
       case 'lookup':
         return this.lookup(step)
       case 'insert':

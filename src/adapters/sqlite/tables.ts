@@ -17,10 +17,10 @@ const TYPES: Readonly<Record<OwnColumnType, string>> = {
 /** The statements that make one of the library's own tables. Composite keys cluster the table, so that a row is one lookup. */
 export function createTable(table: OwnTable): readonly string[] {
   const single = table.primaryKey.length === 1 && table.columns[table.primaryKey[0] as string] === 'integer'
-  const columns = Object.entries(table.columns).map(([name, type]) => {
+  const columns = Object.keys(table.columns).map((name) => {
     const stamp = name === table.stamped ? " DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ'))" : ''
     const constraint = single && name === table.primaryKey[0] ? ' PRIMARY KEY' : table.nullable?.includes(name) ? '' : ` NOT NULL${stamp}`
-    return `${quote(name)} ${TYPES[type]}${constraint}`
+    return `${typed(table, name)}${constraint}`
   })
   const key = single ? [] : [`PRIMARY KEY (${table.primaryKey.map(quote).join(', ')})`]
   return [
@@ -29,6 +29,21 @@ export function createTable(table: OwnTable): readonly string[] {
       (unique) => `CREATE UNIQUE INDEX ${quote(`${table.name}_${unique.join('_')}`)} ON ${quote(table.name)} (${unique.map(quote).join(', ')})`,
     ),
   ]
+}
+
+export function addColumns(table: OwnTable, columns: readonly string[]): readonly string[] {
+  return columns.map((name) => `ALTER TABLE ${quote(table.name)} ADD COLUMN ${typed(table, name)}`)
+}
+
+function typed(table: OwnTable, column: string): string {
+  return `${quote(column)} ${TYPES[table.columns[column] as OwnColumnType]}`
+}
+
+export function* columnsOf(names: readonly string[]): Work<ReadonlyMap<string, readonly string[]>> {
+  const sql = `SELECT made.name AS "table", info.name AS "column" FROM main.sqlite_schema AS made, pragma_table_info(made.name, 'main') AS info
+    WHERE made.type IN ('table', 'view') AND made.name IN (${names.map(() => '?').join(', ')})`
+  const rows = yield* query<{ table: string; column: string }>({ sql, parameters: names })
+  return new Map([...Map.groupBy(rows, ({ table }) => table)].map(([table, columns]) => [table, columns.map(({ column }) => column)]))
 }
 
 export function* existing(names: readonly string[]): Work<ReadonlySet<string>> {
