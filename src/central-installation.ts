@@ -5,7 +5,7 @@ import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, LIVES, ORPHANS, POINTS
 import { AUDIENCES } from './capture/audience-tables.ts'
 import { NOTHING, putInForce } from './capture/rules-in-force.ts'
 import { type CentralPublishing, capturing, PUBLISHING_MIGRATION, PUBLISHING_TABLES } from './central-publishing.ts'
-import { checkMigrated, type Migrations, migrate } from './migrate.ts'
+import { checkMigrated, hasOwnTable, type Migrations, migrate } from './migrate.ts'
 import type { ApplyingDatabase } from './ports.ts'
 import { PULLS } from './transport/tables.ts'
 
@@ -60,7 +60,7 @@ export class CentralInstallation {
       yield* createOrCheck(database, [...tablesOf(handlers)])
       if (publishing) yield* publishing.install()
       // Rules that publish nothing any more: nobody would take what triggers note. What was noted stays, for a process that publishes may still run: it stands still by the rules.
-      else if ((yield* database.existing([AUDIENCES.name])).size > 0) {
+      else if (yield* hasOwnTable(database, AUDIENCES)) {
         yield* putInForce(database, NOTHING)
         yield* capturing(database).capture.removeTriggers()
       }

@@ -108,8 +108,7 @@ export function* migrate(database: Database, all: readonly Migrations[]): Work<r
  * @throws ERR_SCHEMA_NEWER where a later version made them
  */
 export function* checkMigrated(database: Database, all: readonly Migrations[]): Work<void> {
-  const installed = (yield* database.existing([STATE.name])).size > 0
-  const versions = installed ? yield* versionsOf(database) : new Map<string, number>()
+  const versions = (yield* hasOwnTable(database, STATE)) ? yield* versionsOf(database) : new Map<string, number>()
   for (const { component, steps } of all) {
     const version = versions.get(component) ?? 0
     refuseNewer(component, version, steps.length)
@@ -119,6 +118,11 @@ export function* checkMigrated(database: Database, all: readonly Migrations[]): 
       context: { component, version, wanted: steps.length },
     })
   }
+}
+
+/** Whether one of the library's own tables stands there. */
+export function* hasOwnTable(database: Database, { name }: OwnTable): Work<boolean> {
+  return (yield* database.columnsOf([name])).size > 0
 }
 
 const stateOf = compiledOnce(({ build }) => build.selectFrom(STATE.name).select('value').where('key', '=', '').compile().sql)

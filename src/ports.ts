@@ -148,8 +148,6 @@ export interface Database {
   createTable(table: OwnTable): readonly string[]
   /** The statements that add columns, which may be NULL, to one of the library's own tables. */
   addColumns(table: OwnTable, columns: readonly string[]): readonly string[]
-  /** Which of these tables there are. */
-  existing(names: readonly string[]): Work<ReadonlySet<string>>
   /** The columns of these tables, of views too; what is not there is absent. */
   columnsOf(names: readonly string[]): Work<ReadonlyMap<string, readonly string[]>>
   /** Statements of the library's own, none of which has parameters or is asked for rows, in one go where the dialect can. */

@@ -1,3 +1,4 @@
+import { hasOwnTable } from '../migrate.ts'
 import { isPostable } from '../options.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import { query, type Work } from '../work.ts'
@@ -35,7 +36,7 @@ function* nameAgain(database: ApplyingDatabase, registerId: number, table: strin
   if (recordIds.length === 0) return 0
   const key = (alias: string) => `${alias}.register_id = $1 AND ${alias}.table_name = $2 AND ${alias}.record_id = s.record_id`
   const [orphans, ended] = [ORPHANS, LIVES].map(({ name }) => database.qualify(name))
-  const lived = (yield* database.existing([POSTINGS.name])).size > 0 ? [POSTINGS, QUARANTINE] : [QUARANTINE]
+  const lived = (yield* hasOwnTable(database, POSTINGS)) ? [POSTINGS, QUARANTINE] : [QUARANTINE]
   const lives = lived.map(({ name }) => `SELECT max(l.incarnation) FROM ${database.qualify(name)} l WHERE ${key('l')}`)
   const rows = yield* query({
     sql: `INSERT INTO ${database.qualify(DOCUMENTS.name)}

@@ -1,3 +1,4 @@
+import { hasOwnTable } from '../migrate.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import { query, type Work } from '../work.ts'
 import { isoTime } from './archived.ts'
@@ -56,7 +57,7 @@ export function* postingsOf(
   recordId: string,
   epochs: ReadonlyMap<number, string>,
 ): Work<readonly TracedPosting[]> {
-  if ((yield* database.existing([POSTINGS.name])).size === 0) return []
+  if (!(yield* hasOwnTable(database, POSTINGS))) return []
   const rows = yield* query<{
     ledger: string
     incarnation: number
@@ -85,7 +86,7 @@ export function* postingsOf(
 
 /** The closings that a document is, or belongs to by its number. */
 export function* closingsOf(database: ApplyingDatabase, registerId: number, table: string, recordId: string): Work<readonly TracedClosing[]> {
-  if ((yield* database.existing([CLOSINGS.name])).size === 0) return []
+  if (!(yield* hasOwnTable(database, CLOSINGS))) return []
   const [closings, receipts, ranges, open, posted] = [CLOSINGS, CLOSING_RECEIPTS, CLOSING_RANGES, OPEN_CLOSINGS, POSTED_CLOSINGS].map(({ name }) =>
     database.qualify(name),
   )

@@ -1,6 +1,6 @@
 import { hash, randomBytes } from 'node:crypto'
 import { TillsyncError } from '../errors.ts'
-import { readState, writeState } from '../migrate.ts'
+import { hasOwnTable, readState, writeState } from '../migrate.ts'
 import { MOST_ANCESTORS, type Point, type RegisterName, type Standing } from '../model.ts'
 import type { CapturingDatabase } from '../ports.ts'
 import { compiledOnce, insert, query, together, type Work } from '../work.ts'
@@ -49,7 +49,7 @@ const NO_PAST: Past = { ancestors: [], branch: undefined }
 
 /** @throws ERR_OPTION where head office publishes from the database */
 export function* refuseShared(database: CapturingDatabase): Work<void> {
-  if ((yield* database.existing([AUDIENCES.name])).size > 0) throw shared()
+  if (yield* hasOwnTable(database, AUDIENCES)) throw shared()
 }
 
 /** Gives a database its first epoch, if it has none. */

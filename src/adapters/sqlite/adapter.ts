@@ -14,7 +14,7 @@ import { describe } from './introspect.ts'
 import { SqliteMirroring } from './mirroring.ts'
 import { isConnection, Opening } from './opening.ts'
 import { SHARED_MS } from './pace.ts'
-import { addColumns, columnsOf, createTable, dropTable, existing, run } from './tables.ts'
+import { addColumns, columnsOf, createTable, dropTable, run } from './tables.ts'
 import { Transactions } from './transactions.ts'
 import { quote } from './triggers.ts'
 import { decodeKey, encodeValue } from './values.ts'
@@ -73,7 +73,6 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   })
   readonly createTable = createTable
   readonly addColumns = addColumns
-  readonly existing = existing
   readonly columnsOf = columnsOf
   readonly run = run
   readonly inspect = inspect

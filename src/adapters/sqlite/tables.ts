@@ -46,13 +46,8 @@ export function* columnsOf(names: readonly string[]): Work<ReadonlyMap<string, r
   return new Map([...Map.groupBy(rows, ({ table }) => table)].map(([table, columns]) => [table, columns.map(({ column }) => column)]))
 }
 
-export function* existing(names: readonly string[]): Work<ReadonlySet<string>> {
-  const sql = `SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN (${names.map(() => '?').join(', ')})`
-  return new Set((yield* query<{ name: string }>({ sql, parameters: names })).map(({ name }) => name))
-}
-
 export function* hasTable(name: string): Work<boolean> {
-  return (yield* existing([name])).size > 0
+  return (yield* query({ sql: `SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?`, parameters: [name] })).length > 0
 }
 
 export function* run(statements: readonly string[]): Work<void> {
