@@ -61,9 +61,7 @@ export function* sealAudiences(
     else if (move.rows.length > 0) moves.push(move)
   }
   // What could not be read, or not be looked for in every filter, counts as changed when it is looked at again.
-  const unsure = new Set(
-    parked.filter(({ document }) => !failed.has(document)).map(({ document: { root, recordId } }) => JSON.stringify([root.table, recordId])),
-  )
+  const unsure = new Set(parked.map(({ document: { root, recordId } }) => JSON.stringify([root.table, recordId])))
   const anyParked = yield* query(database.build.selectFrom(PARKED.name).select('table_name').limit(1).compile())
   yield* writing()
   const began = performance.now()
