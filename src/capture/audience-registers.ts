@@ -10,8 +10,8 @@ const HEARD_EVERY_MS = 3_600_000
 export class AudienceRegisters {
   private readonly database: CapturingDatabase
   private readonly clock: Clock
-  /** What was last written down, and when, in ticks. */
-  private readonly noted = new Map<string, { readonly text: string; readonly at: number }>()
+  /** How far each register had come when that was last written down, and when, in ticks. */
+  private readonly noted = new Map<number, { readonly text: string; readonly at: number }>()
 
   constructor(database: CapturingDatabase, clock: Clock) {
     this.database = database
@@ -27,9 +27,8 @@ export class AudienceRegisters {
       const id = audiences.get(table)
       return id === undefined ? [] : [{ table, id, entryNo, isKnown: stream !== undefined }]
     })
-    const key = `standings ${registerId}`
     const text = JSON.stringify(rows)
-    if (rows.length === 0 || this.isNoted(key, text, ticks)) return
+    if (rows.length === 0 || this.isNoted(registerId, text, ticks)) return
     const at = new Date(now).toISOString()
     await database.write(
       function* () {
@@ -46,16 +45,15 @@ export class AudienceRegisters {
       },
       { lazily: true },
     )
-    this.noted.set(key, { text, at: ticks })
+    this.noted.set(registerId, { text, at: ticks })
   }
 
-  /** What it could not apply. Says whether that is news. */
+  /** What it could not apply. Says whether that is news. What is known of it is in the database: other processes hear of it too. */
   async hear(registerId: number, unapplied: readonly UnappliedDocument[]): Promise<boolean> {
     const { database } = this
-    const key = `unapplied ${registerId}`
     const rows = unapplied.map(({ table, recordId, code, message }) => [registerId, table, recordId, code, message])
-    const text = JSON.stringify(rows)
-    if (this.noted.get(key)?.text === text || (rows.length === 0 && !(await this.hasUnapplied(registerId)))) return false
+    const known = await this.unapplied(registerId)
+    if (rows.length === known.size && rows.every((row) => known.has(JSON.stringify(row)))) return false
     const at = new Date(this.clock.now()).toISOString()
     await database.write(function* () {
       yield* erase(UNAPPLIED, ['register_id'], [[registerId]])
@@ -65,18 +63,19 @@ export class AudienceRegisters {
         UNAPPLIED.primaryKey,
       )
     })
-    this.noted.set(key, { text, at: this.clock.ticks() })
     return rows.length > 0
   }
 
-  private isNoted(key: string, text: string, ticks: number): boolean {
-    const before = this.noted.get(key)
+  private isNoted(registerId: number, text: string, ticks: number): boolean {
+    const before = this.noted.get(registerId)
     return before?.text === text && ticks - before.at < HEARD_EVERY_MS
   }
 
-  private async hasUnapplied(registerId: number): Promise<boolean> {
+  private async unapplied(registerId: number): Promise<ReadonlySet<string>> {
     const { database } = this
-    const select = database.build.selectFrom(UNAPPLIED.name).select('table_name').where('register_id', '=', registerId).limit(1).compile()
-    return (await database.read(() => query(select), { loosely: true })).length > 0
+    const columns = ['register_id', 'table_name', 'record_id', 'code', 'message'] as const
+    const select = database.build.selectFrom(UNAPPLIED.name).select(columns).where('register_id', '=', registerId).compile()
+    const rows = await database.read(() => query<Readonly<Record<(typeof columns)[number], unknown>>>(select), { loosely: true })
+    return new Set(rows.map((row) => JSON.stringify(columns.map((name) => row[name]))))
   }
 }

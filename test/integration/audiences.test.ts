@@ -348,6 +348,30 @@ t.test('what a register asks for is bounded, and what can not be told of it keep
   t.ok(failures.length > 0)
 })
 
+t.test('what a register could not apply is listed as it last said, whichever process of central it said it to', async (t) => {
+  const { pool, central, again, listener } = await openOffice(t, { items: {} })
+  await pool.query("INSERT INTO items VALUES ('I1', 'Item', 1)")
+  const till = await listener('BA01')
+  await till.drain()
+  const told: string[] = []
+  const processes = [central, again()]
+  for (const one of processes) one.on('unapplied', ({ documents }) => told.push(documents.map(({ message }) => message).join()))
+  const say = async (process: number, ...messages: string[]) => {
+    till.fetch = (processes[process] as Central).fetch
+    till.unapplied = messages.map((message, n) => ({ table: 'items', recordId: `["I${n + 1}"]`, code: 'ERR_MIRROR', message }))
+    await till.exchange()
+    return (await central.status()).subscribed[0]?.unapplied.map(({ message }) => message)
+  }
+  t.same(await say(0, 'a'), ['a'])
+  t.same(await say(0, 'a'), ['a'])
+  t.same(await say(1), [])
+  t.same(await say(0, 'a'), ['a'], 'it waits again')
+  t.same(await say(0), [])
+  t.same(await say(1, 'b', 'c'), ['b', 'c'])
+  t.same(await say(0), [], 'it does not wait any more')
+  t.same(told, ['a', 'a', 'b,c'], 'said once each time')
+})
+
 t.test('a document that fits into no message is left out, and central says so for as long as the register lacks it', async (t) => {
   const { pool, central, listener } = await openOffice(t, { items: {} })
   await pool.query("INSERT INTO items VALUES ('A', 'a', 1), ('B', repeat('x', 100000), 2), ('C', 'c', 3)")
