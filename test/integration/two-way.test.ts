@@ -4,6 +4,7 @@ import type { RegisterReplica } from '../../src/register.ts'
 import { CENTRAL, writePeer } from '../../src/transport/peers.ts'
 import { AudienceStream, deliver, subscriberOf } from '../support/audience-stream.ts'
 import { type Host, onEachDatabase, sealedBy } from '../support/each-database.ts'
+import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
 
 const server = await startServer(t)
@@ -155,6 +156,16 @@ onEachDatabase(t, server, "what the host's triggers make of it is sent", CONTACT
   await deliver(till, [stream.put({ id: 2, name: '  Bobby', phone: '2' }, { id: 5, name: 'Ed', phone: '55' })])
   t.same((await all(host, 'contacts'))[3], '5|Ed|5|null', 'the host would not have it')
   t.same((await sealed()).toSorted(), ['upsert contacts[2]', 'upsert contacts[5]'], 'and central hears of it')
+  await acknowledge()
+  await till.start()
+  const { head } = await till.status()
+  await deliver(till, [stream.put({ id: 2, name: ' Cyd', phone: '2' })])
+  await eventually('it is sealed in the background, though nobody sells', async () => {
+    const now = await till.status()
+    return now.head.entryNo > head.entryNo && now.unsealed === 0
+  })
+  await deliver(till, [stream.put({ id: 2, name: 'Dee', phone: '2' })])
+  await eventually('nothing counts as unsealed for what came alone', async () => (await till.status()).unsealed === 0)
 })
 
 onEachDatabase(
