@@ -28,6 +28,8 @@ export class RecentCuts {
     const known = this.cuts.get(key)
     if (known !== undefined) return known.cut
     const made = yield* cut()
+    // Others who stand there may have cut it meanwhile.
+    this.drop(key)
     this.cuts.set(key, { cut: made, at: now })
     this.bytes += made.bytes
     return made
@@ -40,10 +42,14 @@ export class RecentCuts {
   }
 
   private forget(now: number): void {
-    for (const [key, { cut, at }] of this.cuts) {
+    for (const [key, { at }] of this.cuts) {
       if (now - at < FRESH_MS && this.cuts.size <= MOST && this.bytes <= MOST_BYTES) return
-      this.cuts.delete(key)
-      this.bytes -= cut.bytes
+      this.drop(key)
     }
+  }
+
+  private drop(key: string): void {
+    this.bytes -= this.cuts.get(key)?.cut.bytes ?? 0
+    this.cuts.delete(key)
   }
 }
