@@ -213,6 +213,13 @@ t.test('a filter that fails for one document holds up that one only', async (t) 
   t.same((await central.status()).parked, [])
 })
 
+t.test('where a filter fails for one of many, all others are given to who begins', async (t) => {
+  const { pool, listener } = await openOffice(t, { items: { where: (eb) => eb(eb('unit_price', '/', eb.ref('unit_price')), '=', 1) } })
+  await pool.query("INSERT INTO items SELECT 'I' || lpad(n::text, 4, '0'), 'Item', (n <> 1200)::int FROM generate_series(1, 2200) n")
+  const till = await listener('BA01')
+  t.equal(await till.drain(), 2_199)
+})
+
 t.test('a document that could not be read while a register began comes to it, though it is what it was before', async (t) => {
   const { pool, central, listener } = await openOffice(
     t,
