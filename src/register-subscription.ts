@@ -31,6 +31,8 @@ export interface RegisterSubscriptionOptions {
   readonly subscribe: Readonly<Record<string, unknown>>
   /** Whether anything is published too. */
   readonly isPublishing: boolean
+  /** Rows of the host's were written. */
+  onWritten(): void
 }
 
 /** How often it is looked whether another day has begun. */
@@ -67,7 +69,10 @@ export class RegisterSubscription {
       clock,
       publishing: options.isPublishing ? this.publishing() : undefined,
       watch: this.notices,
-      onApplied: (applied) => events.emit('applied', applied),
+      onApplied: (applied) => {
+        events.emit('applied', applied)
+        options.onWritten()
+      },
       onUnapplied: (documents) => events.emit('unapplied', { documents }),
       onProblems: (problems) => events.emit('schema', { mended: [], problems }),
     })

@@ -101,8 +101,21 @@ export class RegisterReplica implements Register {
     const { sealer } = this
     const { subscribe } = options
     const isPublishing = this.specs.length > 0
-    if (subscribe !== undefined)
-      this.subscription = new RegisterSubscription({ name, database: database as RegisterDatabase, clock, events, sealer, subscribe, isPublishing })
+    const sealSoon = () => this.upkeep.isRunning && this.upkeep.sealSoon()
+    if (subscribe !== undefined) {
+      // Triggers of the host's may have made something else of it, and SQLite tells nobody of his own commits.
+      const onWritten = isPublishing ? sealSoon : () => undefined
+      this.subscription = new RegisterSubscription({
+        name,
+        database: database as RegisterDatabase,
+        clock,
+        events,
+        sealer,
+        subscribe,
+        isPublishing,
+        onWritten,
+      })
+    }
     this.upkeep = new RegisterUpkeep({ database, clock, events, sealer, retainMs, forgetAfterMs, peer: () => this.transfer.peer() })
     this.transfer = new RegisterTransfer({
       name,
@@ -114,7 +127,7 @@ export class RegisterReplica implements Register {
       audiences: this.subscription?.subscriber,
       isRemovedFrom: (table) => this.subscription?.isRemovedFrom(table) === true,
       ready: () => this.ready(),
-      onReseal: () => this.upkeep.isRunning && this.upkeep.sealSoon(),
+      onReseal: sealSoon,
     })
   }
 

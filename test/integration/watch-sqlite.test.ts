@@ -26,7 +26,6 @@ t.test('a commit is noticed that can be seen only some time after its pages are 
       if (performance.now() > until) seen = versionOf(own)
       return seen
     },
-    ownChanges: () => 0,
   }
   let noticed = 0
   const unwatch = watchCommits(late, file, () => noticed++)

@@ -73,14 +73,10 @@ export class Steps {
     return (this.prepare('PRAGMA data_version', 'objects').get() as { data_version: number }).data_version
   }
 
-  /** Another one whenever this connection has written. */
-  ownChanges(): number {
-    return (this.prepare('SELECT total_changes() AS changes', 'objects').get() as { changes: number }).changes
-  }
-
   /** Another one whenever anybody has written: another connection, or this one, which the host may share. */
   version(): string {
-    return `${this.dataVersion()} ${this.ownChanges()}`
+    const { changes } = this.prepare('SELECT total_changes() AS changes', 'objects').get() as { changes: number }
+    return `${this.dataVersion()} ${changes}`
   }
 
   private answer(step: Step): unknown {

@@ -16,32 +16,24 @@ interface Watched {
   readonly isOpen: boolean
   /** Another one whenever another connection has committed. */
   dataVersion(): number
-  /** Another one whenever this connection has written. */
-  ownChanges(): number
-}
-
-interface Versions {
-  readonly others: number
-  readonly own: number
 }
 
 /**
  * Every commit grows or rewinds the -wal file. The watcher only says "look": `PRAGMA data_version` says whether another
- * connection committed, and a slow poll stands behind a watcher that misses something. What our own connection writes to the host's tables is touched, too, and
- * the host's triggers may have made something else of it. Returns the end of it.
+ * connection committed, and a slow poll stands behind a watcher that misses something. Returns the end of it.
  */
 export function watchCommits(connection: Watched, file: string, listener: () => void): () => void {
-  let seen: Versions | undefined
+  let version: number | undefined
   let looks = 0
   let unlook: (() => void) | undefined
-  /** Whether somebody else has committed since it was last looked: a commit of our own is no end of waiting for one that can't be seen yet. */
+  /** Whether somebody has committed since it was last looked. */
   const look = (): boolean => {
     if (!connection.isOpen) return true
-    const before = seen
-    seen = versionsOf(connection)
-    const isByOthers = seen === undefined || seen.others !== before?.others
-    if (isByOthers || seen?.own !== before?.own) listener()
-    return isByOthers
+    const now = versionOf(connection)
+    if (now !== undefined && now === version) return false
+    version = now
+    listener()
+    return true
   }
   const lookOn = (): void => {
     unlook = undefined
@@ -83,9 +75,9 @@ export function watchShared(listener: () => void): () => void {
 }
 
 /** Undefined where the database can't say now: then whoever looks finds out why. */
-function versionsOf(connection: Watched): Versions | undefined {
+function versionOf(connection: Watched): number | undefined {
   try {
-    return { others: connection.dataVersion(), own: connection.ownChanges() }
+    return connection.dataVersion()
   } catch {
     return undefined
   }
