@@ -6,6 +6,7 @@ import { compiledOnce, erase, insert, type Key, lookup, query, type Statement, t
 import type { IncomingDocument } from './audience-documents.ts'
 import type { Verdict } from './quarantine-verdict.ts'
 import { nameOf } from './received-documents.ts'
+import { readPlaces } from './subscription-standing.ts'
 import { WAITING } from './subscription-tables.ts'
 
 /** A document of central's that waits here, as support sees it. */
@@ -41,6 +42,9 @@ export interface Waiting extends IncomingDocument {
 export interface ToWait extends Omit<Waiting, 'cause'> {
   readonly verdict: Verdict | { readonly cause: 'changed' }
 }
+
+/** The contents of a document that is to go. */
+const NOTHING = '[]'
 
 /** Bounds of the pause before a document is tried again, in milliseconds; it doubles with each try. */
 const AGAIN = { minMs: 10_000, maxMs: 3_600_000 }
@@ -137,13 +141,14 @@ function* read(select: Statement): Work<readonly WaitingName[]> {
   return rows.map((row) => ({ table: row.table_name, recordId: row.record_id, cause: row.cause, size: Number(row.size) }))
 }
 
-/** As they came; one that waits no more is left out. */
+/** As they came; one that waits no more is left out. What is to go goes with the parts that its table has by now: when it was to go they may not have been published, and so have kept it here. */
 export function* readWaiting(database: CapturingDatabase, names: readonly WaitingName[]): Work<readonly Waiting[]> {
   const found = yield* lookup(
     byKey(database, ['cause', 'snapshot_no', 'shape', 'key_columns', 'records']),
     names.map(({ table, recordId }): Key => [table, recordId]),
   )
   const shapes = new Map<string, readonly PartShape[]>()
+  const places = found.some(([row]) => row?.at(-1) === NOTHING) ? yield* readPlaces(database) : undefined
   return names.flatMap(({ table, recordId }, n) => {
     const row = found[n]?.[0]
     if (row === undefined) return []
@@ -151,13 +156,14 @@ export function* readWaiting(database: CapturingDatabase, names: readonly Waitin
     const of = `${table}\n${shapeText}`
     const shape = shapes.get(of) ?? (JSON.parse(shapeText) as readonly PartShape[])
     shapes.set(of, shape)
+    const place = records === NOTHING ? places?.get(table) : undefined
     return [
       {
         table,
         recordId,
         cause,
         snapshotNo: Number(snapshotNo),
-        shape,
+        shape: place !== undefined && JSON.stringify(place.keyColumns) === keyColumns ? place.shape : shape,
         keyColumns: JSON.parse(keyColumns) as readonly string[],
         records: (JSON.parse(records) as [string, string, string][]).map(([of, id, record]) => ({ table: of, recordId: id, record })),
       },
@@ -176,7 +182,7 @@ export function* outdate({ build }: Database, names: readonly WaitingName[]): Wo
 /** What a snapshot did not confirm is not published any more, and waits for nothing; what is to go still is. */
 export function* dropUnconfirmed({ build }: Database, table: string, snapshotNo: number): Work<void> {
   yield* query(
-    build.deleteFrom(WAITING.name).where('table_name', '=', table).where('snapshot_no', '<', snapshotNo).where('records', '<>', '[]').compile(),
+    build.deleteFrom(WAITING.name).where('table_name', '=', table).where('snapshot_no', '<', snapshotNo).where('records', '<>', NOTHING).compile(),
   )
 }
 

@@ -85,6 +85,25 @@ onEachDatabase(t, server, 'what refers to what is not there yet waits for it alo
   t.equal(told.length, 1, 'said once')
 })
 
+onEachDatabase(t, server, 'what could not go while its parts were not published goes with them when they are again', TABLES, async (t, host) => {
+  const till = await open(host)
+  const [goods, prices] = [items().put({ item_no: 'I1', name: 'One' }), lists()]
+  const list = (id: number) => ({ row: { id, name: `L${id}` }, parts: { price_list_lines: [{ list_id: id, item_no: 'I1', unit_price: '1' }] } })
+  await deliver(till, [goods, prices.put(list(1), list(2), { row: { id: 3, name: 'L3' } })])
+  prices.shape = []
+  await deliver(till, [prices.remove([1])])
+  t.match((await till.status()).unapplied, [{ recordId: [1], code: 'ERR_REFERENCE' }])
+  prices.shape = [LINES]
+  await deliver(till, [prices.put(list(3))])
+  await till.start()
+  await eventually('nothing waits', async () => (await till.status()).unapplied.length === 0)
+  t.same(await rows(host, 'price_lists'), ['2|L2', '3|L3'])
+  t.same(
+    (await rows(host, 'price_list_lines')).map((row) => row.slice(0, 4)),
+    ['2|I1', '3|I1'],
+  )
+})
+
 onEachDatabase(t, server, 'a version that waits takes no part back from a document that was given it since', TABLES, async (t, host) => {
   await host.exec(`ALTER TABLE items ADD COLUMN plu INTEGER; CREATE UNIQUE INDEX items_plu ON items (plu);
     INSERT INTO items (item_no, name, plu) VALUES ('OWN', 'own', 7)`)

@@ -26,7 +26,8 @@ export class Raw {
 export class AudienceStream {
   readonly table: string
   readonly keyColumns: readonly string[]
-  readonly shape: readonly PartShape[]
+  /** Other rules of central's make another of it, in the same history. */
+  shape: readonly PartShape[]
   /** Of parts that may move from one document to another, by table. */
   private readonly partKeys: Readonly<Record<string, readonly string[]>>
   private stream = name()
