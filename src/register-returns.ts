@@ -25,7 +25,7 @@ export async function takeBack(database: RegisterDatabase, sealer: Sealer, name:
       yield* database.giveWay()
       return yield* enter(database, name, sent, function* () {
         const [document] = yield* readBefore(database, root, [recordId], 0)
-        return document?.isThere === true || document?.isReadable === false
+        return document?.isThere === true
       })
     })
     if (isThere) await sealer.sealAgain([{ table, recordId }])

@@ -5,11 +5,9 @@ import type { Work } from './work.ts'
 /** A document that is published here, before something is written to it. */
 export interface OwnDocument {
   readonly recordId: string
-  /** Whether it stands here, inside what is published. */
+  /** Whether it stands here, inside what is published, be it that it can't be read. */
   readonly isThere: boolean
-  /** Whether it can be read; of one that can't be nothing else is known. */
-  readonly isReadable: boolean
-  /** Whether it is as it was last sealed, or came: nothing of it is still to be sealed. */
+  /** Whether it is as it was last sealed, or came: nothing of it is still to be sealed. One that can't be read is not. */
   readonly isSealed: boolean
   /** Whether the other side has acknowledged all of it that was sealed. */
   readonly isAcknowledged: boolean

@@ -92,8 +92,7 @@ export function isContested(
 ): boolean {
   const { removals, rows } = optionsOf(mirrors, document.table)(document.table)
   return own.some(([root, one]) => {
-    if (document.removed) return removals === 'apply' && one.isReadable && one.isThere && !(one.isSealed && one.isAcknowledged)
-    if (!one.isReadable) return false
+    if (document.removed) return removals === 'apply' && one.isThere && !(one.isSealed && one.isAcknowledged)
     if (!one.isThere) return rows !== 'update' && (!one.isSealed || isGoing(one))
     return !(one.isSealed && one.isAcknowledged) && overlaps(published.tables(root) ?? [], mirrors, document)
   })

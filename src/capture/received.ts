@@ -36,13 +36,11 @@ export function* readBefore(
   for (const [n, document] of touched.entries()) {
     const reading = readings.get(document)
     const member = members[n]
-    const isAlike = reading === undefined || member === undefined ? reading === member : isEmptied(member) || isEqual(reading as ReadDocument, member)
-    const isSealed = !(reading instanceof Error) && isAlike
+    const isSealed = !(reading instanceof Error) && isAsGiven(reading, member)
     const isAcknowledged = (member?.entryNo ?? 0) <= acknowledged
     known.set(document.recordId, {
       recordId: document.recordId,
       isThere: reading !== undefined,
-      isReadable: !(reading instanceof Error),
       isSealed,
       isAcknowledged,
       isGiven: reading !== undefined && isSealed && isAcknowledged && member?.withheld === undefined && (member?.entryNo ?? 0) > 0,
@@ -52,6 +50,11 @@ export function* readBefore(
     } as KnownDocument)
   }
   return touched.map(({ recordId }) => known.get(recordId) as OwnDocument)
+}
+
+function isAsGiven(now: ReadDocument | undefined, member: Member | undefined): boolean {
+  if (now === undefined || member === undefined) return now === member
+  return isEmptied(member) || isEqual(now, member)
 }
 
 /** The documents that the database takes these record ids for; of one that is not there the record id as it was given. */

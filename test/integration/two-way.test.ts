@@ -63,6 +63,29 @@ onEachDatabase(t, server, 'what came from central is not sent back, and what is 
   t.same((await sealed()).toSorted(), ['remove contacts[9]', 'upsert contacts[2]', 'upsert contacts[3]'])
 })
 
+onEachDatabase(t, server, 'a document that can not be read here waits alone when central changes it', CONTACTS, async (t, host) => {
+  const readable: PublishRules<AnyTables> = {
+    contacts: { where: (eb) => eb(eb.fn('abs', [eb.cast('phone', 'bigint')]), '>=', 0) },
+  }
+  const { till, sealed, acknowledge } = await open(host, readable, { contacts: mirror() })
+  const stream = contacts().put({ id: 1, name: 'Ann', phone: '1' }, { id: 2, name: 'Bob', phone: '2' }, { id: 3, name: 'Cy', phone: '3' })
+  await deliver(till, [stream])
+  await host.exec("UPDATE contacts SET phone = '-9223372036854775808' WHERE id = 2")
+  t.same(await sealed(), [])
+  t.match((await till.status()).parked, [{ recordId: [2], code: 'ERR_FILTER' }])
+  await deliver(till, [stream.put({ id: 1, name: 'Anna', phone: '1' }, { id: 2, name: 'Bobby', phone: '2' }).remove([3])])
+  t.same(await all(host, 'contacts'), ['1|Anna|1|null', '2|Bob|-9223372036854775808|null'], 'the others are written')
+  await deliver(till, [stream.remove([2])])
+  t.same(await all(host, 'contacts'), ['1|Anna|1|null', '2|Bob|-9223372036854775808|null'])
+  t.match((await till.status()).subscriptions, [{ table: 'contacts', waiting: 1, isComplete: true }])
+  await host.exec("UPDATE contacts SET phone = '22' WHERE id = 2")
+  t.same(await sealed(), ['upsert contacts[2]'])
+  t.same((await till.status()).parked, [])
+  await acknowledge()
+  await subscriberOf(till).take([])
+  t.same(await all(host, 'contacts'), ['1|Anna|1|null', '2|Bob|22|null'], 'what was changed here stands: central has it, and says what becomes of it')
+})
+
 onEachDatabase(t, server, 'a table that is made anew empty is filled again, and nobody hears of removals', CONTACTS, async (t, host) => {
   const { till, sealed, acknowledge } = await open(host, { contacts: {} }, { contacts: mirror() })
   const stream = contacts().put({ id: 1, name: 'Ann' }, { id: 2, name: 'Bob' })
