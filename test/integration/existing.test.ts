@@ -7,6 +7,7 @@ import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { type AnyTables, createCentral, createRegister, type Filter, mirror, negate, stockMovements } from '../../src/index.ts'
 import { httpLink, toNodeHandler } from '../../src/transport/http.ts'
+import { onEachDatabase, sealedBy } from '../support/each-database.ts'
 import { createPool, startServer } from '../support/postgres.ts'
 
 const server = await startServer(t)
@@ -132,4 +133,25 @@ t.test('installing again activates nothing twice', async (t) => {
   await till.synchronize()
   t.equal(await stock(), -81)
   t.equal((await till.entries({ limit: 1000 })).length, 18)
+})
+
+const SALES = 'CREATE TABLE sales (id INTEGER PRIMARY KEY, sale_no VARCHAR(20), amount INTEGER)'
+
+onEachDatabase(t, server, 'what was withheld under a key is nothing of the sale that has the key by now', SALES, async (t, host) => {
+  await host.exec("INSERT INTO sales VALUES (1, 'S-1', 10), (2, 'S-2', 20)")
+  const till = host.create({ sales: { identity: ['sale_no'] } })
+  await till.install()
+  const sealed = sealedBy(till)
+  t.same(await sealed(), [])
+  await host.exec("DELETE FROM sales WHERE id = 1; INSERT INTO sales VALUES (1, 'S-3', 10); UPDATE sales SET amount = 21 WHERE id = 2")
+  t.same((await sealed()).toSorted(), ['baseline sales[2]', 'upsert sales[1]', 'upsert sales[2]'])
+})
+
+onEachDatabase(t, server, 'what stood there before is exported, also where nothing was sealed yet', SALES, async (t, host) => {
+  await host.exec("INSERT INTO sales VALUES (1, 'S-1', 10), (2, 'S-2', 20)")
+  const till = host.create({ sales: {} })
+  await till.install()
+  const sealed = sealedBy(till)
+  t.same(await till.export('sales', { sale_no: 'S-2' }), { documents: 1, entries: 1 })
+  t.same(await sealed(), ['upsert sales[2]'])
 })
