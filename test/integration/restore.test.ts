@@ -5,6 +5,7 @@ import type { Link } from '../../src/index.ts'
 import { startServer } from '../support/postgres.ts'
 import { Random, seedOfRun } from '../support/random.ts'
 import { openShop, type Shop } from '../support/shop.ts'
+import { TILL_SCHEMA } from '../support/tables.ts'
 import { backupOf, Machine, restoreFrom } from '../support/world.ts'
 
 const server = await startServer(t)
@@ -14,9 +15,9 @@ const random = new Random(seed)
 
 const line = (item: string, quantity = '1') => ({ item, quantity, amount: '1' })
 
-async function scene(t: Parameters<typeof openShop>[0], recordsPerRun = 20) {
+async function scene(t: Parameters<typeof openShop>[0], recordsPerRun = 20, before = '') {
   const shop = await openShop(t, server)
-  const machine = new Machine(t, await shop.addTill('POS1', { transfer: { recordsPerRun } }))
+  const machine = new Machine(t, await shop.addTill('POS1', { transfer: { recordsPerRun }, schema: TILL_SCHEMA + before }))
   for (let n = 1; n <= 10; n++) machine.cashier.sell(`R-${n}`, [line('OLD')])
   await machine.replica.synchronize()
   return { shop, machine }
@@ -241,8 +242,12 @@ t.test('central restored: the till sends again what central lost', async (t) => 
   t.equal(await shop.stock('LATER'), -6)
 })
 
-t.test('central restored to before what the till has pruned: all is sealed anew', async (t) => {
-  const { shop, machine } = await scene(t)
+t.test('central restored to before what the till has pruned: all is sealed anew, but what stood there before', async (t) => {
+  const { shop, machine } = await scene(
+    t,
+    20,
+    "INSERT INTO receipts VALUES (-1, NULL, 'R-before', 'BA01', '2026-11-01', '2026-11-01T09:00:00Z', NULL, 'posted', '0', NULL)",
+  )
   await backupOf(shop.pool, 'backup')
   for (let n = 0; n < 5; n++) machine.cashier.sell(`R-x${n}`, [line('LATER')])
   await machine.replica.synchronize()
@@ -253,6 +258,8 @@ t.test('central restored to before what the till has pruned: all is sealed anew'
   machine.cashier.sell('R-y', [line('LATER')])
   await machine.replica.synchronize()
   await machine.replica.synchronize()
+  t.equal((await shop.pool.query("SELECT FROM receipts WHERE receipt_no = 'R-before'")).rowCount, 0, 'it was never given')
+  machine.db.exec("DELETE FROM receipts WHERE receipt_no = 'R-before'")
   await isEqual(t, shop, machine, 'all is there again')
   t.equal(await shop.stock('OLD'), -10, 'and nothing twice')
   t.same(await shop.central.orphans.list(), [])
