@@ -1,12 +1,14 @@
 import Database from 'better-sqlite3'
 import t from 'tap'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
-import { createRegister } from '../../src/index.ts'
+import { createRegister, mirror } from '../../src/index.ts'
 import { httpLink } from '../../src/transport/http.ts'
 import { ScriptedClock } from '../support/clock.ts'
 import { startServer } from '../support/postgres.ts'
 import { Random } from '../support/random.ts'
 import { openShop, PUBLISH } from '../support/shop.ts'
+import { CENTRAL_SCHEMA } from '../support/tables.ts'
+import { backupOf, restoreFrom } from '../support/world.ts'
 
 const server = await startServer(t)
 const YEAR_MS = 365 * 86_400_000
@@ -36,6 +38,30 @@ t.test('central that was silent for too long is not waited for, and gets all ane
   t.equal(await shop.stock('A'), -41)
   t.same(await shop.central.orphans.list(), [])
   await forgetful.stop()
+})
+
+t.test('an epoch that tells all anew is pruned too, be it that it began where a digest is kept', async (t) => {
+  const shop = await openShop(t, server, {
+    schema: `${CENTRAL_SCHEMA}; CREATE TABLE items (item_no text PRIMARY KEY, name text)`,
+    subscribe: { items: mirror() },
+  })
+  const till = await shop.addTill('POS1', {
+    schema: 'CREATE TABLE items (item_no TEXT PRIMARY KEY NOT NULL, name TEXT)',
+    publish: { items: {} },
+    transfer: { recordsPerRun: 1_000 },
+  })
+  await backupOf(shop.pool, 'backup')
+  till.db.exec("WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000) INSERT INTO items SELECT 'I' || n, 'Item' FROM n")
+  await till.replica.synchronize()
+  const pruning = till.again({ retainMs: 0 })
+  t.equal((await pruning.status()).head.entryNo, 1_000)
+  t.same(await pruning.prune(), { entries: 999 })
+  await restoreFrom(shop.pool, 'backup')
+  for (let run = 0; run < 2; run++) await pruning.synchronize()
+  t.equal((await shop.pool.query('SELECT FROM items')).rowCount, 1_000)
+  t.same(await pruning.prune(), { entries: 1_000 })
+  t.equal((await pruning.entries()).length, 1)
+  await pruning.stop()
 })
 
 t.test('what was sealed while the clock was years ahead keeps nothing behind it from being pruned', async (t) => {
