@@ -249,13 +249,15 @@ t.test('what nobody needs any more is forgotten: removals that all have, and aud
   const till = await listener('BA01')
   const other = await listener('BA02')
   const late = await listener('BA01', 'POS2')
-  for (const one of [till, other, late]) await one.drain()
+  const silent = await listener('BA01', 'POS3')
+  for (const one of [till, other, late, silent]) await one.drain()
   const old = till.backup()
   await pool.query("DELETE FROM items WHERE item_no <> 'I1'")
   await till.drain()
   const age = "'40 days'"
   await pool.query(
-    `UPDATE sync_audience_points SET sealed_at = sealed_at - interval ${age}; UPDATE sync_audiences SET asked_at = asked_at - interval ${age} WHERE filter LIKE '%BA02%'`,
+    `UPDATE sync_audience_points SET sealed_at = sealed_at - interval ${age}; UPDATE sync_audiences SET asked_at = asked_at - interval ${age} WHERE filter LIKE '%BA02%';
+     UPDATE sync_audience_registers SET heard_at = heard_at - interval ${age} WHERE register_id = (SELECT register_id FROM sync_registers WHERE register = 'POS3')`,
   )
   const members = async () =>
     (await pool.query('SELECT count(*)::int AS all, count(*) FILTER (WHERE removed)::int AS removed FROM sync_audience_members')).rows[0]
@@ -267,10 +269,10 @@ t.test('what nobody needs any more is forgotten: removals that all have, and aud
   t.same(await members(), { all: 1, removed: 0 })
   till.restore(old)
   t.equal(till.rows('items').length, 20)
-  for (const one of [till, other, late]) await one.drain()
+  for (const one of [till, other, late, silent]) await one.drain()
   t.same(
-    [till, other, late].map((one) => one.rows('items').length),
-    [1, 0, 1],
+    [till, other, late, silent].map((one) => one.rows('items').length),
+    [1, 0, 1, 1],
   )
 })
 
