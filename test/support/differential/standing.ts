@@ -47,6 +47,9 @@ function inTable(table: string, columns: readonly string[]): [string, string][] 
   return columns.map((name) => [table, name])
 }
 
+/** Names by which a condition finds SQLite's own number of a row where no column has them any more (https://www.sqlite.org/lang_createtable.html#rowid). */
+const ROWID = /^(rowid|oid|_rowid_)$/i
+
 /** Whether the tables have what the rules name. */
 export async function fits(reader: Reader, root: RootRules): Promise<boolean> {
   const has = async (rule: PartRules, parent: TableInfo | undefined): Promise<boolean> => {
@@ -63,7 +66,7 @@ export async function fits(reader: Reader, root: RootRules): Promise<boolean> {
   const { columns } = await reader.table(root.table)
   const conditions = [root.where, root.existing].filter((one): one is Condition => typeof one === 'object')
   const named = conditions.flatMap((condition) => ('column' in condition ? [condition.column] : condition.others))
-  if (!named.every((name) => columns.includes(name))) return false
+  if (!named.every((name) => columns.includes(name) || (reader.dialect === 'sqlite' && ROWID.test(name)))) return false
   for (const condition of conditions) if (!(await reader.takes(root.table, condition))) return false
   const out = await published(reader, root)
   return root.identity.every((name) => out.includes(name))
