@@ -3,7 +3,7 @@ import { committed, erase, insert, type Key, pause, query, type Work, writing } 
 import { dropAudience } from './audience-prune.ts'
 import { AUDIENCE_MEMBERS } from './audience-tables.ts'
 import { type Audience, evaluate, isKeyedAs, moveHead, readAudiences } from './audiences.ts'
-import { inChunks, isEqual, membersOf, readAll, type Slice } from './collector.ts'
+import { inChunks, isEqual, membersOf, readAll, readSlice, type Slice } from './collector.ts'
 import { documentsTouched, otherwiseWritten, type Reading, type TouchedDocument } from './documents.ts'
 import { type Parked, park } from './parked.ts'
 import type { CapturePlan } from './plan.ts'
@@ -29,6 +29,8 @@ export interface GivenUp {
  * Seals what up to `limit` touches lead to, for every audience of the tables: each touched document is read once, and looked for in each filter once. In one
  * transaction, alone; all is read before anything is written. A filter that takes too long, or does not run since the host has changed its tables, holds up nobody
  * else: its audience is given up.
+ *
+ * @throws Overfull, with more than one touch
  */
 export function* sealAudiences(
   database: PublishingDatabase,
@@ -39,7 +41,7 @@ export function* sealAudiences(
 ): Work<AudienceSlice> {
   const { touches, more, through: touch, forget } = yield* database.capture.takeTouches(limit)
   const { documents: meant, whole } = yield* documentsTouched(plan, touches)
-  const readings = yield* readAll([...meant.values()])
+  const readings = yield* readSlice([...meant.values()], limit)
   const others = yield* otherwiseWritten(meant, readings)
   for (const [document, reading] of yield* readAll(others)) readings.set(document, reading)
   const touched = [...meant.values(), ...others]

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { chainLines, documentLine } from '../digest.ts'
-import type { TillsyncError } from '../errors.ts'
+import { TillsyncError } from '../errors.ts'
 import { STATE } from '../migrate.ts'
 import { type Entry, type Operation, type Point, START, type Takes } from '../model.ts'
 import type { OwnTable } from '../own-table.ts'
@@ -52,10 +52,26 @@ export interface Member {
   readonly withheld: Withheld | undefined
 }
 
+/** How much of documents is held at once, in UTF-16 units of their records: what is sealed in one process beside the host's sales is not to take the memory that those need. */
+const MOST_HELD = 16 * 1_048_576
+
+/** The documents that a slice's touches lead to are more than is held at once. */
+export class Overfull extends TillsyncError {
+  /** With about so many touches they are not. */
+  readonly fitting: number
+
+  constructor(fitting: number) {
+    super('ERR_TOO_LARGE', 'A slice has more than is held at once', { retryable: true, hint: 'It is tried again with less.' })
+    this.fitting = fitting
+  }
+}
+
 /**
  * Seals what up to `limit` touches lead to, in one transaction: touches taken, entries numbered and chained, members
  * brought up to date. Whatever runs at the same time, or twice, this is the only writer while it lasts. All is read and computed
  * before anything is written. `note` is told of the documents that were looked at, in the same transaction.
+ *
+ * @throws Overfull, with more than one touch
  */
 export function* sealSlice(
   database: CapturingDatabase,
@@ -66,7 +82,7 @@ export function* sealSlice(
 ): Work<Slice> {
   const { touches, more, through: touch, forget } = yield* database.capture.takeTouches(limit)
   const { documents: meant, whole } = yield* documentsTouched(plan, touches)
-  const readings = yield* readAll([...meant.values()])
+  const readings = yield* readSlice([...meant.values()], limit)
   const others = yield* otherwiseWritten(meant, readings)
   for (const [document, reading] of yield* readAll(others)) readings.set(document, reading)
   const touched = [...meant.values(), ...others]
@@ -274,9 +290,15 @@ function equal(a: Uint8Array | null, b: Uint8Array | null): boolean {
   return a === b || (a !== null && b !== null && Buffer.compare(a, b) === 0)
 }
 
-/** Reads documents, as many at a time as the records that they have allow. */
-export function* readAll(touched: readonly TouchedDocument[]): Work<Map<TouchedDocument, Reading>> {
+/** Reads what `limit` touches lead to. @throws Overfull, with more than one */
+export function readSlice(touched: readonly TouchedDocument[], limit: number): Work<Map<TouchedDocument, Reading>> {
+  return readAll(touched, limit > 1 ? MOST_HELD : Number.POSITIVE_INFINITY)
+}
+
+/** Reads documents, as many at a time as the records that they have allow. @throws Overfull where they are longer than `most` */
+export function* readAll(touched: readonly TouchedDocument[], most = Number.POSITIVE_INFINITY): Work<Map<TouchedDocument, Reading>> {
   const readings = new Map<TouchedDocument, Reading>()
+  let held = 0
   for (const [root, documents] of Map.groupBy(touched, (document): RootPlan => document.root)) {
     let size = 16
     for (let from = 0; from < documents.length; ) {
@@ -285,9 +307,13 @@ export function* readAll(touched: readonly TouchedDocument[]): Work<Map<TouchedD
       let records = 0
       for (const [n, document] of some.entries()) {
         const reading = read[n]
-        if (reading !== undefined && !(reading instanceof Error)) records += reading.records.length
+        if (reading !== undefined && !(reading instanceof Error)) {
+          records += reading.records.length
+          for (const { record } of reading.records) held += record.length
+        }
         readings.set(document, reading)
       }
+      if (held > most) throw new Overfull(Math.max(1, Math.floor((readings.size * most) / held)))
       from += some.length
       // As many as had about so many records this time.
       size = Math.max(1, Math.min(CHUNK, Math.round((4 * MANY_RECORDS * some.length) / Math.max(1, records))))

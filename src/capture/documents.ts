@@ -161,7 +161,7 @@ export function* readDocuments(root: RootPlan, documents: readonly TouchedDocume
     yield* refuseMissingKeys(root, documents)
     return yield* readTogether(root, documents)
   } catch (error) {
-    const failure = asTillsyncError(error, 'ERR_DATABASE', `Reading \`${root.table}\` failed`)
+    const failure = isTooLong(error) ? tooLong(root, error) : asTillsyncError(error, 'ERR_DATABASE', `Reading \`${root.table}\` failed`)
     if (!OF_ONE_DOCUMENT.includes(failure.code)) throw failure
     const [one] = documents as [TouchedDocument]
     if (documents.length === 1) return [failure.code === 'ERR_FILTER' && (yield* isNoKey(root, one)) ? undefined : failure]
@@ -193,6 +193,20 @@ export function* lookupEach(statement: Statement, keys: readonly Key[]): Work<re
     for (const key of keys) found.push(...(yield* lookupEach(statement, [key])))
     return found
   }
+}
+
+/** A text longer than JavaScript has: 512 Mi UTF-16 units in V8 (https://nodejs.org/api/buffer.html#bufferconstantsmax_string_length). */
+function isTooLong(error: unknown): boolean {
+  return error instanceof Error && (error.message === 'Invalid string length' || (error as NodeJS.ErrnoException).code === 'ERR_STRING_TOO_LONG')
+}
+
+function tooLong(root: RootPlan, cause: unknown): TillsyncError {
+  const hint = 'Change the record so that it is smaller, or leave columns out by `except`.'
+  return new TillsyncError('ERR_TOO_LARGE', `A record of \`${root.table}\` is longer than a text can be. ${hint}`, {
+    hint,
+    context: { table: root.table },
+    cause,
+  })
 }
 
 const OF_ONE_DOCUMENT = ['ERR_FILTER', 'ERR_VALUE', 'ERR_NO_KEY', 'ERR_TOO_LARGE']

@@ -3,7 +3,7 @@ import type { AnyTables, DocumentName, Which } from '../model.ts'
 import type { CapturingDatabase, Clock, WriteOptions } from '../ports.ts'
 import type { Key, Work } from '../work.ts'
 import { touchAgain } from './again.ts'
-import { type Slice, sealSlice } from './collector.ts'
+import { Overfull, type Slice, sealSlice } from './collector.ts'
 import { exportTasks, touchExport } from './export.ts'
 import { type CapturePlan, requireRoot } from './plan.ts'
 import { Planning, type PlanningOptions } from './planning.ts'
@@ -104,7 +104,7 @@ export class Sealer {
   /** Seals what is touched, and does `work` in the same transaction, behind which nothing is left to be sealed. Undefined where it is more than a slice, or the tables stand otherwise by now. */
   async sealedWith<T>(work: () => Work<T>): Promise<T | undefined> {
     await this.planning.planned()
-    return (await this.slice(this.limit, undefined, work)).value
+    return (await this.slice(this.limit, undefined, work))?.value
   }
 
   private async run(signal: AbortSignal | undefined): Promise<Sealed> {
@@ -127,7 +127,7 @@ export class Sealer {
     for (let plan: CapturePlan | undefined; ; ) {
       if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'Sealing was aborted', { cause: signal.reason })
       const { limit } = this
-      let slice: Slice
+      let slice: Slice | undefined
       try {
         slice = await this.slice(limit, signal)
       } catch (error) {
@@ -138,6 +138,7 @@ export class Sealer {
         if (plan.unread.size === 0) throw error
         continue
       }
+      if (slice === undefined) continue
       add(sealed, slice)
       // What comes later is another call's: a host that writes without a pause must not keep this one from its end.
       if (!slice.more || slice.touch >= mark) return sealed
@@ -150,12 +151,12 @@ export class Sealer {
     return (yield* capture.touched()) || !(yield* this.planning.isCurrent()) ? yield* capture.mark() : undefined
   }
 
-  /** @param work what is done with the last slice */
+  /** @param work what is done with the last slice. Undefined where there is more than is held at once: the next one is shorter. */
   private async slice<T>(
     limit: number,
     signal: AbortSignal | undefined,
     work?: () => Work<T>,
-  ): Promise<Slice & { readonly limit: number; readonly value: T | undefined }> {
+  ): Promise<(Slice & { readonly value: T | undefined }) | undefined> {
     let tries = 0
     const written = this.database.write(
       function* (this: Sealer) {
@@ -170,13 +171,19 @@ export class Sealer {
       }.bind(this),
       { signal, alone: true },
     )
-    const { upkeep, slice } = await written.catch((error) => {
+    const done = await written.catch((error) => {
       // What takes too long, or is too much, may go well with less.
       this.limit = Math.max(LIMITS.least, Math.ceil(limit / 2))
+      if (error instanceof Overfull) {
+        this.limit = Math.min(this.limit, error.fitting)
+        return undefined
+      }
       // Whatever goes by the plan stands still with it.
       if (error instanceof TillsyncError && error.code === 'ERR_SCHEMA_NEWER') this.planning.forget()
       throw error
     })
+    if (done === undefined) return undefined
+    const { upkeep, slice } = done
     if (upkeep !== this.planning.last) this.planning.keep(upkeep)
     const { sliceMs } = this.database
     const { more, wroteMs } = slice

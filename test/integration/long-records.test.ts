@@ -28,3 +28,22 @@ onEachDatabase(
     t.same((await till.status()).parked, [])
   },
 )
+
+onEachDatabase(
+  t,
+  server,
+  'what is long is sealed in slices that hold little at once, and none is left',
+  'CREATE TABLE photos (id INTEGER PRIMARY KEY, photo TEXT)',
+  async (t, host) => {
+    const till = host.create({ photos: {} })
+    await till.install()
+    const slices: number[] = []
+    till.on('sealed', ({ documents }) => slices.push(documents))
+    const photo = (mb: number) => `'${'x'.repeat(mb * 1_048_576)}'`
+    for (let id = 1; id <= 24; id++) await host.exec(`INSERT INTO photos VALUES (${id}, ${photo(id === 20 ? 18 : 1)})`)
+    t.equal((await till.seal()).documents, 24)
+    t.ok(Math.max(...slices) <= 16, `${slices}`)
+    await host.exec('UPDATE photos SET photo = NULL')
+    t.equal((await till.seal()).documents, 24)
+  },
+)
