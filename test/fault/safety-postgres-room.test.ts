@@ -80,10 +80,12 @@ t.test('other tables of ours locked: sales do not wait, sealing does', async (t)
 })
 
 t.test('timeouts of the role end no sealing: not one of a slow filter, nor one of a busy host', async (t) => {
-  isDocumented(t, 'sets `statement_timeout` and `idle_in_transaction_session_timeout` to 0 in its own transactions')
+  isDocumented(t, 'sets `statement_timeout`, `idle_in_transaction_session_timeout` and `transaction_timeout` to 0 in its own transactions')
   const { pool } = await openTill(t, server, { publish: { receipts: {} } })
   await pool.query(`CREATE FUNCTION slow(id bigint) RETURNS boolean LANGUAGE sql AS 'SELECT pg_sleep(0.8) IS NOT NULL'`)
-  const options = '-c statement_timeout=500ms -c idle_in_transaction_session_timeout=500ms -c lock_timeout=500ms -c application_name=library'
+  const since17 = Number((await pool.query('SHOW server_version_num')).rows[0].server_version_num) >= 170_000
+  const limits = ['statement_timeout', 'idle_in_transaction_session_timeout', 'lock_timeout', ...(since17 ? ['transaction_timeout'] : [])]
+  const options = `${limits.map((name) => `-c ${name}=500ms`).join(' ')} -c application_name=library`
   const limited = openPool(t, { ...server.database(String(pool.options.database)).config, options })
   const publish = { receipts: { where: () => sql<SqlBool>`slow(id)` } }
   const replica = createRegister({ location: 'A', register: '1', database: postgres(limited), publish })
