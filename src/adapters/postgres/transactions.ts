@@ -44,19 +44,25 @@ const configure = (all: Readonly<Record<string, string>>) =>
 const literals = (all: Readonly<Record<string, string>>) => Object.fromEntries(Object.entries(all).map(([name, value]) => [name, literal(value)]))
 const WRITER_SETTINGS = literals({ ...SETTINGS, ...READING })
 /** What is shipped, or said to be applied, must survive a crash; it takes all that was committed before with it. */
-const DURABLE = configure({
+const DURABLY = {
   ...WRITER_SETTINGS,
   synchronous_commit: "pg_catalog.replace(pg_catalog.current_setting('synchronous_commit'), 'off', 'local')",
-})
-/** A timeout that PostgreSQL has since 17. */
-const UNBOUNDED = 'SET LOCAL transaction_timeout = 0'
+}
+const DURABLE = configure(DURABLY)
 /** Whatever the role's or the database's defaults are. */
 const READ_COMMITTED = 'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE'
-const BEGIN = {
-  read: ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', configure(literals(OWN_SETTINGS))],
-  write: [READ_COMMITTED, DURABLE],
-  lazy: [READ_COMMITTED, configure({ ...WRITER_SETTINGS, synchronous_commit: "'off'" })],
+/** What each kind of transaction begins with. Where PostgreSQL may end one because it lasts, it does so with none: what was too long would be so again. */
+const beginnings = (isBounded: boolean) => {
+  const unbounded = literals(isBounded ? { transaction_timeout: '0' } : {})
+  return {
+    read: ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', configure({ ...literals(OWN_SETTINGS), ...unbounded })],
+    write: [READ_COMMITTED, configure({ ...DURABLY, ...unbounded })],
+    lazy: [READ_COMMITTED, configure({ ...WRITER_SETTINGS, synchronous_commit: "'off'", ...unbounded })],
+  }
 }
+const [BEGIN, BEGIN_BOUNDED] = [beginnings(false), beginnings(true)]
+/** A timeout that PostgreSQL has since 17. */
+const UNBOUNDED = 'SET LOCAL transaction_timeout = 0'
 /** Nothing in it takes a snapshot. */
 const BEGIN_ALONE = [
   'BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE',
@@ -171,7 +177,7 @@ export class Transactions {
       if (mode === 'alone' && !(await this.tryAlone(client))) return undefined
       if (mode === 'loose') return { value: await transaction.drive(work) }
       if (mode === 'alone') await client.query(this.server?.isBounded ? `${BEGIN_ALONE}; ${UNBOUNDED}` : BEGIN_ALONE)
-      else transaction.begin(mode === 'read' && this.server?.isBounded ? [...BEGIN.read, UNBOUNDED] : BEGIN[mode])
+      else transaction.begin((this.server?.isBounded ? BEGIN_BOUNDED : BEGIN)[mode])
       // No snapshot is taken yet: all that was written before the lock will be in it.
       if (lock.size > 0) await transaction.drive(() => lockTables(lock))
       if (mode === 'alone') await this.reading.lock(client)
