@@ -77,7 +77,8 @@ export class Network {
       if (fate === 'twice') await till(request.clone())
       const answer = await till(request)
       const earlier = last.get(hostname)
-      last.set(hostname, answer.clone())
+      // What ended within an exchange has answered nothing.
+      if (answer.status !== 500) last.set(hostname, answer.clone())
       if (fate === 'cut') throw unreachable()
       return fate === 'stale' && earlier ? earlier : answer
     }
