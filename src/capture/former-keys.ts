@@ -49,7 +49,8 @@ export class FormerKeys {
       const [row] = rows[n] ?? []
       const withheld = row && readWithheld(row[0] as string)
       const header = withheld && writtenMembers(withheld.records[0]?.record ?? '{}')
-      if (withheld === undefined || header === undefined || idOf(header, columns) !== recordId || isAnother(document.root, header, now)) continue
+      if (withheld === undefined || header === undefined || !isSame(withheld.key, columns)) continue
+      if (idOf(header, columns) !== recordId || isAnother(document.root, header, now)) continue
       found.set(document, { recordId, withheld: keyedAnew(document.root, withheld, now.records) })
     }
     return found
@@ -62,7 +63,7 @@ export class FormerKeys {
     return this.resealing.includes(root.table)
   }
 
-  /** By the columns that touches have named records of the table by; the key's own values may be written otherwise since it is of another type. */
+  /** By the columns that touches have named records of the table by, of which a former key is one; the key's own values may be written otherwise since it is of another type. */
   private *candidates({ document: { root, recordId }, now }: UnknownDocument): Work<readonly Candidate[]> {
     this.keys ??= yield* this.readKeys()
     const header = writtenMembers(now.records[0]?.record as string)
@@ -87,6 +88,10 @@ export class FormerKeys {
 interface Candidate {
   readonly recordId: string
   readonly columns: readonly string[]
+}
+
+function isSame(key: readonly string[], columns: readonly string[]): boolean {
+  return key.length === columns.length && key.every((name, n) => name === columns[n])
 }
 
 /** Under which a document was withheld, if these columns were its key. */

@@ -5,6 +5,8 @@ import { isPart, type RootPlan, type TablePlan } from './table-plan.ts'
 /** What a withheld document was when it was withheld. */
 export interface Withheld {
   readonly records: readonly ReadRecord[]
+  /** The columns of the key that its record id is of. */
+  readonly key: readonly string[]
   /** The tables that it was read from then, each with the columns that the rules left out. */
   readonly leftOut: LeftOut
 }
@@ -17,24 +19,24 @@ function leftOutBy(root: RootPlan): LeftOut {
 }
 
 export function writeWithheld(root: RootPlan, records: readonly ReadRecord[]): string {
-  return JSON.stringify({ leftOut: leftOutBy(root), records: records.map(({ table, recordId, record }) => [table, recordId, record]) })
+  return JSON.stringify({ key: root.key, leftOut: leftOutBy(root), records: records.map(({ table, recordId, record }) => [table, recordId, record]) })
 }
 
 export function readWithheld(text: string): Withheld {
-  const { leftOut, records } = JSON.parse(text) as { leftOut: LeftOut; records: [string, string, string][] }
-  return { leftOut, records: records.map(([table, recordId, record]) => ({ table, recordId, record })) }
+  const { key, leftOut, records } = JSON.parse(text) as { key: string[]; leftOut: LeftOut; records: [string, string, string][] }
+  return { key, leftOut, records: records.map(([table, recordId, record]) => ({ table, recordId, record })) }
 }
 
 /** Whether other rules hold now than when it was withheld, or it has columns that are gone: another may get the name of one. */
 export function isOfOtherRules(root: RootPlan, withheld: Withheld | undefined): boolean {
   if (withheld === undefined) return false
-  if (JSON.stringify(withheld.leftOut) !== JSON.stringify(leftOutBy(root))) return true
+  if (JSON.stringify([withheld.key, withheld.leftOut]) !== JSON.stringify([root.key, leftOutBy(root)])) return true
   const columns = new Map(plansOf(root).map((plan) => [plan.table, new Set(plan.columns.map(({ name }) => name))]))
   return withheld.records.some(({ table, record }) => [...writtenMembers(record).keys()].some((name) => !columns.get(table)?.has(name)))
 }
 
 /** What was withheld under another key, under that of the document as it is now; what refers to it refers to it by that. A change of the key is none of the document. */
-export function keyedAnew(root: RootPlan, { records, leftOut }: Withheld, now: readonly ReadRecord[]): Withheld {
+export function keyedAnew(root: RootPlan, { records, ...by }: Withheld, now: readonly ReadRecord[]): Withheld {
   const present = new Map(now.map((one) => [nameOf(one), one.record]))
   const keys = new Map(plansOf(root).map((plan) => [plan.table, isPart(plan) ? plan.parent.own : plan.key]))
   const [header, ...parts] = records as [ReadRecord, ...ReadRecord[]]
@@ -45,7 +47,7 @@ export function keyedAnew(root: RootPlan, { records, leftOut }: Withheld, now: r
     for (const name of keys.get(one.table) ?? []) was.set(name, values.get(name) as string)
     return { ...one, record: writeMembers([...was]) }
   }
-  return { leftOut, records: [anew({ ...header, recordId: (now[0] as ReadRecord).recordId }), ...parts.map(anew)] }
+  return { ...by, records: [anew({ ...header, recordId: (now[0] as ReadRecord).recordId }), ...parts.map(anew)] }
 }
 
 function writeMembers(members: readonly (readonly [string, string])[]): string {

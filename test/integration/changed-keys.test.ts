@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Register } from '../../src/index.ts'
+import type { AnyTables, PublishRules, Register } from '../../src/index.ts'
 import { type Host, onEachDatabase, sealedBy } from '../support/each-database.ts'
 import { startServer } from '../support/postgres.ts'
 
@@ -154,4 +154,38 @@ onEachDatabase(t, server, 'a receipt that takes the former key of a withheld one
     (await till.entries({ limit: 10 })).map(({ operation, recordId }) => [operation, recordId]),
     [['upsert', [2, 'R9']]],
   )
+})
+
+const ASSORTED = `
+  CREATE TABLE assortments (no integer PRIMARY KEY, active integer); INSERT INTO assortments VALUES (1, 1), (2, 0);
+  CREATE TABLE items (id integer PRIMARY KEY, assortment_no integer, shelf integer UNIQUE, name text); CREATE INDEX by_assortment ON items (assortment_no);
+  INSERT INTO items VALUES (1, 1, 101, 'Milk'), (2, 1, 2, 'Bread');
+  CREATE TABLE labels (no integer PRIMARY KEY, shelf integer, text text); CREATE INDEX by_shelf ON labels (shelf)`
+
+onEachDatabase(t, server, 'what a filter or a part refers by is no former key, whatever its values are', ASSORTED, async (t, host) => {
+  const publish = (least: number): PublishRules<AnyTables> => ({
+    items: {
+      where: (eb) =>
+        eb('id', '<', least).and(
+          eb.exists(eb.selectFrom('assortments').select('no').whereRef('no', '=', 'items.assortment_no').where('active', '=', 1)),
+        ),
+      dependsOn: { assortments: { assortment_no: 'no' } },
+    },
+    labels: { partOf: { items: { shelf: 'shelf' } } },
+  })
+  const first = host.create(publish(8))
+  await first.install()
+  await first.seal()
+  // Others have what is the key of one that is withheld, in another column.
+  await host.exec(`UPDATE items SET shelf = 102 WHERE id = 2; INSERT INTO items VALUES (8, 1, 2, 'Tea'), (9, 2, 109, 'Rice')`)
+  await first.stop()
+  const till = host.create(publish(100))
+  await till.install()
+  const sealed = sealedBy(till)
+  for (const table of (await till.status()).resealing) await till.reseal(table)
+  t.same(await sealed(), ['baseline items[2]', 'upsert items[2]', 'upsert items[8]'])
+  await host.exec('UPDATE assortments SET active = 1 WHERE no = 2')
+  t.same(await sealed(), ['upsert items[9]'])
+  await host.exec(`UPDATE items SET name = 'Whole milk' WHERE id = 1`)
+  t.same(await sealed(), ['baseline items[1]', 'upsert items[1]'])
 })
