@@ -49,7 +49,7 @@ export class FormerKeys {
       const [row] = rows[n] ?? []
       const withheld = row && readWithheld(row[0] as string)
       const header = withheld && writtenMembers(withheld.records[0]?.record ?? '{}')
-      if (withheld === undefined || header === undefined || !isSame(withheld.key, columns)) continue
+      if (withheld === undefined || header === undefined || JSON.stringify(withheld.key) !== JSON.stringify(columns)) continue
       if (idOf(header, columns) !== recordId || isAnother(document.root, header, now)) continue
       found.set(document, { recordId, withheld: keyedAnew(document.root, withheld, now.records) })
     }
@@ -88,10 +88,6 @@ export class FormerKeys {
 interface Candidate {
   readonly recordId: string
   readonly columns: readonly string[]
-}
-
-function isSame(key: readonly string[], columns: readonly string[]): boolean {
-  return key.length === columns.length && key.every((name, n) => name === columns[n])
 }
 
 /** Under which a document was withheld, if these columns were its key. */
