@@ -75,10 +75,10 @@ export class RegisterUpkeep {
     const now = clock.now()
     const peer = await this.options.peer()
     // One that never came is waited for.
-    const isForgotten = peer !== undefined && now - Date.parse(peer.contactAt) > forgetAfterMs
-    const acknowledged = isForgotten ? Number.MAX_SAFE_INTEGER : (peer?.standing?.entryNo ?? 0)
+    const forgets = peer !== undefined && now - Date.parse(peer.contactAt) > forgetAfterMs
+    const limits = { acknowledged: peer?.standing, forgets, now, retainMs }
     for (let entries = 0; ; ) {
-      const pruned = await database.write(() => pruneSlice(database, { acknowledged, now, retainMs }), { signal, lazily: true })
+      const pruned = await database.write(() => pruneSlice(database, limits), { signal, lazily: true })
       entries += pruned
       if (pruned === 0) return { entries }
       await clock.sleep(PRUNE_PAUSE_MS, signal)

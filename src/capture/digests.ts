@@ -1,4 +1,5 @@
 import { chainDigest } from '../digest.ts'
+import { readState, writeState } from '../migrate.ts'
 import { type Point, START } from '../model.ts'
 import type { OwnTable } from '../own-table.ts'
 import type { CapturingDatabase } from '../ports.ts'
@@ -30,6 +31,7 @@ export function* digestsAt(database: CapturingDatabase, entryNos: readonly numbe
 /**
  * The digests of our history at the ends of documents, to be compared with these points. Two copies of a database may have sealed the same entry, the one as all of a document, the other as its beginning: there no
  * document of ours ends, and the digest is one that is equal to none. Where an entry was pruned with its digest, the one behind it goes on from that: then it is told by what that makes of the point's.
+ * Of entries that were forgotten the digest of each end is kept: where there is none, none of our documents ends.
  */
 export function* endsAt(database: CapturingDatabase, points: readonly Point[]): Work<ReadonlyMap<number, string>> {
   const numbers = points.map(({ entryNo }) => entryNo)
@@ -47,7 +49,27 @@ export function* endsAt(database: CapturingDatabase, points: readonly Point[]): 
       digests.set(point.entryNo, isOurs ? point.digest : NO_END)
     }
   }
+  const untold = numbers.filter((entryNo) => !digests.has(entryNo))
+  const forgotten = untold.length === 0 ? [] : yield* readForgotten(database)
+  for (const entryNo of untold) if (forgotten.some(([first, last]) => entryNo >= first && entryNo <= last)) digests.set(entryNo, NO_END)
   return digests
+}
+
+/** Entries that were pruned without being acknowledged, those next to each other together. */
+const FORGOTTEN = 'forgotten'
+
+type Stretch = readonly [first: number, last: number]
+
+function* readForgotten(database: CapturingDatabase): Work<readonly Stretch[]> {
+  return JSON.parse((yield* readState(database, FORGOTTEN)) ?? '[]') as readonly Stretch[]
+}
+
+/** Notes that entries are pruned which the subscriber has not acknowledged. */
+export function* noteForgotten(database: CapturingDatabase, first: number, last: number): Work<void> {
+  const stretches = yield* readForgotten(database)
+  const before = stretches.at(-1)
+  const noted = before?.[1] === first - 1 ? [...stretches.slice(0, -1), [before[0], last]] : [...stretches, [first, last]]
+  yield* writeState(FORGOTTEN, JSON.stringify(noted))
 }
 
 /** Whether the first entry of a document goes on from this very point. */

@@ -18,6 +18,9 @@ export interface LoggedEntry {
   readonly digest: Uint8Array
 }
 
+/** Whose entry it is. */
+type Named = Pick<LoggedEntry, 'table_name' | 'operation' | 'record_id' | 'document'>
+
 const COLUMNS = ['entry_no', 'table_name', 'operation', 'record_id', 'record', 'document', 'sealed_at', 'digest'] as const
 
 /** How many rows are held at a time while a batch is cut. */
@@ -92,7 +95,7 @@ export function* entriesAt(database: Database, entryNos: readonly number[]): Wor
 }
 
 /** Whether an entry begins a document. A document's entries stand together, its root record first; with a baseline, first that of the baseline. */
-export function startsDocument(row: LoggedEntry, before: LoggedEntry | undefined): boolean {
+export function startsDocument(row: Named, before: Named | undefined): boolean {
   if (row.document !== documentLine({ table: row.table_name, recordId: row.record_id })) return false
   return row.operation !== 'upsert' || before?.operation !== 'baseline' || before.document !== row.document
 }

@@ -102,6 +102,9 @@ export function judge(state: State, known: Known, word: Subscription, digestAt: 
     theirs === NOWHERE && known.branch?.from.epoch !== NOWHERE.epoch ? 'pruned' : relate(known, theirs, theirs && digestAt(theirs.entryNo))
   if (theirs === undefined || relation === 'here') return { kind: 'follow', standing: theirs }
   if (relation === 'branched' && known.branch) return { kind: 'follow', standing: { epoch: theirs.epoch, ...known.branch.common } }
+  // It has nothing of our epoch, and of what comes before it only what was found then.
+  if (relation === 'pruned' && known.branch !== undefined && isSame(known.branch.from, theirs))
+    return { kind: 'branch', from: theirs, common: known.branch.common, epoch: true, anew: true }
   // The digest there may be gone with the entry: then that it is an epoch of ours must do.
   if (relation === 'pruned' || (relation === 'elsewhere' && digestAt(theirs.entryNo) === theirs.digest))
     return { kind: 'branch', from: theirs, common: pointOf(theirs), epoch: true, anew: theirs.entryNo + 1 < known.first }

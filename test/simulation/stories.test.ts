@@ -6,12 +6,12 @@ import type { Fate, Schedule, Step } from '../support/simulation/steps.ts'
 // Schedules that went wrong once.
 
 const at = (copy: number) => ({ register: 0, copy })
-const sell = (copy: number): Step => ({ do: 'sell', ...at(copy), seed: 628_289 })
+const sell = (copy: number, seed = 628_289): Step => ({ do: 'sell', ...at(copy), seed })
 const exchange = (copy: number, ...fates: Fate[]): Step => ({ do: 'exchange', ...at(copy), fates })
-const care = (what: 'clone' | 'prune', copy: number): Step => ({ do: what, ...at(copy) })
+const care = (what: 'backup' | 'clone' | 'forget' | 'prune', copy: number): Step => ({ do: what, ...at(copy) })
 const RESTORE: Step = { do: 'central restore', backup: 0 }
 
-const STORIES: Readonly<Record<string, Pick<Schedule, 'steps' | 'last'>>> = {
+const STORIES: Readonly<Record<string, Pick<Schedule, 'forgets' | 'last' | 'steps'>>> = {
   'a copy that pruned tells central all anew, and a copy of it takes that for what it has sent itself': {
     steps: [sell(0), care('clone', 0), exchange(1), care('clone', 1), care('prune', 1), RESTORE],
     last: 2,
@@ -38,6 +38,23 @@ const STORIES: Readonly<Record<string, Pick<Schedule, 'steps' | 'last'>>> = {
   },
   'a letter by which a till began to tell all anew arrives at a central that was restored, when the till has pruned what it then told': {
     steps: [sell(0), exchange(0), care('prune', 0), RESTORE, exchange(0, 'ok', 'copied'), exchange(0), care('prune', 0), RESTORE],
+    last: 0,
+  },
+  'a till that was restored sells more than it lost, and forgets central before it hears where they part': {
+    steps: [
+      sell(0, 1),
+      exchange(0),
+      care('backup', 0),
+      sell(0, 50),
+      sell(0, 51),
+      exchange(0),
+      { do: 'restore', ...at(0), backup: 0 },
+      ...[100, 101, 102, 103, 104, 105].map((seed) => sell(0, seed)),
+      exchange(0, 'ok', 'lost'),
+      care('forget', 0),
+      sell(0, 777),
+    ],
+    forgets: true,
     last: 0,
   },
 }

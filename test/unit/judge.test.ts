@@ -69,6 +69,11 @@ t.test('what was pruned is sealed anew, behind the last common point', async (t)
   t.match(verdict(history, { standing: history.in('e1', 8) }, { first: 9 }), { kind: 'follow' }, 'the next one is there')
   t.match(verdict(history, { standing: ten().copy(7).write('x').in('e1') }, { first: 9 }), { kind: 'seek' }, 'the next one goes on from another')
   t.match(verdict(history, {}, { first: 5 }), { kind: 'branch', common: START, epoch: true, anew: true }, 'it has nothing, and the beginning is gone')
+  const lost = ten().copy(6).write('x', 'y', 'z')
+  const since = { epoch: 'e2', ancestors: [{ epoch: 'e1', through: 6 }], branch: { from: lost.in('e1'), common: history.at(6) } }
+  const anew = { kind: 'branch', from: lost.in('e1'), common: history.at(6), epoch: true, anew: true }
+  for (const first of [8, 10, 11])
+    t.same(verdict(history, { standing: lost.in('e1') }, { ...since, first }), anew, 'it has not heard of the epoch, whose first are gone')
   const begun = { first: 5, epoch: 'e2', branch: { from: { epoch: '', ...START }, common: START, start: history.at(10) } }
   t.same(verdict(history, {}, begun), { kind: 'follow', standing: { epoch: '', ...START } }, 'not again and again')
 })
