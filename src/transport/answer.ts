@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { asTillsyncError, type TillsyncError } from '../errors.ts'
 import type { RegisterName, Takes } from '../model.ts'
-import type { AudiencePublisher, Proof, Subscriber } from '../ports.ts'
+import type { AudiencePublisher, Proof, Subscriber, Taken } from '../ports.ts'
 import { decodeMessage, encodeMessage, encodePublished } from './codec.ts'
 import { type Asking, isSettled, refusalIn, requestOf, withTaken } from './exchange.ts'
 import type { HoldEnd, Holds } from './holds.ts'
@@ -84,7 +84,7 @@ export async function answerCentral(answerer: RegisterAnswerer, register: Regist
     // What does not answer what was said last may be an old letter.
     const isAnswer = message.answers !== undefined && message.answers === publisher.lastSaid
     const exchanged = await publisher.hear(message)
-    const taken = isAnswer ? await answerer.asking?.subscriber.take(message.published?.batches ?? []) : undefined
+    const taken = isAnswer ? await answerer.asking?.subscriber.take(message.published?.batches ?? []) : await goOn(answerer)
     const error = refusalIn(message, exchanged)
     if (error) answerer.onFailed(error)
     else answerer.onExchanged(withTaken(exchanged, taken))
@@ -104,6 +104,16 @@ export async function answerCentral(answerer: RegisterAnswerer, register: Regist
   const encoded = await encodeMessage({ from: register, answers: message.id, ...said, audiences, ...(failed && { error: errorFields(failed) }) })
   publisher.readAhead()
   return encoded
+}
+
+/** What is open of what came before. Where that can't go on just now, what the register has to say is not to wait for it. */
+async function goOn({ asking, onFailed }: RegisterAnswerer): Promise<Taken | undefined> {
+  try {
+    return await asking?.subscriber.take([])
+  } catch (thrown) {
+    onFailed(asTillsyncError(thrown, 'ERR_DATABASE', 'What central has sent could not be applied'))
+    return undefined
+  }
 }
 
 /** Whether neither side has anything to say, and the register would wait for it. */

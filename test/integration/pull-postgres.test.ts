@@ -99,6 +99,18 @@ t.test('what a till sells arrives, and what head office publishes comes, while i
   t.match(await central.registers.list(), [{ pending: 0, quarantined: 0 }])
 })
 
+t.test('what waits at a till is tried again with each exchange, though nothing comes', async (t) => {
+  const { office, till, seat, central } = await open(t)
+  await till.query('ALTER TABLE items ADD CONSTRAINT cheap CHECK (unit_price < 100)')
+  await office.query(`INSERT INTO items VALUES ('A', 'n', 1), ('B', 'n', 150)`)
+  await central.synchronize(NAME)
+  t.match((await seat.replica.status()).unapplied, [{ recordId: ['B'], code: 'ERR_MIRROR' }])
+  await till.query('ALTER TABLE items DROP CONSTRAINT cheap')
+  await central.synchronize(NAME)
+  t.same((await seat.replica.status()).unapplied, [])
+  t.equal((await till.query('SELECT FROM items')).rowCount, 2)
+})
+
 t.test('what strangers send to a till changes nothing there, and central gets on with it', async (t) => {
   const { office, till, token, url, seat, central, sell, posted } = await open(t)
   await office.query(`INSERT INTO items VALUES ('A', 'n', 1)`)
