@@ -4,6 +4,7 @@ import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { createRegister, mirror } from '../../src/index.ts'
 import { httpLink } from '../../src/transport/http.ts'
 import { ScriptedClock } from '../support/clock.ts'
+import { eventually } from '../support/eventually.ts'
 import { startServer } from '../support/postgres.ts'
 import { Random } from '../support/random.ts'
 import { openShop, PUBLISH } from '../support/shop.ts'
@@ -110,4 +111,6 @@ t.test('what central has acknowledged is pruned when it is old, and nothing else
   await eager.synchronize()
   await shop.balances(t, till)
   t.match((await eager.entries()).at(0), { entryNo: sealed }, 'numbers go on')
+  await eager.start()
+  await eventually('it prunes by itself', async () => rows('sync_entries') === 1)
 })
