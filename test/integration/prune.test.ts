@@ -41,6 +41,34 @@ t.test('central that was silent for too long is not waited for, and gets all ane
   await forgetful.stop()
 })
 
+t.test('what central has of entries that were forgotten is known, though its acknowledgement was lost', async (t) => {
+  const shop = await openShop(t, server)
+  const till = await shop.addTill('POS1', { transfer: { recordsPerRun: 1 } })
+  const sell = (no: number) => till.cashier.sell(`R-${no}`, [{ item: 'A', quantity: '1', amount: '1' }])
+  for (let n = 1; n <= 3; n++) sell(n)
+  await till.replica.synchronize()
+  const peer = till.db.prepare('SELECT * FROM sync_peers').get() as Record<string, unknown>
+  for (let n = 4; n <= 6; n++) sell(n)
+  await till.replica.synchronize()
+  const { standing } = await till.replica.status()
+  await till.replica.stop()
+  const columns = Object.keys(peer)
+  till.db.prepare(`UPDATE sync_peers SET ${columns.map((name) => `${name} = ?`).join(', ')}`).run(...Object.values(peer))
+  till.db.exec("UPDATE sync_peers SET contact_at = '2026-01-01T00:00:00.000Z'; DELETE FROM receipts WHERE id = 5")
+  const forgetful = till.again({ retainMs: 0, forgetAfterMs: 3_600_000 })
+  t.teardown(() => forgetful.stop())
+  sell(7)
+  await forgetful.seal()
+  await forgetful.prune()
+  sell(8)
+  const forks: unknown[] = []
+  forgetful.on('forked', ({ common, anew }) => forks.push({ entryNo: common.entryNo, anew }))
+  for (let run = 0; run < 2; run++) await forgetful.synchronize()
+  t.same(forks, [{ entryNo: standing?.entryNo, anew: true }])
+  t.same(await shop.central.orphans.list(), [], 'what was deleted meanwhile it never hears of')
+  t.equal(await shop.stock('A'), -8)
+})
+
 t.test('an epoch that tells all anew is pruned too, be it that it began where a digest is kept', async (t) => {
   const shop = await openShop(t, server, {
     schema: `${CENTRAL_SCHEMA}; CREATE TABLE items (item_no text PRIMARY KEY, name text)`,
