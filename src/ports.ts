@@ -63,6 +63,8 @@ export interface Changes {
   readonly bare: ReadonlySet<string>
   /** SQL, in order. */
   readonly statements: readonly string[]
+  /** Tables whose triggers the database would not have made, and why: what happens to them may go unseen. */
+  readonly refused?: ReadonlyMap<string, TillsyncError>
 }
 
 /** What a database must do so that its changes can be captured. */

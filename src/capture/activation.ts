@@ -39,12 +39,22 @@ export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[],
   const before = new Set((yield* readStates(database, PREFIX)).map(({ key }) => key.slice(PREFIX.length)))
   const install = ({ sources, tables }: CapturePlan) => database.capture.install(sources, tables)
   const { plan, done } = yield* planAnd(database, specs, strict ? undefined : problems, install)
-  const { tables: changed, bare, statements } = done
+  const { tables: changed, bare, statements, refused } = done
+  const hasRefused = new Set<RootSpec>()
+  for (const [table, error] of refused ?? []) {
+    if (strict) throw error
+    for (const spec of specs.filter((spec) => namesOf(spec).includes(table) && !hasRefused.has(spec))) {
+      hasRefused.add(spec)
+      problems.push({ table: spec.table, error })
+    }
+  }
+  // Where triggers are still missing, the look that makes them asks for the reseal.
   const mended = specs.filter(
     (spec) =>
       (plan.roots.has(spec.table) || plan.unread.has(spec.table)) &&
       before.has(spec.table) &&
-      [...tablesOf(spec), ...dependenciesOf(spec)].some((name) => changed.has(name)),
+      !hasRefused.has(spec) &&
+      namesOf(spec).some((name) => changed.has(name)),
   )
   for (const { table } of mended) {
     const root = plan.roots.get(table)
@@ -57,6 +67,10 @@ export function* keepUp(database: CapturingDatabase, specs: readonly RootSpec[],
     specs.map((spec) => spec.table),
   )
   return { plan, schema: yield* database.capture.schemaVersion(), mended: mended.map(({ table }) => table), problems, statements }
+}
+
+function namesOf(spec: RootSpec): readonly string[] {
+  return [...tablesOf(spec), ...dependenciesOf(spec)]
 }
 
 /** The statements that `keepUp` would run. */

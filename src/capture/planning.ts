@@ -66,11 +66,13 @@ export class Planning {
     return this.upkeep?.isMigrating === true
   }
 
-  /** Where something could not be read so long ago, it is found out anew whether it can be; and soon whether a schema change is done. */
+  /** Where something could not be read, or made, so long ago, it is found out anew whether it can be; and soon whether a schema change is done. */
   lookAgain(ms: number): void {
     const since = this.clock.ticks() - this.lookedAt
     if (this.isMigrating && since >= Math.min(ms, MIGRATING_MS)) this.forget()
-    if (this.upkeep !== undefined && this.upkeep.plan.unread.size > 0 && since >= ms) this.forget()
+    const { plan, problems = [] } = this.upkeep ?? {}
+    const mayPass = (plan?.unread.size ?? 0) > 0 || problems.some(({ error }) => error.code === 'ERR_DATABASE')
+    if (mayPass && since >= ms) this.forget()
   }
 
   /** Runs the host's own schema change with triggers out of its way, until it is done; then they are made anew, and what they did not see is to be resealed. */

@@ -190,6 +190,28 @@ t.test('PostgreSQL: a table that another role has made anew, so that we may make
   t.ok((await sealed()).includes('upsert items[60]'), 'nor where only what they run has to be another')
 })
 
+t.test('PostgreSQL: where a trigger on DDL lets none be made, other tables go on, and what was not noticed meanwhile is found', async (t) => {
+  const pool = await createPool(t, server)
+  await pool.query('CREATE TABLE items (id INTEGER PRIMARY KEY); CREATE TABLE receipts (id INTEGER PRIMARY KEY)')
+  const till = createRegister({ location: 'A', register: '1', database: postgres(pool), publish: { items: {}, receipts: {} } })
+  t.teardown(() => till.stop())
+  await till.install()
+  const sealed = sealedBy(till)
+  await pool.query(`ALTER TABLE items DISABLE TRIGGER ALL; INSERT INTO items VALUES (1); INSERT INTO receipts VALUES (1);
+    CREATE FUNCTION frozen() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'frozen until Monday'; END $$;
+    CREATE EVENT TRIGGER frozen ON ddl_command_start EXECUTE FUNCTION frozen()`)
+  t.same(await sealed(), ['upsert receipts[1]'])
+  const refused = { code: 'ERR_DATABASE', message: /items.*frozen until Monday/ }
+  t.match((await till.status()).problems, [{ table: 'items', error: refused }])
+  t.match(await till.check(), [{ code: 'DRIFT', table: 'items' }])
+  await t.rejects(till.install(), refused)
+  await pool.query('INSERT INTO receipts VALUES (2)')
+  t.same(await sealed(), ['upsert receipts[2]'])
+  await pool.query('DROP EVENT TRIGGER frozen')
+  t.same(await sealed(), ['upsert items[1]'])
+  t.match(await till.status(), { problems: [], resealing: [], unsealed: 0 })
+})
+
 t.test('PostgreSQL: a partition that another role has made holds nothing up, and what is sold there is sealed', async (t) => {
   const everything = await createPool(t, server)
   await everything.query('GRANT ALL ON SCHEMA public TO clerk')

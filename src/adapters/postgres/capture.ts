@@ -52,17 +52,17 @@ export class PostgresCapture implements Capture {
     this.sources.forget()
     this.lookAgain()
     const numbered = numberedByTable(sources, tables, yield* this.sources.number(sources))
-    const { changed, bare, statements } = yield* this.installation.bring(numbered, tables, untouched)
+    const { changed, bare, changes, refused } = yield* this.installation.bring(numbered, tables, untouched)
     const unexplained = yield* this.dropUnexplained()
-    return { tables: lost || unexplained ? new Set(numbered.keys()) : changed, bare, statements: [...own, ...statements] }
+    return { tables: lost || unexplained ? new Set(numbered.keys()) : changed, bare, statements: [...own, ...changes.map(({ sql }) => sql)], refused }
   }
 
   *changes(sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<Changes> {
     const { statements: own, lost, untouched } = yield* this.ownTables()
     const { numbers } = yield* this.sources.numbersOf(sources)
     const numbered = numberedByTable(sources, tables, numbers)
-    const { changed, bare, statements } = yield* this.installation.compare(numbered, tables, untouched)
-    return { tables: lost ? new Set(numbered.keys()) : changed, bare, statements: [...own, ...statements] }
+    const { changed, bare, changes } = yield* this.installation.compare(numbered, tables, untouched)
+    return { tables: lost ? new Set(numbered.keys()) : changed, bare, statements: [...own, ...changes.map(({ sql }) => sql)] }
   }
 
   findings(_sources: readonly TouchSource[], tables: ReadonlyMap<string, HostTable>): Work<readonly Finding[]> {

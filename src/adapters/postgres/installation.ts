@@ -1,7 +1,7 @@
 import { TillsyncError } from '../../errors.ts'
 import type { HostTable } from '../../host-table.ts'
 import { query, type Work } from '../../work.ts'
-import { DENIED, OWNERSHIP } from './errors.ts'
+import { classify, DENIED, isFinal, OWNERSHIP } from './errors.ts'
 import { LOCK_BRIEFLY } from './reading.ts'
 import { quote } from './tables.ts'
 import {
@@ -109,7 +109,18 @@ interface Difference {
   readonly bare: ReadonlySet<string>
   /** Those that are not locked yet as they must be. */
   readonly unlocked: Locks
-  readonly statements: readonly string[]
+  readonly changes: readonly Change[]
+}
+
+interface Change {
+  /** Whose triggers it makes; undefined where it takes away what nothing asks for any more. */
+  readonly table?: string
+  readonly sql: string
+}
+
+/** What was done, and the tables whose triggers could not be made. */
+export interface Brought extends Difference {
+  readonly refused: ReadonlyMap<string, TillsyncError>
 }
 
 const run = (sql: string): Work<readonly unknown[]> => query({ sql, parameters: [] })
@@ -129,13 +140,19 @@ export class Installation {
     if (unlocked.length > 0) throw new LockFirst(strongest(unlocked.map(({ name }) => [name, 'SHARE ROW EXCLUSIVE'])))
   }
 
-  /** Makes exactly these triggers. */
-  *bring(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>, untouched: boolean): Work<Difference> {
+  /** Makes exactly these triggers. What the database refuses to make is left as it is, and said. */
+  *bring(sources: ReadonlyMap<string, readonly NumberedSource[]>, tables: ReadonlyMap<string, HostTable>, untouched: boolean): Work<Brought> {
     const difference = yield* this.compare(sources, tables, untouched)
-    const { unlocked, statements } = difference
+    const { unlocked, changes } = difference
     if (unlocked.size > 0) throw new LockFirst(unlocked)
-    if (statements.length > 0) yield* run([LOCK_BRIEFLY, ...statements].join(';\n'))
-    return difference
+    const refused = new Map<string, TillsyncError>()
+    if (changes.length === 0 || (yield* attempt(changes)) === undefined) return { ...difference, refused }
+    for (const [table, own] of Map.groupBy(changes, (change) => change.table)) {
+      const error = yield* attempt(own)
+      // Triggers on what is published no more lead nowhere.
+      if (error !== undefined && table !== undefined) refused.set(table, error)
+    }
+    return { ...difference, refused }
   }
 
   /** What there is against what there should be; changes nothing. With `untouched` all is made anew, because there was nowhere to note a touch. */
@@ -173,11 +190,11 @@ export class Installation {
         places.filter(({ root, partition, locked }) => changed.has(root) && !partition && !locked).map(({ name }) => [name, 'SHARE ROW EXCLUSIVE']),
         surplus.filter(({ locked }) => !locked).map(({ on }) => [on, 'ACCESS EXCLUSIVE']),
       ),
-      statements: [
-        ...other.values(),
-        ...missing.flatMap(({ place, trigger }) => this.mend(place, trigger, present)),
-        ...surplus.map(dropTrigger),
-        ...[...bodies.keys()].filter((name) => !functions.has(name)).map((name) => `DROP FUNCTION ${this.qualify(name)}()`),
+      changes: [
+        ...[...other].map(([table, sql]) => ({ table, sql })),
+        ...missing.flatMap(({ place, trigger }) => this.mend(place, trigger, present).map((sql) => ({ table: place.root, sql }))),
+        ...surplus.map((trigger) => ({ sql: dropTrigger(trigger) })),
+        ...[...bodies.keys()].filter((name) => !functions.has(name)).map((name) => ({ sql: `DROP FUNCTION ${this.qualify(name)}()` })),
       ],
     }
   }
@@ -214,6 +231,22 @@ export class Installation {
   private qualify(name: string): string {
     return `${quote(this.schema)}.${quote(name)}`
   }
+}
+
+/** All of it, or nothing: then why. A trigger on DDL may refuse it, which is no fault of ours that passes by trying the same once more. */
+function* attempt(changes: readonly Change[]): Work<TillsyncError | undefined> {
+  try {
+    yield* run([LOCK_BRIEFLY, 'SAVEPOINT sync_triggers', ...changes.map(({ sql }) => sql), 'RELEASE SAVEPOINT sync_triggers'].join(';\n'))
+    return undefined
+  } catch (thrown) {
+    if (isFinal(thrown)) throw thrown
+    yield* run('ROLLBACK TO SAVEPOINT sync_triggers; RELEASE SAVEPOINT sync_triggers')
+    return classify(thrown, `The triggers of ${names(changes)} can't be made`)
+  }
+}
+
+function names(changes: readonly Change[]): string {
+  return [...new Set(changes.flatMap(({ table }) => (table === undefined ? [] : [`\`${table}\``])))].join(', ')
 }
 
 /** Each table as strongly as any of these asks for. */
