@@ -3,10 +3,10 @@ import type { Subscribed } from './apply/handling.ts'
 import { createOrCheck, tablesOf } from './apply/subscription.ts'
 import { ARCHIVE, CREDENTIALS, DOCUMENTS, EPOCHS, FRAMES, LIVES, ORPHANS, POINTS, QUARANTINE, REGISTERS, SHAPES } from './apply/tables.ts'
 import { AUDIENCES } from './capture/audience-tables.ts'
-import { NOTHING, putInForce } from './capture/rules-in-force.ts'
+import { come, NOTHING, putInForce } from './capture/rules-in-force.ts'
 import { type CentralPublishing, capturing, PUBLISHING_MIGRATION, PUBLISHING_TABLES } from './central-publishing.ts'
 import { checkMigrated, hasOwnTable, type Migrations, migrate } from './migrate.ts'
-import type { ApplyingDatabase } from './ports.ts'
+import type { ApplyingDatabase, Clock } from './ports.ts'
 import { PULLS } from './transport/tables.ts'
 
 const CENTRAL_TABLES = [
@@ -32,15 +32,24 @@ const OWN_TABLES = [...CENTRAL_TABLES, PULLS, ...PUBLISHING_TABLES].map((table) 
 /** What was posted stays where the library goes. */
 const LEDGERS = ['stock_movements', 'stock_levels', 'posted_plu_closings', 'posted_plu_closing_lines']
 
+interface CentralInstallationOptions {
+  readonly database: ApplyingDatabase
+  readonly clock: Clock
+  readonly subscribed: Subscribed
+  readonly publishing: CentralPublishing | undefined
+}
+
 /** What head office has in its database: tables of its own, those of its handlers, and triggers where it publishes. */
 export class CentralInstallation {
   private readonly database: ApplyingDatabase
+  private readonly clock: Clock
   private readonly subscribed: Subscribed
   private readonly publishing: CentralPublishing | undefined
   private readonly migrations: readonly Migrations[]
 
-  constructor(database: ApplyingDatabase, subscribed: Subscribed, publishing: CentralPublishing | undefined) {
+  constructor({ database, clock, subscribed, publishing }: CentralInstallationOptions) {
     this.database = database
+    this.clock = clock
     this.subscribed = subscribed
     this.publishing = publishing
     this.migrations = publishing ? [...MIGRATIONS, PUBLISHING_MIGRATION] : MIGRATIONS
@@ -51,6 +60,7 @@ export class CentralInstallation {
     const { database, publishing, migrations } = this
     const { checks, handlers } = this.subscribed
     await database.open()
+    const coming = await (publishing ? publishing.sealer.planning.willInstall() : come(database, this.clock))
     await database.write(function* () {
       yield* database.requireUnicode()
       if (publishing) yield* publishing.sealer.planning.prepare()
@@ -58,10 +68,10 @@ export class CentralInstallation {
       for (const [table, all] of checks) for (const check of all) if (typeof check !== 'function') yield* check.check(database, table)
       for (const [table, all] of handlers) for (const handler of all) yield* handler.check(database, table)
       yield* createOrCheck(database, [...tablesOf(handlers)])
-      if (publishing) yield* publishing.install()
+      if (publishing) yield* publishing.install(coming)
       // Rules that publish nothing any more: nobody would take what triggers note. What was noted stays, for a process that publishes may still run: it stands still by the rules.
       else if (yield* hasOwnTable(database, AUDIENCES)) {
-        yield* putInForce(database, NOTHING)
+        yield* putInForce(database, NOTHING, coming)
         yield* capturing(database).capture.removeTriggers()
       }
     })

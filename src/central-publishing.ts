@@ -18,6 +18,7 @@ import { listParked, type ParkedDocument } from './capture/parked.ts'
 import { type Problem, requireRoot } from './capture/plan.ts'
 import { pendingReseals } from './capture/reseal.ts'
 import { tablesOf } from './capture/rules.ts'
+import type { Coming } from './capture/rules-in-force.ts'
 import { Sealer } from './capture/sealer.ts'
 import { MEMBERS, PARKED } from './capture/tables.ts'
 import { asTillsyncError, TillsyncError } from './errors.ts'
@@ -114,9 +115,9 @@ export class CentralPublishing implements AudiencePublisher {
   }
 
   /** Makes triggers, and touches what stands there at first, in the caller's transaction. */
-  *install(): Work<Upkeep> {
+  *install(coming: Coming): Work<Upkeep> {
     if ((yield* readEpoch(this.options.database)) !== undefined) throw shared()
-    return yield* this.sealer.planning.install()
+    return yield* this.sealer.planning.install(coming)
   }
 
   check(): Work<readonly Finding[]> {

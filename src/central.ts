@@ -182,7 +182,7 @@ export class CentralReplica implements Central, Subscriber {
       tellProgress: (onProgress, progress) => this.events.tell(onProgress, progress),
       brought: () => this.turns.brought(),
     })
-    this.installation = new CentralInstallation(this.database, this.subscribed, this.publishing)
+    this.installation = new CentralInstallation({ database: this.database, clock, subscribed: this.subscribed, publishing: this.publishing })
     this.doors = new CentralDoors({
       database: this.database,
       clock,

@@ -15,6 +15,8 @@ const VERSION = 'version.'
 
 /** By this key it is kept which rules are in force, see capture/rules-in-force.ts. */
 export const RULES = 'rules'
+/** And by this one when the process began that put them there. */
+export const RULES_SINCE = 'rules.since'
 
 /**
  * One numbered step of the library's own tables. A step that was released is never changed; a later one follows it. A table is defined once, as the newest step leaves it: where it is missing it is made so,

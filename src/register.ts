@@ -147,13 +147,14 @@ export class RegisterReplica implements Register {
         return [...(yield* migrationStatements(database, MIGRATIONS)), ...(yield* upkeepStatements(database, specs))]
       })
     }
+    const coming = await sealer.planning.willInstall()
     const done = await database.write(function* () {
       yield* refuseShared(database)
       yield* sealer.planning.prepare()
       const migrated = yield* migrate(database, MIGRATIONS)
       yield* subscription?.install() ?? []
       yield* beginHistory(database)
-      return [...migrated, ...(yield* sealer.planning.install()).statements]
+      return [...migrated, ...(yield* sealer.planning.install(coming)).statements]
     })
     sealer.planning.installed()
     return done

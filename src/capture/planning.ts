@@ -6,7 +6,7 @@ import { checkCapture } from './check.ts'
 import { HostMigration } from './host-migration.ts'
 import { type CapturePlan, type Problem, planAnd } from './plan.ts'
 import { dependenciesOf, type RootSpec, tablesOf } from './rules.ts'
-import { fingerprintOf, notInForce, putInForce } from './rules-in-force.ts'
+import { type Coming, come, fingerprintOf, notInForce, putInForce } from './rules-in-force.ts'
 
 /** How often is looked whether a schema change of the host's is done. */
 export const MIGRATING_MS = 1_000
@@ -35,6 +35,8 @@ export class Planning {
   private found: readonly Problem[] = []
   /** The next look is the first, and puts the rules in force. */
   private begins = true
+  /** When it came, once it has. */
+  private coming: Coming | undefined
 
   constructor({ database, specs, clock, onUpkeep, refill }: PlanningOptions) {
     this.database = database
@@ -77,9 +79,10 @@ export class Planning {
 
   /** Runs the host's own schema change with triggers out of its way, until it is done; then they are made anew, and what they did not see is to be resealed. */
   async migrate<T>(fn: () => T | Promise<T>): Promise<T> {
+    const coming = await this.come()
     const begin = function* (this: Planning): Work<void> {
       yield* this.database.lockInstall()
-      yield* this.beginOrGoOn()
+      yield* this.beginOrGoOn(coming)
       yield* this.database.capture.removeTriggers()
     }.bind(this)
     try {
@@ -90,14 +93,20 @@ export class Planning {
     }
   }
 
+  /** To be waited for before the transaction of `install`: from now on it counts as the one that came last. */
+  willInstall(): Promise<Coming> {
+    this.coming = undefined
+    return this.come()
+  }
+
   /** To be asked for in the transaction of `install` before anything is written. */
   prepare(): Work<void> {
     return this.database.capture.prepare(this.specs.flatMap((spec) => [...tablesOf(spec), ...dependenciesOf(spec)]))
   }
 
   /** Makes triggers, and touches what stands there at first, in the caller's transaction. From then on these rules are in force. */
-  *install(): Work<Upkeep> {
-    yield* putInForce(this.database, this.fingerprint)
+  *install(coming: Coming): Work<Upkeep> {
+    yield* putInForce(this.database, this.fingerprint, coming)
     yield* this.migration.end()
     return yield* keepUp(this.database, this.specs, true, this.refill)
   }
@@ -111,6 +120,7 @@ export class Planning {
   /** With the next look its rules are in force, whatever others were. */
   begin(): void {
     this.begins = true
+    this.coming = undefined
     this.found = []
     this.forget()
   }
@@ -122,13 +132,16 @@ export class Planning {
 
   /** The plan with the schema that it is of. */
   async kept(): Promise<Upkeep> {
-    if (this.upkeep === undefined) this.keep(await this.database.write(() => this.keepUp(), { alone: true }))
+    if (this.upkeep === undefined) {
+      const coming = await this.come()
+      this.keep(await this.database.write(() => this.keepUp(coming), { alone: true }))
+    }
     return this.upkeep as unknown as Upkeep
   }
 
   /** Looks, in the caller's transaction; who commits it keeps what was found. */
-  *keepUp(): Work<Upkeep> {
-    yield* this.beginOrGoOn()
+  *keepUp(coming: Coming): Work<Upkeep> {
+    yield* this.beginOrGoOn(coming)
     if (yield* this.migration.isUnderWay()) return yield* this.lookOnly()
     return yield* keepUp(this.database, this.specs, false, this.refill)
   }
@@ -156,10 +169,16 @@ export class Planning {
   }
 
   /** Before anything is made or dropped. @throws ERR_SCHEMA_NEWER where others have begun meanwhile */
-  *beginOrGoOn(): Work<void> {
+  private *beginOrGoOn(coming: Coming): Work<void> {
     if (!this.begins) yield* this.requireInForce()
     // Also where none were.
-    yield* putInForce(this.database, this.fingerprint)
+    yield* putInForce(this.database, this.fingerprint, coming)
+  }
+
+  /** Once, however often it has to try. */
+  async come(): Promise<Coming> {
+    this.coming ??= await come(this.database, this.clock)
+    return this.coming
   }
 
   /** @throws ERR_SCHEMA_NEWER where other rules are */

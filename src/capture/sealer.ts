@@ -158,13 +158,14 @@ export class Sealer {
     work?: () => Work<T>,
   ): Promise<(Slice & { readonly value: T | undefined }) | undefined> {
     let tries = 0
+    const coming = await this.planning.come()
     const written = this.database.write(
       function* (this: Sealer) {
         // The host wrote meanwhile: less is more likely to come through.
         const less = tries++ === 0 ? limit : Math.ceil(limit / 2)
         const { last } = this.planning
         const known = (yield* this.planning.isCurrent(last)) ? last : undefined
-        const upkeep = known ?? (yield* this.planning.keepUp())
+        const upkeep = known ?? (yield* this.planning.keepUp(coming))
         const slice = yield* this.sealSlice(this.database, upkeep.plan, less, this.clock.now)
         const value = work === undefined || slice.more || known === undefined ? undefined : yield* work()
         return { upkeep, slice: { ...slice, limit: less, value } }

@@ -12,6 +12,7 @@ import {
   TillsyncError,
 } from '../../src/index.ts'
 import { migrate, migrationStatements } from '../../src/migrate.ts'
+import type { RegisterDatabase } from '../../src/ports.ts'
 import { anotherVersion } from '../support/another-version.ts'
 import { type Host, onEachDatabase, onPostgres } from '../support/each-database.ts'
 import { eventually } from '../support/eventually.ts'
@@ -216,6 +217,62 @@ onEachDatabase(t, server, "after the host's own DDL the one whose rules are in f
   await sell(host, 11, next.till)
   t.same(await schemaOf(host), schema)
   t.equal((await next.till.entries()).length, 21)
+})
+
+/** A database as a process has it whose transactions wait for somebody from now on. */
+function heldUp(database: RegisterDatabase): { readonly waits: () => boolean; readonly release: () => void } {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const { write } = database
+  let waits = false
+  Object.assign(database, {
+    async write(...all: Parameters<typeof write>) {
+      waits = true
+      await promise
+      return Reflect.apply(write, database, all)
+    },
+  })
+  return { waits: () => waits, release: resolve }
+}
+
+for (const step of ['install', 'start'] as const)
+  onEachDatabase(t, server, `who was held up in ${step}() longer than one that came later does not undo its rules`, TABLES, async (t, host) => {
+    await running(host, OLD)
+    const database = host.open()
+    const old = host.create(OLD, { database })
+    const { waits, release } = heldUp(database)
+    const held = old[step]().catch((error: TillsyncError) => error.code)
+    await eventually('it waits', waits)
+    const now = Date.now()
+    await eventually('time has passed', () => Date.now() > now)
+    const next = await running(host, NEW)
+    await sell(host, 1, next.till)
+    const schema = await schemaOf(host)
+    release()
+    t.equal(await held, 'ERR_SCHEMA_NEWER')
+    await isRefused(t, old)
+    t.same(await schemaOf(host), schema)
+    await sell(host, 11, next.till)
+    t.same(next.failed, [])
+    await old.install()
+    await isRefused(t, next.till)
+  })
+
+onEachDatabase(t, server, 'who waits while one that came before installs has its own rules in force after it', TABLES, async (t, host) => {
+  const begin = async (publish: PublishRules<AnyTables>) => {
+    const database = host.open()
+    const till = host.create(publish, { database })
+    const { waits, release } = heldUp(database)
+    const installed = till.install()
+    await eventually('it waits', waits)
+    return { till, installed, release }
+  }
+  const [old, next] = [await begin(OLD), await begin(NEW)]
+  old.release()
+  await old.installed
+  next.release()
+  await next.installed
+  await isRefused(t, old.till)
+  await sell(host, 1, next.till)
 })
 
 onEachDatabase(t, server, 'who only looks puts nothing in force, who seals does', TABLES, async (t, host) => {
