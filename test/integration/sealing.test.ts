@@ -60,9 +60,9 @@ t.test('who is waiting for a run that somebody else ends has all sealed all the 
   const inner = sqlite(() => new Database(file))
   t.teardown(() => inner.close())
   await inner.open()
-  /** Each run reads first whether there is anything to be done; until `isFree` it waits there. */
+  /** Each run reads first whether there is anything to be done; unless `isFree` it waits there. */
   const waiting: (() => void)[] = []
-  let isFree = false
+  let isFree = true
   const read: typeof inner.read = async (work, options) => {
     if (!isFree) await new Promise<void>((resolve) => waiting.push(resolve))
     return inner.read(work, options)
@@ -75,6 +75,8 @@ t.test('who is waiting for a run that somebody else ends has all sealed all the 
   })
   const nothing = () => undefined
   const sealer = new Sealer({ database, specs: readRules(publish), clock: systemClock, onSealed: nothing, onUpkeep: nothing })
+  await sealer.planning.planned()
+  isFree = false
   const begun = () => eventually('a run begins', () => waiting.shift())
   const first = sealer.seal()
   const goOn = await begun()
