@@ -201,7 +201,7 @@ t.test('PostgreSQL: where a trigger on DDL lets none be made, other tables go on
     CREATE FUNCTION frozen() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'frozen until Monday'; END $$;
     CREATE EVENT TRIGGER frozen ON ddl_command_start EXECUTE FUNCTION frozen()`)
   t.same(await sealed(), ['upsert receipts[1]'])
-  const refused = { code: 'ERR_DATABASE', message: /items.*frozen until Monday/ }
+  const refused = { code: 'ERR_DATABASE', message: /items.*frozen until Monday/, hint: /except the role/ }
   t.match((await till.status()).problems, [{ table: 'items', error: refused }])
   t.match(await till.check(), [{ code: 'DRIFT', table: 'items' }])
   await t.rejects(till.install(), refused)

@@ -1,4 +1,4 @@
-import { TillsyncError } from '../../errors.ts'
+import { messageOf, TillsyncError } from '../../errors.ts'
 import type { HostTable } from '../../host-table.ts'
 import { query, type Work } from '../../work.ts'
 import { classify, DENIED, isFinal, OWNERSHIP } from './errors.ts'
@@ -233,7 +233,7 @@ export class Installation {
   }
 }
 
-/** All of it, or nothing: then why. A trigger on DDL may refuse it, which is no fault of ours that passes by trying the same once more. */
+/** All of it, or nothing: then why. */
 function* attempt(changes: readonly Change[]): Work<TillsyncError | undefined> {
   try {
     yield* run([LOCK_BRIEFLY, 'SAVEPOINT sync_triggers', ...changes.map(({ sql }) => sql), 'RELEASE SAVEPOINT sync_triggers'].join(';\n'))
@@ -241,13 +241,14 @@ function* attempt(changes: readonly Change[]): Work<TillsyncError | undefined> {
   } catch (thrown) {
     if (isFinal(thrown)) throw thrown
     yield* run('ROLLBACK TO SAVEPOINT sync_triggers; RELEASE SAVEPOINT sync_triggers')
-    return classify(thrown, `The triggers of ${names(changes)} can't be made`)
+    const tables = [...new Set(changes.flatMap(({ table }) => (table === undefined ? [] : [table])))]
+    const { context, hint = REFUSED } = classify(thrown, '')
+    const message = `The triggers of ${tables.map((table) => `\`${table}\``).join(', ')} can't be made: ${messageOf(thrown)}`
+    return new TillsyncError('ERR_DATABASE', message, { hint, context: { ...context, table: tables[0] }, cause: thrown })
   }
 }
 
-function names(changes: readonly Change[]): string {
-  return [...new Set(changes.flatMap(({ table }) => (table === undefined ? [] : [`\`${table}\``])))].join(', ')
-}
+const REFUSED = 'Where a trigger on DDL refuses it, let it except the role of the pool. It is tried again by itself.'
 
 /** Each table as strongly as any of these asks for. */
 export function strongest(...all: readonly Iterable<readonly [string, LockMode]>[]): Locks {
