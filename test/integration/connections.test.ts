@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import Database from 'better-sqlite3'
 import type { Pool } from 'pg'
 import t, { type Test } from 'tap'
@@ -5,6 +6,7 @@ import { postgres } from '../../src/adapters/postgres/adapter.ts'
 import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
 import { type AnyTables, createCentral, createRegister, mirror, stockMovements } from '../../src/index.ts'
 import { httpLink } from '../../src/transport/http.ts'
+import { sealedBy } from '../support/each-database.ts'
 import { eventually } from '../support/eventually.ts'
 import { createPool, startServer } from '../support/postgres.ts'
 import { listen, openDatabase } from '../support/shop.ts'
@@ -171,4 +173,30 @@ t.test('SQLite: while another connection has the database for itself, a till tha
   setImmediate(() => db.close())
   await till.start()
   t.match(await till.status(), { lastError: undefined })
+})
+
+/** Another process of the host's, by Node's own SQLite: what it records on the first till's database it applies to the second's. */
+const CARRY = `
+  import { DatabaseSync } from 'node:sqlite'
+  const [from, to] = process.argv.slice(1).map((file) => new DatabaseSync(file, { timeout: 1_000 }))
+  const session = from.createSession()
+  from.exec("INSERT INTO items VALUES (1, 'A'), (2, 'B'); UPDATE items SET code = 'C' WHERE id = 7; DELETE FROM items WHERE id = 8")
+  console.log(to.applyChangeset(session.changeset(), { filter: (table) => !table.startsWith('sync_') }))`
+
+t.test('SQLite: what a changeset brings that a session has recorded on another till is sealed, where it leaves out our tables', async (t) => {
+  const tills = []
+  for (const register of ['POS1', 'POS2']) {
+    const { db, file } = openDatabase(t, 'CREATE TABLE items (id INTEGER PRIMARY KEY, code TEXT UNIQUE)')
+    const till = createRegister({ ...NAME, register, database: sqlite(() => new Database(file)), publish: { items: {} } })
+    t.teardown(() => till.stop())
+    await till.install()
+    const sealed = sealedBy(till)
+    db.exec(`INSERT INTO items VALUES (7, 'X'), (8, 'Y')`)
+    await sealed()
+    db.exec(`INSERT INTO items VALUES (9, 'Z')`)
+    tills.push({ file, sealed })
+  }
+  t.equal(execFileSync(process.execPath, ['--input-type=module', '-e', CARRY, ...tills.map(({ file }) => file)], { encoding: 'utf8' }).trim(), 'true')
+  const all = ['remove items[8]', 'upsert items[1]', 'upsert items[2]', 'upsert items[7]', 'upsert items[9]']
+  for (const { sealed } of tills) t.same((await sealed()).sort(), all)
 })
