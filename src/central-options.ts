@@ -12,6 +12,7 @@ import {
   isRecord,
   known,
   LONGEST_MS,
+  unlessGiven,
   whole,
   YEAR_MS,
 } from './options.ts'
@@ -162,15 +163,15 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
   if (options.validate !== undefined && !isRecord(options.validate)) throw bad('validate', 'an object of checks by table', options.validate)
   return {
     takes: {
-      message: whole('maxMessageBytes', options.maxMessageBytes ?? DEFAULTS.maxMessageBytes, LEAST_TAKEN),
-      document: whole('maxDocumentBytes', options.maxDocumentBytes ?? DEFAULTS.maxDocumentBytes, LEAST_TAKEN),
+      message: whole('maxMessageBytes', unlessGiven(options.maxMessageBytes, DEFAULTS.maxMessageBytes), LEAST_TAKEN),
+      document: whole('maxDocumentBytes', unlessGiven(options.maxDocumentBytes, DEFAULTS.maxDocumentBytes), LEAST_TAKEN),
     },
-    handlerTimeoutMs: whole('handlerTimeoutMs', options.handlerTimeoutMs ?? DEFAULTS.handlerTimeoutMs, 10, HOUR_MS),
-    filterTimeoutMs: whole('filterTimeoutMs', options.filterTimeoutMs ?? DEFAULTS.filterTimeoutMs, 10, HOUR_MS),
+    handlerTimeoutMs: whole('handlerTimeoutMs', unlessGiven(options.handlerTimeoutMs, DEFAULTS.handlerTimeoutMs), 10, HOUR_MS),
+    filterTimeoutMs: whole('filterTimeoutMs', unlessGiven(options.filterTimeoutMs, DEFAULTS.filterTimeoutMs), 10, HOUR_MS),
     retry: readRetry(options.retry),
-    lanes: whole('lanes', options.lanes ?? DEFAULTS.lanes, 1),
+    lanes: whole('lanes', unlessGiven(options.lanes, DEFAULTS.lanes), 1),
     limits: readLimits(options.limits),
-    longPollMs: whole('longPollMs', options.longPollMs ?? DEFAULTS.longPollMs, 0, 300_000),
+    longPollMs: whole('longPollMs', unlessGiven(options.longPollMs, DEFAULTS.longPollMs), 0, 300_000),
     pull: options.pull === undefined ? undefined : readPull(options.pull),
     mailboxes: readMailboxes(options.mailboxes),
     retainArchiveMs: options.retainArchiveMs === undefined ? undefined : whole('retainArchiveMs', options.retainArchiveMs, 0, CENTURY_MS),
@@ -180,11 +181,11 @@ export function readCentralOptions(options: CentralOptions<Readonly<Record<strin
 function readRetry(retry: RetryOptions = {}): Required<RetryOptions> {
   if (typeof retry !== 'object' || retry === null) throw bad('retry', 'an object such as { minMs, maxMs }', retry)
   known('retry', retry, ['minMs', 'maxMs', 'perTurn'])
-  const minMs = whole('retry.minMs', retry.minMs ?? DEFAULTS.retryMinMs, 10, LONGEST_MS)
+  const minMs = whole('retry.minMs', unlessGiven(retry.minMs, DEFAULTS.retryMinMs), 10, LONGEST_MS)
   return {
     minMs,
-    maxMs: whole('retry.maxMs', retry.maxMs ?? Math.max(minMs, DEFAULTS.retryMaxMs), minMs, LONGEST_MS),
-    perTurn: whole('retry.perTurn', retry.perTurn ?? DEFAULTS.retriesPerTurn, 1, 10_000),
+    maxMs: whole('retry.maxMs', unlessGiven(retry.maxMs, Math.max(minMs, DEFAULTS.retryMaxMs)), minMs, LONGEST_MS),
+    perTurn: whole('retry.perTurn', unlessGiven(retry.perTurn, DEFAULTS.retriesPerTurn), 1, 10_000),
   }
 }
 
@@ -197,9 +198,9 @@ function readPull(pull: PullOptions): Required<PullOptions> {
   return {
     token,
     fetch,
-    everyMs: whole('pull.everyMs', pull.everyMs ?? DEFAULTS.pullEveryMs, 10, LONGEST_MS),
-    lanes: whole('pull.lanes', pull.lanes ?? DEFAULTS.pullLanes, 1),
-    timeoutMs: whole('pull.timeoutMs', pull.timeoutMs ?? DEFAULTS.pullTimeoutMs, 1, LONGEST_MS),
+    everyMs: whole('pull.everyMs', unlessGiven(pull.everyMs, DEFAULTS.pullEveryMs), 10, LONGEST_MS),
+    lanes: whole('pull.lanes', unlessGiven(pull.lanes, DEFAULTS.pullLanes), 1),
+    timeoutMs: whole('pull.timeoutMs', unlessGiven(pull.timeoutMs, DEFAULTS.pullTimeoutMs), 1, LONGEST_MS),
   }
 }
 
@@ -217,10 +218,10 @@ function readLimits(limits: Limits = {}): Required<Limits> {
   if (typeof limits !== 'object' || limits === null) throw bad('limits', 'an object such as { wrongTokens, lockOutMs }', limits)
   known('limits', limits, ['wrongTokens', 'lockOutMs', 'exchangesPerMinute', 'remembered'])
   return {
-    wrongTokens: whole('limits.wrongTokens', limits.wrongTokens ?? DEFAULTS.wrongTokens, 1),
-    lockOutMs: whole('limits.lockOutMs', limits.lockOutMs ?? DEFAULTS.lockOutMs, 1, DAY_MS),
-    exchangesPerMinute: whole('limits.exchangesPerMinute', limits.exchangesPerMinute ?? DEFAULTS.exchangesPerMinute, 1),
-    remembered: whole('limits.remembered', limits.remembered ?? DEFAULTS.remembered, 100, 1_000_000),
+    wrongTokens: whole('limits.wrongTokens', unlessGiven(limits.wrongTokens, DEFAULTS.wrongTokens), 1),
+    lockOutMs: whole('limits.lockOutMs', unlessGiven(limits.lockOutMs, DEFAULTS.lockOutMs), 1, DAY_MS),
+    exchangesPerMinute: whole('limits.exchangesPerMinute', unlessGiven(limits.exchangesPerMinute, DEFAULTS.exchangesPerMinute), 1),
+    remembered: whole('limits.remembered', unlessGiven(limits.remembered, DEFAULTS.remembered), 100, 1_000_000),
   }
 }
 
@@ -228,5 +229,5 @@ function readLimits(limits: Limits = {}): Required<Limits> {
 export function readOverlapMs(options: RotateOptions): number {
   if (typeof options !== 'object' || options === null) throw bad('options', 'an object such as { overlapMs }', options)
   known('options', options, ['overlapMs'])
-  return whole('overlapMs', options.overlapMs ?? DEFAULTS.overlapMs, 0, YEAR_MS)
+  return whole('overlapMs', unlessGiven(options.overlapMs, DEFAULTS.overlapMs), 0, YEAR_MS)
 }

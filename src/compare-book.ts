@@ -2,7 +2,7 @@ import { Comparing, type Means } from './comparing.ts'
 import { unanswered } from './comparison-errors.ts'
 import { TillsyncError } from './errors.ts'
 import type { RegisterName, Value } from './model.ts'
-import { checkName, known, whole } from './options.ts'
+import { checkName, known, unlessGiven, whole } from './options.ts'
 import { checkRegister } from './registers.ts'
 
 /** A document that is not the same at central and at its register. */
@@ -81,7 +81,7 @@ export class CompareBook {
         hint: 'compare(table, register, { repair: true })',
         context: { option: 'repair' },
       })
-    const timeoutMs = whole('timeoutMs', options.timeoutMs ?? TIMEOUT_MS, 1)
+    const timeoutMs = whole('timeoutMs', unlessGiven(options.timeoutMs, TIMEOUT_MS), 1)
     await this.options.ready()
     const { location, register: name } = register
     const running = this.run(table, { location, register: name }, options, timeoutMs)

@@ -103,6 +103,11 @@ export function whole(option: string, value: unknown, from: number, to = Number.
   throw bad(option, to === Number.MAX_SAFE_INTEGER ? `a whole number from ${from} up` : `a whole number from ${from} to ${to}`, value)
 }
 
+/** Only what is not given has a default: `null`, as from a configuration with an empty field, is a wrong value like others. */
+export function unlessGiven<T>(value: T | undefined, otherwise: T): T {
+  return value === undefined ? otherwise : value
+}
+
 /** Rows that one call lists at most. */
 const MOST_LISTED = 1_000
 
@@ -112,7 +117,7 @@ const MOST_LISTED = 1_000
  * @throws ERR_OPTION
  */
 export function readLimit(limit: unknown, otherwise: number, most = MOST_LISTED): number {
-  return whole('limit', limit ?? otherwise, 1, most)
+  return whole('limit', unlessGiven(limit, otherwise), 1, most)
 }
 
 function checkSignal(signal: unknown): void {

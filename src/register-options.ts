@@ -1,5 +1,5 @@
 import type { AnyTables, PublishRules } from './model.ts'
-import { bad, checkDatabase, checkName, checkRuntime, DEFAULTS, HOUR_MS, isRecord, known, whole } from './options.ts'
+import { bad, checkDatabase, checkName, checkRuntime, DEFAULTS, HOUR_MS, isRecord, known, unlessGiven, whole } from './options.ts'
 import type { CapturingDatabase } from './ports.ts'
 import type { PullTransfer, PushTransfer } from './transfer-options.ts'
 
@@ -30,7 +30,7 @@ export interface RegisterOptions<DB, Mirrors = AnyTables> {
 
 /** @throws ERR_OPTION */
 export function readRetainMs(retainMs: number | undefined): number {
-  return whole('retainMs', retainMs ?? DEFAULTS.retainMs, 0)
+  return whole('retainMs', unlessGiven(retainMs, DEFAULTS.retainMs), 0)
 }
 
 export function readForgetAfterMs(forgetAfterMs: number | undefined): number {

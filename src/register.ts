@@ -21,7 +21,7 @@ import { Events, REGISTER_EVENTS, type RegisterEvents } from './events.ts'
 import { Lifecycle } from './lifecycle.ts'
 import { checkMigrated, type Migrations, migrate, migrationStatements } from './migrate.ts'
 import type { AnyTables, Finding, Which } from './model.ts'
-import { bad, checkFlag, checkName, known, readLimit, whole } from './options.ts'
+import { bad, checkFlag, checkName, known, readLimit, unlessGiven, whole } from './options.ts'
 import type { CapturingDatabase, Clock, RegisterDatabase } from './ports.ts'
 import type { Register, RegisterStatus, Synchronized } from './register-face.ts'
 import { checkRegisterOptions, type RegisterOptions, readForgetAfterMs, readRetainMs } from './register-options.ts'
@@ -272,7 +272,7 @@ export class RegisterReplica implements Register {
   async entries(which: { readonly table?: string; readonly after?: number; readonly limit?: number } = {}): Promise<readonly ListedEntry[]> {
     known('which', which, ['table', 'after', 'limit'])
     if (which.table !== undefined) checkName('table', which.table)
-    const after = whole('after', which.after ?? 0, 0)
+    const after = whole('after', unlessGiven(which.after, 0), 0)
     const limit = readLimit(which.limit, 50)
     await this.ready()
     return this.database.read(() => listEntries(this.database, { table: which.table, after, limit }))

@@ -1,5 +1,5 @@
 import { TillsyncError } from './errors.ts'
-import { bad, checkFlag, checkFunction, checkMostBytes, DEFAULTS, known, LONGEST_MS, whole } from './options.ts'
+import { bad, checkFlag, checkFunction, checkMostBytes, DEFAULTS, known, LONGEST_MS, unlessGiven, whole } from './options.ts'
 import type { Link, Mailbox } from './ports.ts'
 
 const PULL_TOKEN = /^[A-Za-z0-9_-]{43}$/
@@ -138,9 +138,14 @@ function readMailed(transfer: MailboxTransfer): Mailed {
     type: 'push',
     mailbox,
     ...pushing,
-    unanswered: whole('transfer.unanswered', transfer.unanswered ?? (isVisited ? DEFAULTS.unansweredPerVisit : DEFAULTS.unanswered), 1, 1_000),
+    unanswered: whole(
+      'transfer.unanswered',
+      unlessGiven(transfer.unanswered, isVisited ? DEFAULTS.unansweredPerVisit : DEFAULTS.unanswered),
+      1,
+      1_000,
+    ),
     resend: readPauses('transfer.resend', transfer.resend, { minMs: DEFAULTS.resendMinMs, maxMs: DEFAULTS.resendMaxMs }, 10),
-    answerMs: whole('transfer.answerMs', transfer.answerMs ?? DEFAULTS.answerMs, 10, LONGEST_MS),
+    answerMs: whole('transfer.answerMs', unlessGiven(transfer.answerMs, DEFAULTS.answerMs), 10, LONGEST_MS),
   }
 }
 
@@ -149,10 +154,10 @@ const PUSH_LIMITS = ['everyMs', 'recordsPerRun', 'bytesPerRun', 'backoff']
 function readPushing(transfer: PushLimits, isVisited: boolean): Omit<Pushing, 'type'> {
   const { recordsPerRun, bytesPerRun } = transfer
   return {
-    everyMs: whole('transfer.everyMs', transfer.everyMs ?? DEFAULTS.everyMs, 10, LONGEST_MS),
+    everyMs: whole('transfer.everyMs', unlessGiven(transfer.everyMs, DEFAULTS.everyMs), 10, LONGEST_MS),
     ...readBatchLimits({
-      recordsPerRun: recordsPerRun ?? (isVisited ? DEFAULTS.recordsPerVisit : DEFAULTS.recordsPerRun),
-      bytesPerRun: bytesPerRun ?? (isVisited ? DEFAULTS.bytesPerVisit : DEFAULTS.bytesPerRun),
+      recordsPerRun: unlessGiven(recordsPerRun, isVisited ? DEFAULTS.recordsPerVisit : DEFAULTS.recordsPerRun),
+      bytesPerRun: unlessGiven(bytesPerRun, isVisited ? DEFAULTS.bytesPerVisit : DEFAULTS.bytesPerRun),
     }),
     backoff: readPauses(
       'transfer.backoff',
@@ -176,8 +181,8 @@ function readAsks({ recordsPerRun, bytesPerRun }: Partial<BatchLimits>, isVisite
 function readPauses(option: string, pauses: { readonly minMs?: number; readonly maxMs?: number } = {}, or: Pauses, from: number): Pauses {
   if (typeof pauses !== 'object' || pauses === null) throw bad(option, 'an object such as { minMs, maxMs }', pauses)
   known(option, pauses, ['minMs', 'maxMs'])
-  const minMs = whole(`${option}.minMs`, pauses.minMs ?? or.minMs, from, LONGEST_MS)
-  return { minMs, maxMs: whole(`${option}.maxMs`, pauses.maxMs ?? or.maxMs, minMs, LONGEST_MS) }
+  const minMs = whole(`${option}.minMs`, unlessGiven(pauses.minMs, or.minMs), from, LONGEST_MS)
+  return { minMs, maxMs: whole(`${option}.maxMs`, unlessGiven(pauses.maxMs, or.maxMs), minMs, LONGEST_MS) }
 }
 
 function readServed(transfer: PullTransfer): Served {
@@ -189,7 +194,7 @@ function readServed(transfer: PullTransfer): Served {
     token,
     ...readBatchLimits(transfer),
     asks: readAsks(transfer, false),
-    maxMessageBytes: whole('transfer.maxMessageBytes', transfer.maxMessageBytes ?? DEFAULTS.tillMessageBytes, 65_536),
+    maxMessageBytes: whole('transfer.maxMessageBytes', unlessGiven(transfer.maxMessageBytes, DEFAULTS.tillMessageBytes), 65_536),
   }
 }
 
@@ -208,7 +213,7 @@ export function checkPullToken(token: unknown): asserts token is string {
 
 function readBatchLimits({ recordsPerRun, bytesPerRun }: { readonly recordsPerRun?: number; readonly bytesPerRun?: number }): BatchLimits {
   return {
-    recordsPerRun: whole('transfer.recordsPerRun', recordsPerRun ?? DEFAULTS.recordsPerRun, 1),
-    bytesPerRun: whole('transfer.bytesPerRun', bytesPerRun ?? DEFAULTS.bytesPerRun, 1_024),
+    recordsPerRun: whole('transfer.recordsPerRun', unlessGiven(recordsPerRun, DEFAULTS.recordsPerRun), 1),
+    bytesPerRun: whole('transfer.bytesPerRun', unlessGiven(bytesPerRun, DEFAULTS.bytesPerRun), 1_024),
   }
 }

@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
-import { checkName, checkNames, isPostable, known, readLimit, whole } from '../options.ts'
+import { checkName, checkNames, isPostable, known, readLimit, unlessGiven, whole } from '../options.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import type { HandlersByTable } from './batch.ts'
 import { type Condition, type FoundClosings, findClosings, findWaiting, type WaitingClosing } from './closing-recall.ts'
@@ -92,7 +92,7 @@ function readWhich(which: WhichClosings): Condition {
   for (const [bound, value] of boundsOf('closingNo', which.closingNo))
     add((parameter) => `c.closing_no ${bound} ${parameter}`, whole('closingNo', value, 1))
   const limit = readLimit(which.limit, 100)
-  return { sql: conditions.join(' AND '), parameters, limit, after: whole('after', which.after ?? 0, 0) }
+  return { sql: conditions.join(' AND '), parameters, limit, after: whole('after', unlessGiven(which.after, 0), 0) }
 }
 
 function boundsOf(option: string, value: unknown): readonly (readonly ['=' | '>=' | '<=', unknown])[] {

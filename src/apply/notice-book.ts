@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { Notice, Value } from '../model.ts'
-import { checkName, known, readLimit, whole } from '../options.ts'
+import { checkName, known, readLimit, unlessGiven, whole } from '../options.ts'
 import type { Database } from '../ports.ts'
 import { decodeRecord, decodeRecordId } from '../record.ts'
 import { erase, query } from '../work.ts'
@@ -49,7 +49,7 @@ export class NoticeBook implements Notices {
     known('which', which, ['table', 'after', 'limit'])
     const { table } = which
     if (table !== undefined) checkName('table', table)
-    const after = whole('after', which.after ?? 0, 0)
+    const after = whole('after', unlessGiven(which.after, 0), 0)
     const limit = readLimit(which.limit, MOST, MOST)
     await this.ready()
     let select = this.database.build.selectFrom(NOTICES.name).selectAll().where('notice_id', '>', after)

@@ -1,5 +1,5 @@
 import { TillsyncError } from '../errors.ts'
-import { checkNames, known, readLimit, readReason, whole } from '../options.ts'
+import { checkNames, known, readLimit, readReason, unlessGiven, whole } from '../options.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import type { HandlersByTable } from './batch.ts'
 import { offerBack } from './orphan-returns.ts'
@@ -54,7 +54,7 @@ export class OrphanBook implements Orphans {
         hint: "orphans.list({ state: 'withdrawn' })",
         context: { option: 'state' },
       })
-    const after = whole('after', which.after ?? 0, 0)
+    const after = whole('after', unlessGiven(which.after, 0), 0)
     const limit = readLimit(which.limit, 100)
     await this.ready()
     return this.database.read(() => listOrphans(this.database, { ...which, after, limit }))

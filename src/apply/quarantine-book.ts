@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
-import { checkNames, known, readLimit, readReason, whole } from '../options.ts'
+import { checkNames, known, readLimit, readReason, unlessGiven, whole } from '../options.ts'
 import type { ApplyingDatabase, Clock, Received, ReleasedDocument } from '../ports.ts'
 import { query, type Work } from '../work.ts'
 import type { Try } from './batch.ts'
@@ -88,7 +88,7 @@ export class QuarantineBook implements QuarantineFace {
         hint: "quarantine.list({ state: 'discarded' })",
         context: { option: 'state' },
       })
-    const after = whole('after', which.after ?? 0, 0)
+    const after = whole('after', unlessGiven(which.after, 0), 0)
     const limit = readLimit(which.limit, 100)
     await this.options.ready()
     return this.options.database.read(() => listQuarantine(this.options.database, which, state, after, limit))

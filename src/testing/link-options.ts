@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
-import { known, whole } from '../options.ts'
+import { known, unlessGiven, whole } from '../options.ts'
 import type { CapturingDatabase, CentralDatabase, Link } from '../ports.ts'
 import type { RequestSource } from '../transport/source.ts'
 
@@ -67,8 +67,8 @@ export function checkOptions(test: ContractTest, options: LinkContractOptions): 
   return {
     ...options,
     timeoutMs: whole('timeoutMs', options.timeoutMs, 100, 600_000),
-    withinMs: whole('withinMs', options.withinMs ?? 15_000, 100, 600_000),
-    seed: whole('seed', options.seed ?? Math.floor(Math.random() * 1_000_000_000), 0),
+    withinMs: whole('withinMs', unlessGiven(options.withinMs, 15_000), 100, 600_000),
+    seed: whole('seed', unlessGiven(options.seed, Math.floor(Math.random() * 1_000_000_000)), 0),
   }
 }
 

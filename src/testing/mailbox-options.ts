@@ -1,6 +1,6 @@
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
-import { known, whole } from '../options.ts'
+import { known, unlessGiven, whole } from '../options.ts'
 import type { CapturingDatabase, CentralDatabase, CentralMailbox, Mailbox } from '../ports.ts'
 import type { ContractTest } from './link-options.ts'
 
@@ -41,8 +41,8 @@ export function checkMailboxOptions(test: ContractTest, options: MailboxContract
     if (typeof options[name] !== 'function') throw misused(`\`${name}\`, a function`, options[name])
   return {
     ...options,
-    withinMs: whole('withinMs', options.withinMs ?? 15_000, 1_000, 600_000),
-    seed: whole('seed', options.seed ?? Math.floor(Math.random() * 1_000_000_000), 0),
+    withinMs: whole('withinMs', unlessGiven(options.withinMs, 15_000), 1_000, 600_000),
+    seed: whole('seed', unlessGiven(options.seed, Math.floor(Math.random() * 1_000_000_000)), 0),
   }
 }
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf, TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
-import { checkName, known, whole } from '../options.ts'
+import { checkName, known, unlessGiven, whole } from '../options.ts'
 import type { CentralMailbox, Mailbox } from '../ports.ts'
 import { askHost } from './abortable.ts'
 import { Folder, folderOf, idOf } from './file-folder.ts'
@@ -186,15 +186,16 @@ function readOptions(what: string, options: FileOptions, own: readonly string[])
   if (typeof options !== 'object' || options === null) throw misused(`\`${what}\``, 'called with an object such as { folder }', options)
   known(what, options, [...SHARED, ...own])
   const { folder: root, marker, lookMs, mostFiles, mostBytes } = options
-  if (typeof root !== 'string' || root === '') throw misused('`folder`', 'the path of a folder', root)
-  if (marker !== undefined && (typeof marker !== 'string' || marker === '')) throw misused('`marker`', 'the name of a file', marker)
+  if (typeof root !== 'string' || root === '' || root.includes('\0')) throw misused('`folder`', 'the path of a folder', root)
+  if (marker !== undefined && (typeof marker !== 'string' || marker === '' || marker.includes('\0')))
+    throw misused('`marker`', 'the name of a file', marker)
   return {
-    shared: { lookMs: whole('lookMs', lookMs ?? LOOK_MS, 10, LONGEST_MS), mostLetterBytes: MOST_LETTER_BYTES + ENVELOPE_BYTES },
+    shared: { lookMs: whole('lookMs', unlessGiven(lookMs, LOOK_MS), 10, LONGEST_MS), mostLetterBytes: MOST_LETTER_BYTES + ENVELOPE_BYTES },
     folder: new Folder({
       root,
       marker,
-      mostFiles: whole('mostFiles', mostFiles ?? MOST_FILES, 1),
-      mostBytes: whole('mostBytes', mostBytes ?? MOST_BYTES, LEAST_BYTES),
+      mostFiles: whole('mostFiles', unlessGiven(mostFiles, MOST_FILES), 1),
+      mostBytes: whole('mostBytes', unlessGiven(mostBytes, MOST_BYTES), LEAST_BYTES),
     }),
   }
 }

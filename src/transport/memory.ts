@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { TillsyncError } from '../errors.ts'
 import type { RegisterName } from '../model.ts'
-import { checkName, known, whole } from '../options.ts'
+import { checkName, known, unlessGiven, whole } from '../options.ts'
 import type { Link } from '../ports.ts'
 import { httpClient, waitOf } from './http-client.ts'
 import { type RequestSource, Voucher } from './source.ts'
@@ -33,7 +33,7 @@ export function memoryLink(
   known('memoryLink', options, ['location', 'register', 'timeoutMs'])
   checkName('location', options.location)
   checkName('register', options.register)
-  const timeoutMs = whole('timeoutMs', options.timeoutMs ?? TIMEOUT_MS, 1, LONGEST_MS)
+  const timeoutMs = whole('timeoutMs', unlessGiven(options.timeoutMs, TIMEOUT_MS), 1, LONGEST_MS)
   const voucher = new Voucher(options)
   // Where somebody stands in between who does not pass the voucher on, this is nobody's token.
   const token = randomBytes(32).toString('base64url')

@@ -1,7 +1,12 @@
+import { randomBytes } from 'node:crypto'
+import Database from 'better-sqlite3'
 import t from 'tap'
-import { TillsyncError } from '../../src/index.ts'
+import { postgres } from '../../src/adapters/postgres/adapter.ts'
+import { sqlite } from '../../src/adapters/sqlite/adapter.ts'
+import { createCentral, createRegister, TillsyncError } from '../../src/index.ts'
+import { fileMailbox } from '../../src/transport/file.ts'
 import { CLOSING_PUBLISH, CLOSING_TILL, ClosingCashier, READY_MADE } from '../support/closings.ts'
-import { startServer } from '../support/postgres.ts'
+import { createPool, startServer } from '../support/postgres.ts'
 import { openShop } from '../support/shop.ts'
 
 t.setTimeout(180_000)
@@ -44,7 +49,7 @@ const NO_NAMES: readonly unknown[] = [
   Symbol('x'),
 ]
 const NO_TIMES = NO_NAMES.filter((one) => !(one instanceof Date))
-const NO_NUMBERS: readonly unknown[] = [-1, 1.5, Number.NaN, 2 ** 60, '5', true, [], {}, 5n, Symbol('x')]
+const NO_NUMBERS: readonly unknown[] = [null, -1, 1.5, Number.NaN, 2 ** 60, '5', true, [], {}, 5n, Symbol('x')]
 const NO_SIGNALS: readonly unknown[] = [null, 5, 'x', true, {}, [], () => 1, { aborted: false }]
 const NO_FUNCTIONS: readonly unknown[] = [null, 5, 'x', true, {}, []]
 const NO_REASONS: readonly unknown[] = [undefined, null, 5, '', '  ', 'a\0b', 'a\ud800', {}, ['x']]
@@ -246,4 +251,28 @@ t.test('what a register is wrongly asked is refused with a code and a hint', asy
         { code: /^ERR_(UNKNOWN_TABLE|OPTION)$/, hint: String },
         `${method} of what is no table`,
       )
+})
+
+t.test('an option of null is not taken for one that was left out, and no folder for one by a name that none can have', async (t) => {
+  const pool = await createPool(t, server)
+  const refused = { code: 'ERR_OPTION', hint: String }
+  const central = { database: postgres(pool), subscribe: READY_MADE }
+  const numbers = ['maxMessageBytes', 'maxDocumentBytes', 'handlerTimeoutMs', 'filterTimeoutMs', 'lanes', 'longPollMs', 'retainArchiveMs']
+  const within = { retry: ['minMs', 'maxMs', 'perTurn'], limits: ['wrongTokens', 'lockOutMs', 'exchangesPerMinute', 'remembered'] }
+  for (const option of [...numbers, ...Object.keys(within), 'validate', 'publish', 'pull'])
+    t.throws(() => createCentral({ ...central, [option]: null } as never), refused, option)
+  for (const [option, fields] of Object.entries(within))
+    for (const field of fields) t.throws(() => createCentral({ ...central, [option]: { [field]: null } } as never), refused, field)
+
+  const till = { location: 'BA01', register: 'POS1', database: sqlite(() => new Database(':memory:')), publish: { receipts: {} } }
+  for (const option of ['retainMs', 'forgetAfterMs', 'subscribe', 'transfer'])
+    t.throws(() => createRegister({ ...till, [option]: null } as never), refused, option)
+  const link = { exchange: async () => new Uint8Array() }
+  for (const option of ['everyMs', 'recordsPerRun', 'bytesPerRun', 'backoff'])
+    t.throws(() => createRegister({ ...till, transfer: { type: 'push', link, [option]: null } } as never), refused, option)
+  for (const option of ['recordsPerRun', 'bytesPerRun', 'maxMessageBytes'])
+    t.throws(() => createRegister({ ...till, transfer: { type: 'pull', token: 'A'.repeat(43), [option]: null } } as never), refused, option)
+  const box = { folder: '/nowhere', key: randomBytes(32).toString('base64url'), location: 'BA01', register: 'POS1' }
+  for (const wrong of [{ lookMs: null }, { mostFiles: null }, { mostBytes: null }, { marker: null }, { folder: 'a\0b' }, { marker: 'a\0b' }])
+    t.throws(() => fileMailbox({ ...box, ...wrong } as never), refused, JSON.stringify(wrong))
 })
