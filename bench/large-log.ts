@@ -50,7 +50,7 @@ async function turn({ register, database, entries, sell }: Till): Promise<Figure
     after = batch?.through ?? after
   })
   expect('that batches were read', after.entryNo > acknowledged + (BATCHES * LIMITS.records) / 2, true)
-  const limits = { acknowledged: { entryNo: acknowledged, digest: '' }, forgets: false, now: Date.now(), retainMs: 0 }
+  const limits = { acknowledged, now: Date.now(), retainMs: 0 }
   const prune = await timed(1, async () => expect('the number of pruned entries', await database.write(() => pruneSlice(database, limits)), SLICE))
   const status = await timed(STATUSES, async () => expect('what is pending', (await register.status()).pending, head.entryNo - acknowledged))
   expect('the standing', (await database.read(() => readPeer(database, 'central')))?.standing?.entryNo, acknowledged)

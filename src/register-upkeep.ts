@@ -76,7 +76,7 @@ export class RegisterUpkeep {
     const peer = await this.options.peer()
     // One that never came is waited for.
     const forgets = peer !== undefined && now - Date.parse(peer.contactAt) > forgetAfterMs
-    const limits = { acknowledged: peer?.standing, forgets, now, retainMs }
+    const limits = { acknowledged: forgets ? Number.MAX_SAFE_INTEGER : (peer?.standing?.entryNo ?? 0), now, retainMs }
     for (let entries = 0; ; ) {
       const pruned = await database.write(() => pruneSlice(database, limits), { signal, lazily: true })
       entries += pruned

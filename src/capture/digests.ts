@@ -4,6 +4,8 @@ import { type Point, START } from '../model.ts'
 import type { OwnTable } from '../own-table.ts'
 import type { CapturingDatabase } from '../ports.ts'
 import { query, together, type Work } from '../work.ts'
+import { lastEntry } from './collector.ts'
+import { readStarts } from './history.ts'
 import { entriesAt, type LoggedEntry, startsDocument, toEntry } from './log.ts'
 import { DIGESTS, ENTRIES } from './tables.ts'
 
@@ -23,15 +25,24 @@ export function* digestsAt(database: CapturingDatabase, entryNos: readonly numbe
   for (let from = 0; from < entryNos.length; from += AT_ONCE) {
     const some = entryNos.slice(from, from + AT_ONCE)
     const [logged, kept] = yield* together(rowsOf(ENTRIES, some), rowsOf(DIGESTS, some))
-    for (const row of [...logged, ...kept]) found.set(row.entry_no, Buffer.from(row.digest).toString('hex'))
+    for (const row of logged) found.set(row.entry_no, toHex(row.digest))
+    if (kept.length === 0) continue
+    // Where somebody has emptied the log, its numbers began anew: those that were kept before say nothing of these.
+    const [head, starts] = [yield* lastEntry(database), yield* readStarts(database)]
+    for (const row of kept)
+      if (row.entry_no <= head.entryNo && (!found.has(row.entry_no) || starts.includes(row.entry_no))) found.set(row.entry_no, toHex(row.digest))
   }
   return found
+}
+
+function toHex(digest: Uint8Array): string {
+  return Buffer.from(digest).toString('hex')
 }
 
 /**
  * The digests of our history at the ends of documents, to be compared with these points. Two copies of a database may have sealed the same entry, the one as all of a document, the other as its beginning: there no
  * document of ours ends, and the digest is one that is equal to none. Where an entry was pruned with its digest, the one behind it goes on from that: then it is told by what that makes of the point's.
- * Of entries that were forgotten the digest of each end is kept: where there is none, none of our documents ends.
+ * Of the last entries that were pruned the digest of each end is kept: where there is none, none of our documents ends.
  */
 export function* endsAt(database: CapturingDatabase, points: readonly Point[]): Work<ReadonlyMap<number, string>> {
   const numbers = points.map(({ entryNo }) => entryNo)
@@ -50,30 +61,30 @@ export function* endsAt(database: CapturingDatabase, points: readonly Point[]): 
     }
   }
   const untold = numbers.filter((entryNo) => !digests.has(entryNo))
-  const forgotten = untold.length === 0 ? [] : yield* readForgotten(database)
-  for (const entryNo of untold) if (forgotten.some(([first, last]) => entryNo >= first && entryNo <= last)) digests.set(entryNo, NO_END)
+  const ends = untold.length === 0 ? undefined : yield* readEnds(database)
+  for (const entryNo of untold) if (ends !== undefined && entryNo >= ends.from && entryNo <= ends.through) digests.set(entryNo, NO_END)
   return digests
 }
 
-/** Entries that were pruned without being acknowledged, those next to each other together. */
-const FORGOTTEN = 'forgotten'
+const ENDS = 'ends'
 
-type Stretch = readonly [first: number, last: number]
-
-function* readForgotten(database: CapturingDatabase): Work<readonly Stretch[]> {
-  return JSON.parse((yield* readState(database, FORGOTTEN)) ?? '[]') as readonly Stretch[]
+/** Entries that were pruned, and whose digests are kept wherever a document ends. */
+export interface Ends {
+  readonly from: number
+  readonly through: number
 }
 
-/** Notes that entries are pruned which the subscriber has not acknowledged. */
-export function* noteForgotten(database: CapturingDatabase, first: number, last: number): Work<void> {
-  const stretches = yield* readForgotten(database)
-  const before = stretches.at(-1)
-  const noted = before?.[1] === first - 1 ? [...stretches.slice(0, -1), [before[0], last]] : [...stretches, [first, last]]
-  yield* writeState(FORGOTTEN, JSON.stringify(noted))
+export function* readEnds(database: CapturingDatabase): Work<Ends | undefined> {
+  const ends = yield* readState(database, ENDS)
+  return ends === undefined ? undefined : (JSON.parse(ends) as Ends)
+}
+
+export function writeEnds(ends: Ends): Work<void> {
+  return writeState(ENDS, JSON.stringify(ends))
 }
 
 /** Whether the first entry of a document goes on from this very point. */
 function leadsTo({ digest }: Point, next: LoggedEntry): boolean {
   const document = { table: next.table_name, recordId: next.record_id }
-  return chainDigest(digest, toEntry(next, document)) === Buffer.from(next.digest).toString('hex')
+  return chainDigest(digest, toEntry(next, document)) === toHex(next.digest)
 }

@@ -45,6 +45,9 @@ type Past = Pick<History, 'ancestors' | 'branch'> & {
   readonly anewBehind?: number | undefined
 }
 
+/** By this key it is kept at which entries epochs began with digests of their own. */
+const STARTS = 'starts'
+
 const NO_PAST: Past = { ancestors: [], branch: undefined }
 
 /** @throws ERR_OPTION where head office publishes from the database */
@@ -138,10 +141,15 @@ export function* branchOff(
     yield* writeState(BEGUN, JSON.stringify(start))
     // By it points are found; sealing does without.
     yield* insert(DIGESTS, [[start.entryNo, Buffer.from(start.digest, 'hex')]], DIGESTS.primaryKey)
+    yield* writeState(STARTS, JSON.stringify([...(yield* readStarts(database)), start.entryNo]))
   }
   yield* writeState(EPOCH, next)
   yield* writeState(PAST, JSON.stringify(past))
   if (anew || (yield* isLogLost(database, head))) for (const table of tables) yield* askReseal(database, table, true)
+}
+
+export function* readStarts(database: CapturingDatabase): Work<readonly number[]> {
+  return JSON.parse((yield* readState(database, STARTS)) ?? '[]') as readonly number[]
 }
 
 /** Documents were given, and no entry says so: somebody has dropped the log. */

@@ -57,6 +57,26 @@ const STORIES: Readonly<Record<string, Pick<Schedule, 'forgets' | 'last' | 'step
     forgets: true,
     last: 0,
   },
+  'a copy sells from where central was restored to, and the other one has pruned what it had sent from there': {
+    steps: [
+      sell(0, 1),
+      exchange(0),
+      { do: 'central backup' },
+      care('clone', 0),
+      sell(0, 10),
+      sell(0, 11),
+      exchange(0),
+      care('prune', 0),
+      RESTORE,
+      sell(1, 50),
+      exchange(1),
+      exchange(0),
+      exchange(1),
+      sell(0, 90),
+      exchange(0),
+    ],
+    last: 1,
+  },
 }
 
 t.test('stories', { timeout: 120_000 }, async (t) => {
