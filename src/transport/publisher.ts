@@ -231,6 +231,7 @@ export class Publisher {
     // What was acknowledged is of our history, be the entry pruned by now.
     const digestAt = (entryNo: number) => digests.get(entryNo) ?? (before?.entryNo === entryNo ? before.digest : undefined)
     const verdict = judge(this.state, known, word, digestAt)
+    if (verdict.kind !== 'follow' && known === this.last?.known) return this.settleAnew(this.last, word)
     this.state = { kind: 'sending' }
     this.unsure = !isAnswer && verdict.kind !== 'follow' && verdict.kind !== 'seek'
     if (this.unsure) return UNFINISHED
@@ -274,6 +275,15 @@ export class Publisher {
           },
         )
     }
+  }
+
+  /**
+   * Central stands where our history did not lead when we last spoke. Meanwhile another process may have sealed more, and central may have taken it; or it may have gone
+   * on in a new epoch, of which the answer to ours says nothing.
+   */
+  private async settleAnew({ known }: Outlook, word: Subscription): Promise<Exchanged> {
+    const outlook = await this.look()
+    return outlook.known.epoch === known.epoch ? this.settle(outlook, word, true) : this.settle(outlook, fresh(word), false)
   }
 
   /** Notes how much central has of a document that comes in frames, if it is of our history. Answers whether that is other than before. */

@@ -110,8 +110,10 @@ export function judge(state: State, known: Known, word: Subscription, digestAt: 
     return { kind: 'branch', from: theirs, common: pointOf(theirs), epoch: true, anew: theirs.entryNo + 1 < known.first }
   // Beyond our own end nothing is in common; points there would tell nothing, and keep those below from being told.
   const high = Math.min(theirs.entryNo, known.head.entryNo + 1)
-  const search: Search = state.kind === 'seeking' && isSame(state.search.theirs, theirs) ? state.search : { theirs, low: START, high }
-  const next = narrow(search, state.kind === 'seeking' ? points : undefined, digestAt)
+  // Points that were asked for of another standing say nothing of what lies around this one.
+  const asked = state.kind === 'seeking' && isSame(state.search.theirs, theirs) ? state.search : undefined
+  const search: Search = asked ?? { theirs, low: START, high }
+  const next = narrow(search, asked && points, digestAt)
   if (next !== undefined) return { kind: 'seek', search: next }
   const { low } = search
   if (relation === 'elsewhere' && low.entryNo === START.entryNo && !isKnown) return { kind: 'stranger' }

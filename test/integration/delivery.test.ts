@@ -202,6 +202,40 @@ t.test('two replicas of one till, sealing and sending at the same time, number n
   await shop.balances(t, till)
 })
 
+t.test('while an exchange of one replica is under way, another one sells, sends and is acknowledged: no history parts by that', async (t) => {
+  const shop = await openShop(t, server)
+  const forks: unknown[] = []
+  shop.central.on('forked', (fork) => forks.push(fork))
+  for (const held of ['asks', 'is answered'])
+    for (const grid of [0, 1, 2, 3]) {
+      const till = await shop.addTill(`${held} ${grid}`, { transfer: { recordsPerRun: 10 } })
+      let sales: number[] = []
+      const goOn = async () => {
+        const now = sales.shift()
+        if (now === undefined) return
+        await sellABit(till, now)
+        await till.replica.synchronize()
+      }
+      const slow = till.again({
+        link: (inner) => ({
+          async exchange(message, options) {
+            if (held === 'asks') await goOn()
+            const answer = await inner.exchange(message, options)
+            if (held === 'is answered') await goOn()
+            return answer
+          },
+        }),
+      })
+      for (const replica of [till.replica, slow]) replica.on('forked', (fork) => forks.push(fork))
+      await sellABit(till, grid & 1 ? 3 : 0)
+      sales = [grid & 2 ? 6 : 1, 5, 1, 4]
+      for (let n = 0; n < 4; n++) await slow.synchronize().catch((error) => t.match(error, { retryable: true }))
+      await till.replica.synchronize()
+      t.same(forks.splice(0), [], `held where it ${held}, ${grid}: one history`)
+      await shop.balances(t, till)
+    }
+})
+
 t.test('many tills at once, all selling the same articles', async (t) => {
   const shop = await openShop(t, server)
   const tills = await Promise.all(Array.from({ length: 8 }, (_, n) => shop.addTill(`POS${n}`, { transfer: { recordsPerRun: 25 } })))

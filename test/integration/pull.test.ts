@@ -311,9 +311,12 @@ t.test('both sides start exchanges at the same time: nothing is lost or doubled'
   const shop = await openShop(t, server)
   const till = await pulledTill(t, shop)
   const pushing = till.again({ pull: false, transfer: { recordsPerRun: 10, everyMs: 10 } })
+  const other = shop.again()
+  const forks: unknown[] = []
+  for (const replica of [till.replica, pushing]) replica.on('forked', (fork) => forks.push(fork))
+  for (const central of [shop.central, other]) central.on('forked', (fork) => forks.push(fork))
   await till.replica.start()
   await shop.central.start()
-  const other = shop.again()
   await other.start()
   await pushing.start()
   for (let n = 0; n < 40; n++) {
@@ -325,6 +328,7 @@ t.test('both sides start exchanges at the same time: nothing is lost or doubled'
     return unsealed === 0 && pending === 0
   })
   await Promise.all([shop.central.stop(), other.stop(), pushing.stop()])
+  t.same(forks, [], 'no history parts by that')
   await shop.balances(t, till)
 })
 

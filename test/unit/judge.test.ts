@@ -88,6 +88,15 @@ t.test('a database without anything in common is a stranger; one that lost its n
   t.match(verdict(history, { standing: history.in('e9', 7) }), { kind: 'branch', common: history.at(7), epoch: true, anew: false })
 })
 
+t.test('points say nothing of another standing than that they were asked for of', async (t) => {
+  const [history, theirs] = [ten(), ten().copy(6).write('x', 'y')]
+  const state: State = { kind: 'seeking', search: { theirs: history.in('e1', 3), low: START, high: 1 } }
+  t.match(verdict(history, { standing: theirs.in('e1'), points: [] }, {}, state), {
+    kind: 'seek',
+    search: { theirs: theirs.in('e1'), low: START, high: 8 },
+  })
+})
+
 t.test('another copy shows by what it still has of us', async (t) => {
   const [history, theirs] = [ten(), ten().copy(6).write('x')]
   t.same(verdict(history, { standing: theirs.in('e2'), superseded: history.at(8) }), { kind: 'cloned' })
