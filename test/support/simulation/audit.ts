@@ -20,6 +20,9 @@ export async function audit(world: World, live: ReadonlyMap<Seat, Machine>): Pro
   // Where a till was set up anew and has sent nothing yet, what its former database had begun to send stays until it does.
   const staged = await pool.query('SELECT f.* FROM sync_frames f JOIN sync_registers USING (register_id, epoch_no) WHERE NOT reset')
   if (staged.rowCount !== 0) throw new Break('staged', `Left of a document that came in frames: ${staged.rowCount}`)
+  const epochs = await pool.query('SELECT register_id, count(*)::int AS epochs FROM sync_epochs GROUP BY 1 HAVING count(*) > 1')
+  if (!world.parts && epochs.rowCount !== 0)
+    throw new Break('parted', `Nothing has parted a history, and epochs began: ${JSON.stringify(epochs.rows)}`)
   for (const [seat, machine] of live) await checkSeat(world, seat, await machine.sales())
   if (world.subscribes) for (const [seat, machine] of live) await checkSubscribed(world, seat, machine)
   if (world.isMended) await checkMended(world.office)

@@ -34,6 +34,7 @@ export class Machine {
   replica: Register
   readonly options: MachineOptions
   private life: Life = { writes: Number.POSITIVE_INFINITY }
+  private second: Register | undefined
 
   private constructor(host: Host, options: MachineOptions) {
     this.host = host
@@ -52,19 +53,19 @@ export class Machine {
   }
 
   async restart(): Promise<void> {
-    await this.replica.stop()
+    await this.stopProcesses()
     this.replica = this.process()
     await this.replica.install()
   }
 
   async restore(backup: unknown): Promise<void> {
-    await this.replica.stop()
+    await this.stopProcesses()
     await this.host.restore(backup)
     await this.restart()
   }
 
   async exchangeOn(host: Host): Promise<void> {
-    await this.replica.stop()
+    await this.stopProcesses()
     await this.host.close()
     this.host = host
     await this.restart()
@@ -90,17 +91,27 @@ export class Machine {
   }
 
   async stop(): Promise<void> {
-    await this.replica.stop()
+    await this.stopProcesses()
     await this.host.close()
   }
 
-  private process(): Register {
-    const { name, clock, link, token, mailbox, identity, subscribes, recordsPerRun, bytesPerRun, forgetAfterMs } = this.options
-    this.life = { writes: Number.POSITIVE_INFINITY }
+  /** Sends what there is by another process, which reaches head office by itself. */
+  async synchronizeBeside(): Promise<void> {
+    this.second ??= this.process({ ...this.options, token: undefined, mailbox: undefined }, { writes: Number.POSITIVE_INFINITY })
+    await this.second.synchronize()
+  }
+
+  private async stopProcesses(): Promise<void> {
+    await Promise.all([this.replica.stop(), this.second?.stop()])
+    this.second = undefined
+  }
+
+  private process(options = this.options, life: Life = this.life): Register {
+    const { name, clock, link, token, mailbox, identity, subscribes, recordsPerRun, bytesPerRun, forgetAfterMs } = options
     return new RegisterReplica(
       {
         ...name,
-        database: mortal(this.host.database(), this.life),
+        database: mortal(this.host.database(), life),
         publish: publishRules(identity, subscribes),
         ...(subscribes && { subscribe: MIRRORS }),
         transfer: {

@@ -24,6 +24,7 @@ export class Network {
   readonly receive: (from: RegisterName, bytes: Uint8Array) => Promise<Uint8Array>
   private readonly deliver: (letter: Letter) => Promise<unknown>
   private fates: Fate[] = []
+  private overtaking: (() => Promise<void>) | undefined
   private messages = 0
 
   constructor(deliver: (from: RegisterName, bytes: Uint8Array) => Promise<Uint8Array>) {
@@ -35,10 +36,21 @@ export class Network {
     return this.fates.shift() ?? 'ok'
   }
 
-  /** What becomes of the next messages; those beyond arrive. */
-  expect(fates: readonly Fate[]): void {
+  /** What becomes of the next messages; those beyond arrive. @param overtaking what another process does that overtakes one */
+  expect(fates: readonly Fate[], overtaking?: () => Promise<void>): void {
     this.fates = [...fates]
+    this.overtaking = overtaking
     this.messages = 0
+  }
+
+  /** The other process is not overtaken itself, and all its messages arrive. */
+  private async overtake(): Promise<void> {
+    const { fates, overtaking } = this
+    this.fates = []
+    this.overtaking = undefined
+    await overtaking?.()
+    this.fates = fates
+    this.overtaking = overtaking
   }
 
   link(from: RegisterName): Link {
@@ -51,7 +63,9 @@ export class Network {
         if (fate === 'kept' || fate === 'copied') this.letters.push(letter)
         if (fate === 'kept' || fate === 'lost') throw unreachable()
         if (fate === 'twice') await this.deliver(letter)
+        if (fate === 'overtaken') await this.overtake()
         const answer = await this.receive(from, letter.bytes)
+        if (fate === 'overtaken late') await this.overtake()
         const earlier = last
         last = answer
         if (fate === 'cut') throw unreachable()
@@ -75,7 +89,9 @@ export class Network {
       if (fate === 'kept' || fate === 'copied') this.letters.push(letter)
       if (fate === 'kept' || fate === 'lost') throw unreachable()
       if (fate === 'twice') await till(request.clone())
+      if (fate === 'overtaken') await this.overtake()
       const answer = await till(request)
+      if (fate === 'overtaken late') await this.overtake()
       const earlier = last.get(hostname)
       // What ended within an exchange has answered nothing.
       if (answer.status !== 500) last.set(hostname, answer.clone())

@@ -63,13 +63,13 @@ async function takeAt(world: World, seat: Seat, machine: Machine, step: Extract<
     case 'order':
       return machine.host.run(ordering(new Random(step.seed)))
     case 'exchange':
-      network.expect(step.fates)
+      network.expect(step.fates, () => overtake(world, seat, machine))
       world.post.begin()
       await world.synchronize(seat, machine).catch(asExpected)
       if (world.office.prunesArchive) await world.office.prune()
       return world.post.check()
     case 'crash':
-      network.expect(step.fates)
+      network.expect(step.fates, () => overtake(world, seat, machine))
       world.post.begin()
       await machine.crash(step.writes, () => world.synchronize(seat, machine))
       return world.post.check()
@@ -105,6 +105,14 @@ async function takeAt(world: World, seat: Seat, machine: Machine, step: Extract<
     case 'keep':
       return void ((await isHeld(world, seat)) && (await keep(world, seat, machine)))
   }
+}
+
+/** While an exchange of one process is under way, another one of the till goes on. */
+async function overtake(world: World, seat: Seat, machine: Machine): Promise<void> {
+  const before = await machine.sales()
+  await world.cashier(machine, 1).sell()
+  seat.note(before, await machine.sales())
+  await machine.synchronizeBeside().catch(asExpected)
 }
 
 export async function reset(world: World, seat: Seat): Promise<void> {

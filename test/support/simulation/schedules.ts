@@ -6,7 +6,7 @@ const HOUR_MS = 3_600_000
 /** How far a clock is set: by days and weeks, and back. */
 const JUMPS_MS = [-48, -2, -0.5, 26, 24 * 9, 24 * 45].map((hours) => hours * HOUR_MS)
 
-const FATES = ['lost', 'cut', 'kept', 'copied', 'twice', 'stale'] as const
+const FATES = ['lost', 'cut', 'kept', 'copied', 'twice', 'stale', 'overtaken', 'overtaken late'] as const
 /** What a schedule may hold beside sales and exchanges; each has some of these only, so that they meet each other in small stories. */
 const EVENTS = [
   'sell large',

@@ -1,5 +1,5 @@
-/** What becomes of a message: `cut`: its answer is lost; `kept`: it arrives much later, if ever; `copied`: a copy of it does; `twice`: two at once; `stale`: answered by an earlier answer. */
-export type Fate = 'ok' | 'lost' | 'cut' | 'kept' | 'copied' | 'twice' | 'stale'
+/** What becomes of a message: `cut`: its answer is lost; `kept`: it arrives much later, if ever; `copied`: a copy of it does; `twice`: two at once; `stale`: answered by an earlier answer; `overtaken`: before it arrives, another process of the till sells, sends and is answered, `overtaken late`: before its answer arrives. */
+export type Fate = 'ok' | 'lost' | 'cut' | 'kept' | 'copied' | 'twice' | 'stale' | 'overtaken' | 'overtaken late'
 
 /** What is done at a till, by the number of the register and of its copy; both are taken modulo how many there are. */
 interface At {

@@ -11,6 +11,8 @@ import { Post } from './post.ts'
 import { movedBy, type Sale, textOf } from './sale.ts'
 import type { Schedule } from './steps.ts'
 
+/** By what a history may part from what central has of it. */
+const PARTING: readonly Schedule['steps'][number]['do'][] = ['restore', 'central restore', 'clone', 'another', 'forget']
 /** After so long a register forgets central, where it does. */
 const FORGET_AFTER_MS = 3_600_000
 /** The least that a batch may hold. */
@@ -137,6 +139,11 @@ export class World {
   /** Whether central is forgotten that was silent for too long. */
   get forgets(): boolean {
     return this.schedule.forgets ?? false
+  }
+
+  /** Whether anything happens by which a history may part from what central has of it. */
+  get parts(): boolean {
+    return this.schedule.steps.some((step) => PARTING.includes(step.do))
   }
 
   /** Nobody has spoken to central for so long. */
