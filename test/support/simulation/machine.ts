@@ -97,7 +97,7 @@ export class Machine {
 
   /** Sends what there is by another process, which reaches head office by itself. */
   async synchronizeBeside(): Promise<void> {
-    this.second ??= this.process({ ...this.options, token: undefined, mailbox: undefined }, { writes: Number.POSITIVE_INFINITY })
+    this.second ??= this.process({ ...this.options, token: undefined }, { writes: Number.POSITIVE_INFINITY })
     await this.second.synchronize()
   }
 

@@ -27,6 +27,7 @@ export class Post {
   private readonly boxes = new Map<string, Box>()
   private readonly waiting = new Set<() => void>()
   private open = 0
+  private isHeldUp = false
   private letters = 0
 
   constructor(network: Network) {
@@ -64,9 +65,18 @@ export class Post {
     if (fate === 'kept' || fate === 'copied') network.letters.push(late)
     if (fate === 'kept' || fate === 'lost' || fate === 'cut') return
     if (fate === 'twice') await letter.deliver(letter.bytes)
+    if (fate === 'overtaken') await this.overtake()
     await letter.deliver(letter.bytes)
+    if (fate === 'overtaken late') await this.overtake()
     const { former } = this.boxOf(letter.from)
     if (fate === 'stale' && former.length > 0) this.put(letter.from, former[Math.floor(former.length / 2)] as Uint8Array)
+  }
+
+  /** Time passes meanwhile though a letter is being worked on: it may be by the process that is held up. */
+  private async overtake(): Promise<void> {
+    this.isHeldUp = true
+    await this.network.overtake()
+    this.isHeldUp = false
   }
 
   private async up(from: RegisterName, bytes: Uint8Array): Promise<void> {
@@ -136,7 +146,7 @@ export class Post {
       ticks: simulated.ticks,
       random: simulated.random,
       sleep: async (ms, signal) => {
-        for (let quiet = 0; quiet < QUIET_TURNS; quiet = this.open > 0 ? 0 : quiet + 1) {
+        for (let quiet = 0; quiet < QUIET_TURNS; quiet = this.open > 0 && !this.isHeldUp ? 0 : quiet + 1) {
           await setImmediate()
           if (signal?.aborted) throw new TillsyncError('ERR_ABORTED', 'The wait was aborted')
         }
