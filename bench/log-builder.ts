@@ -45,8 +45,9 @@ export function* logStatements(dialect: LogDialect, sale: readonly SealedEntry[]
   yield 'CREATE TEMPORARY TABLE shapes (n bigint, table_name text, id_step bigint, id_offset bigint, record text)'
   yield `INSERT INTO shapes VALUES ${shapesOf(sale, lastId + 1).join(', ')}`
   const documents = Math.ceil(entries / ROWS)
+  const before = `(no - ${lastId - documents + 1}) * ${ROWS}`
   for (const [first, last] of slices(lastId - documents + 1, lastId)) {
-    const number = `(no - ${lastId - documents + 1}) * ${ROWS} + n`
+    const number = `${before} + n`
     const id = '((no - 1) * id_step + id_offset)'
     yield `INSERT INTO sync_entries (entry_no, table_name, operation, record_id, record, document, sealed_at, digest)
       SELECT ${number}, table_name, 'upsert', '[' || ${id} || ']', replace(replace(record, '#id', '' || ${id}), '#receipt', '' || no),
@@ -54,8 +55,8 @@ export function* logStatements(dialect: LogDialect, sale: readonly SealedEntry[]
       FROM ${dialect.series(first, last)} CROSS JOIN shapes ORDER BY no, n`
   }
   for (const [first, last] of slices(lastId - members + 1, lastId)) {
-    yield `INSERT INTO sync_members (table_name, record_id, hash, identity, state)
-      SELECT 'receipts', '[' || no || ']', ${dialect.digestOf('no')}, NULL, 'given' FROM ${dialect.series(first, last)}`
+    yield `INSERT INTO sync_members (table_name, record_id, hash, identity, state, entry_no)
+      SELECT 'receipts', '[' || no || ']', ${dialect.digestOf('no')}, NULL, 'given', CASE WHEN no > ${lastId - documents} THEN ${before} + 1 ELSE 0 END FROM ${dialect.series(first, last)}`
   }
   yield 'DROP TABLE shapes'
 }
