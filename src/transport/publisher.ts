@@ -213,7 +213,7 @@ export class Publisher {
     if (as === 'late') return this.hearLate(fresh(subscribe))
     const { last } = this
     const isAnswer = last !== undefined && answers === last.id
-    return this.settle(isAnswer ? last : await this.look(), isAnswer ? subscribe : fresh(subscribe), isAnswer)
+    return isAnswer ? this.settle(last, subscribe, true, true) : this.settle(await this.look(), fresh(subscribe), false)
   }
 
   private async hearLate(word: Subscription): Promise<Exchanged> {
@@ -225,13 +225,14 @@ export class Publisher {
     return verdict.kind === 'follow' ? this.settle(outlook, word, false) : NOTHING
   }
 
-  private async settle({ known, standing: before }: Outlook, word: Subscription, isAnswer: boolean): Promise<Exchanged> {
+  /** @param isFormer the outlook is the one of when the message was made that this answers */
+  private async settle({ known, standing: before }: Outlook, word: Subscription, isAnswer: boolean, isFormer = false): Promise<Exchanged> {
     const { source } = this
     const digests = await source.endsAt(pointsIn(word))
     // What was acknowledged is of our history, be the entry pruned by now.
     const digestAt = (entryNo: number) => digests.get(entryNo) ?? (before?.entryNo === entryNo ? before.digest : undefined)
     const verdict = judge(this.state, known, word, digestAt)
-    if (verdict.kind !== 'follow' && known === this.last?.known) return this.settleAnew(this.last, word)
+    if (verdict.kind !== 'follow' && isFormer) return this.settleAnew(known, word)
     this.state = { kind: 'sending' }
     this.unsure = !isAnswer && verdict.kind !== 'follow' && verdict.kind !== 'seek'
     if (this.unsure) return UNFINISHED
@@ -281,9 +282,9 @@ export class Publisher {
    * Central stands where our history did not lead when we last spoke. Meanwhile another process may have sealed more, and central may have taken it; or it may have gone
    * on in a new epoch, of which the answer to ours says nothing.
    */
-  private async settleAnew({ known }: Outlook, word: Subscription): Promise<Exchanged> {
+  private async settleAnew({ epoch }: Known, word: Subscription): Promise<Exchanged> {
     const outlook = await this.look()
-    return outlook.known.epoch === known.epoch ? this.settle(outlook, word, true) : this.settle(outlook, fresh(word), false)
+    return outlook.known.epoch === epoch ? this.settle(outlook, word, true) : this.settle(outlook, fresh(word), false)
   }
 
   /** Notes how much central has of a document that comes in frames, if it is of our history. Answers whether that is other than before. */
