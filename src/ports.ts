@@ -141,6 +141,8 @@ export interface Database {
   settle(): Promise<void>
   /** Waits until no other process installs, and keeps others waiting until the transaction ends. */
   lockInstall(): Work<void>
+  /** The same for what central has sent: of those who apply it one has a transaction open at a time. It gives way as by `giveWay()`. */
+  lockReceiving(): Work<void>
   /** From here on the transaction fails, to be tried again, rather than wait for a lock of the host's, which may come to wait for it. */
   giveWay(): Work<void>
   /** The host's tables of these names; a name that is no table is absent. */

@@ -10,6 +10,7 @@ import { tablesOf } from './document-set.ts'
 import type { HandlersByTable } from './handler.ts'
 import { dividing, type Mode } from './quarantine-division.ts'
 import { receivedOf } from './received-documents.ts'
+import type { ReceivingTurn } from './receiving-turn.ts'
 import type { RowWatch } from './row-changes.ts'
 import { targetOf } from './subscribed-mirrors.ts'
 import { readWaiting, type WaitingName } from './waiting-documents.ts'
@@ -19,6 +20,7 @@ export interface AudienceSlicesOptions {
   readonly mirrors: HandlersByTable
   readonly name: RegisterName
   readonly clock: Clock
+  readonly turn: ReceivingTurn
   /** Where the register publishes too. */
   readonly publishing: Publishing | undefined
   readonly watch: RowWatch | undefined
@@ -84,27 +86,35 @@ export class AudienceSlices {
   }
 
   private async one(slice: readonly Arrival[], around: Around, isFirst: boolean, isLast: boolean, signal: AbortSignal): Promise<Outcome | undefined> {
-    const { database, mirrors, name, clock, watch } = this.options
+    const { database, mirrors, name, clock, turn, watch } = this.options
+    const goesOn = turn.isMine || !(isFirst && isLast)
     const records = slice.reduce((sum, arrival) => sum + weightOf(arrival), 0)
     const onHeld = (ms: number) => this.learn(ms, records)
-    for (let tries = 0; tries < TRIES; tries++) {
+    for (let tries = 0; tries < TRIES; ) {
       const published = await this.published(slice, tries > 0)
       const isAlone = published !== undefined
       const done = await dividing(
         database,
-        function* (division): Work<Outcome | 'stale' | 'moved'> {
+        function* (division): Work<Outcome | 'stale' | 'moved' | 'waits'> {
           if (published && !(yield* published.isCurrent())) return 'stale'
-          if (!isAlone) yield* database.giveWay()
+          if (!(yield* turn.begin())) return 'waits'
           if (around.before && !(yield* around.before())) return 'moved'
           const reception = { database, mirrors, name, published, watch, now: clock.now() }
           const outcome = yield* new AudienceSlice(reception, slice, division).apply()
           yield* around.after?.(outcome, isFirst, isLast) ?? []
+          if (goesOn) yield* turn.keep()
           return outcome
         },
         this.mode,
         { signal, onHeld, ...(isAlone ? { alone: true } : { lazily: true, readsFirst: true }) },
       )
-      if (done !== 'stale') return done === 'moved' ? undefined : done
+      if (done === 'moved') return undefined
+      if (done === 'waits') await turn.wait(signal)
+      else if (done === 'stale') tries++
+      else {
+        if (goesOn) turn.kept()
+        return done
+      }
     }
     throw unsettled()
   }

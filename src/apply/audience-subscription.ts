@@ -10,13 +10,13 @@ import { setAside } from './former-documents.ts'
 import { emptied, noteCame, noteVersions, versionsOf } from './made-anew.ts'
 import { markOutdated } from './outdated.ts'
 import { nameOf } from './received-documents.ts'
+import { ReceivingTurn } from './receiving-turn.ts'
 import { SnapshotEnd } from './snapshot-end.ts'
 import { rulesOf } from './subscribed-mirrors.ts'
 import { lookOut, type Outlook, type SubscriptionProblem, subscriptionFindings } from './subscription-outlook.ts'
 import {
   BEGIN,
   comeAgain,
-  holdPlace,
   isNext,
   isSamePlace,
   type LeftOut,
@@ -26,10 +26,19 @@ import {
   writeLeftOut,
   writePlace,
 } from './subscription-standing.ts'
-import { countWaiting, listWaiting, type ToWait, unapplied, type WaitingDocument, type WaitingName, waitingName } from './waiting-documents.ts'
+import {
+  countWaiting,
+  isAnyWaiting,
+  listWaiting,
+  type ToWait,
+  unapplied,
+  type WaitingDocument,
+  type WaitingName,
+  waitingName,
+} from './waiting-documents.ts'
 import { WaitingTries } from './waiting-tries.ts'
 
-export interface AudienceSubscriptionOptions extends AudienceSlicesOptions {
+export interface AudienceSubscriptionOptions extends Omit<AudienceSlicesOptions, 'turn'> {
   /** What came of documents of a table. */
   onApplied(applied: Applied): void
   /** Documents that wait from now on; at most `MOST_UNAPPLIED` of them. */
@@ -63,6 +72,7 @@ export interface SubscriptionStatus {
 /** A register's side of what central publishes: takes batches, slice by slice, and says how far it has come. One thing at a time. */
 export class AudienceSubscription implements AudienceSubscriber {
   private readonly options: AudienceSubscriptionOptions
+  private readonly turn: ReceivingTurn
   private readonly slices: AudienceSlices
   private readonly ends: SnapshotEnd
   private readonly tries: WaitingTries
@@ -79,16 +89,18 @@ export class AudienceSubscription implements AudienceSubscriber {
 
   constructor(options: AudienceSubscriptionOptions) {
     this.options = options
-    this.slices = new AudienceSlices(options)
-    this.ends = new SnapshotEnd(options, this.slices)
-    this.tries = new WaitingTries(options, this.slices)
+    this.turn = new ReceivingTurn(options.database)
+    const slices = { ...options, turn: this.turn }
+    this.slices = new AudienceSlices(slices)
+    this.ends = new SnapshotEnd(slices, this.slices)
+    this.tries = new WaitingTries(slices, this.slices)
     this.columns = new ColumnUpkeep(options)
   }
 
   /** What was under way when it was stopped: ends of snapshots, and what waits. */
   resume(): Promise<void> {
     this.stopping = new AbortController()
-    return this.inTurn(async () => {
+    return this.receiving(async () => {
       const outlook = await this.look()
       await this.telling(async (tell) => {
         await this.ends.run(outlook.tables, this.signal, tell)
@@ -122,7 +134,7 @@ export class AudienceSubscription implements AudienceSubscriber {
   }
 
   take(batches: readonly AudienceBatch[]): Promise<Taken> {
-    return this.inTurn(async () => {
+    return this.receiving(async () => {
       const own = batches.filter(({ table }) => this.options.mirrors.has(table))
       for (const batch of own) checkBatch(batch)
       const outlook = await this.look()
@@ -132,6 +144,8 @@ export class AudienceSubscription implements AudienceSubscriber {
       await this.putRight(outlook)
       const taken: AudienceBatch[] = []
       const applied = await this.telling(async (tell, applied, refused) => {
+        // What waits is looked at before what has come is applied, by whichever process.
+        if (there.length > 0 && (await this.isAnyWaiting())) await this.turn.acquire(this.signal)
         for (const batch of there) if (await this.takeOne(batch, tables, tell)) taken.push(batch)
         await this.ends.run(tables, this.signal, tell)
         const news = applied()
@@ -182,6 +196,16 @@ export class AudienceSubscription implements AudienceSubscriber {
     return done
   }
 
+  /** Of all processes one at a time. */
+  private receiving<T>(run: () => Promise<T>): Promise<T> {
+    return this.inTurn(() => run().finally(() => this.turn.release(this.signal)))
+  }
+
+  private isAnyWaiting(): Promise<boolean> {
+    const { database } = this.options
+    return database.read(() => isAnyWaiting(database), { loosely: true })
+  }
+
   /** How the tables stand; those whose rows would be others by now begin anew. */
   private async look(): Promise<Outlook> {
     const { database, mirrors, onProblems } = this.options
@@ -201,7 +225,8 @@ export class AudienceSubscription implements AudienceSubscriber {
     await database.write(
       function* () {
         for (const place of gone) yield* writeLeftOut(database, place)
-        for (const place of changed) yield* comeAgain(place)
+        yield* database.lockReceiving()
+        for (const place of changed) if (isSamePlace(yield* readPlace(database, place.table), place)) yield* comeAgain(place)
         yield* noteVersions(stood)
       },
       { lazily: true },
@@ -227,20 +252,34 @@ export class AudienceSubscription implements AudienceSubscriber {
       await this.ends.run(tables, this.signal, tell)
       place = { ...place, state: 'complete' }
     }
-    if (isSnapshot && place.keyColumns.length > 0 && JSON.stringify(place.keyColumns) !== JSON.stringify(keyColumns))
-      place = await this.beginAnew(place)
+    if (isSnapshot && place.keyColumns.length > 0 && JSON.stringify(place.keyColumns) !== JSON.stringify(keyColumns)) {
+      const begun = await this.beginAnew(place)
+      if (begun === undefined) return false
+      place = begun
+    }
     const snapshotNo = place.snapshotNo + (isSnapshot ? 1 : 0)
-    await markOutdated(database, batch)
+    await markOutdated(database, this.turn, batch)
     const arrivals = incomingIn(batch).map((incoming): Arrival => ({ ...incoming, snapshotNo, shape, keyColumns }))
     return this.slices.apply(arrivals, this.around(batch, place), this.signal, tell)
   }
 
-  /** Under another key. */
-  private async beginAnew(place: Place): Promise<Place> {
+  /** Under another key; undefined where another process has done so. */
+  private async beginAnew(place: Place): Promise<Place | undefined> {
     const { database } = this.options
+    const { turn } = this
     const begun = { ...place, ...BEGIN }
-    await database.write(() => writePlace(begun), { lazily: true })
-    await setAside(database, begun)
+    await turn.acquire(this.signal)
+    const isBegun = await database.write(
+      function* () {
+        yield* turn.goOn()
+        if (!isSamePlace(yield* readPlace(database, place.table), place)) return false
+        yield* writePlace(begun)
+        return true
+      },
+      { lazily: true },
+    )
+    if (!isBegun) return undefined
+    await setAside(database, turn, begun)
     return begun
   }
 
@@ -271,8 +310,6 @@ export class AudienceSubscription implements AudienceSubscriber {
         if (isFirst && isSnapshot) next = { ...next, ...BEGIN, snapshotNo: next.snapshotNo + 1 }
         if (isLast) next = { ...next, stream, entryNo: through, mark, state: isEnd && next.state === 'open' ? endOf(next) : next.state }
         if (!isFirst && !isLast) return
-        yield* holdPlace(database, table)
-        if (!isSamePlace(yield* readPlace(database, table), expected)) throw overtaken(table)
         yield* writePlace({ ...next, ...about() })
         if (parts.some((part) => !came.has(part))) yield* noteCame(database, parts)
       },
@@ -315,13 +352,6 @@ export class AudienceSubscription implements AudienceSubscriber {
       if (told.length > 0) onUnapplied(told.slice(0, MOST_UNAPPLIED))
     }
   }
-}
-
-function overtaken(table: string): TillsyncError {
-  return new TillsyncError('ERR_BUSY', `Another process has taken what central sent of \`${table}\``, {
-    retryable: true,
-    hint: 'It is tried again with the next exchange.',
-  })
 }
 
 /** Before the first snapshot nothing was here that could go. */

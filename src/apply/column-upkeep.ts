@@ -12,9 +12,9 @@ const TRIES = 5
 
 /** Puts right what the host has made of columns that only central writes. */
 export class ColumnUpkeep {
-  private readonly options: AudienceSlicesOptions
+  private readonly options: Pick<AudienceSlicesOptions, 'database' | 'publishing'>
 
-  constructor(options: AudienceSlicesOptions) {
+  constructor(options: Pick<AudienceSlicesOptions, 'database' | 'publishing'>) {
     this.options = options
   }
 

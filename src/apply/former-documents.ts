@@ -5,6 +5,7 @@ import { query, type Work } from '../work.ts'
 import type { AudienceSlicesOptions } from './audience-slices.ts'
 import { MirrorTable } from './mirror-table.ts'
 import { forget, receive, receivedBehind } from './received-documents.ts'
+import type { ReceivingTurn } from './receiving-turn.ts'
 import { optionsOf, targetOf } from './subscribed-mirrors.ts'
 import type { Place } from './subscription-standing.ts'
 import { RECEIVED } from './subscription-tables.ts'
@@ -21,11 +22,12 @@ const MOST = 5_000
 const NONE = 0
 
 /** The snapshot that is about to begin names documents by another key than what stands here. */
-export async function setAside(database: RegisterDatabase, { table, keyColumns }: Place): Promise<void> {
+export async function setAside(database: RegisterDatabase, turn: ReceivingTurn, { table, keyColumns }: Place): Promise<void> {
   const former = JSON.stringify([table, keyColumns])
   const more = () =>
     database.write(
       function* () {
+        yield* turn.goOn()
         const page = yield* receivedBehind(database, table, '', PAGE)
         yield* forget(page.map(({ recordId }) => ({ table, recordId })))
         yield* receive(page.map((one) => ({ ...one, table: former })))
@@ -55,7 +57,7 @@ export class FormerDocuments {
 
   /** By the present key, as documents that the snapshot does not have; false where it is not this snapshot any more. */
   async name(isStill: () => Work<boolean>): Promise<boolean> {
-    const { database } = this.options
+    const { database, turn } = this.options
     const { table } = this.place
     for (;;) {
       const former = await database.read(() => this.some(), { loosely: true })
@@ -63,6 +65,7 @@ export class FormerDocuments {
       const ids = await this.idsOf(former)
       const isDone = await database.write(
         function* () {
+          yield* turn.goOn()
           if (!(yield* isStill())) return false
           yield* forget(former.ids.map((recordId) => ({ table: former.name, recordId })))
           yield* receive(ids.map((recordId) => ({ table, recordId, snapshotNo: NONE })))

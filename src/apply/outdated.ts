@@ -1,5 +1,7 @@
 import type { AudienceBatch } from '../model.ts'
 import type { RegisterDatabase } from '../ports.ts'
+import type { Work } from '../work.ts'
+import type { ReceivingTurn } from './receiving-turn.ts'
 import { outdate, readWaiting, type WaitingName, waitingNames } from './waiting-documents.ts'
 
 /** Documents that are looked at in one go. */
@@ -9,8 +11,12 @@ const PAGE = 100
  * What waits with a part that central has given to another document since is not how anything stands: applied, it would take the part back, and what central has made of it,
  * which is on its way, would then remove it. Before anything of the batch is applied.
  */
-export async function markOutdated(database: RegisterDatabase, { table, documents }: AudienceBatch): Promise<void> {
+export async function markOutdated(database: RegisterDatabase, turn: ReceivingTurn, { table, documents }: AudienceBatch): Promise<void> {
   if (documents.every(({ records }) => records.length < 2)) return
+  const mark = function* (names: readonly WaitingName[]): Work<void> {
+    yield* turn.goOn()
+    yield* outdate(database, names)
+  }
   let parts: ReadonlySet<string> | undefined
   for (let after = ''; ; ) {
     const page = await database.read(() => waitingNames(database, table, ['missing', 'taken', 'other', 'changed'], after, PAGE), { loosely: true })
@@ -21,7 +27,7 @@ export async function markOutdated(database: RegisterDatabase, { table, document
     const moved = new Set(waiting.filter(({ records }) => records.slice(1).some((one) => given.has(partName(one)))).map(({ recordId }) => recordId))
     for (const { recordId } of documents) moved.delete(recordId)
     const names = page.filter(({ recordId }): boolean => moved.has(recordId))
-    if (names.length > 0) await database.write(() => outdate(database, names), { lazily: true })
+    if (names.length > 0) await database.write(() => mark(names), { lazily: true })
     if (page.length < PAGE) return
     after = page.at(-1)?.recordId ?? after
   }

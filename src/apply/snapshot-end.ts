@@ -31,8 +31,9 @@ export class SnapshotEnd {
   }
 
   private async end(place: Place, signal: AbortSignal, tell: (outcome: Outcome) => void): Promise<void> {
-    const { database } = this.options
+    const { database, turn } = this.options
     const { table, snapshotNo } = place
+    await turn.acquire(signal)
     const isStill = function* (): Work<boolean> {
       return isSamePlace(yield* readPlace(database, table), place)
     }
@@ -46,6 +47,7 @@ export class SnapshotEnd {
     }
     await database.write(
       function* () {
+        yield* turn.goOn()
         if (!(yield* isStill())) return
         yield* dropUnconfirmed(database, table, snapshotNo)
         yield* dropUnconfirmedKept(database, table, snapshotNo)

@@ -67,17 +67,6 @@ export function* readPlace(database: Database, table: string): Work<Place> {
 
 const placeOf = compiledOnce(({ build }) => build.selectFrom(SUBSCRIPTIONS.name).selectAll().where('table_name', '=', '').compile().sql)
 
-/** Keeps others from the table until the transaction ends. */
-export function* holdPlace({ build }: Database, table: string): Work<void> {
-  yield* query(
-    build
-      .updateTable(SUBSCRIPTIONS.name)
-      .set((eb: { ref(name: string): unknown }) => ({ snapshot_no: eb.ref('snapshot_no') }))
-      .where('table_name', '=', table)
-      .compile(),
-  )
-}
-
 export function* writePlace(place: Place): Work<void> {
   const { table, stream, entryNo, mark, snapshotNo, state, rules, shape, keyColumns, leftOut, receivedAt } = place
   const texts = [JSON.stringify(shape), JSON.stringify(keyColumns), JSON.stringify(leftOut)]

@@ -150,7 +150,8 @@ export class WaitingTries {
 
   /** Answers those that were refused again. */
   private async tryChunk(chunk: readonly WaitingName[], { signal, tell }: Tries, isOne = false): Promise<readonly WaitingName[]> {
-    const { database } = this.options
+    const { database, turn } = this.options
+    await turn.acquire(signal)
     const arrivals = await database.read(() => readWaiting(database, chunk))
     if (arrivals.length === 0) return []
     const refused = new Set<string>()

@@ -19,6 +19,7 @@ import { OWN_TYPES } from './parsers.ts'
 import { LOCK_BRIEFLY, notReadable, ReadTables, readableOf } from './reading.ts'
 import { addColumns, createTable, quote } from './tables.ts'
 import { refuseEnded, Transactions } from './transactions.ts'
+import { literal } from './triggers.ts'
 import { encoderOf, keyOf } from './values.ts'
 import { watchTouches } from './watch.ts'
 
@@ -137,6 +138,13 @@ class PostgresDatabase implements CapturingDatabase, ApplyingDatabase {
 
   *lockInstall(): Work<void> {
     yield* query({ sql: `SELECT pg_advisory_xact_lock(hashtextextended('tillsync.install', 0))`, parameters: [] })
+  }
+
+  *lockReceiving(): Work<void> {
+    yield* query({
+      sql: `${LOCK_BRIEFLY}; SELECT pg_advisory_xact_lock(hashtextextended(${literal(`tillsync.receiving.${this.schema}`)}, 0))`,
+      parameters: [],
+    })
   }
 
   *requireUnicode(): Work<void> {

@@ -120,6 +120,8 @@ class SqliteDatabase implements CapturingDatabase, ApplyingDatabase {
   /** BEGIN IMMEDIATE is exclusive already. */
   *lockInstall(): Work<void> {}
 
+  *lockReceiving(): Work<void> {}
+
   /** UTF-8 or UTF-16. */
   *requireUnicode(): Work<void> {}
 
