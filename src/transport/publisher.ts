@@ -280,11 +280,12 @@ export class Publisher {
 
   /**
    * Central stands where our history did not lead when we last spoke. Meanwhile another process may have sealed more, and central may have taken it; or it may have gone
-   * on in a new epoch, of which the answer to ours says nothing.
+   * on in a new epoch, of which the answer to ours says nothing. Either way central has moved since, though that process may have written down where to.
    */
   private async settleAnew({ epoch }: Known, word: Subscription): Promise<Exchanged> {
     const outlook = await this.look()
-    return outlook.known.epoch === epoch ? this.settle(outlook, word, true) : this.settle(outlook, fresh(word), false)
+    const isSame = outlook.known.epoch === epoch
+    return { ...(await this.settle(outlook, isSame ? word : fresh(word), isSame)), moved: true }
   }
 
   /** Notes how much central has of a document that comes in frames, if it is of our history. Answers whether that is other than before. */
