@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Pool } from 'pg'
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
@@ -12,7 +13,7 @@ import { createPool, startServer } from '../support/postgres.ts'
 import { argument, budgetOfRun, Random, roundsOfRun, seedOfRun } from '../support/random.ts'
 import { type RowBackup, Rows } from '../support/simulation/row-backup.ts'
 
-// Random schemas, filters with joins, changes at central, changed attributes, tills of other versions, restarts, restores at both ends, lost messages: once it is calm, each
+// Random schemas, filters with joins, changes at central, changed attributes, tills of other versions, restarts, restores at both ends, lost messages, two processes of a till at once: once it is calm, each
 // till's tables are what its filter selects at central.
 
 const ROUNDS = Number(argument('rounds') ?? 2)
@@ -107,8 +108,16 @@ async function play(t: Test, random: Random): Promise<void> {
       await office.pool
         .query(`BEGIN; ${statements.join(';')}; ${random.chance(0.1) ? 'ROLLBACK' : 'COMMIT'}`)
         .catch(() => office.pool.query('ROLLBACK'))
-    } else if (dice < 78) await till.replica.synchronize().catch(expected)
-    else if (dice < 82 && tills.length < 3) await add()
+    } else if (dice < 70) await till.replica.synchronize().catch(expected)
+    else if (dice < 78) {
+      const statements = Array.from({ length: random.int(0, 6) }, () => changeOf(random, roots))
+      const laterMs = random.int(0, 30)
+      isCalm = true
+      await atOnce(till, laterMs, async () => {
+        for (const statement of statements) await office.pool.query(statement).catch(() => undefined)
+      })
+      isCalm = false
+    } else if (dice < 82 && tills.length < 3) await add()
     else if (dice < 86) {
       till.group = random.pick(GROUPS)
       await office.central.registers.change(till.name, { attributes: { group: till.group } }).catch(unknown)
@@ -143,6 +152,11 @@ async function play(t: Test, random: Random): Promise<void> {
     t.same([unapplied, problems], [[], []])
     t.ok(subscriptions.every(({ isComplete }) => isComplete))
   }
+}
+
+/** Two processes of a till ask for what central publishes at the same time, and it changes meanwhile. */
+async function atOnce(till: DownwardTill, laterMs: number, change: () => Promise<void>): Promise<void> {
+  await Promise.all([till.replica.synchronize(), pause(laterMs).then(() => till.other.synchronize()), change()])
 }
 
 function expected(error: { readonly code?: string }): void {

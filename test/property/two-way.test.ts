@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Pool } from 'pg'
 import t, { type Test } from 'tap'
 import { postgres } from '../../src/adapters/postgres/adapter.ts'
@@ -19,7 +20,7 @@ import { listen } from '../support/shop.ts'
 import { type RowBackup, Rows } from '../support/simulation/row-backup.ts'
 import { RestorableTill, type TillHost, tillHost } from '../support/two-way-till.ts'
 
-// Head office and tills of either kind change the same rows at once, offline for a while, with restarts, lost messages, and restores at both ends: once it is calm, all have the same, and where each side has columns of its own, its
+// Head office and tills of either kind change the same rows at once, offline for a while, with restarts, lost messages, two processes of a till at once, and restores at both ends: once it is calm, all have the same, and where each side has columns of its own, its
 // values.
 
 const ROUNDS = Number(argument('rounds') ?? 2)
@@ -98,7 +99,8 @@ class Office {
       return replica
     })
     await till.replica.install()
-    this.tills.push({ name, till, exchange: () => (isPulled ? this.central.synchronize(name) : till.replica.synchronize()) })
+    const exchange = () => (isPulled ? this.central.synchronize(name) : till.replica.synchronize())
+    this.tills.push({ name, till, exchange, exchangeBeside: async () => void (isPulled || (await till.other.synchronize())) })
   }
 
   async backup(): Promise<void> {
@@ -131,6 +133,8 @@ interface TwoWayTill {
   readonly name: RegisterName
   readonly till: RestorableTill
   exchange(): Promise<unknown>
+  /** Another process of one that pushes. */
+  exchangeBeside(): Promise<void>
 }
 
 const TOKEN = 'A'.repeat(43)
@@ -194,11 +198,17 @@ async function play(t: Test, random: Random): Promise<void> {
       if (random.chance(0.3))
         await office.pool.query(`UPDATE internal_order_lines SET confirmed = ${random.int(1, 99)} WHERE id = ${random.int(1, 8)}`)
     }
-    for (const [n, { till, exchange }] of tills.entries()) {
+    for (const [n, { till, exchange, exchangeBeside }] of tills.entries()) {
       for (let changes = random.int(0, 2); changes > 0; changes--)
         await till.host.exec([...contactChange(random, `t${n}`, false), ...orderChange(random)])
       if (random.chance(0.3)) await till.replica.seal()
-      if (random.chance(0.5)) await exchange().catch(expected)
+      if (random.chance(0.4)) await exchange().catch(expected)
+      else if (random.chance(0.2)) {
+        const [laterMs, { fate }] = [random.int(0, 30), office]
+        office.fate = () => 'whole'
+        await Promise.all([exchange(), pause(laterMs).then(exchangeBeside)])
+        office.fate = fate
+      }
       const dice = random.int(0, 99)
       if (dice < 10) await till.restart()
       else if (dice < 16) await till.backup()

@@ -26,31 +26,39 @@ export interface TillHost {
 export class RestorableTill {
   readonly host: TillHost
   replica: Register
+  /** Another process of it. */
+  other: Register
   private readonly open: () => Register
 
   constructor(host: TillHost, open: () => Register) {
     this.host = host
     this.open = open
     this.replica = open()
+    this.other = open()
   }
 
   async restart(): Promise<void> {
-    await this.replica.stop()
+    await this.stop()
     this.replica = this.open()
+    this.other = this.open()
     await this.replica.install()
   }
 
   async backup(): Promise<void> {
-    await this.replica.stop()
+    await this.stop()
     await this.host.backup()
     await this.restart()
   }
 
   async restore(): Promise<boolean> {
-    await this.replica.stop()
+    await this.stop()
     const done = await this.host.restore()
     await this.restart()
     return done
+  }
+
+  private async stop(): Promise<void> {
+    await Promise.all([this.replica.stop(), this.other.stop()])
   }
 }
 

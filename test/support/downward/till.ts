@@ -31,6 +31,8 @@ export class DownwardTill {
   readonly dialect: 'sqlite' | 'postgres'
   group: string
   replica: Register
+  /** Another process of it. */
+  other: Register
   private readonly tables: readonly TillTable[]
   private readonly open: () => Register
   private readonly run: (sql: string) => Promise<readonly Record<string, unknown>[]>
@@ -47,6 +49,7 @@ export class DownwardTill {
     this.file = host.file
     this.open = open
     this.replica = open()
+    this.other = open()
   }
 
   static async create(t: Test, server: Postgres, random: Random, roots: readonly RootTable[], options: TillOptions): Promise<DownwardTill> {
@@ -79,15 +82,20 @@ export class DownwardTill {
   }
 
   async restart(): Promise<void> {
-    await this.replica.stop()
+    await this.stop()
     this.replica = this.open()
+    this.other = this.open()
     await this.replica.install()
+  }
+
+  private async stop(): Promise<void> {
+    await Promise.all([this.replica.stop(), this.other.stop()])
   }
 
   /** Of the whole file; on PostgreSQL there is none. */
   async backup(): Promise<void> {
     if (this.file === undefined) return
-    await this.replica.stop()
+    await this.stop()
     await this.run('PRAGMA wal_checkpoint(TRUNCATE)')
     copyFileSync(this.file, `${this.file}.backup`)
     this.backedUp = true
@@ -97,7 +105,7 @@ export class DownwardTill {
 
   async restore(): Promise<void> {
     if (this.file === undefined || !this.backedUp) return
-    await this.replica.stop()
+    await this.stop()
     for (const end of ['-wal', '-shm']) rmSync(this.file + end, { force: true })
     copyFileSync(`${this.file}.backup`, this.file)
     for (const [n, table] of this.tables.entries()) table.lacking = this.lackingThen[n]
