@@ -121,6 +121,11 @@ export class RegisterSubscription {
     return done
   }
 
+  /** Before the transaction of `install()`: from now on it counts as the one that came last. */
+  willInstall(): Promise<void> {
+    return this.subscription.willInstall()
+  }
+
   /** Whether the tables that are to be written are there, in the caller's transaction. @throws ERR_UNKNOWN_TABLE, ERR_UNKNOWN_COLUMN, ERR_NO_KEY, ERR_RULE */
   *install(): Work<void> {
     yield* this.options.database.requireUnicode()

@@ -148,6 +148,7 @@ export class RegisterReplica implements Register {
       })
     }
     const coming = await sealer.planning.willInstall()
+    await subscription?.willInstall()
     const done = await database.write(function* () {
       yield* refuseShared(database)
       yield* sealer.planning.prepare()

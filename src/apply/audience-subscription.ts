@@ -10,6 +10,7 @@ import { setAside } from './former-documents.ts'
 import { emptied, noteCame, noteVersions, versionsOf } from './made-anew.ts'
 import { markOutdated } from './outdated.ts'
 import { nameOf } from './received-documents.ts'
+import { ReceivingRules } from './receiving-rules.ts'
 import { ReceivingTurn } from './receiving-turn.ts'
 import { SnapshotEnd } from './snapshot-end.ts'
 import { rulesOf } from './subscribed-mirrors.ts'
@@ -73,6 +74,7 @@ export interface SubscriptionStatus {
 export class AudienceSubscription implements AudienceSubscriber {
   private readonly options: AudienceSubscriptionOptions
   private readonly turn: ReceivingTurn
+  private readonly rules: ReceivingRules
   private readonly slices: AudienceSlices
   private readonly ends: SnapshotEnd
   private readonly tries: WaitingTries
@@ -90,6 +92,7 @@ export class AudienceSubscription implements AudienceSubscriber {
   constructor(options: AudienceSubscriptionOptions) {
     this.options = options
     this.turn = new ReceivingTurn(options.database)
+    this.rules = new ReceivingRules(options)
     const slices = { ...options, turn: this.turn }
     this.slices = new AudienceSlices(slices)
     this.ends = new SnapshotEnd(slices, this.slices)
@@ -97,10 +100,16 @@ export class AudienceSubscription implements AudienceSubscriber {
     this.columns = new ColumnUpkeep(options)
   }
 
+  /** From now on it counts as the one that came last: with what it does next its rules are in force. */
+  willInstall(): Promise<void> {
+    return this.rules.comeNow()
+  }
+
   /** What was under way when it was stopped: ends of snapshots, and what waits. */
   resume(): Promise<void> {
     this.stopping = new AbortController()
     return this.receiving(async () => {
+      await this.rules.comeNow()
       const outlook = await this.look()
       await this.telling(async (tell) => {
         await this.ends.run(outlook.tables, this.signal, tell)
@@ -116,6 +125,7 @@ export class AudienceSubscription implements AudienceSubscriber {
     this.stopping = new AbortController()
     this.stood = undefined
     this.came.clear()
+    this.rules.forget()
   }
 
   standings(): Promise<readonly AudienceStanding[]> {
@@ -161,7 +171,7 @@ export class AudienceSubscription implements AudienceSubscriber {
   /** A table that was dropped a moment ago is found out when it is asked for, and is not there then. */
   private async outlook(): Promise<Outlook> {
     const { database, mirrors } = this.options
-    const read = () => database.read(() => lookOut(database, mirrors))
+    const read = () => database.read(() => lookOut(database, mirrors, this.rules))
     return read().catch((thrown) => (thrown instanceof TillsyncError && thrown.code === 'ERR_UNKNOWN_TABLE' ? read() : Promise.reject(thrown)))
   }
 
@@ -209,6 +219,8 @@ export class AudienceSubscription implements AudienceSubscriber {
   /** How the tables stand; those whose rows would be others by now begin anew. */
   private async look(): Promise<Outlook> {
     const { database, mirrors, onProblems } = this.options
+    const { rules } = this
+    await rules.begin()
     const outlook = await this.outlook()
     const { gone, problems } = outlook
     const text = JSON.stringify(problems.map(({ table, error }) => [table, error.code]))
@@ -227,6 +239,7 @@ export class AudienceSubscription implements AudienceSubscriber {
         for (const place of gone) yield* writeLeftOut(database, place)
         yield* database.lockReceiving()
         for (const place of changed) if (isSamePlace(yield* readPlace(database, place.table), place)) yield* comeAgain(place)
+        yield* rules.put(changed)
         yield* noteVersions(stood)
       },
       { lazily: true },

@@ -7,6 +7,7 @@ import type { Work } from '../work.ts'
 import { tablesOf } from './document-set.ts'
 import type { HandlersByTable } from './handler.ts'
 import { checkTarget } from './mirror-target.ts'
+import { type ReceivingRules, takenByOthers } from './receiving-rules.ts'
 import { rootsInOrder } from './references.ts'
 import { followRules, optionsOf, rulesOf, targetOf } from './subscribed-mirrors.ts'
 import { type LeftOut, nowhere, type Place, readPlaces } from './subscription-standing.ts'
@@ -33,7 +34,7 @@ export interface Outlook {
   areRelated(table: string, other: string): boolean
 }
 
-export function* lookOut(database: ApplyingDatabase, mirrors: HandlersByTable): Work<Outlook> {
+export function* lookOut(database: ApplyingDatabase, mirrors: HandlersByTable, rules: ReceivingRules): Work<Outlook> {
   const known = yield* readPlaces(database)
   const places = new Map([...mirrors.keys()].map((table) => [table, known.get(table) ?? nowhere(table)]))
   const all = [...places.values()]
@@ -43,7 +44,10 @@ export function* lookOut(database: ApplyingDatabase, mirrors: HandlersByTable): 
   const lacking = roots.flatMap(({ leftOut }) => leftOut.map(([table]) => table))
   const parts = roots.flatMap(({ table, shape }) => tablesOf(shape).map((part) => targetOf(mirrors, table, part)))
   const targets = yield* database.mirroring.targets([...new Set([...[...names.values()].flat(), ...parts, ...lacking])])
-  const problems = roots.flatMap(({ table }) => problemOf(table, names.get(table) ?? [], targets))
+  const others = yield* rules.others(roots)
+  const problems = roots.flatMap(({ table }) =>
+    others.has(table) ? [{ table, error: takenByOthers(table) }] : problemOf(table, names.get(table) ?? [], targets),
+  )
   const sound = roots.filter(({ table }) => !problems.some((problem) => problem.table === table))
   const order = rootsInOrder(
     sound.map(({ table }) => ({ table, names: names.get(table) ?? [] })),

@@ -7,6 +7,8 @@ import {
   createCentral,
   createRegister,
   type Link,
+  type MirrorRules,
+  mirror,
   type PublishRules,
   type Register,
   TillsyncError,
@@ -14,6 +16,7 @@ import {
 import { migrate, migrationStatements } from '../../src/migrate.ts'
 import type { RegisterDatabase } from '../../src/ports.ts'
 import { anotherVersion } from '../support/another-version.ts'
+import { AudienceStream, deliver } from '../support/audience-stream.ts'
 import { type Host, onEachDatabase, onPostgres } from '../support/each-database.ts'
 import { eventually } from '../support/eventually.ts'
 import { oneByOne } from '../support/interposed.ts'
@@ -443,5 +446,44 @@ onEachDatabase(
       one.write(() => migrate(one, all)),
       { code: 'ERR_UNKNOWN_COLUMN', hint: /rename it/, context: { table: 'sync_entries', column: 'record' } },
     )
+  },
+)
+
+onEachDatabase(
+  t,
+  server,
+  'of what is received the rules of the process that came last hold, table by table, and nothing comes again and again',
+  'CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT, shelf TEXT); CREATE TABLE contacts (id INTEGER PRIMARY KEY, name TEXT)',
+  async (t, host) => {
+    const create = (subscribe: MirrorRules<AnyTables>) => host.create({}, { subscribe })
+    const [older, newer] = [create({ items: mirror(), contacts: mirror() }), create({ items: mirror({ except: ['shelf'] }), contacts: mirror() })]
+    await older.install()
+    const item = (name: string) => ({ id: 1, name, shelf: name })
+    const [items, contacts] = [new AudienceStream('items', ['id']).put(item('a')), new AudienceStream('contacts', ['id']).put({ id: 1, name: 'a' })]
+    const comes = (till: Register) => deliver(till, [items, contacts])
+    const problems = async (till: Register) => (await till.status()).problems.map(({ table, error }) => `${table} ${error.code}`)
+    const stands = async () => (await host.query('SELECT name, shelf FROM items'))[0]
+    t.equal(await comes(older), 2)
+    t.same(await problems(newer), [], 'who only looks has nothing to say')
+    t.equal(await comes(newer), 1, 'by other rules all of it comes again')
+    t.equal(await comes(older), 0)
+    t.same([await problems(older), await problems(newer)], [['items ERR_SCHEMA_NEWER'], []])
+    t.match((await older.check()).at(-1), { code: 'DRIFT', table: 'items', hint: /install/ })
+    items.put(item('b'))
+    contacts.put({ id: 1, name: 'b' })
+    t.equal(await comes(older), 1, 'what both take by the same rules either takes')
+    t.equal(await comes(newer), 1)
+    t.same(await stands(), { name: 'b', shelf: 'a' })
+    await older.install()
+    t.equal(await comes(older), 1)
+    t.equal(await comes(newer), 0)
+    t.same([await problems(older), await problems(newer)], [[], ['items ERR_SCHEMA_NEWER']])
+    t.same(await stands(), { name: 'b', shelf: 'b' })
+    await newer.start()
+    t.equal(await comes(newer), 1, 'a start counts as well')
+    await older.stop()
+    await older.start()
+    t.equal(await comes(older), 1, 'and one behind a stop')
+    t.equal(await comes(newer), 0)
   },
 )
