@@ -22,7 +22,7 @@ export async function takeBack(database: RegisterDatabase, sealer: Sealer, name:
   if (root === undefined) return refused(id, 'ERR_UNKNOWN_TABLE', `\`${table}\` is not published here`)
   try {
     const isThere = await database.write(function* () {
-      yield* database.giveWay()
+      yield* database.lockReceiving()
       return yield* enter(database, name, sent, function* () {
         const [document] = yield* readBefore(database, root, [recordId], 0)
         return document?.isThere === true

@@ -18,7 +18,7 @@ interface InForce {
   readonly rules: string
   readonly shape: readonly PartShape[]
 }
-type AllInForce = ReadonlyMap<string, InForce>
+export type AllInForce = ReadonlyMap<string, InForce>
 
 export interface ReceivingRulesOptions {
   readonly database: RegisterDatabase
@@ -61,12 +61,12 @@ export class ReceivingRules {
     const there = await database.read(() => readPlaces(database))
     const places = [...mirrors.keys()].map((table) => there.get(table) ?? nowhere(table))
     const isIn = (all: AllInForce, place: Place) => this.isOwn(all.get(place.table), place.table)
-    const known = await database.read(() => readInForce(database))
+    const known = await database.read(() => this.read())
     if (!places.every((place) => isIn(known, place))) {
       await database.write(
         function* (this: ReceivingRules): Work<void> {
           yield* database.lockReceiving()
-          const now = yield* readInForce(database)
+          const now = yield* this.read()
           const isLater = (found: InForce | undefined, table: string) =>
             found !== undefined && found.since > at && JSON.stringify(found) !== JSON.stringify(before.get(table))
           yield* this.put(places.filter((place) => !isIn(now, place) && !isLater(now.get(place.table), place.table)))
@@ -77,19 +77,22 @@ export class ReceivingRules {
     this.isBegun = true
   }
 
-  /** The tables of which others are in force than those of this process, in the caller's transaction. */
-  *others(places: Iterable<Place>): Work<ReadonlySet<string>> {
+  /** What is in force. */
+  read(): Work<AllInForce> {
+    return readInForce(this.options.database)
+  }
+
+  /** Of these tables those that another process takes by other rules. */
+  others(places: readonly Place[], inForce: AllInForce): ReadonlySet<string> {
     if (!this.isBegun) return new Set()
-    const known = yield* readInForce(this.options.database)
-    const at = this.came?.at ?? 0
-    return new Set([...places].filter((place) => this.isOthers(place, known.get(place.table), at)).map(({ table }) => table))
+    return new Set(places.filter((place) => this.isOthers(place, inForce.get(place.table))).map(({ table }) => table))
   }
 
   /** So they are taken from now on, in the caller's transaction. */
   *put(places: readonly Place[]): Work<void> {
     if (places.length === 0) return
-    const { database, mirrors } = this.options
-    const all = new Map(yield* readInForce(database))
+    const { mirrors } = this.options
+    const all = new Map(yield* this.read())
     const since = this.came?.at ?? 0
     for (const { table, shape } of places) all.set(table, { since, rules: rulesOf(mirrors, table, shape), shape })
     yield* writeState(RULES, JSON.stringify([...all].map(([table, one]) => [table, one.since, one.rules, one.shape])))
@@ -99,11 +102,11 @@ export class ReceivingRules {
     return known !== undefined && known.rules === rulesOf(this.options.mirrors, table, known.shape)
   }
 
-  private isOthers({ table, rules, shape }: Place, known: InForce | undefined, at: number): boolean {
+  private isOthers({ table, rules, shape }: Place, known: InForce | undefined): boolean {
     if (known === undefined) return false
     if (!this.isOwn(known, table)) return true
     // By parts that have come since it is another one's.
-    return known.since > at && rules !== '' && rules !== rulesOf(this.options.mirrors, table, shape)
+    return known.since > (this.came?.at ?? 0) && rules !== '' && rules !== rulesOf(this.options.mirrors, table, shape)
   }
 
   /** To be read before anything is waited for that somebody may hold. */

@@ -3,7 +3,7 @@ import type { MirrorTarget } from '../mirroring.ts'
 import type { Finding, PartShape } from '../model.ts'
 import type { ApplyingDatabase } from '../ports.ts'
 import { ownOf } from '../record.ts'
-import type { Work } from '../work.ts'
+import { together, type Work } from '../work.ts'
 import { tablesOf } from './document-set.ts'
 import type { HandlersByTable } from './handler.ts'
 import { checkTarget } from './mirror-target.ts'
@@ -35,7 +35,7 @@ export interface Outlook {
 }
 
 export function* lookOut(database: ApplyingDatabase, mirrors: HandlersByTable, rules: ReceivingRules): Work<Outlook> {
-  const known = yield* readPlaces(database)
+  const [known, inForce] = yield* together(readPlaces(database), rules.read())
   const places = new Map([...mirrors.keys()].map((table) => [table, known.get(table) ?? nowhere(table)]))
   const all = [...places.values()]
   const partsOfOthers = new Set(all.flatMap(({ shape }) => tablesOf(shape)))
@@ -44,7 +44,7 @@ export function* lookOut(database: ApplyingDatabase, mirrors: HandlersByTable, r
   const lacking = roots.flatMap(({ leftOut }) => leftOut.map(([table]) => table))
   const parts = roots.flatMap(({ table, shape }) => tablesOf(shape).map((part) => targetOf(mirrors, table, part)))
   const targets = yield* database.mirroring.targets([...new Set([...[...names.values()].flat(), ...parts, ...lacking])])
-  const others = yield* rules.others(roots)
+  const others = rules.others(roots, inForce)
   const problems = roots.flatMap(({ table }) =>
     others.has(table) ? [{ table, error: takenByOthers(table) }] : problemOf(table, names.get(table) ?? [], targets),
   )
