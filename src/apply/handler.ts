@@ -67,9 +67,9 @@ export interface Handler<D = AnyDocument> {
   complete?(documents: readonly AppliedDocument[], context: ApplyContext, isLast: boolean): Work<void>
   /**
    * Removes what is to be removed: called last, in the opposite order, so that what refers to others goes before them; first for all handlers to
-   * `loosen` what rows that go hold each other by, then to `remove` them.
+   * `loosen` what rows that go hold each other by, then to `remove` them, with `only` those of this target.
    */
-  clear?(documents: readonly AppliedDocument[], context: ApplyContext, step: 'loosen' | 'remove'): Work<void>
+  clear?(documents: readonly AppliedDocument[], context: ApplyContext, step: 'loosen' | 'remove', only?: string): Work<void>
   /** Takes back what it did for documents that never came about: posts the reversal, removes what it wrote. */
   withdraw(documents: readonly AppliedDocument[], context: ApplyContext): Work<void>
   /** What it does last, once in a transaction that applies documents of a register. No document's fault may end it. */

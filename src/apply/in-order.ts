@@ -16,13 +16,19 @@ export function* applyInOrder(
   run: RunHandler,
 ): Work<void> {
   if (documents.length === 0) return
-  const { groups, targets } = yield* arrange(database, handlers, documents)
+  const { groups, targets, emptied } = yield* arrange(database, handlers, documents)
   const context = { ...outer, targets }
   if ([...targets.values()].some(({ isDeferrable }) => isDeferrable)) yield* database.mirroring.defer()
   const all = groups.flatMap(([table, group]) => (handlers.get(table) ?? []).map((handler) => [handler, group] as const))
   for (const [handler, group] of all) yield* run(handler, group, handler.apply(group, context))
   for (const isLast of [false, true])
     for (const [handler, group] of all) if (handler.complete) yield* run(handler, group, handler.complete(group, context, isLast))
-  for (const step of ['loosen', 'remove'] as const)
-    for (const [handler, group] of all.toReversed()) if (handler.clear) yield* run(handler, group, handler.clear(group, context, step))
+  const clear = function* (step: 'loosen' | 'remove', table?: string): Work<void> {
+    for (const [handler, group] of all.toReversed()) {
+      const isMeant = table === undefined || handler.targets?.(group).includes(table)
+      if (handler.clear && isMeant) yield* run(handler, group, handler.clear(group, context, step, table))
+    }
+  }
+  yield* clear('loosen')
+  for (const table of emptied ?? [undefined]) yield* clear('remove', table)
 }

@@ -26,15 +26,19 @@ export function* removeGone(set: MirrorSet, documents: readonly AppliedDocument[
 
 /**
  * What is left to be removed when the set is written: parts that were still referred to, and, with `isRemoving`, whole documents. `loosen`
- * only takes references from it, by which rows that go hold each other.
+ * only takes references from it, by which rows that go hold each other. With `only` nothing is removed but rows of this target.
  */
-export function* clear(set: MirrorSet, isRemoving: boolean, step: 'loosen' | 'remove'): Work<void> {
+export function* clear(set: MirrorSet, isRemoving: boolean, step: 'loosen' | 'remove', only?: string): Work<void> {
   const present = yield* presentIn(set)
   const going = set.left.gone ? [...(yield* goneOf(set, present))] : []
   if (isRemoving)
     for (const rows of removedKeys(set, set.documents))
       going.push(...(yield* wholeDocuments(set, rows, shapeOf(set), recordsOf(present), removedIn(set))))
-  yield* go(set, going, step)
+  yield* go(
+    set,
+    going.filter(({ table }) => only === undefined || table.target.name === only),
+    step,
+  )
 }
 
 /** The documents with their parts, at once. */

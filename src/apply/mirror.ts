@@ -79,10 +79,10 @@ export function make<D>(options: PlainMirrorOptions, subscribed: Subscribed): Mi
       if (MirrorSet.left(context, documents[0]?.table ?? '').again.size === 0) return
       yield* writeLeft(yield* MirrorSet.open(documents, context, optionsOf), isRemoving, isLast)
     },
-    *clear(documents, context, step) {
+    *clear(documents, context, step, only) {
       const isGone = MirrorSet.left(context, documents[0]?.table ?? '').gone
       if (!isGone && !(isRemoving && documents.some(({ removed }) => removed))) return
-      yield* clear(yield* MirrorSet.open(documents, context, optionsOf), isRemoving, step)
+      yield* clear(yield* MirrorSet.open(documents, context, optionsOf), isRemoving, step, only)
     },
     *withdraw(documents, context) {
       yield* removeDocuments(yield* MirrorSet.open(documents, context, optionsOf))

@@ -10,6 +10,8 @@ export interface Arranged {
   readonly groups: readonly (readonly [table: string, documents: readonly AppliedDocument[]])[]
   /** The tables that mirrors write for them, in that order. */
   readonly targets: ReadonlyMap<string, MirrorTarget>
+  /** The order in which those are emptied of what goes, where documents of one root table can't all go before those of another: rows of the one need rows of the other, and the other way round. */
+  readonly emptied: readonly string[] | undefined
 }
 
 /**
@@ -27,7 +29,11 @@ export function* arrange(database: ApplyingDatabase, subscribed: Subscribed, set
   const refers = referring(known)
   const ordered = sortRoots(groups, refers)
   const names = ordered.flatMap((group) => parentsFirst([...new Set(group.names)], refers))
+  const needsLater = ordered.some((group, n) =>
+    group.names.some((name) => ordered.slice(n + 1).some((later) => later.names.some((other) => refers(name, other, true)))),
+  )
   return {
+    emptied: needsLater ? parentsFirst([...new Set(names)], refers).toReversed() : undefined,
     groups: ordered.map(({ table, documents }) => [table, documents]),
     targets: new Map(names.flatMap((name) => (known.has(name) ? [[name, known.get(name) as MirrorTarget]] : []))),
   }

@@ -112,6 +112,54 @@ for (const deferrable of ['', 'DEFERRABLE', 'DEFERRABLE INITIALLY DEFERRED']) {
   })
 }
 
+t.test('rows of two tables that need each other go together, and one that came first waits for the other', async (t) => {
+  const till = `CREATE TABLE orders (id INTEGER PRIMARY KEY, name TEXT);
+    CREATE TABLE order_lines (id INTEGER PRIMARY KEY, order_id INTEGER, contract_id INTEGER); CREATE INDEX order_lines_order ON order_lines (order_id);
+    CREATE TABLE contracts (id INTEGER PRIMARY KEY, order_id INTEGER);
+    CREATE TABLE contract_terms (id INTEGER PRIMARY KEY, contract_id INTEGER, order_id INTEGER); CREATE INDEX contract_terms_contract ON contract_terms (contract_id)`
+  const office = `CREATE TABLE orders (id bigint PRIMARY KEY, name text);
+    CREATE TABLE contracts (id bigint PRIMARY KEY, order_id bigint NOT NULL REFERENCES orders);
+    CREATE TABLE order_lines (id bigint PRIMARY KEY, order_id bigint NOT NULL REFERENCES orders, contract_id bigint REFERENCES contracts);
+    CREATE TABLE contract_terms (id bigint PRIMARY KEY, contract_id bigint NOT NULL REFERENCES contracts, order_id bigint NOT NULL REFERENCES orders)`
+  const publish: PublishRules<AnyTables> = {
+    orders: {},
+    order_lines: { partOf: { orders: { order_id: 'id' } } },
+    contracts: {},
+    contract_terms: { partOf: { contracts: { contract_id: 'id' } } },
+  }
+  const apply = mirror({ removals: 'apply' })
+  for (const subscribe of [
+    { orders: apply, contracts: apply },
+    { contracts: apply, orders: apply },
+  ] satisfies SubscribeRules<AnyTables>[]) {
+    const { sell, seal, rows, till: shop, office: pool } = await open(t, till, office, publish, subscribe)
+    const all = () =>
+      rows(
+        "SELECT 'o', id FROM orders UNION ALL SELECT 'l', id FROM order_lines UNION ALL SELECT 'c', id FROM contracts UNION ALL SELECT 't', id FROM contract_terms",
+      )
+    const enter = async (id: number) => {
+      await seal(
+        `INSERT INTO orders VALUES (${id}, 'a'); INSERT INTO contracts VALUES (${id}, ${id}); INSERT INTO contract_terms VALUES (${id}, ${id}, ${id})`,
+      )
+      await sell(`INSERT INTO order_lines VALUES (${id}, ${id}, ${id})`)
+    }
+    await enter(1)
+    await enter(2)
+    t.equal((await all()).length, 8)
+    // From now on a line can't do without its contract.
+    await pool.query('ALTER TABLE order_lines ALTER COLUMN contract_id SET NOT NULL')
+    await sell(
+      'DELETE FROM order_lines WHERE id = 1; DELETE FROM contract_terms WHERE id = 1; DELETE FROM contracts WHERE id = 1; DELETE FROM orders WHERE id = 1',
+    )
+    t.equal((await all()).length, 4, 'at once')
+    shop.db.exec('DELETE FROM order_lines; DELETE FROM orders')
+    await t.rejects(shop.deliver(), { code: 'ERR_REFERENCE' })
+    t.equal((await all()).length, 4)
+    await sell('DELETE FROM contract_terms; DELETE FROM contracts')
+    t.same(await all(), [], 'in two batches')
+  }
+})
+
 t.test('rows that exchange unique values, or take those of rows that go, in one batch', async (t) => {
   const { sell, seal, rows, till } = await open(
     t,
