@@ -238,8 +238,12 @@ export class AudienceSubscription implements AudienceSubscriber {
       function* () {
         for (const place of gone) yield* writeLeftOut(database, place)
         yield* database.lockReceiving()
-        for (const place of changed) if (isSamePlace(yield* readPlace(database, place.table), place)) yield* comeAgain(place)
-        yield* rules.put(changed)
+        const others = rules.others(changed, yield* rules.read())
+        for (const place of changed.filter(({ table }) => !others.has(table))) {
+          if (!isSamePlace(yield* readPlace(database, place.table), place)) continue
+          yield* comeAgain(place)
+          yield* rules.put([place])
+        }
         yield* noteVersions(stood)
       },
       { lazily: true },

@@ -26,6 +26,8 @@ export interface ApplyContext {
   stands?(table: string, recordIds: readonly string[]): Work<ReadonlySet<string>>
   /** The tables that mirrors write for this set of documents, in the order in which they do; see `arrange`. */
   readonly targets?: ReadonlyMap<string, MirrorTarget>
+  /** The order in which those are emptied of what goes, where it is another one than the opposite; see `arrange`. */
+  readonly emptied?: readonly string[] | undefined
   /** Told for how many documents something was posted. */
   readonly onPosted?: (documents: number) => void
   /** Where it is there, columns that a mirror's table lacks are left out, and told here; otherwise they are an error. */

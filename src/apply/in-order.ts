@@ -17,7 +17,7 @@ export function* applyInOrder(
 ): Work<void> {
   if (documents.length === 0) return
   const { groups, targets, emptied } = yield* arrange(database, handlers, documents)
-  const context = { ...outer, targets }
+  const context = { ...outer, targets, emptied }
   if ([...targets.values()].some(({ isDeferrable }) => isDeferrable)) yield* database.mirroring.defer()
   const all = groups.flatMap(([table, group]) => (handlers.get(table) ?? []).map((handler) => [handler, group] as const))
   for (const [handler, group] of all) yield* run(handler, group, handler.apply(group, context))

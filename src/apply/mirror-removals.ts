@@ -175,10 +175,12 @@ function* go(set: MirrorSet, going: readonly Going[], step: 'loosen' | 'remove')
 
 /** Takes references to rows that go earlier, where a row can be without. */
 function* loosen(set: MirrorSet, table: MirrorTable, found: readonly string[]): Work<void> {
-  const { order, mirroring } = set
+  const { mirroring } = set
+  const { emptied = set.order.toReversed() } = set.context
   const { foreignKeys, columns, key, name } = table.target
   const isOpen = (column: string) => !key.includes(column) && columns.some((one) => one.name === column && one.nullable && !one.generated)
-  const earlier = foreignKeys.filter(({ refersTo }) => order.indexOf(refersTo) > order.indexOf(name))
+  const at = emptied.indexOf(name)
+  const earlier = foreignKeys.filter(({ refersTo }) => emptied.indexOf(refersTo) < at && emptied.includes(refersTo))
   const open = [...new Set(earlier.flatMap((foreignKey) => foreignKey.columns.filter(isOpen)))]
   if (open.length === 0) return
   const records = found.map((record) => withNulls(record, open))
